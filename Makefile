@@ -1,0 +1,58 @@
+# Every target works in a fresh clone: the environment is made first, and again when pyproject.toml changes.
+# Another interpreter:       make PYTHON=python3.12 test
+# PyTorch without CUDA:      PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test slow check lint types layers docs format clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+install: $(STAMP) ## the environment in .venv, with mrisr and all its extras
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 10) <= v < (3, 14) and \
+		"mrisr needs Python 3.10 to 3.13, $(PYTHON) is %d.%d; try: make PYTHON=python3.12" % v)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "No virtual environment; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all]'
+	@touch $@
+
+demo: $(STAMP) ## upsample a synthetic prostate study and draw the result, into demo/
+	$(BIN)/mrisr demo --output demo/
+
+test: $(STAMP) ## the tests, less those marked slow
+	$(BIN)/python -m pytest
+
+slow: $(STAMP) ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow --timeout 3600
+
+check: lint types layers docs test ## the gate: lint, format, types, import contract, docs, tests
+
+lint: $(STAMP) ## ruff: rules and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(STAMP) ## mypy
+	$(BIN)/mypy
+
+layers: $(STAMP) ## import-linter: imports point downward
+	$(BIN)/lint-imports --no-cache
+
+docs: $(STAMP) ## the documentation, into docs/_build/html
+	rm -rf docs/_build docs/reference/api
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+format: $(STAMP) ## let ruff format and mend
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## remove what the targets made, except the environment
+	rm -rf build dist demo docs/_build docs/reference/api .pytest_cache .mypy_cache .ruff_cache \
+		.hypothesis .import_linter_cache
+	find mrisr tests docs -name __pycache__ -type d -prune -exec rm -rf {} +

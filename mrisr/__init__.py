@@ -1,0 +1,23 @@
+"""mrisr: super-resolution of prostate MRI by partial diffusion.
+
+The two upsamplers are :func:`inplane` and :func:`throughplane`. Heavy libraries load when they are
+used, so importing the package is cheap.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "inplane", "throughplane"]
+
+if TYPE_CHECKING:
+    from mrisr.inference.api import inplane, throughplane
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("inplane", "throughplane"):
+        from mrisr.inference import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'mrisr' has no attribute {name!r}")

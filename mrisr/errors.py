@@ -1,0 +1,35 @@
+"""The errors users see: one line each, with the exit code of the command line.
+
+Exit codes: 0 done, 1 bad usage or failure, 2 bad input, 3 output problem, 8 some cases of a
+batch failed.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+
+
+class MrisrError(Exception):
+    """Base of every error mrisr raises on purpose; ``exit_code`` is what the command line returns."""
+
+    exit_code = 1
+
+
+class UsageError(MrisrError):
+    """The call itself is wrong: an unknown model, a scale out of range, options that exclude each other."""
+
+
+class InputError(MrisrError):
+    """An input cannot be used. The message names the file, what was expected and what was found."""
+
+    exit_code = 2
+
+    def __init__(self, source: str | PathLike[str], *, expected: str, found: str) -> None:
+        self.source, self.expected, self.found = str(source), expected, found
+        super().__init__(f"{source}: expected {expected}, found {found}")
+
+
+class OutputError(MrisrError):
+    """An output cannot be written, or would destroy something. The message names the path."""
+
+    exit_code = 3

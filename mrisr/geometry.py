@@ -1,0 +1,97 @@
+"""Voxel grids in world space: affine, spacing, plane, and the grid of an upsampled volume.
+
+Every affine here is 4x4, float64, and maps voxel indices ``(i, j, k)`` (voxel centres at integers)
+to world coordinates in **RAS millimetres**, as NIfTI does. DICOM and ITK are LPS; their readers
+convert at the door. Nothing in this module assumes an order or a direction of the array axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Affine: TypeAlias = NDArray[np.float64]
+
+#: Plane that a stack shows when its slices are stacked along the world axis R-L, A-P or S-I.
+PLANES = ("sagittal", "coronal", "axial")
+
+
+def spacing(affine: Affine) -> NDArray[np.float64]:
+    """Distance in mm between neighbouring voxel centres along each array axis, shape ``(3,)``."""
+    return np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)
+
+
+def directions(affine: Affine) -> NDArray[np.float64]:
+    """Unit vectors of the array axes as columns of a 3x3 matrix, in RAS."""
+    return np.asarray(affine, dtype=np.float64)[:3, :3] / spacing(affine)
+
+
+def world_axes(affine: Affine) -> tuple[int, int, int]:
+    """World axis (0 R-L, 1 A-P, 2 S-I) that each array axis runs along most closely, each used once.
+
+    The assignment maximises the summed absolute cosine, so oblique stacks (even near 45 degrees)
+    get three different axes.
+    """
+    from itertools import permutations
+
+    cosines = np.abs(directions(affine))
+    best = max(permutations(range(3)), key=lambda p: sum(cosines[p[a], a] for a in range(3)))
+    return best[0], best[1], best[2]
+
+
+def axis_codes(affine: Affine) -> str:
+    """Orientation such as ``"LPS"``: the direction in which each array axis increases."""
+    axes = world_axes(affine)
+    d = directions(affine)
+    return "".join(("LR", "PA", "IS")[w][int(d[w, a] > 0)] for a, w in enumerate(axes))
+
+
+def slice_axis(affine: Affine) -> int:
+    """Array axis along which the slices are stacked: the one with the coarsest spacing.
+
+    Spacings within 1% of the coarsest count as equal, and the last such axis wins, because
+    stacks are stored slice by slice along the last axis.
+    """
+    s = spacing(affine)
+    return int(np.flatnonzero(s >= 0.99 * s.max())[-1])
+
+
+def plane(affine: Affine, axis: int | None = None) -> str:
+    """``"axial"``, ``"coronal"`` or ``"sagittal"``: the plane of slices stacked along ``axis``."""
+    return PLANES[world_axes(affine)[slice_axis(affine) if axis is None else axis]]
+
+
+def resampled_size(size: int, factor: float) -> int:
+    """Voxels along an axis of ``size`` voxels after upsampling by ``factor``: ``round(size * factor)``."""
+    return max(1, int(np.floor(size * factor + 0.5)))
+
+
+def resampled_grid(
+    shape: Sequence[int], affine: Affine, factors: Sequence[float]
+) -> tuple[tuple[int, int, int], Affine]:
+    """Grid upsampled by ``factors`` (one for each array axis; < 1 coarsens) over the same field of view.
+
+    ``A_new = A @ [[diag(1/s), (1/s - 1)/2], [0, 1]]``: the first voxel's *edge* stays where it was,
+    its centre moves, so structures keep their world position. The spacing is exactly the old
+    spacing divided by the factor; with a fractional factor the far edge moves by less than half a
+    new voxel.
+    """
+    inverse = 1.0 / np.asarray(factors, dtype=np.float64)
+    step = np.diag([*inverse, 1.0])
+    step[:3, 3] = (inverse - 1.0) / 2.0
+    sizes = [resampled_size(n, f) for n, f in zip(shape, factors, strict=True)]
+    return (sizes[0], sizes[1], sizes[2]), np.asarray(affine, dtype=np.float64) @ step
+
+
+def world_centroid(weights: NDArray[np.floating], affine: Affine) -> NDArray[np.float64]:
+    """Weighted centroid of a volume in world coordinates, mm RAS, shape ``(3,)``."""
+    w = np.asarray(weights, dtype=np.float64)
+    total = w.sum()
+    index = [
+        (w.sum(axis=tuple(b for b in range(3) if b != a)) @ np.arange(w.shape[a])) / total
+        for a in range(3)
+    ]
+    return (np.asarray(affine, dtype=np.float64) @ [*index, 1.0])[:3]

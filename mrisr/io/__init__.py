@@ -1,0 +1,213 @@
+"""Volumes in and out: NIfTI, MetaImage, NRRD and DICOM, all as one ``Volume`` type.
+
+The libraries behind the formats load when a file of that format is read or written, never on
+import of this package.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from mrisr.errors import InputError
+from mrisr.io.atomic import atomic_path, write_bytes, write_json
+from mrisr.io.paths import SUPPORTED, check_output, ending, output_format, stem
+
+if TYPE_CHECKING:
+    from mrisr.volume import Volume
+
+Image = TypeVar("Image")
+
+__all__ = [
+    "as_volume",
+    "atomic_path",
+    "check_output",
+    "like",
+    "output_format",
+    "read_volume",
+    "stem",
+    "write_bytes",
+    "write_json",
+    "write_volume",
+]
+
+
+def read_volume(
+    path: str | PathLike[str],
+    *,
+    series: str | None = None,
+    frame: int | None = None,
+    affine: Literal["sform", "qform"] | None = None,
+    max_voxels: int = 2**31,
+    allow_constant: bool = False,
+) -> Volume:
+    """Read one scalar 3-D volume, or refuse it in one line; nothing is repaired silently.
+
+    Args:
+        path: ``.nii``, ``.nii.gz``, ``.mha``, ``.mhd``, ``.nrrd``, a DICOM file or a folder that
+            holds a DICOM series.
+        series: which DICOM series of a folder: its UID, number or description.
+        frame: which volume (from 1) of a DICOM series that holds several.
+        affine: which form of a NIfTI to use where sform and qform disagree.
+        max_voxels: larger claims of a header are refused before any memory is taken.
+        allow_constant: accept voxels that are all equal, such as an empty mask.
+
+    Returns:
+        The volume, array axes as stored, affine in mm RAS.
+
+    Raises:
+        InputError: the path is missing, has an unknown ending, or holds anything that cannot be
+            read for certain.
+    """
+    path = Path(path)
+    kind = input_format(path)
+    if kind != "dicom" and (series is not None or frame is not None):
+        found = "one without series"
+        raise InputError(path, expected="a DICOM input where series or frame is given", found=found)
+    if kind == "nifti":
+        from mrisr.io.nifti import read_nifti
+
+        return read_nifti(path, affine=affine, max_voxels=max_voxels, allow_constant=allow_constant)
+    if kind == "itk":
+        from mrisr.io.itk import read_itk
+
+        return read_itk(path, max_voxels=max_voxels, allow_constant=allow_constant)
+    from mrisr.io.dicom import read_dicom
+
+    return read_dicom(
+        path, series=series, frame=frame, max_voxels=max_voxels, allow_constant=allow_constant
+    )
+
+
+def write_volume(
+    volume: Volume, path: str | PathLike[str], *, force: bool = False, description: str = ""
+) -> Path:
+    """Write a volume in the format of the path's ending, whole or not at all.
+
+    The file is written beside its target, flushed, read back and compared (shape, affine within
+    1e-4 mm, stored numbers exactly), and only then renamed.
+
+    Args:
+        volume: what to write; its storage dtype, slope and intercept are kept where the format
+            can hold them.
+        path: ``.nii``, ``.nii.gz``, ``.mha``, ``.mhd`` (with its ``.raw``) or ``.nrrd``.
+        force: replace an existing file. The volume's own source is never replaced.
+        description: free text for NIfTI's ``descrip``, cut to 79 bytes; no patient data.
+
+    Returns:
+        The path written.
+
+    Raises:
+        OutputError: it cannot be written, exists, or does not read back as it should.
+    """
+    kind = output_format(path)
+    path = check_output(path, inputs=[volume.source], force=force)
+    if ending(path) == ".mhd":
+        from mrisr.io.mhd import save_mhd
+
+        save_mhd(volume, path, force=force)
+        return path
+    from mrisr.io.verify import verify
+
+    # A compressed file is smaller than this; half of it is a modest demand on the disk.
+    size = volume.array.size * volume.storage.dtype.itemsize
+    with atomic_path(path, overwrite=force, size=size if path.suffix == ".nii" else size // 2) as t:
+        if kind == "nifti":
+            from mrisr.io.nifti import write_nifti
+
+            write_nifti(volume, t, description)
+        else:
+            from mrisr.io.itk import write_itk
+
+            write_itk(volume, t)
+        verify(t, volume, path)
+    return path
+
+
+def as_volume(image: Any, *, allow_constant: bool = False) -> Volume:
+    """An in-memory image as a Volume, under the same rules as a file.
+
+    Args:
+        image: a nibabel spatial image, a SimpleITK image, a MONAI MetaTensor (``(i, j, k)`` or
+            channel first ``(1, i, j, k)``) or a Volume, which is returned as it is.
+        allow_constant: accept voxels that are all equal.
+
+    Raises:
+        InputError: the image breaks a rule.
+        TypeError: it is none of these kinds.
+    """
+    kind = _kind(image)
+    if kind == "mrisr":
+        return image
+    if kind == "nibabel":
+        from mrisr.io.nifti import from_image
+
+        return from_image(image, allow_constant=allow_constant)
+    if kind == "SimpleITK":
+        from mrisr.io import itk
+
+        return itk.from_image(image, allow_constant=allow_constant)
+    from mrisr.io import metatensor
+
+    return metatensor.from_tensor(image, allow_constant=allow_constant)
+
+
+def like(volume: Volume, original: Image) -> Image:
+    """``volume`` as the same kind of image as ``original``; inverse of ``as_volume``.
+
+    Voxels keep the storage dtype (nibabel, SimpleITK) or the tensor's dtype and number of axes
+    (MetaTensor); a storage with a slope becomes float32. Raises TypeError for an unknown kind.
+    """
+    kind = _kind(original)
+    if kind == "mrisr":
+        return volume  # type: ignore[return-value]
+    if kind == "nibabel":
+        from mrisr.io.nifti import to_image
+
+        return to_image(volume, original)  # type: ignore[arg-type, return-value]
+    if kind == "SimpleITK":
+        from mrisr.io import itk
+
+        return itk.to_image(volume)  # type: ignore[return-value]
+    from mrisr.io import metatensor
+
+    return metatensor.to_tensor(volume, original)  # type: ignore[arg-type, return-value]
+
+
+def input_format(path: Path) -> Literal["nifti", "itk", "dicom"]:
+    """Which reader takes this path. Raises InputError if it is missing or none does."""
+    if path.is_dir():
+        return "dicom"
+    if not path.is_file():
+        raise InputError(path, expected="a file or folder", found="nothing at that path")
+    found = ending(path)
+    if found is not None:
+        return "nifti" if found.startswith(".nii") else "itk"
+    if path.suffix.lower() in (".dcm", ".ima") or _has_dicom_magic(path):
+        return "dicom"
+    raise InputError(
+        path,
+        expected=f"a folder, a DICOM file or a name ending in {SUPPORTED}",
+        found=f"the ending {path.suffix!r}",
+    )
+
+
+def _has_dicom_magic(path: Path) -> bool:
+    try:
+        with path.open("rb") as handle:
+            return handle.read(132)[128:] == b"DICM"
+    except OSError as error:
+        raise InputError(path, expected="a readable file", found=str(error.strerror)) from error
+
+
+def _kind(image: object) -> str:
+    """Library of an image's class, without importing any."""
+    families = {base.__module__.partition(".")[0] for base in type(image).__mro__}
+    for library in ("mrisr", "nibabel", "SimpleITK", "monai"):
+        if library in families:
+            return library
+    raise TypeError(
+        "expected a nibabel image, SimpleITK.Image, MetaTensor or Volume, "
+        f"got {type(image).__module__}.{type(image).__qualname__}"
+    )

@@ -1,0 +1,112 @@
+"""What every reader demands of a volume, whatever its format; each refusal is an InputError."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrisr import geometry
+from mrisr.errors import InputError
+
+#: Largest absolute cosine between two array axes that still counts as a right angle.
+MAX_SHEAR = 1e-3
+
+#: Smallest believable distance between voxel centres, in mm.
+MIN_SPACING = 1e-4
+
+Source = str | PathLike[str]
+
+
+def check_size(shape: Sequence[int], source: Source, max_voxels: int) -> None:
+    """Refuse an empty grid, or one of more than ``max_voxels`` voxels, before memory is taken."""
+    if any(n < 1 for n in shape):
+        raise InputError(source, expected="at least one voxel along each axis", found=_by(shape))
+    voxels = 1
+    for n in shape:
+        voxels *= int(n)
+    if voxels > max_voxels:
+        raise InputError(
+            source,
+            expected=f"at most {max_voxels} voxels (--max-voxels)",
+            found=f"a header that claims {_by(shape)} = {voxels}",
+        )
+
+
+def check_axes(shape: Sequence[int], source: Source) -> tuple[int, int, int]:
+    """The 3-D shape behind ``shape``: later axes must have length 1, missing ones count as 1."""
+    for axis, n in enumerate(shape):
+        if axis >= 3 and n != 1:
+            raise InputError(
+                source,
+                expected="one scalar 3-D volume",
+                found=f"{n} entries along axis {axis + 1} (shape {_by(shape)})",
+            )
+    i, j, k = [*shape[:3], 1, 1, 1][:3]
+    return int(i), int(j), int(k)
+
+
+def check_affine(affine: geometry.Affine, source: Source, what: str = "affine") -> None:
+    """Refuse an affine that is not finite, has no spacing along an axis, or shears.
+
+    Args:
+        affine: ``(4, 4)``, voxel indices to mm.
+        source: file named in the message.
+        what: where the affine came from, e.g. ``"sform"``.
+    """
+    if not np.all(np.isfinite(affine)):
+        raise InputError(source, expected=f"a finite {what}", found="NaN or infinity in it")
+    steps = geometry.spacing(affine)
+    if steps.min() < MIN_SPACING:
+        found = f"spacing {_mm(steps)} mm from its {what}"
+        raise InputError(source, expected="a spacing above zero along each axis", found=found)
+    axes = geometry.directions(affine)
+    shear = float(np.abs(axes.T @ axes - np.eye(3)).max())
+    if shear > MAX_SHEAR:
+        angle = np.degrees(np.arcsin(min(shear, 1.0)))
+        raise InputError(
+            source,
+            expected=f"array axes at right angles (cosine up to {MAX_SHEAR:g})",
+            found=f"a {what} sheared by {angle:.2f} degrees (cosine {shear:.4f})",
+        )
+
+
+def check_values(
+    array: NDArray[np.generic], source: Source, *, allow_constant: bool = False
+) -> None:
+    """Refuse NaN and infinite voxels (with their count) and, unless allowed, a constant volume."""
+    if np.issubdtype(array.dtype, np.floating):
+        bad = int(array.size - np.count_nonzero(np.isfinite(array)))
+        if bad:
+            raise InputError(
+                source, expected="finite voxels", found=f"{bad} NaN or infinite of {array.size}"
+            )
+    low, high = array.min(), array.max()
+    if low == high and not allow_constant:
+        raise InputError(
+            source,
+            expected="voxels that differ",
+            found=f"a constant volume ({array.size} voxels equal to {low})",
+        )
+
+
+def check_volume(
+    array: NDArray[np.generic],
+    affine: geometry.Affine,
+    source: Source,
+    *,
+    allow_constant: bool = False,
+) -> None:
+    """``check_affine`` and ``check_values`` in one call."""
+    check_affine(affine, source)
+    check_values(array, source, allow_constant=allow_constant)
+
+
+def _by(shape: Sequence[int]) -> str:
+    return "x".join(str(int(n)) for n in shape)
+
+
+def _mm(values: NDArray[np.floating]) -> str:
+    return " x ".join(f"{v:g}" for v in values)

@@ -1,0 +1,125 @@
+"""MetaImage (``.mha``, ``.mhd``) and NRRD through SimpleITK, and SimpleITK images in memory.
+
+ITK's world is LPS and its arrays are ``(z, y, x)``; both are turned here, so that a Volume is
+``(i, j, k)`` in ITK's x, y, z order with an affine in RAS.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from mrisr import geometry
+from mrisr.errors import InputError
+from mrisr.io import checks, itk_header
+from mrisr.io.paths import ending, stem
+from mrisr.volume import Storage, Volume
+
+_FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def read_itk(path: Path, *, max_voxels: int = 2**31, allow_constant: bool = False) -> Volume:
+    """Read a ``.mha``, ``.mhd`` or ``.nrrd`` in its stored dtype.
+
+    The header, the amount of voxel data and its checksums are verified before SimpleITK reads.
+
+    Raises:
+        InputError: truncated or damaged, no orientation or spacing, voxels outside the header's
+            folder, not one scalar 3-D volume, and what ``checks`` refuses.
+    """
+    meta = ending(path) in (".mha", ".mhd")
+    try:
+        (itk_header.check_meta if meta else itk_header.check_nrrd)(path, max_voxels)
+        image = _read(path, "MetaImageIO" if meta else "NrrdImageIO")
+        digest = itk_header.sha256(path)
+    except OSError as error:
+        found = error.strerror or str(error)
+        raise InputError(path, expected="a readable file", found=found) from error
+    array, grid = _unpack(image, str(path))
+    checks.check_volume(array, grid, path, allow_constant=allow_constant)
+    return Volume(
+        array,
+        grid,
+        storage=Storage(array.dtype),
+        name=stem(path),
+        source=path,
+        source_sha256=digest,
+    )
+
+
+def write_itk(volume: Volume, path: Path) -> None:
+    """Write a compressed ``.mha`` or ``.nrrd`` at ``path``; a storage with a slope becomes float32.
+
+    Raises OSError where SimpleITK cannot write; it does not notice a full disk, so verify.
+    """
+    try:
+        sitk.WriteImage(to_image(volume), str(path), useCompression=True)
+    except RuntimeError as error:
+        raise OSError(_one_line(error)) from error
+
+
+def from_image(image: sitk.Image, *, allow_constant: bool = False) -> Volume:
+    """A SimpleITK image as a Volume; the same rules as for a file. Raises InputError."""
+    array, grid = _unpack(image, "in-memory SimpleITK.Image")
+    checks.check_volume(array, grid, "in-memory SimpleITK.Image", allow_constant=allow_constant)
+    return Volume(array, grid, storage=Storage(array.dtype))
+
+
+def to_image(volume: Volume) -> sitk.Image:
+    """A Volume as a SimpleITK image with the same voxels in the same world positions."""
+    storage = writable_storage(volume.storage)
+    stored = storage.encode(cast(NDArray[np.floating], volume.array))
+    image = sitk.GetImageFromArray(np.ascontiguousarray(stored.transpose(2, 1, 0)))
+    lps = _FLIP @ volume.affine
+    image.SetSpacing([float(s) for s in geometry.spacing(lps)])
+    image.SetDirection([float(d) for d in geometry.directions(lps).ravel()])
+    image.SetOrigin([float(p) for p in lps[:3, 3]])
+    return image
+
+
+def writable_storage(storage: Storage) -> Storage:
+    """The nearest storage these formats can hold: they know no slope, nor float16."""
+    dtype = storage.dtype.newbyteorder("=")
+    if storage.slope != 1.0 or storage.intercept != 0.0:
+        return Storage(np.dtype(np.float32))
+    if dtype == np.dtype(bool):
+        return Storage(np.dtype(np.uint8))
+    if dtype.kind not in "iuf" or dtype.itemsize > 8 or dtype == np.float16:
+        return Storage(np.dtype(np.float32))
+    return Storage(dtype)
+
+
+def _read(path: Path, reader: str) -> sitk.Image:
+    try:
+        return sitk.ReadImage(str(path), imageIO=reader)
+    except RuntimeError as error:
+        raise InputError(path, expected="a volume ITK reads", found=_one_line(error)) from error
+
+
+def _unpack(image: sitk.Image, source: str) -> tuple[NDArray[np.generic], geometry.Affine]:
+    """Array ``(i, j, k)`` and affine in RAS of a scalar image."""
+    channels = image.GetNumberOfComponentsPerPixel()
+    if channels != 1 or "complex" in image.GetPixelIDTypeAsString():
+        found = f"{channels} components of {image.GetPixelIDTypeAsString()} in each voxel"
+        raise InputError(source, expected="one real number in each voxel", found=found)
+    if image.GetDimension() < 3:
+        raise InputError(source, expected="3 axes", found=f"{image.GetDimension()}")
+    size = checks.check_axes(image.GetSize(), source)
+    if image.GetDimension() > 3:
+        collapse = sitk.ExtractImageFilter.DIRECTIONCOLLAPSETOSUBMATRIX
+        kept = [*size, *[0] * (image.GetDimension() - 3)]
+        image = sitk.Extract(image, kept, [0] * len(kept), collapse)
+    lps = np.eye(4)
+    lps[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
+    lps[:3, 3] = image.GetOrigin()
+    return sitk.GetArrayFromImage(image).transpose(2, 1, 0), _FLIP @ lps
+
+
+def _one_line(error: Exception) -> str:
+    """The last line of ITK's message, which is the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,220 @@
+"""NIfTI-1 and NIfTI-2 single files, in and out.
+
+nibabel parses and builds the headers. The voxels are read here, because a truncated file or a bad
+gzip checksum must be an error, and written here, so that the stored numbers, slope and intercept
+are exactly those of the source.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Literal, cast
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from mrisr.errors import InputError
+from mrisr.io import checks, nifti_header
+from mrisr.io.nifti_header import Header
+from mrisr.io.paths import stem
+from mrisr.volume import Storage, Volume
+
+_CHUNK = 1 << 20
+#: Deflate cannot shrink data by more than this factor.
+_DEFLATE_LIMIT = 1032
+#: Above this size a gzip member that inflates by more than _BOMB_RATIO is refused.
+_BOMB_BYTES, _BOMB_RATIO = 1 << 28, 200
+#: Bytes allowed after the voxels (padding).
+_TAIL = 1 << 20
+
+
+def read_nifti(
+    path: Path,
+    *,
+    affine: Literal["sform", "qform"] | None = None,
+    max_voxels: int = 2**31,
+    allow_constant: bool = False,
+) -> Volume:
+    """Read ``.nii`` or ``.nii.gz`` in its stored dtype, with every byte and checksum verified.
+
+    Args:
+        path: the file.
+        affine: which form to use where sform and qform disagree.
+        max_voxels: a header that claims more is refused before anything is inflated.
+        allow_constant: accept a volume whose voxels are all equal (an empty mask).
+
+    Raises:
+        InputError: for everything that cannot be trusted; see the reliability table in the docs.
+    """
+    with _decoding(path), _open(path) as stream:
+        header = nifti_header.parse(stream.read(540), path)
+        shape = nifti_header.volume_shape(header, path, max_voxels)
+        dtype = nifti_header.stored_dtype(header, path)
+        _check_room(path, nifti_header.data_offset(header, path), shape, dtype)
+        grid, notes = nifti_header.volume_affine(header, shape, path, affine)
+        stored = _read_voxels(stream, path, nifti_header.data_offset(header, path), shape, dtype)
+    storage = nifti_header.scaling(header, path)
+    array = storage.decode(stored)
+    checks.check_values(array, path, allow_constant=allow_constant)
+    return Volume(
+        array,
+        grid,
+        storage=storage,
+        name=stem(path),
+        source=path,
+        source_sha256=file_sha256(path),
+        notes=notes,
+    )
+
+
+def write_nifti(volume: Volume, path: Path, description: str = "") -> None:
+    """Write ``.nii`` or ``.nii.gz`` at ``path`` (no atomic step here; ``write_volume`` adds it).
+
+    Keeps the storage dtype, slope and intercept; sform and qform carry the same affine with code 1;
+    units are mm; ``descrip`` holds the first 79 bytes of ``description``. Nothing else is set.
+    """
+    storage = nifti_header.writable_storage(volume.storage)
+    stored = storage.encode(cast(NDArray[np.floating], volume.array))
+    header = nifti_header.build(volume.shape, volume.affine, storage, description)
+    with path.open("wb") as raw:
+        if path.name.lower().endswith(".gz"):
+            # No name and no time in the gzip header: equal volumes give equal files.
+            with gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as packed:
+                _write_parts(cast(IO[bytes], packed), header, stored)
+        else:
+            _write_parts(raw, header, stored)
+
+
+def from_image(image: nib.spatialimages.SpatialImage, *, allow_constant: bool = False) -> Volume:
+    """A nibabel image as a Volume; the same rules as for a file. Raises InputError."""
+    source = f"in-memory {type(image).__name__}"
+    shape = checks.check_axes(image.shape, source)
+    notes: tuple[str, ...] = ()
+    if isinstance(image.header, nib.Nifti1Header):
+        grid, notes = nifti_header.volume_affine(image.header, shape, source, None)
+    else:
+        grid = np.asarray(image.affine, dtype=np.float64)
+    proxy = image.dataobj
+    if isinstance(proxy, nib.arrayproxy.ArrayProxy):
+        stored = np.asarray(proxy.get_unscaled())
+        storage = Storage(stored.dtype.newbyteorder("="), float(proxy.slope), float(proxy.inter))
+    else:
+        stored = np.asarray(proxy)
+        storage = Storage(stored.dtype.newbyteorder("="))
+    nifti_header.check_scalar(stored.dtype, source)
+    stored = stored.astype(storage.dtype, copy=False).reshape(shape)
+    array = storage.decode(stored)
+    checks.check_volume(array, grid, source, allow_constant=allow_constant)
+    return Volume(array, grid, storage=storage, notes=notes)
+
+
+def to_image(
+    volume: Volume, original: nib.spatialimages.SpatialImage
+) -> nib.spatialimages.SpatialImage:
+    """A Volume as a nibabel image of the original's class, in mm, sform and qform set."""
+    storage = nifti_header.writable_storage(volume.storage)
+    if storage.slope != 1.0 or storage.intercept != 0.0:
+        storage = Storage(np.dtype(np.float32))
+    image = type(original)(storage.encode(cast(NDArray[np.floating], volume.array)), volume.affine)
+    if isinstance(image.header, nib.Nifti1Header):
+        nifti_header.set_grid(image.header, volume.shape, volume.affine)
+    return image
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of the file's bytes, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(_CHUNK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _write_parts(out: IO[bytes], header: Header, stored: NDArray[np.generic]) -> None:
+    out.write(header.binaryblock)
+    out.write(b"\0\0\0\0")  # no extensions
+    for k in range(stored.shape[2]):
+        out.write(stored[:, :, k].tobytes(order="F"))
+
+
+@contextmanager
+def _decoding(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged file raises into an InputError."""
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        reason = str(error) or type(error).__name__
+        raise InputError(
+            path, expected="a whole gzip file", found=f"damage or truncation ({reason})"
+        ) from error
+    except OSError as error:
+        raise InputError(
+            path, expected="a readable file", found=error.strerror or str(error)
+        ) from error
+
+
+def _is_gzip(path: Path) -> bool:
+    with path.open("rb") as handle:
+        return handle.read(2) == b"\x1f\x8b"
+
+
+def _open(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path, "rb")) if _is_gzip(path) else path.open("rb")
+
+
+def _check_room(path: Path, offset: int, shape: tuple[int, int, int], dtype: np.dtype) -> None:
+    """Refuse a file too small to hold what its header claims, before any of it is inflated."""
+    claimed = offset + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    size = path.stat().st_size
+    if not _is_gzip(path):
+        if size < claimed:
+            raise InputError(
+                path, expected=f"{claimed} bytes by its header", found=f"{size} (truncated)"
+            )
+        return
+    if claimed > size * _DEFLATE_LIMIT:
+        raise InputError(
+            path,
+            expected=f"a gzip file that can hold the {claimed} bytes its header claims",
+            found=f"{size} bytes",
+        )
+    if claimed > _BOMB_BYTES and claimed > size * _BOMB_RATIO:
+        raise InputError(
+            path,
+            expected=f"a compression of at most {_BOMB_RATIO}:1 in a file this large",
+            found=f"{size} bytes that claim to inflate to {claimed} (--max-voxels bounds them)",
+        )
+
+
+def _read_voxels(
+    stream: IO[bytes], path: Path, offset: int, shape: tuple[int, int, int], dtype: np.dtype
+) -> NDArray[np.generic]:
+    """Stored numbers ``(i, j, k)`` in native byte order; reads on to the end for the checksum."""
+    stream.seek(offset)
+    buffer = np.empty(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize, dtype=np.uint8)
+    done = 0
+    while done < buffer.size:
+        block = stream.read(min(_CHUNK, buffer.size - done))
+        if not block:
+            raise InputError(
+                path, expected=f"{buffer.size} bytes of voxels", found=f"{done} (truncated)"
+            )
+        buffer[done : done + len(block)] = np.frombuffer(block, dtype=np.uint8)
+        done += len(block)
+    tail = 0
+    while block := stream.read(_CHUNK):
+        tail += len(block)
+        if tail > _TAIL:
+            raise InputError(
+                path,
+                expected=f"{buffer.size} bytes of voxels by its header",
+                found=f"more than {_TAIL} bytes after them",
+            )
+    stored = buffer.view(dtype).reshape(shape, order="F")
+    return stored.astype(dtype.newbyteorder("="), copy=False)

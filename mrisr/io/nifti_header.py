@@ -1,0 +1,217 @@
+"""What a NIfTI header says and what it is allowed to say: shape, dtype, scaling, affine."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Literal, TypeAlias
+
+import nibabel as nib
+import numpy as np
+from nibabel.spatialimages import HeaderDataError
+
+from mrisr import geometry
+from mrisr.errors import InputError
+from mrisr.io import checks
+from mrisr.io.checks import Source
+from mrisr.volume import Storage
+
+Header: TypeAlias = nib.Nifti1Header  # nib.Nifti2Header is a subclass
+
+#: Largest distance in mm between sform and qform, at the corners of the volume, that is rounding.
+MAX_FORM_DISTANCE = 0.1
+_MAX_OFFSET = 1 << 26
+_UNITS_IN_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
+_UNIT_NAMES = {1: "metre", 3: "micron"}
+
+
+def parse(block: bytes, source: Source) -> Header:
+    """The header in the first 348 (NIfTI-1) or 540 (NIfTI-2) bytes, either byte order."""
+    if not block:
+        raise InputError(source, expected="a NIfTI file", found="an empty file")
+    for kind, size, magics in (
+        (nib.Nifti1Header, 348, (b"n+1",)),
+        (nib.Nifti2Header, 540, (b"n+2",)),
+    ):
+        if size not in (int.from_bytes(block[:4], order) for order in ("little", "big")):
+            continue
+        if len(block) < size:
+            break
+        header = kind(block[:size], check=False)
+        if bytes(header["magic"]).rstrip(b"\0")[:3] in magics:
+            return header
+        found = f"magic {bytes(header['magic'])!r}"
+        raise InputError(source, expected="a single-file NIfTI (magic n+1 or n+2)", found=found)
+    raise InputError(source, expected="a NIfTI header", found="something else, or a truncated one")
+
+
+def data_offset(header: Header, source: Source) -> int:
+    """Bytes from the start of the file to its first voxel."""
+    least = header.sizeof_hdr + 4
+    raw = float(header["vox_offset"])
+    if raw == 0.0:
+        return least
+    if not (np.isfinite(raw) and least <= raw <= _MAX_OFFSET):
+        raise InputError(source, expected=f"a vox_offset of {least} or more", found=f"{raw:g}")
+    return int(raw)
+
+
+def volume_shape(header: Header, source: Source, max_voxels: int) -> tuple[int, int, int]:
+    """Shape ``(i, j, k)``; trailing axes of length 1 are dropped. Raises InputError."""
+    dim = [int(n) for n in header["dim"]]
+    if not 1 <= dim[0] <= 7:
+        raise InputError(source, expected="dim[0] from 1 to 7", found=str(dim[0]))
+    shape = dim[1 : 1 + dim[0]]
+    checks.check_size(shape, source, max_voxels)
+    return checks.check_axes(shape, source)
+
+
+def stored_dtype(header: Header, source: Source) -> np.dtype:
+    """Stored dtype with the file's byte order. Raises InputError for RGB, complex and others."""
+    try:
+        dtype = header.get_data_dtype()
+    except HeaderDataError as error:
+        raise InputError(
+            source, expected="a known NIfTI datatype", found=f"code {int(header['datatype'])}"
+        ) from error
+    check_scalar(dtype, source)
+    return dtype
+
+
+def check_scalar(dtype: np.dtype, source: Source) -> None:
+    """Refuse what is not one integer or one float of at most 64 bits for each voxel."""
+    if dtype.names is not None or dtype.kind == "c":
+        what = "RGB colour" if dtype.names is not None else "complex numbers"
+        raise InputError(
+            source, expected="one real number in each voxel", found=f"{what} ({dtype})"
+        )
+    if dtype.kind not in "iufb" or dtype.itemsize > 8:
+        raise InputError(
+            source, expected="integers or floats of at most 64 bits", found=f"datatype {dtype}"
+        )
+
+
+def scaling(header: Header, source: Source) -> Storage:
+    """dtype, slope and intercept; a slope of 0 or NaN means that there is no scaling."""
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if np.isnan(slope) or slope == 0.0:
+        slope, intercept = 1.0, 0.0
+    intercept = 0.0 if np.isnan(intercept) else intercept
+    if not (np.isfinite(slope) and np.isfinite(intercept)):
+        found = f"scl_slope {slope}, scl_inter {intercept}"
+        raise InputError(source, expected="a finite slope and intercept", found=found)
+    return Storage(header.get_data_dtype().newbyteorder("="), slope, intercept)
+
+
+def volume_affine(
+    header: Header,
+    shape: tuple[int, int, int],
+    source: Source,
+    choice: Literal["sform", "qform"] | None,
+) -> tuple[geometry.Affine, tuple[str, ...]]:
+    """Affine in mm RAS, and the notes that choosing it left.
+
+    Raises:
+        InputError: neither form set, the two more than 0.1 mm apart at a corner and no ``choice``,
+            a chosen form that is not set, a spacing of zero or less, or a sheared form.
+    """
+    pixdim = np.asarray(header["pixdim"], dtype=np.float64)[1:4]
+    if not np.all(np.isfinite(pixdim) & (pixdim > 0)):
+        found = " x ".join(f"{p:g}" for p in pixdim)
+        raise InputError(source, expected="a pixdim above zero along each axis", found=found)
+    factor, notes = _to_mm(header, source)
+    forms = {
+        name: form
+        for name, code in (("sform", "sform_code"), ("qform", "qform_code"))
+        if int(header[code]) > 0 and choice in (None, name)
+        for form in [_form(header, name, source, factor)]
+    }
+    if not forms:
+        wanted = f"the {choice}" if choice else "an sform or a qform"
+        raise InputError(source, expected=f"{wanted} to be set", found="code 0")
+    if choice is None and len(forms) == 2:
+        _check_agreement(forms["sform"], forms["qform"], shape, source)
+    name, affine = next(iter(forms.items()))
+    checks.check_affine(affine, source, name)
+    if choice is not None:
+        notes += (f"{choice} used, as asked for",)
+    return affine, notes
+
+
+def writable_storage(storage: Storage) -> Storage:
+    """The nearest storage that NIfTI can hold: its dtype and a slope that fits float32."""
+    dtype = storage.dtype.newbyteorder("=")
+    if dtype == np.dtype(bool):
+        return Storage(np.dtype(np.uint8))
+    with np.errstate(over="ignore", under="ignore"):
+        slope, intercept = np.float32(storage.slope), np.float32(storage.intercept)
+    fits = np.isfinite(slope) and np.isfinite(intercept) and slope != 0
+    if dtype.kind not in "iuf" or dtype.itemsize > 8 or dtype == np.float16 or not fits:
+        return Storage(np.dtype(np.float32))
+    return Storage(dtype, storage.slope, storage.intercept)
+
+
+def build(
+    shape: tuple[int, int, int], affine: geometry.Affine, storage: Storage, description: str
+) -> Header:
+    """A fresh header: shape, dtype, scaling, grid in mm and ``descrip``; nothing else."""
+    header: Header = (nib.Nifti2Header if max(shape) > 32767 else nib.Nifti1Header)()
+    header.set_data_dtype(storage.dtype)
+    header.set_data_shape(shape)
+    header["scl_slope"], header["scl_inter"] = storage.slope, storage.intercept
+    header["vox_offset"] = header.sizeof_hdr + 4
+    header["descrip"] = description.encode()[:79].decode(errors="ignore").encode()
+    set_grid(header, shape, affine)
+    return header
+
+
+def set_grid(header: Header, shape: tuple[int, int, int], affine: geometry.Affine) -> None:
+    """Set units and both forms, code 1 (scanner).
+
+    A qform cannot hold shear. Where that would part the two forms by half of what readers
+    tolerate, the qform stays unset and the sform alone speaks.
+    """
+    header.set_xyzt_units("mm")
+    header.set_sform(affine, code=1)
+    header.set_qform(affine, code=1)
+    if _corner_distance(header.get_qform(), affine, shape) > MAX_FORM_DISTANCE / 2:
+        header["qform_code"] = 0
+
+
+def _to_mm(header: Header, source: Source) -> tuple[float, tuple[str, ...]]:
+    code = int(header["xyzt_units"]) & 7
+    if code not in _UNITS_IN_MM:
+        raise InputError(source, expected="xyzt_units in metre, mm or micron", found=f"code {code}")
+    if code in _UNIT_NAMES:
+        return _UNITS_IN_MM[code], (f"converted from {_UNIT_NAMES[code]} to mm",)
+    return 1.0, ()
+
+
+def _form(header: Header, name: str, source: Source, factor: float) -> geometry.Affine:
+    try:
+        affine = header.get_sform() if name == "sform" else header.get_qform()
+    except (ValueError, HeaderDataError) as error:
+        raise InputError(source, expected=f"a valid {name}", found=str(error)) from error
+    return np.diag([factor, factor, factor, 1.0]) @ np.asarray(affine, dtype=np.float64)
+
+
+def _check_agreement(
+    sform: geometry.Affine, qform: geometry.Affine, shape: tuple[int, int, int], source: Source
+) -> None:
+    apart = _corner_distance(sform, qform, shape)
+    if not apart <= MAX_FORM_DISTANCE:
+        raise InputError(
+            source,
+            expected=f"sform and qform within {MAX_FORM_DISTANCE:g} mm of each other",
+            found=f"sform ({_brief(sform)}) and qform ({_brief(qform)}) {apart:.2f} mm apart; "
+            "--affine sform or --affine qform chooses",
+        )
+
+
+def _corner_distance(a: geometry.Affine, b: geometry.Affine, shape: tuple[int, int, int]) -> float:
+    corners = np.array([(*c, 1) for c in product(*((0, n - 1) for n in shape))], dtype=np.float64)
+    return float(np.linalg.norm((corners @ (a - b).T)[:, :3], axis=1).max())
+
+
+def _brief(affine: geometry.Affine) -> str:
+    origin = ", ".join(f"{v:.2f}" for v in affine[:3, 3])
+    return f"{geometry.axis_codes(affine)}, origin {origin}"

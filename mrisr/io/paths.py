@@ -1,0 +1,104 @@
+"""Names and endings of files, and what may be written where."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
+from typing import Literal
+
+from mrisr.errors import OutputError
+from mrisr.io import metaheader
+
+Format = Literal["nifti", "itk"]
+
+#: Endings of volume files and the reader behind each.
+ENDINGS: dict[str, Format] = {
+    ".nii.gz": "nifti",
+    ".nii": "nifti",
+    ".mha": "itk",
+    ".mhd": "itk",
+    ".nrrd": "itk",
+}
+
+SUPPORTED = ", ".join(ENDINGS)
+
+
+def ending(path: str | PathLike[str]) -> str | None:
+    """The supported ending of a path, in lower case, or None."""
+    name = Path(path).name.lower()
+    return next((e for e in ENDINGS if name.endswith(e) and name != e), None)
+
+
+def stem(path: str | PathLike[str]) -> str:
+    """The name without its ending: ``t2w`` for ``t2w.nii.gz``; a folder's name whole.
+
+    >>> stem("study/t2w.nii.gz")
+    't2w'
+    """
+    path = Path(path)
+    found = ending(path)
+    if found is not None:
+        return path.name[: -len(found)]
+    plain = path.stem if path.suffix.lower() in (".dcm", ".ima") else path.name
+    return plain or "volume"
+
+
+def output_format(path: str | PathLike[str]) -> Format:
+    """Which writer makes this file. Raises OutputError for an ending that none makes."""
+    found = ending(path)
+    if found is None:
+        raise OutputError(f"{path}: expected a name ending in {SUPPORTED}")
+    return ENDINGS[found]
+
+
+def check_output(
+    path: str | PathLike[str],
+    *,
+    inputs: Iterable[str | PathLike[str] | None] = (),
+    force: bool = False,
+) -> Path:
+    """Make sure that writing ``path`` would destroy nothing that it should not.
+
+    Args:
+        path: the file about to be written.
+        inputs: files and folders read by the same call; they are never overwritten.
+        force: allow an existing file that is no input to be replaced.
+
+    Returns:
+        ``path`` as a Path.
+
+    Raises:
+        OutputError: the path exists (without ``force``), is an input (also by another name), is
+            not a file, or its folder is missing or cannot be written.
+    """
+    path = Path(path)
+    written = [path, path.with_suffix(".raw")] if ending(path) == ".mhd" else [path]
+    read = [p for source in inputs if source is not None for p in _files_behind(Path(source))]
+    for target in written:
+        for source in read:
+            if _same(target, source):
+                raise OutputError(f"{target}: is an input of this run and is never overwritten")
+        if target.exists() and not target.is_file():
+            raise OutputError(f"{target}: expected a file to write, found something else there")
+        if os.path.lexists(target) and not force:
+            raise OutputError(f"{target}: exists already (--force replaces)")
+    folder = path.parent
+    if not folder.is_dir():
+        raise OutputError(f"{path}: its folder {folder} does not exist")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{path}: its folder {folder} cannot be written")
+    return path
+
+
+def _files_behind(source: Path) -> list[Path]:
+    """The file itself and, for a ``.mhd`` header, its voxel file."""
+    data = metaheader.data_file(source) if ending(source) == ".mhd" else None
+    return [source] if data is None else [source, data]
+
+
+def _same(a: Path, b: Path) -> bool:
+    if os.path.realpath(a) == os.path.realpath(b):
+        return True
+    return a.exists() and b.exists() and a.samefile(b)

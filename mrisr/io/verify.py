@@ -1,0 +1,55 @@
+"""Reading a written file back before it replaces anything."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrisr.errors import InputError, OutputError
+from mrisr.io.paths import ENDINGS, ending
+from mrisr.volume import Storage, Volume
+
+
+def verify(written: Path, volume: Volume, target: Path) -> None:
+    """Raise OutputError, naming ``target``, unless ``written`` reads back as ``volume``.
+
+    Shape, dtype and stored numbers must be equal; affines within 1e-4 mm (for origins beyond a
+    metre, within the precision of float32).
+    """
+    try:
+        storage, back, affine = _read_back(written, volume.storage)
+    except InputError as error:
+        raise OutputError(f"{target}: did not read back ({error.found}); disk full?") from error
+    wanted = storage.encode(cast(NDArray[np.floating], volume.array))
+    if back.shape != wanted.shape or back.dtype != wanted.dtype:
+        found = f"{back.shape} {back.dtype}"
+        raise OutputError(f"{target}: read back as {found}, not {wanted.shape} {wanted.dtype}")
+    off = float(np.abs(affine - volume.affine).max())
+    if not off <= 1e-4 + 1e-7 * float(np.abs(volume.affine).max()):
+        raise OutputError(f"{target}: its affine read back {off:.2g} mm off")
+    different = int(np.count_nonzero(back != wanted))
+    if different:
+        raise OutputError(f"{target}: {different} of {back.size} voxels read back differently")
+
+
+def _read_back(
+    written: Path, storage: Storage
+) -> tuple[Storage, NDArray[np.generic], NDArray[np.float64]]:
+    """The storage the format gave, its stored numbers and affine."""
+    if ENDINGS[ending(written) or ""] == "nifti":
+        from mrisr.io import nifti, nifti_header
+
+        back = nifti.read_nifti(written, allow_constant=True)
+        used = nifti_header.writable_storage(storage)
+        # Decoded with the header's float32 slope, so encoding with it is exact.
+        stored = back.storage.encode(cast(NDArray[np.floating], back.array))
+        return used, stored, back.affine
+    from mrisr.io import itk
+
+    back = itk.read_itk(written, allow_constant=True)
+    used = replace(itk.writable_storage(storage))
+    return used, back.array, back.affine

@@ -1,0 +1,28 @@
+"""Embedding of the continuous noise scale and of the degradation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class NoiseScaleEmbedding(nn.Module):
+    """Noise scale ``g`` in (0, 1] and a condition vector to an embedding, ``(b,), (b, n) -> (b, width)``.
+
+    The scale enters as sines and cosines of ``sqrt(-log g)``, in which a linear beta schedule is
+    nearly uniform (WaveGrad conditions on the continuous noise level likewise).
+    """
+
+    def __init__(self, width: int, condition: int, frequencies: int = 16) -> None:
+        super().__init__()
+        self.frequencies: Tensor
+        spread = torch.logspace(-1, 1.5, frequencies) * torch.pi
+        self.register_buffer("frequencies", spread, persistent=False)
+        self.mlp = nn.Sequential(
+            nn.Linear(2 * frequencies + condition, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
+        )
+
+    def forward(self, g: Tensor, condition: Tensor) -> Tensor:
+        u = torch.sqrt(-torch.log(g.float().clamp(1e-4, 1.0)))
+        phase = u[:, None] * self.frequencies
+        return self.mlp(torch.cat([phase.sin(), phase.cos(), condition.float()], dim=1))

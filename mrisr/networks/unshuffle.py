@@ -1,0 +1,75 @@
+"""The default denoiser: a residual network on pixel-unshuffled images.
+
+All convolutions run on images folded by ``fold`` in both directions, so one evaluation costs a few
+percent of a U-Net's on the full grid and sees a wide neighbourhood. There is no normalisation
+layer: the answer at a pixel depends on its neighbourhood only, never on what else is in the
+image, so tiles and whole images agree.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mrisr.networks.embedding import NoiseScaleEmbedding
+
+
+class ResidualBlock(nn.Module):
+    """``x + conv(act(scale * conv(x) + shift))`` with scale and shift from the embedding."""
+
+    def __init__(self, width: int, embedding: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.modulate = nn.Linear(embedding, 2 * width)
+        nn.init.zeros_(self.modulate.weight)
+        nn.init.zeros_(self.modulate.bias)
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        scale, shift = self.modulate(emb)[..., None, None].to(x.dtype).chunk(2, dim=1)
+        h = torch.addcmul(shift, self.first(x), 1 + scale)
+        return x + self.second(F.silu(h))
+
+
+class UnshuffleResNet(nn.Module):
+    """Predicts x_HR from the latent and the low-resolution image on the target grid.
+
+    Args:
+        channels: image channels (1 for MRI).
+        width: feature channels.
+        blocks: residual blocks.
+        fold: pixel-unshuffle factor.
+        condition: length of the vector that describes the degradation.
+
+    ``forward(x_t, x_low, g, condition)`` takes ``(b, c, h, w)`` twice, ``(b,)`` and
+    ``(b, condition)``; any ``h`` and ``w``. The output is x_low plus a correction whose last
+    layer starts at zero.
+    """
+
+    def __init__(
+        self, *, channels: int = 1, width: int = 64, blocks: int = 12, fold: int = 4, condition: int = 7
+    ) -> None:
+        super().__init__()
+        self.fold = fold
+        embedding = 2 * width
+        self.embed = NoiseScaleEmbedding(embedding, condition)
+        self.head = nn.Conv2d(2 * channels * fold**2, width, 3, padding=1)
+        self.body = nn.ModuleList(ResidualBlock(width, embedding) for _ in range(blocks))
+        self.tail = nn.Conv2d(width, channels * fold**2, 3, padding=1)
+        nn.init.zeros_(self.tail.weight)
+        nn.init.zeros_(self.tail.bias)
+
+    def forward(self, x_t: Tensor, x_low: Tensor, g: Tensor, condition: Tensor) -> Tensor:
+        h, w = x_low.shape[-2:]
+        x = torch.cat([x_t, x_low], dim=1)
+        pad = (-h % self.fold, -w % self.fold)
+        if any(pad):
+            x = F.pad(x, (0, pad[1], 0, pad[0]), mode="replicate")
+        features = self.head(F.pixel_unshuffle(x, self.fold))
+        emb = self.embed(g, condition)
+        hidden = features
+        for block in self.body:
+            hidden = block(hidden, emb)
+        correction = F.pixel_shuffle(self.tail(hidden + features), self.fold)
+        return x_low + correction[..., :h, :w].to(x_low.dtype)

@@ -1,0 +1,135 @@
+"""Volumes to one compact training cache (:mod:`mrisr.cache`): ``mrisr prepare``."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrisr import cache, geometry
+from mrisr.errors import InputError, MrisrError, UsageError
+from mrisr.io import read_volume, stem
+from mrisr.io.atomic import write_bytes, write_json
+from mrisr.volume import Volume
+
+IMAGE_NAMES = ("t2w*", "*_T2w*", "*t2*")
+ENDINGS = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
+
+
+class Source(NamedTuple):
+    """A volume to prepare: patient, name of the series, path."""
+
+    case: str
+    series: str
+    path: Path
+
+
+def find_sources(data: Path) -> list[Source]:
+    """Volumes of a manifest or of a folder.
+
+    A manifest is a CSV with the columns ``case`` and ``path`` (relative to the manifest) and
+    optionally ``series``. A folder holds one folder per patient with image files (``t2w*``,
+    ``*_T2w*`` or ``*t2*``) or DICOM series folders inside.
+
+    Raises:
+        InputError: nothing is found, or a column is missing.
+    """
+    sources = list(_from_manifest(data) if data.is_file() else _from_folder(data))
+    if not sources:
+        raise InputError(data, expected="a folder per patient with T2w volumes, or a manifest", found="none")
+    return sources
+
+
+def _from_manifest(path: Path) -> Iterator[Source]:
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file)
+        if not {"case", "path"} <= set(rows.fieldnames or ()):
+            raise InputError(path, expected="the columns case, path", found=", ".join(rows.fieldnames or ()))
+        for row in rows:
+            volume = path.parent / row["path"]
+            yield Source(row["case"], row.get("series") or stem(volume), volume)
+
+
+def _from_folder(folder: Path) -> Iterator[Source]:
+    for case in sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else ():
+        images = {
+            path
+            for pattern in IMAGE_NAMES
+            for path in case.rglob(pattern)
+            if path.is_file() and path.name.endswith(ENDINGS)
+        }
+        series = {p.parent for p in case.rglob("*.dcm")}
+        for path in sorted(images | series):
+            yield Source(case.name, stem(path), path)
+
+
+def canonical_stack(volume: Volume) -> tuple[NDArray[np.generic], tuple[float, float, float]]:
+    """Voxels as ``(slices, rows, columns)`` with rows superior to inferior (or anterior to posterior in
+    axial stacks) and columns right to left (anterior to posterior in sagittal ones), and their spacing."""
+    world = geometry.world_axes(volume.affine)
+    through = volume.slice_axis
+    rows, columns = sorted((a for a in range(3) if a != through), key=lambda a: -world[a])
+    order = (through, rows, columns)
+    array = volume.array.transpose(order)
+    codes = geometry.axis_codes(volume.affine)
+    flips = [i for i, a in enumerate(order) if i and codes[a] in "SAR"]
+    s = volume.spacing
+    return np.flip(array, flips), (float(s[order[0]]), float(s[order[1]]), float(s[order[2]]))
+
+
+def _cropped(array: NDArray[np.generic], size: int | None) -> NDArray[np.generic]:
+    if size is None:
+        return array
+    starts = [max(0, (n - size) // 2) for n in array.shape[1:]]
+    return array[:, starts[0] : starts[0] + size, starts[1] : starts[1] + size]
+
+
+def make_stack(source: Source, volume: Volume, crop: int | None = None) -> cache.Stack:
+    """The cache's stack of one volume; intensities are scaled before the crop."""
+    array, spacing = canonical_stack(volume)
+    levels = _cropped(cache.quantise(array), crop)
+    return cache.Stack(source.case, source.series, volume.plane, spacing, np.ascontiguousarray(levels))
+
+
+def prepare(
+    data: Path, output: Path, *, crop: int | None = None, force: bool = False,
+    report: Callable[[str], None] = lambda line: None,
+) -> list[str]:
+    """Write the cache of all volumes under ``data`` to the folder ``output``.
+
+    A volume that cannot be used is named through ``report`` and left out; its error is returned.
+    The index is written last, so a cache that was cut short is not taken for a whole one.
+
+    Raises:
+        InputError: no volume could be used.
+        UsageError: the cache exists and ``force`` is not given.
+    """
+    index = output / "index.json"
+    if index.exists() and not force:
+        raise UsageError(f"{output}: a cache exists; --force makes it anew")
+    (output / "volumes").mkdir(parents=True, exist_ok=True)
+    index.unlink(missing_ok=True)
+    entries, errors = [], []
+    for source in find_sources(data):
+        try:
+            volume = read_volume(source.path)
+        except MrisrError as error:
+            errors.append(str(error))
+            report(f"left out: {error}")
+            continue
+        stack = make_stack(source, volume, crop)
+        name = f"volumes/{source.case}__{source.series}.npz"
+        packed = io.BytesIO()
+        np.savez_compressed(packed, levels=stack.levels)
+        write_bytes(output / name, packed.getvalue())
+        entries.append(cache.index_entry(stack, name, source_sha256=volume.source_sha256))
+        report(f"{source.case} {source.series}: {stack.plane} {stack.levels.shape}")
+    if not entries:
+        raise InputError(data, expected="at least one usable volume", found=f"{len(errors)} refused")
+    write_json(index, {"format": cache.FORMAT, "levels": cache.LEVELS, "series": entries})
+    return errors

@@ -1,0 +1,101 @@
+"""Validation during training: held-out patients, one evaluation from the start, against interpolation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mrisr import cache, metrics, pairs
+from mrisr.config import Config
+from mrisr.diffusion.denoiser import Denoiser
+from mrisr.diffusion.sampler import sample
+from mrisr.diffusion.schedule import LinearSchedule, sampling_levels
+from mrisr.io.atomic import atomic_path
+
+
+class Example(NamedTuple):
+    """Interpolated, restored and reference slice ``(h, w)`` on 0..1."""
+
+    interpolated: Tensor
+    restored: Tensor
+    reference: Tensor
+
+
+def restore(
+    denoiser: Denoiser, x_low: Tensor, condition: Tensor, schedule: LinearSchedule, *, steps: int = 1, seed: int = 0
+) -> Tensor:
+    """x_HR of images ``(b, 1, h, w)`` in -1..1 by ``steps`` deterministic steps from the partial start."""
+    noise = torch.randn(1, 1, *x_low.shape[-2:], generator=pairs.seeded("cpu", seed)).to(x_low)
+
+    def denoise(x: Tensor, g: Tensor) -> Tensor:
+        return denoiser(x, x_low, g.float().expand(len(x)), condition.expand(len(x), -1))
+
+    levels = sampling_levels(schedule, denoiser.path.start, steps)
+    return sample(denoise, x_low, levels, denoiser.path, lambda step: noise)
+
+
+def _factors(config: Config) -> list[tuple[pairs.Drawn, str]]:
+    """The exact factors of the first degradation kind, without blur: what the figures are quoted for."""
+    first = config.data.degradations[0]
+    factors = first.factors or (first.range[0], first.range[1])
+    return [(pairs.Drawn(first, f, 1.0, 0.0), f"x{f:g}") for f in dict.fromkeys(factors)]
+
+
+def validation_planes(config: Config) -> list[str]:
+    """In-plane models are validated on axial slices, through-plane models on coronal ones."""
+    return ["axial"] if config.job == "inplane" else ["coronal"]
+
+
+@torch.no_grad()
+def validate(
+    denoiser: Denoiser, stacks: Sequence[cache.Stack], config: Config, slices: int = 8
+) -> tuple[dict[str, float], list[Example]]:
+    """PSNR and SSIM per factor, and their gains over interpolation, averaged over patients.
+
+    ``slices`` central slices of every validation stack are restored at full size (cropped to 320).
+    """
+    device = next(denoiser.parameters()).device
+    clock = LinearSchedule(**config.diffusion.inference.model_dump())
+    rows: dict[str, list[float]] = {}
+    examples = []
+    images = list(pairs.validation_images(stacks, config.data, validation_planes(config)))
+    for _, stack_images in images:
+        first = max(0, (len(stack_images) - slices) // 2)
+        x_high = stack_images[first : first + slices].to(device)
+        reference = (x_high + 1) / 2
+        for drawn, label in _factors(config):
+            x_low, condition = pairs.degrade(x_high, config.job, drawn)
+            restored = restore(denoiser, x_low, condition, clock)
+            base, result = ((x + 1).div(2).clamp(0, 1) for x in (x_low, restored))
+            figures = {
+                f"{label}_psnr": metrics.psnr(result, reference),
+                f"{label}_gain": metrics.psnr(result, reference) - metrics.psnr(base, reference),
+                f"{label}_ssim": metrics.ssim(result, reference),
+                f"{label}_ssim_gain": metrics.ssim(result, reference) - metrics.ssim(base, reference),
+            }
+            for key, value in figures.items():
+                rows.setdefault(key, []).append(float(value.mean()))
+            middle = len(x_high) // 2
+            examples.append(Example(*(x[middle, 0].cpu() for x in (base, result, reference))))
+    return {k: float(np.mean(v)) for k, v in rows.items()}, examples
+
+
+def write_examples(path: Path, examples: Sequence[Example]) -> None:
+    """One PNG: a row per example with the interpolated, the restored and the reference slice."""
+    if not examples:
+        return
+    from matplotlib.image import imsave
+
+    width = max(e.reference.shape[1] for e in examples)
+    rows = []
+    for example in examples:
+        row = np.concatenate([np.pad(x.numpy(), ((0, 0), (0, width - x.shape[1]))) for x in example], axis=1)
+        rows.append(row)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        imsave(temporary, np.concatenate(rows), cmap="gray", vmin=0, vmax=1)

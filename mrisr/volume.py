@@ -1,0 +1,94 @@
+"""The one volume type of the project: voxels, where they lie, and how they were stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrisr import geometry
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How voxels lie on disk: value = ``slope * stored + intercept``, stored as ``dtype``."""
+
+    dtype: np.dtype = field(default_factory=lambda: np.dtype(np.float32))
+    slope: float = 1.0
+    intercept: float = 0.0
+
+    def encode(self, values: NDArray[np.floating]) -> NDArray[np.generic]:
+        """Values to stored numbers: integers are rounded and clipped to the range, never wrapped."""
+        dtype = self.dtype.newbyteorder("=")
+        if self.slope == 1.0 and self.intercept == 0.0 and values.dtype == dtype:
+            return values
+        stored = (np.asarray(values, dtype=np.float64) - self.intercept) / self.slope
+        if np.issubdtype(dtype, np.integer):
+            info = np.iinfo(dtype)
+            stored = np.clip(np.rint(stored), info.min, info.max)
+        return stored.astype(dtype)
+
+    def decode(self, stored: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Stored numbers to values: untouched without scaling, otherwise float64."""
+        if self.slope == 1.0 and self.intercept == 0.0:
+            return stored
+        return stored.astype(np.float64) * self.slope + self.intercept
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A 3-D scalar image.
+
+    Attributes:
+        array: values ``(i, j, k)`` in the scanner's units, after any rescaling; in the storage
+            dtype where no rescaling applies, else float.
+        affine: ``(4, 4)`` float64, voxel indices to world mm, RAS.
+        storage: how the source stored its voxels; outputs keep it.
+        slice_thickness: nominal slice thickness in mm if the source states one. Thickness is not
+            spacing.
+        name: short name for messages and output names (never from patient attributes).
+        source: the file or folder it came from, if any.
+        source_sha256: digest of the source's bytes, if it came from a file.
+        notes: warnings a reader wants in the provenance record (e.g. "sform used").
+    """
+
+    array: NDArray[np.generic]
+    affine: geometry.Affine
+    storage: Storage = field(default_factory=Storage)
+    slice_thickness: float | None = None
+    name: str = "volume"
+    source: Path | None = None
+    source_sha256: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.array.ndim != 3:
+            raise ValueError(f"a Volume has 3 axes, got shape {self.array.shape}")
+        object.__setattr__(self, "affine", np.asarray(self.affine, dtype=np.float64))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.array.shape  # type: ignore[return-value]
+
+    @property
+    def spacing(self) -> NDArray[np.float64]:
+        """Spacing in mm along each array axis, shape ``(3,)``."""
+        return geometry.spacing(self.affine)
+
+    @property
+    def slice_axis(self) -> int:
+        """Array axis along which the slices are stacked."""
+        return geometry.slice_axis(self.affine)
+
+    @property
+    def plane(self) -> str:
+        """``"axial"``, ``"coronal"`` or ``"sagittal"``."""
+        return geometry.plane(self.affine)
+
+    def with_array(
+        self, array: NDArray[np.generic], affine: geometry.Affine | None = None
+    ) -> Volume:
+        """The same volume (storage, name, source) with other voxels and, if given, another grid."""
+        return replace(self, array=array, affine=self.affine if affine is None else affine)
