@@ -1,6 +1,7 @@
 """Configuration of networks, diffusion, data and training: frozen, checked, loaded from YAML.
 
-A file may name a ``base`` (a path relative to itself) whose settings it changes. What was resolved is
+A file may name a ``base`` (a path relative to itself) whose settings it changes: mappings are merged,
+lists replaced, and ``null`` takes a setting (or a key of the base) back to its default. What was resolved is
 written beside every run, so a run can be repeated from its own folder.
 """
 
@@ -168,10 +169,12 @@ def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     for key, value in change.items():
         old = out.get(key)
         out[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        if value is None:
+            del out[key]  # back to the default
     return out
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, children: tuple[Path, ...] = ()) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -181,7 +184,12 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(path, expected="a mapping of settings", found=type(content).__name__)
     base = content.pop("base", None)
-    return content if base is None else _merged(_read(path.parent / base), content)
+    if base is None:
+        return content
+    children = (*children, path.resolve())
+    if not isinstance(base, str) or (path.parent / base).resolve() in children:
+        raise InputError(path, expected="a base that is another file", found=repr(base))
+    return _merged(_read(path.parent / base, children), content)
 
 
 def load_config(path: str | Path) -> Config:

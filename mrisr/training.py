@@ -81,7 +81,9 @@ def batch_loss(denoiser: Denoiser, batch: Batch, config: Config, device: torch.d
     schedule = LinearSchedule(**d.training.model_dump())
     g = training_noise_scales(schedule, d.start, len(crops), d.at_start, generator)
     noise = torch.randn(pair.x_high.shape, generator=generator, device=device)
-    return denoiser.loss(pair.x_high, pair.x_low, g, noise, pair.condition, d.loss)
+    # Autocast here, not by Fabric: its mixed precision would round the images themselves to bf16.
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.train.precision == "bf16"):
+        return denoiser.loss(pair.x_high, pair.x_low, g, noise, pair.condition, d.loss)
 
 
 @torch.no_grad()
@@ -100,7 +102,7 @@ def fingerprint(config: Config) -> str:
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
 
-def make_fabric(device: str, precision: str) -> Fabric:
+def make_fabric(device: str) -> Fabric:
     """Fabric for ``auto``, ``cpu`` or ``cuda``; under torchrun it joins the launched processes."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
@@ -111,7 +113,6 @@ def make_fabric(device: str, precision: str) -> Fabric:
         devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         num_nodes=max(1, world // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))),
         strategy="ddp" if world > 1 else "auto",
-        precision="bf16-mixed" if precision == "bf16" else "32-true",
     )
 
 
@@ -190,7 +191,7 @@ def train(
         UsageError: the folder holds a run and ``resume`` is not given, or the run has other settings.
         InputError: the cache is unusable or has no slices for this configuration.
     """
-    fabric = make_fabric(device, config.train.precision)
+    fabric = make_fabric(device)
     fabric.launch()
     rank, world, main = fabric.global_rank, fabric.world_size, fabric.is_global_zero
     checkpoint = output / CHECKPOINT

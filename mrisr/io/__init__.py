@@ -103,13 +103,14 @@ def write_volume(
     """
     kind = output_format(path)
     path = check_output(path, inputs=[volume.source], force=force)
+    from mrisr.io.verify import check_finite, verify
+
+    check_finite(volume, path)
     if ending(path) == ".mhd":
         from mrisr.io.mhd import save_mhd
 
         save_mhd(volume, path, force=force)
         return path
-    from mrisr.io.verify import verify
-
     # A compressed file is smaller than this; half of it is a modest demand on the disk.
     size = volume.array.size * volume.storage.dtype.itemsize
     with atomic_path(path, overwrite=force, size=size if path.suffix == ".nii" else size // 2) as t:

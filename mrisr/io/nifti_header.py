@@ -69,7 +69,7 @@ def stored_dtype(header: Header, source: Source) -> np.dtype:
     """Stored dtype with the file's byte order. Raises InputError for RGB, complex and others."""
     try:
         dtype = header.get_data_dtype()
-    except HeaderDataError as error:
+    except (HeaderDataError, KeyError) as error:
         raise InputError(
             source, expected="a known NIfTI datatype", found=f"code {int(header['datatype'])}"
         ) from error

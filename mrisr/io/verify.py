@@ -14,6 +14,14 @@ from mrisr.io.paths import ENDINGS, ending
 from mrisr.volume import Storage, Volume
 
 
+def check_finite(volume: Volume, target: Path) -> None:
+    """Raise OutputError if the volume holds NaN or infinity: no reader of ours would take it back."""
+    if np.issubdtype(volume.array.dtype, np.floating):
+        bad = int(volume.array.size - np.count_nonzero(np.isfinite(volume.array)))
+        if bad:
+            raise OutputError(f"{target}: not written, {bad} voxels are NaN or infinite")
+
+
 def verify(written: Path, volume: Volume, target: Path) -> None:
     """Raise OutputError, naming ``target``, unless ``written`` reads back as ``volume``.
 

@@ -142,9 +142,9 @@ def _vessels(out: Floats, p: Floats, ducts: Floats, stroma: Floats) -> None:
     x, y, z = p
     bundle = np.exp(-(((np.abs(x) - 22) / 5) ** 2) - ((y + 15) / 6) ** 2)
     plexus = np.exp(-((x / 16) ** 2) - ((y - 22) / 6) ** 2 - ((z + 4) / 22) ** 2)
-    size = np.hypot(ducts, stroma) - (0.2 + 0.5 * bundle + 0.5 * plexus)
+    size = np.hypot(ducts, stroma) - (0.26 + 0.45 * bundle + 0.5 * plexus)
     flow = np.where(np.sin(0.21 * x - 0.17 * y + 0.05 * z) > 0, 40, 690)
-    paint(out, inside(size, 0.3), flow)
+    paint(out, inside(size, 0.4), flow)
 
 
 def _vesicles(out: Floats, p: Floats, fine: Floats, ducts: Floats) -> None:
@@ -202,7 +202,8 @@ def _pelvis(out: Floats, p: Floats, a: Anatomy, fine: Floats, ducts: Floats) -> 
     stroma = a.stroma(p)
     vessels = out.copy()
     _vessels(vessels, p, ducts, stroma)
-    paint(out, (out > 400) & (ellipsoid(p, _BLOBS[-1]) > 3), vessels)
+    fat = (out > FAT - 130) & (ellipsoid(p, _BLOBS[-1]) > 3)
+    out[fat] = vessels[fat]
     _pelvic_floor(out, p, fine)
     _rectum(out, p, fine, stroma)
     _vesicles(out, p, fine, ducts)
@@ -233,7 +234,7 @@ def intensities(p: Floats, a: Anatomy) -> Floats:
     """Intensities at world points ``(3, n)``, from 0 to ``RANGE``, shape ``(n,)``."""
     p = warped(p, a)
     fine, ducts = a.fine(p), a.ducts(p)
-    out = FAT + 20 * fine + 25 * ducts - 190 * np.clip(1.3 - np.abs(ducts) / 0.06, 0, 1)
+    out = FAT + 20 * fine + 25 * ducts - 80 * np.clip(1.3 - np.abs(ducts) / 0.12, 0, 1)
     _blobs(out, p, fine, ducts)
     near = nearby(p, _PELVIS)
     if len(near):

@@ -132,13 +132,10 @@ def phantom(
     if thickness <= 0 or noise < 0:
         raise UsageError(f"expected thickness > 0 and noise >= 0, found {thickness} mm and {noise}")
     values = _scan(shape, grid, axis, _offsets(thickness, gap, profile), seed)
-    if noise:
-        rng = np.random.default_rng((seed, *shape))
-        real, imaginary = rng.standard_normal((2, *shape), dtype=np.float32) * (noise * RANGE)
-        values = np.hypot(values + real, imaginary)
+    values = _rician(values, noise * RANGE, seed) if noise else values
     storage = Storage(np.dtype(dtype))
     name = f"phantom-{geometry.plane(grid)}"
-    return Volume(storage.encode(values), grid, storage, thickness, name)
+    return Volume(storage.encode(values), grid, storage, slice_thickness=thickness, name=name)
 
 
 def phantom_study(
@@ -188,6 +185,13 @@ def _evaluate(points: ArrayLike, function: Callable[[Floats], NDArray[Any]]) -> 
     return np.concatenate(parts).reshape(p.shape[:-1])
 
 
+def _rician(values: Floats, sigma: float, seed: int) -> Floats:
+    """Magnitude of the signal with Gaussian noise on its real and its imaginary part."""
+    rng = np.random.default_rng((seed, *values.shape))
+    real, imaginary = rng.standard_normal((2, *values.shape), dtype=np.float32) * np.float32(sigma)
+    return np.hypot(values + real, imaginary)
+
+
 def _offsets(thickness: float, gap: float, profile: str) -> NDArray[np.float64]:
     """Sample positions under one voxel, in voxels: two in the plane, then one through it; ``(n, 3)``.
 
@@ -220,8 +224,10 @@ def _scan(
 ) -> Floats:
     """Average the tissue over ``offsets`` at every voxel, slice by slice along ``axis``."""
     patient = anatomy(seed)
-    order = [a for a in range(3) if a != axis] + [axis]
+    world = geometry.world_axes(affine)
+    order = sorted((a for a in range(3) if a != axis), key=lambda a: world[a]) + [axis]
     matrix, origin = affine[:3, order], affine[:3, 3:]
+    signs = np.sign([affine[world[a], a] for a in order])  # the same samples in a flipped array
     size = [shape[a] for a in order]
     values = np.zeros((size[2], size[0] * size[1]), dtype=np.float32)
     pixels = np.indices((size[0], size[1])).reshape(2, -1)
@@ -230,7 +236,7 @@ def _scan(
             part = pixels[:, start : start + _CHUNK]
             centres = matrix[:, :2] @ part + matrix[:, 2:] * k + origin
             for offset in offsets:
-                p = (centres + (matrix @ offset)[:, None]).astype(np.float32)
+                p = (centres + (matrix @ (signs * offset))[:, None]).astype(np.float32)
                 values[k, start : start + _CHUNK] += intensities(p, patient)
     stack = (values / np.float32(len(offsets))).reshape(size[2], size[0], size[1])
     return np.ascontiguousarray(np.moveaxis(np.moveaxis(stack, 0, 2), [0, 1, 2], order))

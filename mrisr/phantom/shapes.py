@@ -94,7 +94,9 @@ def nearby(p: Floats, blob: Blob) -> NDArray[np.intp]:
     """Indices of the points ``(3, n)`` in a box around the blob, with a margin of 2 mm."""
     centre, _, _, reach = _frame(blob)
     low, high = centre - reach, centre + reach
-    if any((p[a].min() > high[a, 0]) or (p[a].max() < low[a, 0]) for a in (2, 1, 0)):
+    if p.shape[1] == 0 or any(
+        (p[a].min() > high[a, 0]) or (p[a].max() < low[a, 0]) for a in (2, 1, 0)
+    ):
         return np.empty(0, np.intp)
     x, y, z = np.abs(p - centre)
     return np.flatnonzero((x < reach[0]) & (y < reach[1]) & (z < reach[2]))

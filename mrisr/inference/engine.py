@@ -1,0 +1,220 @@
+"""A model on a device: batches of images in, restored images out.
+
+The network is evaluated on tiles where an image is too large, blended inside every evaluation, so
+that each step of the sampler sees a seamless image. Failures of the hardware are absorbed and noted:
+out of memory halves the tile and at last falls back to the CPU; numbers that overflow are computed
+again in fp32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from mrisr.diffusion.sampler import sample
+from mrisr.diffusion.schedule import LinearSchedule, sampling_levels
+from mrisr.errors import UsageError
+from mrisr.inference.options import Options
+from mrisr.models.store import Model
+from mrisr.operators import SeparableOperator, describe
+from mrisr.pairs import seeded
+
+#: Overlap of neighbouring tiles in pixels, and the smallest tile that out of memory leads to.
+OVERLAP = 64
+SMALLEST_TILE = 128
+#: Pixels evaluated at once without tiles: small enough for 6 GiB with the default network.
+BATCH_PIXELS = {"cpu": 2_500_000, "cuda": 16_000_000}
+#: Images above this many pixels are tiled on the CPU unless ``tile`` says otherwise.
+WHOLE_IMAGE_PIXELS = 24_000_000
+
+
+def resolve_device(name: str) -> torch.device:
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N`` as a device that exists. Raises UsageError."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"device: expected auto, cpu, cuda or cuda:N, found {name}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"device: expected auto, cpu, cuda or cuda:N, found {name}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"device {name}: found {torch.cuda.device_count()} CUDA devices")
+    return device
+
+
+def resolve_precision(name: str, device: torch.device) -> torch.dtype:
+    """bfloat16 where it is asked for, or with ``auto`` where the device computes it natively."""
+    if name != "auto":
+        return torch.bfloat16 if name == "bf16" else torch.float32
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = bool(torch.cpu._is_avx512_bf16_supported()) or bool(torch.cpu._is_amx_tile_supported())
+    return torch.bfloat16 if native else torch.float32
+
+
+def tile_starts(size: int, tile: int, multiple: int = 8) -> list[int]:
+    """First pixels of overlapping tiles that cover ``size``, each a multiple of ``multiple`` so that a
+    folded network sees the same folding in a tile as in the whole image."""
+    if size <= tile:
+        return [0]
+    step = max(multiple, (tile - OVERLAP) // multiple * multiple)
+    last = -(-(size - tile) // multiple) * multiple
+    return [*range(0, last, step), last]
+
+
+def ramp(n: int, start: int, size: int) -> Tensor:
+    """Blending weight of a tile of ``n`` pixels at ``start``: falls off linearly where a neighbour overlaps."""
+    distance = torch.arange(n, dtype=torch.float32) + 0.5
+    left = distance / OVERLAP if start > 0 else torch.ones(n)
+    right = distance.flip(0) / OVERLAP if start + n < size else torch.ones(n)
+    return torch.minimum(left, right).clamp(max=1.0)
+
+
+class Engine:
+    """Restores batches of images with one model.
+
+    Args:
+        model: from :func:`mrisr.models.store.load_model`.
+        options: with the degradation resolved.
+
+    ``notes`` collects what had to be done differently from what was asked, for the record.
+    """
+
+    def __init__(self, model: Model, options: Options) -> None:
+        self.card, self.options = model.card, options
+        self.device = resolve_device(options.device)
+        self.precision = resolve_precision(options.precision, self.device)
+        self.denoiser = model.denoiser.to(self.device, memory_format=torch.channels_last)
+        self.steps = options.steps or self.card.default_steps
+        self.churn = self.card.default_churn if options.churn is None else options.churn
+        self.tile = options.tile
+        self.notes: list[str] = []
+        clock = LinearSchedule(**self.card.diffusion.inference.model_dump())
+        self.levels = sampling_levels(clock, self.denoiser.path.start, self.steps)
+
+    def batch_size(self, high: tuple[int, int]) -> int:
+        """Images of size ``high`` to restore at once."""
+        return max(1, BATCH_PIXELS[self.device.type] // (high[0] * high[1]))
+
+    def noise(self, high: tuple[int, int], step: int) -> Tensor:
+        """The standard normal field ``(1, c, h, w)`` of a step: one for all slices and tiles."""
+        generator = seeded("cpu", self.options.seed, step)
+        field = torch.randn(1, self.card.network.channels, *high, generator=generator)
+        return field.to(self.device)
+
+    @torch.inference_mode()
+    def restore(self, y: Tensor, operator: SeparableOperator) -> Tensor:
+        """x_HR of measured images ``y`` ``(b, 1, rows, columns)`` in -1..1, float32, on the CPU.
+
+        The result is not yet projected onto the measurement.
+        """
+        while True:
+            try:
+                return self._restore(y.to(self.device), operator).cpu()
+            except torch.OutOfMemoryError:
+                size = max(operator.interpolate(y[:1]).shape[-2:])
+                self._shrink(size)
+            except (RuntimeError, MemoryError) as error:
+                if not isinstance(error, MemoryError) and "alloc" not in str(error).lower():
+                    raise
+                size = max(operator.interpolate(y[:1]).shape[-2:])
+                self._shrink(size)
+
+    def _restore(self, y: Tensor, operator: SeparableOperator) -> Tensor:
+        x_low = operator.interpolate(y)
+        high = (x_low.shape[-2], x_low.shape[-1])
+        condition = describe(operator).to(self.device)
+        return sample(
+            lambda x, g: self._denoise(x, x_low, g, condition),
+            x_low,
+            self.levels,
+            self.denoiser.path,
+            lambda step: self.noise(high, step),
+            update=self.options.update,
+            churn=self.churn,
+            from_noise=self.card.diffusion.from_noise,
+        )
+
+    def _denoise(self, x: Tensor, x_low: Tensor, g: Tensor, condition: Tensor) -> Tensor:
+        """One evaluation of the network on whole images, through tiles where they are too large."""
+        if self._tile_for(x) is None:
+            return self._evaluate(x, x_low, g, condition)
+        total = torch.zeros_like(x_low)
+        weight = torch.zeros_like(x_low[:1])
+        for rows, columns, share in self._tiles(x):
+            part = self._evaluate(x[..., rows, columns], x_low[..., rows, columns], g, condition)
+            total[..., rows, columns] += share * part
+            weight[..., rows, columns] += share
+        return total / weight
+
+    def _tile_for(self, x: Tensor) -> int | None:
+        h, w = x.shape[-2:]
+        tile = self.tile
+        if tile is None and self.device.type == "cpu" and h * w > WHOLE_IMAGE_PIXELS:
+            tile = 2048
+        return None if tile is None or max(h, w) <= tile else tile
+
+    def _tiles(self, x: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+        h, w = x.shape[-2:]
+        tile = self._tile_for(x) or max(h, w)
+        for top in tile_starts(h, tile):
+            for left in tile_starts(w, tile):
+                rows, columns = slice(top, min(top + tile, h)), slice(left, min(left + tile, w))
+                down = ramp(rows.stop - top, top, h)[:, None]
+                across = ramp(columns.stop - left, left, w)[None, :]
+                yield rows, columns, (down * across).to(x)
+
+    def _evaluate(self, x: Tensor, x_low: Tensor, g: Tensor, condition: Tensor) -> Tensor:
+        n = len(x)
+        arguments = (x, x_low, g.float().expand(n), condition.expand(n, -1))
+        if self.precision == torch.bfloat16:
+            with torch.autocast(self.device.type, torch.bfloat16):
+                out = self.denoiser(*arguments).float()
+            if bool(torch.isfinite(out).all()):
+                return out
+            self._note("numbers overflowed in bf16; computed again in fp32")
+        return self.denoiser(*arguments)
+
+    def _shrink(self, size: int) -> None:
+        """Halve the tile after running out of memory; at the smallest, move to the CPU."""
+        tile = (self.tile or size) // 2
+        if tile >= SMALLEST_TILE:
+            self.tile = tile
+            self._note(f"out of memory: tile reduced to {tile}")
+        elif self.device.type != "cpu":
+            self.device = torch.device("cpu")
+            self.precision = resolve_precision(self.options.precision, self.device)
+            self.denoiser = self.denoiser.to(self.device)
+            self.tile = None
+            torch.cuda.empty_cache()
+            self._note("out of memory at the smallest tile: continued on the CPU")
+        else:
+            raise UsageError(f"out of memory even with tiles of {self.tile}; free memory or use a smaller scale")
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+Progress = Callable[[int, int], None]
+
+
+def restore_all(
+    engine: Engine, images: Tensor, operator: SeparableOperator, progress: Progress | None = None
+) -> Tensor:
+    """Restore ``(n, rows, columns)`` in batches to ``(n, rows', columns')``; ``progress(done, n)``."""
+    high = operator.interpolate(images[:1]).shape[-2:]
+    out = torch.empty(len(images), *high)
+    size = engine.batch_size((high[0], high[1]))
+    for first in range(0, len(images), size):
+        batch = images[first : first + size, None]
+        out[first : first + size] = engine.restore(batch, operator)[:, 0]
+        if progress is not None:
+            progress(min(first + size, len(images)), len(images))
+    return out

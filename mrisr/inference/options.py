@@ -1,0 +1,83 @@
+"""Options that both upsamplers share, checked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, TypedDict
+
+from mrisr.errors import UsageError
+
+Degradation = Literal["bicubic", "kspace", "gaussian", "box"]
+
+
+class OptionFields(TypedDict, total=False):
+    """Keyword arguments of :func:`mrisr.inplane` and :func:`mrisr.throughplane`; see :class:`Options`."""
+
+    model: str | None
+    steps: int | None
+    churn: float | None
+    update: Literal["corrected", "published"]
+    seed: int
+    device: str
+    precision: Literal["auto", "fp32", "bf16"]
+    tile: int | None
+    consistency: float
+    degradation: Degradation | None
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to restore.
+
+    Attributes:
+        model: name of a bundled or installed model, or the path of one; by default the job's own.
+        steps: evaluations of the network per image; by default what the model's card says. One is
+            regression (highest fidelity); more add texture.
+        churn: 0 deterministic steps, 1 ancestral ones; by default the card's.
+        update: path-corrected steps, or the published ones.
+        seed: of the shared noise field. Same seed, same machine: same voxels.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: ``auto`` takes bfloat16 where the device computes it natively.
+        tile: edge of a tile in pixels; by default whole images wherever they fit.
+        consistency: weight 0..1 of the final projection onto the measurement.
+        degradation: what made the input coarse; by default anti-aliased bicubic in-plane and a
+            Gaussian slice profile through-plane.
+    """
+
+    model: str | None = None
+    steps: int | None = None
+    churn: float | None = None
+    update: Literal["corrected", "published"] = "corrected"
+    seed: int = 0
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    tile: int | None = None
+    consistency: float = 1.0
+    degradation: Degradation | None = None
+
+    def __post_init__(self) -> None:
+        _within("steps", self.steps, 1, 1000)
+        _within("churn", self.churn, 0, 1)
+        _within("consistency", self.consistency, 0, 1)
+        _within("tile", self.tile, 64, 1 << 16)
+        _within("seed", self.seed, 0, 2**63 - 1)
+        _one_of("precision", self.precision, ("auto", "fp32", "bf16"))
+        _one_of("update", self.update, ("corrected", "published"))
+        _one_of("degradation", self.degradation, (None, "bicubic", "kspace", "gaussian", "box"))
+
+    def for_job(self, kinds: tuple[Degradation, ...]) -> Options:
+        """The same options with the degradation filled in, checked against those that the job allows."""
+        chosen = self.degradation or kinds[0]
+        _one_of("degradation", chosen, kinds)
+        return replace(self, degradation=chosen)
+
+
+def _within(name: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:
+        raise UsageError(f"{name}: expected {low:g} to {high:g}, found {value:g}")
+
+
+def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    if value not in allowed:
+        names = ", ".join(str(a) for a in allowed if a is not None)
+        raise UsageError(f"{name}: expected one of {names}, found {value}")

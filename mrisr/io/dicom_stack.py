@@ -1,0 +1,212 @@
+"""Frames to a stack: order, regularity, and the affine. Positions decide, never numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrisr import geometry
+from mrisr.errors import InputError
+from mrisr.io.checks import MAX_SHEAR, Source
+from mrisr.io.dicom_frames import LABELS, Frame
+
+#: Slice gaps may differ from their median by this fraction (the rule of highdicom).
+GAP_TOLERANCE = 0.01
+_ANGLE_TOLERANCE = 1e-3
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """Frames in the order of the array's last axis, the affine in mm RAS, and notes."""
+
+    frames: tuple[Frame, ...]
+    affine: geometry.Affine
+    notes: tuple[str, ...]
+
+
+def stack_frames(frames: Sequence[Frame], source: Source, frame: int | None = None) -> Stack:
+    """Sort one volume's frames along their normal and check that they form a regular grid.
+
+    Array axes are (column index, row index, slice); slices run along the cross product of the row
+    and column directions, so an axial stack reads L, P, S.
+
+    Args:
+        frames: of one series, in any order.
+        source: named in messages.
+        frame: which volume, from 1, where the series holds several.
+
+    Raises:
+        InputError: mixed orientation, matrix or spacing, several volumes, a position twice, a
+            missing slice, gaps that differ by more than 1%, a tilted gantry, or a single slice of
+            unknown thickness.
+    """
+    _check_uniform(frames, source)
+    normal = np.cross(frames[0].along_row, frames[0].along_column)
+    frames = _one_volume(frames, normal, source, frame)
+    ordered = sorted(frames, key=lambda f: float(f.position @ normal))
+    step, notes = _step(ordered, normal, source)
+    first = ordered[0]
+    lps = np.eye(4)
+    lps[:3, 0] = first.along_row * first.pixel_spacing[1]
+    lps[:3, 1] = first.along_column * first.pixel_spacing[0]
+    lps[:3, 2] = step
+    lps[:3, 3] = first.position
+    return Stack(tuple(ordered), _LPS_TO_RAS @ lps, notes)
+
+
+def _check_uniform(frames: Sequence[Frame], source: Source) -> None:
+    first = frames[0]
+    for f in frames:
+        turned = max(
+            np.abs(f.along_row - first.along_row).max(),
+            np.abs(f.along_column - first.along_column).max(),
+        )
+        if turned > _ANGLE_TOLERANCE:
+            planes = sorted({_plane(g) for g in frames})
+            found = f"slices at an angle to each other ({', '.join(planes)})"
+            raise InputError(source, expected="one orientation in the series", found=found)
+        if f.size != first.size:
+            found = f"{first.size[0]}x{first.size[1]} and {f.size[0]}x{f.size[1]} ({f.path.name})"
+            raise InputError(source, expected="one matrix in the series", found=found)
+        if not np.allclose(f.pixel_spacing, first.pixel_spacing, rtol=1e-4, atol=0):
+            found = f"{first.pixel_spacing} and {f.pixel_spacing} mm ({f.path.name})"
+            raise InputError(source, expected="one PixelSpacing in the series", found=found)
+        if min(f.size) < 1:
+            found = f"{f.size[0]}x{f.size[1]}"
+            raise InputError(f.path, expected="Rows and Columns above zero", found=found)
+
+
+def _one_volume(
+    frames: Sequence[Frame], normal: NDArray[np.float64], source: Source, frame: int | None
+) -> list[Frame]:
+    """The frames of the volume asked for; a series with each position once is one volume."""
+    if not _repeats(frames, normal):
+        if frame not in (None, 1):
+            found = f"frame {frame} asked for"
+            raise InputError(source, expected="frame 1, as there is one volume", found=found)
+        return list(frames)
+    key, volumes = _split(frames, normal)
+    if not volumes:
+        _raise_repeat(frames, normal, source)
+    if frame is None or not 1 <= frame <= len(volumes):
+        names = ", ".join(volumes)
+        raise InputError(
+            source,
+            expected=f"one volume (--frame 1 to {len(volumes)} picks)",
+            found=f"{len(volumes)} volumes in the series, by {key}: {names}",
+        )
+    return list(volumes.values())[frame - 1]
+
+
+def _split(
+    frames: Sequence[Frame], normal: NDArray[np.float64]
+) -> tuple[str, dict[str, list[Frame]]]:
+    """Volumes by the first attribute, or by several, with which each has each position once."""
+    gaps = np.diff(_heights(frames, normal))
+    positions = 1 + int(np.count_nonzero(gaps >= GAP_TOLERANCE * _usual(gaps)))
+    for keys in (*((k,) for k in LABELS), LABELS[:9]):
+
+        def value(f: Frame, keys: tuple[str, ...] = keys) -> str:
+            return " ".join(f.labels[k] for k in keys if k in f.labels)
+
+        ordered = sorted(frames, key=lambda f: _natural(value(f)))
+        volumes = {name: list(group) for name, group in groupby(ordered, key=value)}
+        if len(volumes) > 1 and all(
+            len(v) == positions and not _repeats(v, normal) for v in volumes.values()
+        ):
+            return keys[0] if len(keys) == 1 else "several attributes", volumes
+    return "", {}
+
+
+def _natural(text: str) -> tuple[float, str]:
+    try:
+        return float(text), text
+    except ValueError:
+        return float("inf"), text
+
+
+def _heights(frames: Sequence[Frame], normal: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.sort([float(f.position @ normal) for f in frames])
+
+
+def _repeats(frames: Sequence[Frame], normal: NDArray[np.float64]) -> bool:
+    """True if two slices are closer than 1% of the stack's usual gap."""
+    gaps = np.diff(_heights(frames, normal))
+    return bool(len(gaps) and gaps.min() < GAP_TOLERANCE * _usual(gaps))
+
+
+def _usual(gaps: NDArray[np.float64]) -> float:
+    """Median of the gaps that are no rounding, mm; 1 where there is none."""
+    apart = gaps[gaps > 1e-3]
+    return float(np.median(apart)) if len(apart) else 1.0
+
+
+def _raise_repeat(frames: Sequence[Frame], normal: NDArray[np.float64], source: Source) -> None:
+    ordered = sorted(frames, key=lambda f: float(f.position @ normal))
+    a, b = min(
+        pairwise(ordered),
+        key=lambda pair: float((pair[1].position - pair[0].position) @ normal),
+    )
+    raise InputError(
+        source,
+        expected="each slice position once",
+        found=f"{_name(a)} and {_name(b)} both at {a.position @ normal:.2f} mm",
+    )
+
+
+def _step(
+    ordered: Sequence[Frame], normal: NDArray[np.float64], source: Source
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Vector from one slice to the next, LPS mm, and notes."""
+    first = ordered[0]
+    if len(ordered) == 1:
+        gap = next((g for g in (first.between, first.thickness) if g is not None and g > 0), None)
+        if gap is None:
+            found = "neither SpacingBetweenSlices nor SliceThickness"
+            raise InputError(source, expected="the thickness of a single slice", found=found)
+        return normal * gap, ("a single slice",)
+    gaps = np.diff(_heights(ordered, normal))
+    usual = float(np.median(gaps))
+    worst = int(np.abs(gaps - usual).argmax())
+    if abs(gaps[worst] - usual) > GAP_TOLERANCE * usual:
+        missing = round(float(gaps[worst]) / usual) - 1
+        kind = f"{missing} missing slice{'s' * (missing > 1)}" if missing > 0 else "an uneven gap"
+        raise InputError(
+            source,
+            expected=f"a slice every {usual:.4g} mm within {GAP_TOLERANCE:.0%}",
+            found=f"{kind}: {gaps[worst]:.4g} mm between {ordered[worst].path.name} "
+            f"and {ordered[worst + 1].path.name}",
+        )
+    positions = np.array([f.position for f in ordered])
+    step = (positions[-1] - positions[0]) / (len(ordered) - 1)
+    sideways = step - (step @ normal) * normal
+    tilt = float(np.linalg.norm(sideways) / np.linalg.norm(step))
+    if tilt > MAX_SHEAR:
+        found = f"a stack sheared by {np.degrees(np.arcsin(tilt)):.2f} degrees (gantry tilt)"
+        raise InputError(source, expected="slices stacked along their normal", found=found)
+    off = positions - (positions[0] + np.arange(len(ordered))[:, None] * step)
+    off -= (off @ normal)[:, None] * normal
+    if float(np.linalg.norm(off, axis=1).max()) > 0.1 * min(first.pixel_spacing):
+        found = f"slices shifted sideways by {np.linalg.norm(off, axis=1).max():.2f} mm"
+        raise InputError(source, expected="slices stacked along their normal", found=found)
+    return step, _spacing_note(first, float(np.linalg.norm(step)))
+
+
+def _spacing_note(first: Frame, gap: float) -> tuple[str, ...]:
+    if first.between is None or abs(first.between - gap) <= GAP_TOLERANCE * gap:
+        return ()
+    return (f"SpacingBetweenSlices {first.between:g} ignored: positions are {gap:.4g} mm apart",)
+
+
+def _name(f: Frame) -> str:
+    return f"{f.path.name} frame {f.number + 1}"
+
+
+def _plane(f: Frame) -> str:
+    normal = np.cross(f.along_row, f.along_column)
+    return geometry.PLANES[int(np.abs(normal).argmax())]

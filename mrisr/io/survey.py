@@ -1,0 +1,123 @@
+"""What a file, a DICOM study or a folder of volumes holds, and what would be refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Literal
+
+from mrisr import geometry
+from mrisr.errors import InputError
+from mrisr.io import input_format, read_volume
+from mrisr.io.paths import ending, stem
+from mrisr.volume import Volume
+
+
+@dataclass(frozen=True)
+class SeriesInfo:
+    """One volume or series. Holds no patient attributes.
+
+    Attributes:
+        name: file name without its ending, or the DICOM series number.
+        kind: which reader takes it.
+        uid: SeriesInstanceUID, DICOM only.
+        description: SeriesDescription on one line, DICOM only.
+        files: how many files it consists of.
+        plane: ``"axial"``, ``"coronal"`` or ``"sagittal"``; None, as all below, if it is refused.
+        shape: voxels along the array axes.
+        spacing: mm along the array axes.
+        slice_thickness: nominal thickness in mm, where the source states one.
+        orientation: axis codes such as ``"LPS"``.
+        dtype: name of the storage dtype.
+        notes: what the reader had to decide.
+        problems: one line for each reason why it is refused.
+    """
+
+    name: str
+    kind: Literal["nifti", "itk", "dicom"]
+    uid: str | None = None
+    description: str = ""
+    files: int = 1
+    plane: str | None = None
+    shape: tuple[int, int, int] | None = None
+    spacing: tuple[float, float, float] | None = None
+    slice_thickness: float | None = None
+    orientation: str | None = None
+    dtype: str | None = None
+    notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def survey(path: str | PathLike[str], *, max_voxels: int = 2**31) -> list[SeriesInfo]:
+    """Everything at ``path``, each read in full so that ``problems`` is what a run would say.
+
+    Args:
+        path: a volume file, a DICOM file, or a folder with any number of DICOM series and volume
+            files at any depth.
+        max_voxels: as in ``read_volume``.
+
+    Returns:
+        DICOM series by number, then volume files by path. Nothing is raised for a bad one.
+
+    Raises:
+        InputError: the path is missing or holds nothing that could be read.
+    """
+    path = Path(path)
+    kind = input_format(path)
+    if kind != "dicom":
+        return [_volume_file(path, path.parent, max_voxels)]
+    found = _dicom_series(path, max_voxels)
+    if path.is_dir():
+        volumes = sorted(p for p in path.rglob("*") if ending(p) and not p.name.startswith("."))
+        found += [_volume_file(p, path, max_voxels) for p in volumes if p.is_file()]
+    if not found:
+        raise InputError(path, expected="volumes or DICOM series", found="none")
+    return found
+
+
+def _volume_file(path: Path, root: Path, max_voxels: int) -> SeriesInfo:
+    kind = input_format(path)
+    name = (path.parent.relative_to(root) / stem(path)).as_posix()
+    return _describe(
+        SeriesInfo(name, kind),
+        lambda: read_volume(path, max_voxels=max_voxels),
+    )
+
+
+def _dicom_series(path: Path, max_voxels: int) -> list[SeriesInfo]:
+    from mrisr.io import dicom, dicom_scan
+
+    try:
+        found = dicom_scan.find_series(path)
+    except InputError as error:
+        if path.is_dir() and "no DICOM image" in error.found:
+            return []
+        return [SeriesInfo(stem(path), "dicom", problems=(str(error),))]
+    return [
+        _describe(
+            SeriesInfo(s.number or s.uid, "dicom", s.uid, s.description, len(s.files)),
+            lambda s=s: dicom.read_series(s, path, max_voxels=max_voxels),  # type: ignore[misc]
+        )
+        for s in found
+    ]
+
+
+def _describe(known: SeriesInfo, read: Callable[[], Volume]) -> SeriesInfo:
+    """``known`` with what reading tells: the grid, or the reason of the refusal."""
+    try:
+        volume = read()
+    except InputError as error:
+        return replace(known, problems=(str(error),))
+    i, j, k = (float(s) for s in volume.spacing)
+    return replace(
+        known,
+        plane=volume.plane,
+        shape=volume.shape,
+        spacing=(i, j, k),
+        slice_thickness=volume.slice_thickness,
+        orientation=geometry.axis_codes(volume.affine),
+        dtype=volume.storage.dtype.name,
+        notes=volume.notes,
+    )

@@ -1,0 +1,160 @@
+"""Small synthetic volumes, DICOM series and the checks that several test files share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import (
+    EnhancedMRImageStorage,
+    ExplicitVRLittleEndian,
+    MRImageStorage,
+    generate_uid,
+)
+
+from mrisr.volume import Storage, Volume
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    if not (SHARED / "dicom").is_dir():
+        pytest.skip("real images are not here (../shared)")
+    return SHARED
+
+
+@pytest.fixture
+def affine() -> np.ndarray:
+    """An oblique, left-handed grid of 0.5 x 0.7 x 3 mm."""
+    rotation, _ = np.linalg.qr(np.random.default_rng(7).normal(size=(3, 3)))
+    grid = np.eye(4)
+    grid[:3, :3] = rotation * [0.5, 0.7, -3.0]
+    grid[:3, 3] = [-101.25, 37.5, -12.125]
+    return grid
+
+
+@pytest.fixture
+def make_volume(affine: np.ndarray) -> Callable[..., Volume]:
+    def make(dtype: object = np.uint16, slope: float = 1.0, intercept: float = 0.0) -> Volume:
+        dtype = np.dtype(dtype)
+        rng = np.random.default_rng(3)
+        if dtype.kind == "f":
+            stored = rng.normal(size=(9, 7, 5)).astype(dtype)
+        else:
+            info = np.iinfo(dtype)
+            stored = rng.integers(info.min, info.max, (9, 7, 5), dtype=dtype, endpoint=True)
+        storage = Storage(dtype, slope, intercept)
+        return Volume(storage.decode(stored), affine, storage=storage)
+
+    return make
+
+
+Edit = Callable[[FileDataset, int], None]
+
+
+@pytest.fixture
+def make_series(tmp_path: Path) -> Callable[..., Path]:
+    """A factory of classic MR series: slice k at z = 3k, its pixels drawn with seed k."""
+
+    def make(
+        name: str = "series", *, slices: int = 5, edit: Edit | None = None, number: int = 1
+    ) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        series, study = generate_uid(), generate_uid()
+        for k in range(slices):
+            dataset = _slice(k, series, study, number)
+            if edit is not None:
+                edit(dataset, k)
+            dataset.save_as(folder / f"{k:02d}.dcm", enforce_file_format=True)
+        return folder
+
+    return make
+
+
+def _slice(k: int, series: str, study: str, number: int) -> FileDataset:
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = MRImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    d = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    d.SOPClassUID, d.SOPInstanceUID = MRImageStorage, meta.MediaStorageSOPInstanceUID
+    d.SeriesInstanceUID, d.StudyInstanceUID = series, study
+    d.Modality, d.SeriesDescription, d.SeriesNumber = "MR", f"t2_{number}", number
+    d.PatientName, d.PatientID = "Secret^Name", "SECRET-ID"
+    d.InstanceNumber = k + 1
+    d.ImagePositionPatient = [-10.5, -20.25, 3.0 * k]
+    d.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    d.PixelSpacing, d.SliceThickness, d.SpacingBetweenSlices = [0.5, 0.7], 2.5, 3.0
+    d.Rows, d.Columns = 6, 8
+    d.SamplesPerPixel, d.PhotometricInterpretation = 1, "MONOCHROME2"
+    d.BitsAllocated, d.BitsStored, d.HighBit, d.PixelRepresentation = 16, 16, 15, 0
+    d.PixelData = pixels(k).tobytes()
+    return d
+
+
+def pixels(k: int) -> np.ndarray:
+    return np.random.default_rng(k).integers(0, 65536, (6, 8)).astype("<u2")
+
+
+@pytest.fixture
+def expected_pixels() -> Callable[[int], np.ndarray]:
+    """Array ``(columns, rows, slices)`` of the clean series."""
+
+    def stack(slices: int = 5) -> np.ndarray:
+        return np.stack([pixels(k) for k in range(slices)]).transpose(2, 1, 0)
+
+    return stack
+
+
+@pytest.fixture
+def make_enhanced(tmp_path: Path) -> Callable[..., Path]:
+    """A factory of enhanced multi-frame files; ``volumes`` repeats every position."""
+
+    def make(*, volumes: int = 1, geometry: bool = True) -> Path:
+        d = _slice(0, generate_uid(), generate_uid(), 1)
+        d.SOPClassUID = d.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
+        for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+            del d[keyword]
+        del d.SpacingBetweenSlices
+        measures = Dataset()
+        measures.PixelSpacing, measures.SliceThickness = [0.5, 0.7], 2.5
+        shared = Dataset()
+        shared.PixelMeasuresSequence = [measures]
+        order = [(v, k) for k in (2, 0, 1, 4, 3) for v in range(volumes)]
+        d.NumberOfFrames = len(order)
+        if geometry:
+            d.SharedFunctionalGroupsSequence = [shared]
+            d.PerFrameFunctionalGroupsSequence = [_group(v, k) for v, k in order]
+        d.PixelData = b"".join((pixels(k) // (v + 1)).tobytes() for v, k in order)
+        path = tmp_path / "enhanced.dcm"
+        d.save_as(path, enforce_file_format=True)
+        return path
+
+    return make
+
+
+def _group(volume: int, k: int) -> Dataset:
+    position, orientation, echo = Dataset(), Dataset(), Dataset()
+    position.ImagePositionPatient = [-10.5, -20.25, 3.0 * k]
+    orientation.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    echo.EffectiveEchoTime = 100.0 + volume
+    group = Dataset()
+    group.PlanePositionSequence, group.PlaneOrientationSequence = [position], [orientation]
+    group.MREchoSequence = [echo]
+    return group
+
+
+@pytest.fixture
+def edit_file() -> Callable[[Path, Callable[[Dataset], None]], None]:
+    def edit(path: Path, change: Callable[[Dataset], None]) -> None:
+        dataset = pydicom.dcmread(path)
+        change(dataset)
+        dataset.save_as(path)
+
+    return edit

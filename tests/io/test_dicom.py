@@ -1,0 +1,429 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+    generate_uid,
+)
+
+from mrisr.errors import InputError
+from mrisr.io import read_volume, write_volume
+from mrisr.io.dicom import series_slices
+
+
+def refused(path: Path, *words: str, **options: object) -> None:
+    with pytest.raises(InputError) as caught:
+        read_volume(path, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "Secret" not in message
+    assert "SECRET" not in message
+    for word in words:
+        assert word in message, message
+
+
+def set_all(**attributes: object):
+    """An edit that sets attributes on every slice; a callable value gets the slice number."""
+
+    def edit(d, k):
+        for keyword, value in attributes.items():
+            setattr(d, keyword, value(k) if callable(value) else value)
+
+    return edit
+
+
+def set_one(k_wanted: int, **attributes: object):
+    """An edit that sets attributes on one slice; None deletes."""
+
+    def edit(d, k):
+        for keyword, value in attributes.items():
+            if k == k_wanted and value is None:
+                delattr(d, keyword)
+            elif k == k_wanted:
+                setattr(d, keyword, value)
+
+    return edit
+
+
+@pytest.fixture
+def is_clean(expected_pixels):
+    """Assert that a volume is the clean series."""
+
+    def check(volume, slices=5):
+        np.testing.assert_array_equal(volume.array, expected_pixels(slices))
+        grid = np.diag([-0.7, -0.5, 3.0, 1.0])
+        grid[:3, 3] = [10.5, 20.25, 0.0]
+        np.testing.assert_allclose(volume.affine, grid, atol=1e-5)
+
+    return check
+
+
+# --- handled -------------------------------------------------------------------------------------
+
+
+def test_series(make_series, is_clean):
+    volume = read_volume(make_series())
+    is_clean(volume)
+    assert volume.array.dtype == np.uint16
+    assert volume.array.max() > 32767
+    assert volume.storage.dtype == np.uint16
+    assert volume.slice_thickness == 2.5
+    assert volume.notes == ()
+    assert volume.name == "series"
+
+
+@pytest.mark.parametrize(
+    "numbers", [lambda k: 5 - k, lambda k: (3, 1, 4, 5, 2)[k], lambda k: 1, lambda k: None]
+)
+def test_instance_numbers_mean_nothing(make_series, is_clean, numbers):
+    is_clean(read_volume(make_series(edit=set_all(InstanceNumber=numbers))))
+
+
+def test_digest_ignores_file_names(make_series):
+    folder = make_series()
+    before = read_volume(folder).source_sha256
+    for k, path in enumerate(sorted(folder.iterdir())):
+        path.rename(folder / f"IM{9 - k}")
+    assert read_volume(folder).source_sha256 == before
+    (folder / "IM9").rename(folder / "deep")
+    assert len(before or "") == 64
+
+
+def test_junk_beside_the_slices(make_series, is_clean):
+    folder = make_series()
+    (folder / "readme.txt").write_text("hello")
+    (folder / "Thumbs.db").write_bytes(b"\0" * 300)
+    (folder / ".DS_Store").write_bytes(b"junk")
+    (folder / "._00.dcm").write_bytes(b"junk")
+    (folder / "empty.log").touch()
+    shutil.copy(pydicom.data.get_testdata_file("DICOMDIR"), folder / "DICOMDIR")
+    is_clean(read_volume(folder))
+
+
+def test_slices_in_subfolders_and_without_endings(make_series, is_clean):
+    folder = make_series()
+    (folder / "a" / "b").mkdir(parents=True)
+    for k in range(3):
+        (folder / f"{k:02d}.dcm").rename(folder / "a" / "b" / f"{k}")
+    is_clean(read_volume(folder))
+
+
+def test_identical_copy_is_dropped(make_series, is_clean):
+    folder = make_series()
+    shutil.copy(folder / "02.dcm", folder / "copy.dcm")
+    volume = read_volume(folder)
+    is_clean(volume)
+    assert "copies" in volume.notes[0]
+
+
+@pytest.mark.parametrize("between", [5.0, -3.0, 0.0])
+def test_positions_win_over_spacing_between_slices(make_series, is_clean, between):
+    volume = read_volume(make_series(edit=set_all(SpacingBetweenSlices=between)))
+    is_clean(volume)
+    assert "SpacingBetweenSlices" in volume.notes[0]
+
+
+def test_orientation_jitter(make_series, is_clean):
+    is_clean(
+        read_volume(
+            make_series(
+                edit=set_all(ImageOrientationPatient=lambda k: [1, 1e-6 * k, 0, 0, 1, -1e-6 * k])
+            )
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("orientation", "codes"),
+    [
+        ([1, 0, 0, 0, 1, 0], "LPS"),
+        ([1, 0, 0, 0, 0, -1], "LIP"),
+        ([0, 1, 0, 0, 0, -1], "PIR"),
+        ([0.8, 0.6, 0, 0, 0, -1], "LIP"),
+    ],
+)
+def test_orientations(make_series, orientation, codes):
+    from mrisr import geometry
+
+    row, column = np.array(orientation[:3]), np.array(orientation[3:])
+    normal = np.cross(row, column)
+
+    def edit(d, k):
+        d.ImageOrientationPatient = orientation
+        d.ImagePositionPatient = list(np.round(normal * -3.0 * k, 6))
+
+    volume = read_volume(make_series(edit=edit))
+    assert geometry.axis_codes(volume.affine) == codes
+    lps = np.array([-1, -1, 1]) * (volume.affine @ [2, 1, 0, 1])[:3]
+    np.testing.assert_allclose(lps, normal * -12 + row * 1.4 + column * 0.5, atol=1e-5)
+
+
+@pytest.mark.parametrize("slices", [1, 2])
+def test_one_and_two_slices(make_series, is_clean, slices):
+    is_clean(read_volume(make_series(slices=slices)), slices)
+
+
+def test_single_file(make_series, is_clean):
+    volume = read_volume(make_series() / "00.dcm")
+    is_clean(volume, 1)
+
+
+def test_single_slice_without_any_thickness(make_series):
+    edit = set_one(0, SliceThickness=None, SpacingBetweenSlices=None)
+    refused(make_series(slices=1, edit=edit), "thickness")
+
+
+def test_rescale_is_kept(make_series, expected_pixels, tmp_path):
+    volume = read_volume(make_series(edit=set_all(RescaleSlope="0.25", RescaleIntercept="-100")))
+    np.testing.assert_array_equal(volume.array, expected_pixels() * 0.25 - 100)
+    assert (volume.storage.slope, volume.storage.intercept) == (0.25, -100.0)
+    assert volume.storage.dtype == np.uint16
+    back = read_volume(write_volume(volume, tmp_path / "v.nii.gz"))
+    np.testing.assert_array_equal(back.array, volume.array)
+    assert back.storage == volume.storage
+
+
+def test_rescale_of_each_slice(make_series, expected_pixels):
+    edit = set_all(RescaleSlope=lambda k: str(1 + k / 4), RescaleIntercept=lambda k: str(-k))
+    volume = read_volume(make_series(edit=edit))
+    slopes, intercepts = 1 + np.arange(5) / 4, -np.arange(5)
+    np.testing.assert_array_equal(volume.array, expected_pixels() * slopes + intercepts)
+    assert volume.storage.dtype == np.float32
+    assert "differs" in volume.notes[0]
+
+
+def test_signed_12_bit(make_series, expected_pixels):
+    values = (expected_pixels().transpose(2, 1, 0) % 4096).astype(np.int16) - 2048
+
+    def edit(d, k):
+        d.BitsStored, d.HighBit, d.PixelRepresentation = 12, 11, 1
+        word = values[k] if k % 2 else values[k] & 0x0FFF  # with and without the sign carried up
+        d.PixelData = word.astype("<i2").tobytes()
+
+    volume = read_volume(make_series(edit=edit))
+    assert volume.array.dtype == np.int16
+    np.testing.assert_array_equal(volume.array, values.transpose(2, 1, 0))
+
+
+def test_monochrome1_becomes_bright_is_high(make_series, is_clean, expected_pixels):
+    def edit(d, k):
+        d.PhotometricInterpretation = "MONOCHROME1"
+        d.PixelData = (65535 - expected_pixels()[..., k].T).astype("<u2").tobytes()
+
+    volume = read_volume(make_series(edit=edit))
+    is_clean(volume)
+    assert "MONOCHROME1" in volume.notes[0]
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [
+        *(ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian),
+        *(RLELossless, JPEGLSLossless, JPEG2000Lossless),
+    ],
+    ids=lambda uid: uid.keyword,
+)
+def test_transfer_syntaxes(make_series, is_clean, syntax):
+    folder = make_series()
+    for path in folder.iterdir():
+        d = pydicom.dcmread(path)
+        if syntax.is_compressed and syntax != DeflatedExplicitVRLittleEndian:
+            d.compress(syntax, generate_instance_uid=False)
+        else:
+            if syntax == ExplicitVRBigEndian:
+                d["PixelData"].VR = "OW"
+                d.PixelData = d.pixel_array.astype(">u2").tobytes()
+            d.file_meta.TransferSyntaxUID = syntax
+        little = syntax != ExplicitVRBigEndian
+        d.save_as(path, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=little)
+    is_clean(read_volume(folder))
+
+
+def test_missing_decoder_names_the_install_line(make_series, monkeypatch):
+    from mrisr.io import dicom_pixels
+
+    class Unavailable:
+        is_available = False
+
+    folder = make_series()
+    for path in folder.iterdir():
+        d = pydicom.dcmread(path)
+        d.compress(JPEGLSLossless, generate_instance_uid=False)
+        d.save_as(path)
+    monkeypatch.setattr(dicom_pixels, "get_decoder", lambda _: Unavailable())
+    refused(folder, "pip install", "JPEG-LS")
+
+
+def test_file_without_meta_header(make_series, is_clean):
+    folder = make_series()
+    for path in folder.iterdir():
+        d = pydicom.dcmread(path)
+        d.file_meta, d.preamble = pydicom.dataset.FileMetaDataset(), None
+        pydicom.dcmwrite(path, d, implicit_vr=True, little_endian=True)
+    is_clean(read_volume(folder))
+
+
+def test_two_series(make_series, is_clean, tmp_path):
+    make_series("study/a".replace("/", "_"), number=4)
+    make_series("study_b", number=9)
+    refused(tmp_path, "one series (--series picks)", "number 4", "'t2_9'", "5 files")
+    is_clean(read_volume(tmp_path, series="4"))
+    is_clean(read_volume(tmp_path, series="T2_9"))
+    uid = str(pydicom.dcmread(tmp_path / "study_a" / "00.dcm").SeriesInstanceUID)
+    is_clean(read_volume(tmp_path, series=uid))
+    refused(tmp_path, "0 of 2", series="nothing")
+
+
+def test_enhanced(make_enhanced, is_clean):
+    volume = read_volume(make_enhanced())
+    is_clean(volume)
+    assert volume.slice_thickness == 2.5
+
+
+def test_enhanced_with_two_volumes(make_enhanced, is_clean, expected_pixels):
+    path = make_enhanced(volumes=2)
+    refused(path, "--frame 1 to 2", "EffectiveEchoTime: 100.0, 101.0")
+    is_clean(read_volume(path, frame=1))
+    np.testing.assert_array_equal(read_volume(path, frame=2).array, expected_pixels() // 2)
+    refused(path, "--frame", frame=3)
+
+
+def test_enhanced_without_geometry(make_enhanced):
+    refused(make_enhanced(geometry=False), "PerFrameFunctionalGroupsSequence")
+
+
+def test_series_slices_follow_the_array(make_series):
+    folder = make_series(edit=set_all(ImagePositionPatient=lambda k: [0, 0, -3.0 * k]))
+    names = [path.name for path, frame in series_slices(folder) if frame == 0]
+    assert names == ["04.dcm", "03.dcm", "02.dcm", "01.dcm", "00.dcm"]
+
+
+# --- refused -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (set_one(2, ImagePositionPatient=[-10.5, -20.25, 6.1]), ["uneven gap"]),
+        (set_one(2, ImagePositionPatient=[-10.5, -20.25, 3.0]), ["each slice position once"]),
+        (set_one(2, ImagePositionPatient=None), ["ImagePositionPatient", "none"]),
+        (set_one(2, ImagePositionPatient=[1, 2]), ["ImagePositionPatient"]),
+        (set_one(2, PixelSpacing=None), ["PixelSpacing", "none"]),
+        (set_all(PixelSpacing=[0, 0]), ["PixelSpacing above zero"]),
+        (set_all(PixelSpacing=[0.5, -0.7]), ["PixelSpacing above zero"]),
+        (set_one(2, PixelSpacing=[0.6, 0.7]), ["one PixelSpacing"]),
+        (set_one(2, ImageOrientationPatient=[1, 0, 0, 0, 0, -1]), ["axial", "coronal"]),
+        (set_all(ImageOrientationPatient=[1, 0, 0, 0.5, 1, 0]), ["right angles"]),
+        (set_one(2, Rows=4), ["one matrix", "4x8"]),
+        (set_all(ImagePositionPatient=lambda k: [0, 0.5 * k, 3 * k]), ["sheared", "tilt"]),
+        (set_one(2, ImagePositionPatient=[-8.5, -20.25, 6]), ["sideways"]),
+        (set_all(RescaleSlope="0"), ["RescaleSlope"]),
+        (set_all(PhotometricInterpretation="PALETTE COLOR"), ["PALETTE COLOR"]),
+        (set_all(PixelData=b"\1\0" * 48), ["constant"]),
+        (set_one(3, PixelData=b"\1\0" * 40), ["03.dcm", "damage or truncation"]),
+        (set_one(3, PixelData=None), ["03.dcm", "PixelData"]),
+    ],
+)
+def test_refusals(make_series, edit, words):
+    refused(make_series(edit=edit), *words)
+
+
+def test_missing_slice(make_series):
+    folder = make_series()
+    (folder / "03.dcm").unlink()
+    refused(folder, "1 missing slice", "02.dcm", "04.dcm")
+
+
+def test_truncated_and_empty_files(make_series):
+    folder = make_series()
+    whole = (folder / "04.dcm").read_bytes()
+    for size in (0, 50, 140, 300, 600, len(whole) // 2, len(whole) - 60, len(whole) - 8):
+        (folder / "04.dcm").write_bytes(whole[:size])
+        refused(folder, "04.dcm")
+    (folder / "04.dcm").unlink()
+    (folder / "05.dcm").touch()
+    refused(folder, "05.dcm", "empty")
+
+
+def test_truncated_compressed_file(make_series):
+    folder = make_series()
+    for path in folder.iterdir():
+        d = pydicom.dcmread(path)
+        d.compress(RLELossless, generate_instance_uid=False)
+        d.save_as(path)
+    whole = (folder / "04.dcm").read_bytes()
+    for cut in (8, 30):
+        (folder / "04.dcm").write_bytes(whole[:-cut])
+        refused(folder, "04.dcm", "PixelData")
+
+
+def test_same_uid_with_other_pixels(make_series, edit_file):
+    folder = make_series()
+    shutil.copy(folder / "02.dcm", folder / "copy.dcm")
+    edit_file(folder / "copy.dcm", lambda d: setattr(d, "PixelData", b"\7\0" * 48))
+    refused(folder, "copy.dcm", "SOPInstanceUID")
+
+
+def test_four_dimensional_series(make_series, is_clean, edit_file):
+    folder = make_series(edit=set_all(DiffusionBValue=50.0))
+    for path in sorted(folder.iterdir()):
+        other = folder / f"b800_{path.name}"
+        shutil.copy(path, other)
+
+        def change(d):
+            d.SOPInstanceUID, d.DiffusionBValue = generate_uid(), 800.0
+
+        edit_file(other, change)
+    refused(folder, "2 volumes", "DiffusionBValue: 50.0, 800.0")
+    is_clean(read_volume(folder, frame=2))
+
+
+def test_multi_frame_without_geometry_and_colour(tmp_path):
+    for name, word in (("emri_small.dcm", ""), ("examples_rgb_color.dcm", "")):
+        source = pydicom.data.get_testdata_file(name, download=False)
+        if source is not None:
+            shutil.copy(source, tmp_path / name)
+            refused(tmp_path / name, word)
+
+
+def test_max_voxels(make_series):
+    refused(make_series(), "--max-voxels", max_voxels=100)
+
+
+def test_folder_without_dicom(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    refused(tmp_path, "no DICOM image")
+
+
+# --- real images ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("series", "nifti"), [("t2_tse_tra", "t2w_ax"), ("t2_tse_cor", "t2w_cor")])
+def test_real_series_equals_its_nifti(shared, series, nifti):
+    dicom = read_volume(shared / "dicom" / "ProstateX-0000" / series)
+    volume = read_volume(shared / "data" / "ProstateX-0000" / f"{nifti}.nii.gz")
+    np.testing.assert_array_equal(dicom.array, volume.array)
+    assert dicom.array.dtype == volume.array.dtype
+    np.testing.assert_allclose(dicom.affine, volume.affine, atol=1e-4)
+
+
+def test_real_awkward_series(shared):
+    awkward = shared / "dicom" / "awkward"
+    refused(awkward / "dwi_missing_slice", "1 missing slice")
+    refused(awkward / "dcm_qa_enh" / "In" / "Philips", "2 volumes")
+    refused(shared / "dicom" / "ProstateX-0000", "t2_tse_tra", "t2_tse_cor")
+    slices = [read_volume(p) for p in sorted((awkward / "dcm_qa_ts" / "In").glob("*.dcm"))]
+    assert len(slices) == 9
+    for volume in slices[1:]:
+        np.testing.assert_array_equal(volume.array, slices[0].array)
+    assert read_volume(awkward / "dcm_qa_enh/In/Siemens/XA10/6_1.dcm").shape == (64, 64, 6)

@@ -1,0 +1,143 @@
+"""Configurations load, inherit, and refuse what they do not know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from mrisr.config import Config, load_config
+from mrisr.errors import InputError
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+#: A training configuration names a network's training, or a base that does.
+TRAINING = [
+    path
+    for path in sorted(CONFIGS.glob("*.yaml"))
+    if {"train", "base"} & set(yaml.safe_load(path.read_text(encoding="utf-8")) or ())
+]
+
+SMALL = {
+    "name": "small",
+    "job": "inplane",
+    "data": {"degradations": [{"kind": "bicubic", "factors": [2]}]},
+    "train": {"iterations": 1},
+}
+
+
+def write(folder: Path, content: object, name: str = "config.yaml") -> Path:
+    path = folder / name
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+def test_there_are_configurations() -> None:
+    names = {path.stem for path in TRAINING}
+    assert {"published-inplane", "published-throughplane-x6", "sr3-inplane", "smoke"} <= names
+
+
+@pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)
+def test_every_configuration_loads(path: Path) -> None:
+    config = load_config(path)
+    assert config.name == path.stem
+    again = Config.model_validate(yaml.safe_load(config.dump()))
+    assert again == config
+
+
+def test_published_settings() -> None:
+    config = load_config(CONFIGS / "published-inplane.yaml")
+    assert (config.diffusion.path, config.diffusion.prediction) == ("aligned", "noise")
+    assert config.diffusion.start == 0.25
+    assert config.network.model_dump() == {
+        "type": "unet",
+        "channels": 1,
+        "width": 128,
+        "multipliers": (1, 1, 2, 2, 4, 4),
+        "blocks": 3,
+        "channels_per_group": 16,
+        "attention_levels": (),
+        "dropout": 0.0,
+    }
+    assert (config.train.lr, config.train.lr_final, config.train.weight_decay) == (1e-4, None, 0)
+    assert (config.data.crop, config.data.margin, config.data.blur_probability) == (320, 0, 1.0)
+
+
+def test_published_throughplane_learns_from_coronal_slices_only() -> None:
+    """Mappings of a base are merged, so the base's planes have to be taken back."""
+    config = load_config(CONFIGS / "published-throughplane-x6.yaml")
+    assert config.job == "throughplane"
+    assert config.data.planes == {"coronal": 1.0}
+    assert [d.factors for d in config.data.degradations] == [(6,)]
+
+
+def test_sr3_is_a_special_case_of_the_published_setting() -> None:
+    sr3, published = (
+        load_config(CONFIGS / f"{name}.yaml") for name in ("sr3-inplane", "published-inplane")
+    )
+    assert (sr3.diffusion.path, sr3.diffusion.from_noise) == ("plain", True)
+    assert sr3.network == published.network
+    assert sr3.train == published.train
+
+
+def test_base_is_merged(tmp_path: Path) -> None:
+    (tmp_path / "deeper").mkdir()
+    write(tmp_path, SMALL | {"diffusion": {"start": 0.5, "loss": "l2"}}, "grandparent.yaml")
+    write(tmp_path, {"base": "grandparent.yaml", "train": {"lr_final": 0.0}}, "parent.yaml")
+    change = {
+        "base": "../parent.yaml",
+        "name": "child",
+        "diffusion": {"loss": "l1", "start": None},
+        "data": {"degradations": [{"kind": "kspace"}]},
+    }
+    config = load_config(write(tmp_path / "deeper", change))
+    assert config.name == "child"
+    assert config.job == "inplane"
+    assert (config.diffusion.loss, config.diffusion.start) == ("l1", 0.25)
+    assert (config.train.iterations, config.train.lr_final) == (1, 0.0)
+    assert [d.kind for d in config.data.degradations] == ["kspace"]
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (SMALL | {"colour": "blue"}, "colour"),
+        (SMALL | {"train": {"iterations": 1, "learning_rate": 1}}, "train.learning_rate"),
+        (SMALL | {"train": {"iterations": 0}}, "train.iterations"),
+        (SMALL | {"diffusion": {"start": 1.5}}, "diffusion.start"),
+        (SMALL | {"network": {"type": "transformer"}}, "network"),
+        (SMALL | {"network": {"type": "unet", "width": 24}}, "channels_per_group"),
+        (SMALL | {"train": {"iterations": 1, "batch": 6}}, "groups"),
+        ({"name": "small"}, "job"),
+        ({"base": "missing.yaml"}, "missing.yaml"),
+        ({"base": "config.yaml"}, "base"),
+        ({"base": 1}, "base"),
+        (["a", "list"], "mapping"),
+    ],
+)
+def test_refused_with_one_line_that_names_the_file(
+    tmp_path: Path, content: object, named: str
+) -> None:
+    path = write(tmp_path, content)
+    with pytest.raises(InputError) as caught:
+        load_config(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert named in message
+    assert str(tmp_path) in message
+
+
+@pytest.mark.parametrize("text", ["train: [", "\0", "a: b: c"])
+def test_what_is_not_yaml_is_refused_with_one_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match="YAML") as caught:
+        load_config(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_are_frozen(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, SMALL))
+    with pytest.raises(ValidationError):
+        config.train.lr = 1.0
