@@ -9,9 +9,11 @@ its minimum, so values above the percentile survive (up to eight times as bright
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,9 +100,9 @@ def read_stacks(folder: str | Path, planes: Sequence[str] | None = None) -> list
 def _read_stack(folder: Path, entry: dict[str, Any]) -> Stack:
     path = folder / entry["file"]
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             levels = content["levels"]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
         raise InputError(path, expected="an array `levels` of the cache", found=str(error)) from error
     if list(levels.shape) != entry["shape"] or levels.dtype != np.int16:
         raise InputError(path, expected=f"int16 {entry['shape']}", found=f"{levels.dtype} {levels.shape}")

@@ -8,7 +8,7 @@ written beside every run, so a run can be repeated from its own folder.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -129,6 +129,7 @@ class TrainSettings(Settings):
     lr_final: Annotated[float, Field(ge=0)] | None = None
     warmup: Annotated[int, Field(ge=0)] = 0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    betas: tuple[Share, Share] = (0.9, 0.999)
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
     clip: Positive = 1.0
     precision: Literal["fp32", "bf16"] = "bf16"
@@ -192,17 +193,25 @@ def _read(path: Path, children: tuple[Path, ...] = ()) -> dict[str, Any]:
     return _merged(_read(path.parent / base, children), content)
 
 
-def load_config(path: str | Path) -> Config:
-    """Read a configuration file, its ``base`` resolved.
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+def load_settings(path: str | Path, kind: type[AnySettings]) -> AnySettings:
+    """Read a YAML file of settings of the given kind, its ``base`` resolved.
 
     Raises:
         InputError: the file is missing, is not YAML, or a setting is unknown or out of range.
     """
     try:
-        return Config.model_validate(_read(Path(path)))
+        return kind.model_validate(_read(Path(path)))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InputError(
             path, expected=f"a valid setting {where}", found=f"{first['input']!r} ({first['msg']})"
         ) from error
+
+
+def load_config(path: str | Path) -> Config:
+    """Read a training configuration; see :func:`load_settings`."""
+    return load_settings(path, Config)

@@ -74,8 +74,12 @@ def _bicubic_rows(n_low: int, n_high: int, factor: float) -> Matrix:
 
 
 def _kspace_rows(n_low: int, n_high: int, factor: float) -> Matrix:
-    """Windowless crop of the spectrum to ``|k| <= n_high / (2 factor)``, same (periodic) field of view."""
-    limit = n_high / (2.0 * factor)
+    """Windowless crop of the spectrum to ``|k| <= n_low / 2``, same (periodic) field of view.
+
+    The limit is ``n_high / (2 factor)`` where the factor divides; elsewhere it keeps as many
+    frequencies as there are samples, so the rows stay independent.
+    """
+    limit = n_low / 2
     k = np.arange(1, int(np.floor(limit)) + 1)
     weight = np.where(np.isclose(k, limit), 0.5, 1.0)  # a Nyquist line is shared by both signs
     phase = 2 * np.pi * (np.arange(n_high) - _centres(n_low, factor)) / n_high
@@ -228,6 +232,24 @@ class SeparableOperator:
         """``x + weight A^+ (y - A x)``: data consistency, exact at weight 1 where A has full row rank."""
         return x if weight == 0 else x + weight * self.pinv(y - self(x))
 
+    def project_within(
+        self, x: torch.Tensor, y: torch.Tensor, bounds: tuple[float, float], *, tolerance: float, rounds: int = 60
+    ) -> torch.Tensor:
+        """Data consistency among images with values inside ``bounds`` (an unsigned file holds no
+        negative overshoot): projected iterations with Nesterov's momentum (FISTA, Beck and
+        Teboulle 2009) until the RMS of ``A x - y`` is at most ``tolerance`` or ``rounds`` are done."""
+        x = x.clamp(*bounds)
+        ahead, momentum = x, 1.0
+        residual = y - self(x)
+        for _ in range(rounds):
+            if float(residual.square().mean().sqrt()) <= tolerance:
+                break
+            following = (ahead + self.pinv(y - self(ahead))).clamp(*bounds)
+            grown = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
+            ahead = following + (momentum - 1) / grown * (following - x)
+            x, momentum, residual = following, grown, y - self(following)
+        return x
+
     def matrix(self, role: str, dim: int) -> Matrix:
         """The matrix of one axis: ``role`` is ``degrade``, ``adjoint``, ``pinv`` or ``interpolate``."""
         a = self.axes[dim]
@@ -275,7 +297,13 @@ CONDITION = 2 + len(KINDS) + 1
 
 def describe(operator: SeparableOperator) -> torch.Tensor:
     """The degradation as a vector for the network, shape ``(CONDITION,)``: log2 of the row and
-    column factors (0 where not degraded), the kind as one-hot, log2 of thickness over spacing."""
+    column factors (0 where not degraded), the kind as one-hot, log2 of thickness over spacing.
+
+    Raises:
+        ValueError: if another axis than rows and columns is degraded.
+    """
+    if not set(operator.axes) <= {-2, -1}:
+        raise ValueError(f"only rows and columns can be described, got axes {sorted(operator.axes)}")
     vector = torch.zeros(CONDITION)
     for dim, axis in operator.axes.items():
         vector[dim + 2] = np.log2(axis.factor)

@@ -210,7 +210,7 @@ def train(
         denoiser.network.load_state_dict(load_model(config.train.initialize).denoiser.network.state_dict())
     denoiser = denoiser.to(memory_format=torch.channels_last)
     t = config.train
-    optimizer = torch.optim.AdamW(denoiser.parameters(), t.lr, weight_decay=t.weight_decay)
+    optimizer = torch.optim.AdamW(denoiser.parameters(), t.lr, t.betas, weight_decay=t.weight_decay)
     ema = {k: v.clone().to(fabric.device) for k, v in denoiser.network.state_dict().items()}
     progress = Progress(fingerprint=fingerprint(config))
     if checkpoint.exists():

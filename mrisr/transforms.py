@@ -174,9 +174,7 @@ def _in_plane(
     )
 
 
-def _degraded(
-    key: str, image: MetaTensor, how: dict[int, _How]
-) -> dict[Hashable, Any]:
+def _degraded(key: str, image: MetaTensor, how: dict[int, _How]) -> dict[Hashable, Any]:
     """The degraded image on its own grid and, interpolated, on the grid of ``image``."""
     shape, affine = tuple(image.shape[1:]), _affine(image)
     inverse = [1.0 / how[a][0] if a in how else 1.0 for a in range(3)]

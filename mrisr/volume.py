@@ -70,7 +70,8 @@ class Volume:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return self.array.shape  # type: ignore[return-value]
+        i, j, k = self.array.shape
+        return i, j, k
 
     @property
     def spacing(self) -> NDArray[np.float64]:

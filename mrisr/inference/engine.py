@@ -9,14 +9,16 @@ again in fp32.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from mrisr.diffusion.sampler import sample
 from mrisr.diffusion.schedule import LinearSchedule, sampling_levels
 from mrisr.errors import UsageError
-from mrisr.inference.options import Options
+from mrisr.inference.options import OptionFields, Options
 from mrisr.models.store import Model
 from mrisr.operators import SeparableOperator, describe
 from mrisr.pairs import seeded
@@ -85,7 +87,7 @@ class Engine:
     """
 
     def __init__(self, model: Model, options: Options) -> None:
-        self.card, self.options = model.card, options
+        self.model, self.card, self.options = model, model.card, options
         self.device = resolve_device(options.device)
         self.precision = resolve_precision(options.precision, self.device)
         self.denoiser = model.denoiser.to(self.device, memory_format=torch.channels_last)
@@ -95,6 +97,10 @@ class Engine:
         self.notes: list[str] = []
         clock = LinearSchedule(**self.card.diffusion.inference.model_dump())
         self.levels = sampling_levels(clock, self.denoiser.path.start, self.steps)
+
+    def resampled(self, **changes: Unpack[OptionFields]) -> Engine:
+        """An engine on the same model with other options (steps, churn, update, seed ...)."""
+        return Engine(self.model, replace(self.options, **changes))
 
     def batch_size(self, high: tuple[int, int]) -> int:
         """Images of size ``high`` to restore at once."""

@@ -114,13 +114,11 @@ def _without_copies(files: Sequence[File]) -> tuple[list[File], dict[Path, Pixel
         for path in (first.path, file.path):
             if path not in pixels:
                 pixels[path] = read_pixels(path)
-        same_place = all(
-            first.header.get(k) == file.header.get(k)
-            for k in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+        same = all(
+            np.array_equal(a.position, b.position) and np.array_equal(a.along_row, b.along_row)
+            for a, b in zip(frames_of(first), frames_of(file), strict=False)
         )
-        if not same_place or not np.array_equal(
-            pixels[first.path].stored, pixels[file.path].stored
-        ):
+        if not same or not np.array_equal(pixels[first.path].stored, pixels[file.path].stored):
             raise InputError(
                 file.path,
                 expected=f"the same image as {first.path.name}, of the same SOPInstanceUID",

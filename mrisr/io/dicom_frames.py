@@ -78,18 +78,27 @@ class Frame:
 
 def frames_of(file: File) -> list[Frame]:
     """Frames of one file. Raises InputError naming the attribute that is missing or wrong."""
-    header = file.header
-    with quiet():
-        if "PerFrameFunctionalGroupsSequence" in header:
-            return _enhanced(file)
-        count = int(header.get("NumberOfFrames", 1) or 1)
-        if count > 1:
-            raise InputError(
-                file.path,
-                expected="a geometry for each frame (PerFrameFunctionalGroupsSequence)",
-                found=f"{count} frames without",
-            )
-        return [_frame(file, 0, lambda keyword: header.get(keyword))]
+    try:
+        with quiet():
+            if "PerFrameFunctionalGroupsSequence" in file.header:
+                return _enhanced(file)
+            return [_single(file)]
+    except InputError:
+        raise
+    except Exception as error:  # pydicom raises almost anything on a value that breaks its type
+        found = printable(error)
+        raise InputError(file.path, expected="readable attributes", found=found) from error
+
+
+def _single(file: File) -> Frame:
+    count = int(file.header.get("NumberOfFrames", 1) or 1)
+    if count > 1:
+        raise InputError(
+            file.path,
+            expected="a geometry for each frame (PerFrameFunctionalGroupsSequence)",
+            found=f"{count} frames without",
+        )
+    return _frame(file, 0, file.header.get)
 
 
 def _enhanced(file: File) -> list[Frame]:

@@ -21,7 +21,10 @@ from pydicom.uid import (
 from mrisr.errors import InputError
 from mrisr.io.dicom_scan import printable, quiet
 
-_INSTALL = "pip install pyjpegls pylibjpeg-openjpeg python-gdcm"
+_INSTALL = "pip install pyjpegls pylibjpeg pylibjpeg-openjpeg python-gdcm"
+
+#: GDCM comes last: it ends the whole process on some damaged JPEG 2000 data.
+_PREFERRED = ("pydicom", "pyjpegls", "pylibjpeg", "gdcm")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,22 +56,34 @@ def read_pixels(path: Path) -> Pixels:
         raise InputError(path, expected="a readable file", found=found) from error
     with quiet():
         dataset = _dataset(path, data)
-        _check_scalar(dataset, path)
-        _check_decoder(dataset, path)
         try:
-            decoded = dataset.pixel_array
+            _check_scalar(dataset, path)
+            _check_decoder(dataset, path)
+            stored = _stored(dataset)
+        except InputError:
+            raise
         except Exception as error:  # decoders raise almost anything on damaged data
             reason = printable(error) or type(error).__name__
             raise InputError(
                 path, expected="whole pixel data", found=f"damage or truncation ({reason})"
             ) from error
-    decoded = decoded.astype(decoded.dtype.newbyteorder("="), copy=False)
-    frames = decoded.reshape(-1, int(dataset.Rows), int(dataset.Columns))
-    stored = _sign_extended(frames, dataset)
-    inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
-    if inverted:
-        stored = _inverted(stored, dataset)
+        inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
     return Pixels(stored, inverted, hashlib.sha256(data).hexdigest())
+
+
+def _stored(dataset: Dataset) -> NDArray[np.generic]:
+    """Stored numbers ``(frames, rows, columns)``, bright is high, in native byte order."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax.is_compressed and not syntax.is_deflated:
+        available = get_decoder(syntax).available_plugins
+        preferred = next((p for p in _PREFERRED if p in available), "")
+        dataset.pixel_array_options(decoding_plugin=preferred)
+    decoded = dataset.pixel_array
+    decoded = decoded.astype(decoded.dtype.newbyteorder("="), copy=False)
+    frames = _sign_extended(decoded.reshape(-1, int(dataset.Rows), int(dataset.Columns)), dataset)
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
+        return _inverted(frames, dataset)
+    return frames
 
 
 def _dataset(path: Path, data: bytes) -> Dataset:

@@ -20,18 +20,14 @@ _ENDINGS = (".dcm", ".ima", ".dicom")
 
 @dataclass(frozen=True, eq=False)
 class File:
-    """One DICOM image file: its path and its header, without pixels."""
+    """One DICOM image file: its header, without pixels, and what tells its series."""
 
     path: Path
     header: Dataset
-
-    @property
-    def series_uid(self) -> str:
-        return str(self.header.SeriesInstanceUID)
-
-    @property
-    def sop_uid(self) -> str:
-        return str(self.header.get("SOPInstanceUID", ""))
+    series_uid: str
+    sop_uid: str
+    description: str
+    number: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +49,11 @@ class Series:
     @property
     def description(self) -> str:
         """SeriesDescription on one line, printable characters only; empty where there is none."""
-        return printable(self.files[0].header.get("SeriesDescription", ""))
+        return self.files[0].description
 
     @property
     def number(self) -> str:
-        return printable(self.files[0].header.get("SeriesNumber", ""))
+        return self.files[0].number
 
     def __str__(self) -> str:
         return f"{self.uid} (number {self.number}, {self.description!r}, {len(self.files)} files)"
@@ -84,7 +80,7 @@ def find_series(path: Path) -> list[Series]:
         Series(uid, tuple(group), tuple(b for b in broken if b.series_uid in (None, uid)))
         for uid, group in groups.items()
     ]
-    return sorted(found, key=lambda s: (int(s.number) if s.number.isdigit() else -1, s.uid))
+    return sorted(found, key=lambda s: (int(s.number) if s.number.isdecimal() else -1, s.uid))
 
 
 def choose_series(path: Path, wanted: str | None) -> Series:
@@ -136,12 +132,12 @@ def _scan(path: Path) -> tuple[list[File], list[Broken]]:
             empty.append(candidate)
             continue
         try:
-            header = _image_header(candidate)
+            file = _image_file(candidate)
         except InputError as error:
             broken.append(Broken(error))
             continue
-        if header is not None:
-            files.append(File(candidate, header))
+        if file is not None:
+            files.append(file)
     kinds = {(f.path.parent, f.path.suffix.lower()) for f in files}
     for candidate in empty:
         suffix = candidate.suffix.lower()
@@ -163,8 +159,8 @@ def _candidates(path: Path) -> Iterator[Path]:
                 yield Path(folder) / name
 
 
-def _image_header(path: Path) -> Dataset | None:
-    """Header of a DICOM image, None for anything that is no DICOM image."""
+def _image_file(path: Path) -> File | None:
+    """A DICOM image, None for anything else. Raises InputError for one that is damaged."""
     try:
         with path.open("rb") as handle:
             magic = handle.read(132)[128:] == b"DICM"
@@ -179,7 +175,8 @@ def _image_header(path: Path) -> Dataset | None:
             meta = str(header.file_meta.get("MediaStorageSOPClassUID", ""))
             kind = str(header.get("SOPClassUID", meta))
             rows = header.get("Rows")
-            uid = str(header.get("SeriesInstanceUID", ""))
+            uid, sop = (str(header.get(k, "")) for k in ("SeriesInstanceUID", "SOPInstanceUID"))
+            texts = [printable(header.get(k)) for k in ("SeriesDescription", "SeriesNumber")]
     except Exception as error:  # pydicom raises almost anything on damaged files
         reason = printable(error) or type(error).__name__
         raise InputError(path, expected="a DICOM image", found=f"damage ({reason})") from error
@@ -193,4 +190,4 @@ def _image_header(path: Path) -> Dataset | None:
     if missing:
         found = f"no {', '.join(missing)} (not DICOM, or truncated)"
         raise InputError(path, expected="a DICOM image", found=found)
-    return header
+    return File(path, header, uid, sop, *texts)

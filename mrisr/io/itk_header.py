@@ -58,7 +58,7 @@ def check_meta(path: Path, max_voxels: int) -> None:
     if _true(fields.get("compresseddata", "False")):
         _check_deflate(path, data, start, expected)
     else:
-        skip = int(fields.get("headersize", "0"))
+        skip = header.numbers("headersize", path)[0] if "headersize" in fields else 0
         _check_raw(path, data, start + max(skip, 0), expected)
 
 

@@ -106,7 +106,9 @@ def data_file(path: Path) -> Path | None:
         name = parse_meta(path).fields["elementdatafile"]
     except (InputError, OSError):
         return None
-    return None if name.upper() in ("LOCAL", "") else path.parent / name
+    if name.upper() == "LOCAL" or not name or not name.isprintable():
+        return None
+    return path.parent / name
 
 
 def checked_data_file(path: Path, name: str) -> Path:
@@ -116,6 +118,8 @@ def checked_data_file(path: Path, name: str) -> Path:
         InputError: an absolute name, one with ``..``, a link that leads out of the folder, a list
             or pattern of files, or no such file.
     """
+    if not name or not name.isprintable():
+        raise InputError(path, expected="a name in ElementDataFile", found=ascii(name)[:80])
     parts = (*PurePosixPath(name).parts, *PureWindowsPath(name).parts)
     absolute = PurePosixPath(name).is_absolute() or PureWindowsPath(name).is_absolute()
     folder = path.parent.resolve()

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrisr import geometry
-from mrisr.io import itk
+from mrisr.io import itk, verify
 from mrisr.io.atomic import atomic_path
-from mrisr.io.verify import verify
 from mrisr.volume import Volume
 
 _TYPES = {
@@ -44,7 +43,7 @@ def save_mhd(volume: Volume, path: Path, *, force: bool = False) -> None:
         little = stored.astype(stored.dtype.newbyteorder("<"), copy=False)
         voxel_part.write_bytes(little.tobytes(order="F"))
         header_part.write_text(_header(volume, stored.dtype, voxel_part.name))
-        verify(header_part, volume, path)
+        verify.verify(header_part, volume, path)
         header_part.write_text(_header(volume, stored.dtype, voxels.name))
         if force:
             path.unlink(missing_ok=True)

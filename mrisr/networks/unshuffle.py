@@ -23,6 +23,8 @@ class ResidualBlock(nn.Module):
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
         self.modulate = nn.Linear(embedding, 2 * width)
+        nn.init.zeros_(self.second.weight)  # a block starts as the identity: stable at high rates
+        nn.init.zeros_(self.second.bias)
         nn.init.zeros_(self.modulate.weight)
         nn.init.zeros_(self.modulate.bias)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -16,6 +17,8 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from mrisr.errors import InputError
+from mrisr.io import read_volume
 from mrisr.volume import Storage, Volume
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
@@ -158,3 +161,33 @@ def edit_file() -> Callable[[Path, Callable[[Dataset], None]], None]:
         dataset.save_as(path)
 
     return edit
+
+
+@pytest.fixture
+def is_clean(expected_pixels):
+    """Assert that a volume is the clean series."""
+
+    def check(volume, slices=5):
+        np.testing.assert_array_equal(volume.array, expected_pixels(slices))
+        grid = np.diag([-0.7, -0.5, 3.0, 1.0])
+        grid[:3, 3] = [10.5, 20.25, 0.0]
+        np.testing.assert_allclose(volume.affine, grid, atol=1e-5)
+
+    return check
+
+
+@pytest.fixture
+def refused() -> Callable[..., None]:
+    """Assert that a path is refused in one line that names it, says the words, and no patient."""
+
+    def check(path: Path, *words: str, **options: Any) -> None:
+        with pytest.raises(InputError) as caught:
+            read_volume(path, **options)
+        message = str(caught.value)
+        assert path.name in message
+        assert "\n" not in message
+        assert "SECRET" not in message.upper()
+        for word in words:
+            assert word in message, message
+
+    return check

@@ -1,35 +1,19 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
-    JPEG2000Lossless,
     JPEGLSLossless,
     RLELossless,
-    generate_uid,
 )
 
-from mrisr.errors import InputError
 from mrisr.io import read_volume, write_volume
 from mrisr.io.dicom import series_slices
-
-
-def refused(path: Path, *words: str, **options: object) -> None:
-    with pytest.raises(InputError) as caught:
-        read_volume(path, **options)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert "Secret" not in message
-    assert "SECRET" not in message
-    for word in words:
-        assert word in message, message
 
 
 def set_all(**attributes: object):
@@ -53,22 +37,6 @@ def set_one(k_wanted: int, **attributes: object):
                 setattr(d, keyword, value)
 
     return edit
-
-
-@pytest.fixture
-def is_clean(expected_pixels):
-    """Assert that a volume is the clean series."""
-
-    def check(volume, slices=5):
-        np.testing.assert_array_equal(volume.array, expected_pixels(slices))
-        grid = np.diag([-0.7, -0.5, 3.0, 1.0])
-        grid[:3, 3] = [10.5, 20.25, 0.0]
-        np.testing.assert_allclose(volume.affine, grid, atol=1e-5)
-
-    return check
-
-
-# --- handled -------------------------------------------------------------------------------------
 
 
 def test_series(make_series, is_clean):
@@ -178,7 +146,7 @@ def test_single_file(make_series, is_clean):
     is_clean(volume, 1)
 
 
-def test_single_slice_without_any_thickness(make_series):
+def test_single_slice_without_any_thickness(make_series, refused):
     edit = set_one(0, SliceThickness=None, SpacingBetweenSlices=None)
     refused(make_series(slices=1, edit=edit), "thickness")
 
@@ -227,29 +195,22 @@ def test_monochrome1_becomes_bright_is_high(make_series, is_clean, expected_pixe
 
 @pytest.mark.parametrize(
     "syntax",
-    [
-        *(ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian),
-        *(RLELossless, JPEGLSLossless, JPEG2000Lossless),
-    ],
+    [ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, RLELossless, JPEGLSLossless],
     ids=lambda uid: uid.keyword,
 )
 def test_transfer_syntaxes(make_series, is_clean, syntax):
     folder = make_series()
     for path in folder.iterdir():
         d = pydicom.dcmread(path)
-        if syntax.is_compressed and syntax != DeflatedExplicitVRLittleEndian:
+        if syntax in (RLELossless, JPEGLSLossless):
             d.compress(syntax, generate_instance_uid=False)
         else:
-            if syntax == ExplicitVRBigEndian:
-                d["PixelData"].VR = "OW"
-                d.PixelData = d.pixel_array.astype(">u2").tobytes()
             d.file_meta.TransferSyntaxUID = syntax
-        little = syntax != ExplicitVRBigEndian
-        d.save_as(path, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=little)
+        d.save_as(path, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=True)
     is_clean(read_volume(folder))
 
 
-def test_missing_decoder_names_the_install_line(make_series, monkeypatch):
+def test_missing_decoder_names_the_install_line(make_series, monkeypatch, refused):
     from mrisr.io import dicom_pixels
 
     class Unavailable:
@@ -273,7 +234,7 @@ def test_file_without_meta_header(make_series, is_clean):
     is_clean(read_volume(folder))
 
 
-def test_two_series(make_series, is_clean, tmp_path):
+def test_two_series(make_series, is_clean, tmp_path, refused):
     make_series("study/a".replace("/", "_"), number=4)
     make_series("study_b", number=9)
     refused(tmp_path, "one series (--series picks)", "number 4", "'t2_9'", "5 files")
@@ -290,7 +251,7 @@ def test_enhanced(make_enhanced, is_clean):
     assert volume.slice_thickness == 2.5
 
 
-def test_enhanced_with_two_volumes(make_enhanced, is_clean, expected_pixels):
+def test_enhanced_with_two_volumes(make_enhanced, is_clean, expected_pixels, refused):
     path = make_enhanced(volumes=2)
     refused(path, "--frame 1 to 2", "EffectiveEchoTime: 100.0, 101.0")
     is_clean(read_volume(path, frame=1))
@@ -298,7 +259,7 @@ def test_enhanced_with_two_volumes(make_enhanced, is_clean, expected_pixels):
     refused(path, "--frame", frame=3)
 
 
-def test_enhanced_without_geometry(make_enhanced):
+def test_enhanced_without_geometry(make_enhanced, refused):
     refused(make_enhanced(geometry=False), "PerFrameFunctionalGroupsSequence")
 
 
@@ -306,106 +267,6 @@ def test_series_slices_follow_the_array(make_series):
     folder = make_series(edit=set_all(ImagePositionPatient=lambda k: [0, 0, -3.0 * k]))
     names = [path.name for path, frame in series_slices(folder) if frame == 0]
     assert names == ["04.dcm", "03.dcm", "02.dcm", "01.dcm", "00.dcm"]
-
-
-# --- refused -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("edit", "words"),
-    [
-        (set_one(2, ImagePositionPatient=[-10.5, -20.25, 6.1]), ["uneven gap"]),
-        (set_one(2, ImagePositionPatient=[-10.5, -20.25, 3.0]), ["each slice position once"]),
-        (set_one(2, ImagePositionPatient=None), ["ImagePositionPatient", "none"]),
-        (set_one(2, ImagePositionPatient=[1, 2]), ["ImagePositionPatient"]),
-        (set_one(2, PixelSpacing=None), ["PixelSpacing", "none"]),
-        (set_all(PixelSpacing=[0, 0]), ["PixelSpacing above zero"]),
-        (set_all(PixelSpacing=[0.5, -0.7]), ["PixelSpacing above zero"]),
-        (set_one(2, PixelSpacing=[0.6, 0.7]), ["one PixelSpacing"]),
-        (set_one(2, ImageOrientationPatient=[1, 0, 0, 0, 0, -1]), ["axial", "coronal"]),
-        (set_all(ImageOrientationPatient=[1, 0, 0, 0.5, 1, 0]), ["right angles"]),
-        (set_one(2, Rows=4), ["one matrix", "4x8"]),
-        (set_all(ImagePositionPatient=lambda k: [0, 0.5 * k, 3 * k]), ["sheared", "tilt"]),
-        (set_one(2, ImagePositionPatient=[-8.5, -20.25, 6]), ["sideways"]),
-        (set_all(RescaleSlope="0"), ["RescaleSlope"]),
-        (set_all(PhotometricInterpretation="PALETTE COLOR"), ["PALETTE COLOR"]),
-        (set_all(PixelData=b"\1\0" * 48), ["constant"]),
-        (set_one(3, PixelData=b"\1\0" * 40), ["03.dcm", "damage or truncation"]),
-        (set_one(3, PixelData=None), ["03.dcm", "PixelData"]),
-    ],
-)
-def test_refusals(make_series, edit, words):
-    refused(make_series(edit=edit), *words)
-
-
-def test_missing_slice(make_series):
-    folder = make_series()
-    (folder / "03.dcm").unlink()
-    refused(folder, "1 missing slice", "02.dcm", "04.dcm")
-
-
-def test_truncated_and_empty_files(make_series):
-    folder = make_series()
-    whole = (folder / "04.dcm").read_bytes()
-    for size in (0, 50, 140, 300, 600, len(whole) // 2, len(whole) - 60, len(whole) - 8):
-        (folder / "04.dcm").write_bytes(whole[:size])
-        refused(folder, "04.dcm")
-    (folder / "04.dcm").unlink()
-    (folder / "05.dcm").touch()
-    refused(folder, "05.dcm", "empty")
-
-
-def test_truncated_compressed_file(make_series):
-    folder = make_series()
-    for path in folder.iterdir():
-        d = pydicom.dcmread(path)
-        d.compress(RLELossless, generate_instance_uid=False)
-        d.save_as(path)
-    whole = (folder / "04.dcm").read_bytes()
-    for cut in (8, 30):
-        (folder / "04.dcm").write_bytes(whole[:-cut])
-        refused(folder, "04.dcm", "PixelData")
-
-
-def test_same_uid_with_other_pixels(make_series, edit_file):
-    folder = make_series()
-    shutil.copy(folder / "02.dcm", folder / "copy.dcm")
-    edit_file(folder / "copy.dcm", lambda d: setattr(d, "PixelData", b"\7\0" * 48))
-    refused(folder, "copy.dcm", "SOPInstanceUID")
-
-
-def test_four_dimensional_series(make_series, is_clean, edit_file):
-    folder = make_series(edit=set_all(DiffusionBValue=50.0))
-    for path in sorted(folder.iterdir()):
-        other = folder / f"b800_{path.name}"
-        shutil.copy(path, other)
-
-        def change(d):
-            d.SOPInstanceUID, d.DiffusionBValue = generate_uid(), 800.0
-
-        edit_file(other, change)
-    refused(folder, "2 volumes", "DiffusionBValue: 50.0, 800.0")
-    is_clean(read_volume(folder, frame=2))
-
-
-def test_multi_frame_without_geometry_and_colour(tmp_path):
-    for name, word in (("emri_small.dcm", ""), ("examples_rgb_color.dcm", "")):
-        source = pydicom.data.get_testdata_file(name, download=False)
-        if source is not None:
-            shutil.copy(source, tmp_path / name)
-            refused(tmp_path / name, word)
-
-
-def test_max_voxels(make_series):
-    refused(make_series(), "--max-voxels", max_voxels=100)
-
-
-def test_folder_without_dicom(tmp_path):
-    (tmp_path / "notes.txt").write_text("hello")
-    refused(tmp_path, "no DICOM image")
-
-
-# --- real images ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("series", "nifti"), [("t2_tse_tra", "t2w_ax"), ("t2_tse_cor", "t2w_cor")])
@@ -417,7 +278,7 @@ def test_real_series_equals_its_nifti(shared, series, nifti):
     np.testing.assert_allclose(dicom.affine, volume.affine, atol=1e-4)
 
 
-def test_real_awkward_series(shared):
+def test_real_awkward_series(shared, refused):
     awkward = shared / "dicom" / "awkward"
     refused(awkward / "dwi_missing_slice", "1 missing slice")
     refused(awkward / "dcm_qa_enh" / "In" / "Philips", "2 volumes")

@@ -6,21 +6,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from mrisr.errors import InputError
 from mrisr.io import read_volume, write_volume
 
 ENDINGS = [".mha", ".mhd", ".nrrd"]
 DTYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]
-
-
-def refused(path: Path, *words: str, **options: object) -> None:
-    with pytest.raises(InputError) as caught:
-        read_volume(path, **options)
-    message = str(caught.value)
-    assert path.name in message
-    assert "\n" not in message
-    for word in words:
-        assert word in message, message
 
 
 @pytest.fixture
@@ -84,7 +73,7 @@ def test_simpleitk_reads_ours(tmp_path, make_volume, ending):
 @pytest.mark.parametrize("share", [0, 0.01, 0.25, 0.5, 0.99, -8])
 @pytest.mark.parametrize("compress", [False, True])
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_truncated(tmp_path, image, ending, compress, share):
+def test_truncated(tmp_path, image, ending, compress, share, refused):
     path = save(image, tmp_path / f"v{ending}", compress=compress)
     voxels = next((p for p in tmp_path.iterdir() if p != path), path)
     data = voxels.read_bytes()
@@ -93,7 +82,7 @@ def test_truncated(tmp_path, image, ending, compress, share):
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_flipped_bit_in_compressed_voxels(tmp_path, image, ending):
+def test_flipped_bit_in_compressed_voxels(tmp_path, image, ending, refused):
     path = save(image, tmp_path / f"v{ending}", compress=True)
     voxels = next((p for p in tmp_path.iterdir() if p != path), path)
     data = bytearray(voxels.read_bytes())
@@ -102,8 +91,10 @@ def test_flipped_bit_in_compressed_voxels(tmp_path, image, ending):
     refused(path, "damage or truncation")
 
 
-@pytest.mark.parametrize("name", ["/etc/passwd", "../other.raw", "sub/../../other.raw", "C:\\x.raw"])
-def test_mhd_may_not_point_outside(tmp_path, image, name):
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "../other.raw", "sub/../../other.raw", "C:\\x.raw"]
+)
+def test_mhd_may_not_point_outside(tmp_path, image, name, refused):
     folder = tmp_path / "in"
     folder.mkdir()
     path = save(image, folder / "v.mhd")
@@ -112,7 +103,7 @@ def test_mhd_may_not_point_outside(tmp_path, image, name):
     refused(path, "ElementDataFile", "own folder")
 
 
-def test_mhd_may_not_link_outside(tmp_path, image):
+def test_mhd_may_not_link_outside(tmp_path, image, refused):
     folder = tmp_path / "in"
     folder.mkdir()
     path = save(image, folder / "v.mhd")
@@ -122,7 +113,7 @@ def test_mhd_may_not_link_outside(tmp_path, image):
     refused(path, "own folder")
 
 
-def test_mhd_lists_of_files(tmp_path, image):
+def test_mhd_lists_of_files(tmp_path, image, refused):
     path = save(image, tmp_path / "v.mhd")
     edit(path, b"= v.raw", b"= LIST")
     refused(path, "one ElementDataFile")
@@ -142,7 +133,7 @@ def test_mhd_lists_of_files(tmp_path, image):
         (b"BinaryData = True", b"BinaryData = False", "binary"),
     ],
 )
-def test_bad_metaimage_headers(tmp_path, image, old, new, word):
+def test_bad_metaimage_headers(tmp_path, image, old, new, word, refused):
     path = save(image, tmp_path / "v.mhd")
     edit(path, old, new)
     refused(path, word)
@@ -162,14 +153,14 @@ def test_bad_metaimage_headers(tmp_path, image, old, new, word):
         (b"NRRD000", b"NRRX000", "NRRD"),
     ],
 )
-def test_bad_nrrd_headers(tmp_path, image, old, new, word):
+def test_bad_nrrd_headers(tmp_path, image, old, new, word, refused):
     path = save(image, tmp_path / "v.nrrd")
     edit(path, old, new)
     refused(path, word)
 
 
 @pytest.mark.parametrize("ending", [".mha", ".nrrd"])
-def test_vectors_and_other_axes(tmp_path, image, ending):
+def test_vectors_and_other_axes(tmp_path, image, ending, refused):
     refused(save(sitk.Compose(image, image), tmp_path / f"vector{ending}"))
     refused(save(sitk.JoinSeries([image, image]), tmp_path / f"four{ending}"), "axis 4")
     refused(save(image[:, :, 0], tmp_path / f"two{ending}"), "3 axes")
@@ -183,7 +174,7 @@ def test_a_fourth_axis_of_one(tmp_path, image):
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_sheared_nan_and_constant(tmp_path, image, ending):
+def test_sheared_nan_and_constant(tmp_path, image, ending, refused):
     image.SetDirection((1, 0.2, 0, 0, 1, 0, 0, 0, 1))
     refused(save(image, tmp_path / f"sheared{ending}"), "sheared")
     flat = sitk.Image((4, 4, 4), sitk.sitkInt16)

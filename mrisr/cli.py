@@ -1,0 +1,328 @@
+"""The command line: each command is a few lines over the functions that do the work.
+
+Nothing heavy is imported before a command runs, so ``mrisr --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from mrisr.errors import MrisrError
+
+if TYPE_CHECKING:
+    from mrisr.inference.options import Options
+
+app = typer.Typer(
+    help="Super-resolution of prostate MRI: sharp, isotropic volumes that overlay on the original.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Precision(str, Enum):
+    """Number format of the network's evaluations."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+class AffineForm(str, Enum):
+    """Which form of a NIfTI header counts."""
+
+    sform = "sform"
+    qform = "qform"
+
+
+Output = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--output", "-o", help="Volume to write: .nii, .nii.gz, .mha, .mhd or .nrrd. Left out: named after the input and the job, in the working folder."
+    ),
+]
+ModelName = Annotated[Optional[str], typer.Option("--model", help="Name of a model (see `mrisr models`) or the path of one.")]
+Steps = Annotated[
+    Optional[int], typer.Option(help="Evaluations per image: 1 is most faithful, more add texture. Left out: the model's own.")
+]
+Churn = Annotated[Optional[float], typer.Option(help="0: deterministic steps; 1: ancestral ones.")]
+Seed = Annotated[int, typer.Option(help="Seed of the noise. Same seed, same machine: same voxels.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+PrecisionOption = Annotated[Precision, typer.Option(help="auto: bf16 where the device computes it natively.")]
+Tile = Annotated[Optional[int], typer.Option(help="Edge of a tile in pixels. Left out: whole images wherever they fit.")]
+Consistency = Annotated[float, typer.Option(help="Weight, 0 to 1, of the last projection onto what was measured.")]
+Qc = Annotated[Optional[Path], typer.Option("--qc", help="PNG to draw: input, interpolation, result in three planes.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace existing outputs. The input is never overwritten.")]
+Series = Annotated[Optional[str], typer.Option(help="DICOM series to take: its UID, number or description.")]
+Affine = Annotated[Optional[AffineForm], typer.Option(help="NIfTI: which form counts where the two disagree.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        import mrisr
+
+        typer.echo(mrisr.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def inplane(
+    input: Annotated[Path, typer.Option("--input", "-i", help="Study: NIfTI, MHA/MHD, NRRD or a DICOM series folder.")],
+    scale: Annotated[float, typer.Option(help="1.5 to 8, fractions allowed.")] = 4.0,
+    output: Output = None,
+    model: ModelName = None,
+    steps: Steps = None,
+    churn: Churn = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    precision: PrecisionOption = Precision.auto,
+    tile: Tile = None,
+    consistency: Consistency = 1.0,
+    degradation: Annotated[Optional[str], typer.Option(help="bicubic or kspace: what made the pixels coarse.")] = None,
+    qc: Qc = None,
+    series: Series = None,
+    affine: Affine = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Make the pixels of every slice smaller."""
+    options = _options(model, steps, churn, seed, device, precision, tile, consistency, degradation)
+    from mrisr.inference.api import Job, run_in_plane
+
+    job = Job(input, output, force, qc, series, affine.value if affine else None)
+    with _progress("slices", quiet) as progress:
+        path, record = run_in_plane(job, scale, options, progress)
+    _finish(path, record, quiet, as_json)
+
+
+@app.command()
+def throughplane(
+    axial: Annotated[Path, typer.Option("--axial", "-a", help="Stack: NIfTI, MHA/MHD, NRRD or a DICOM series folder. Coronal and sagittal stacks do as well.")],
+    factor: Annotated[Optional[float], typer.Option(help="Slices made of one. Left out: isotropic with the pixels.")] = None,
+    spacing: Annotated[Optional[float], typer.Option(help="Distance of the new slices in mm, instead of --factor.")] = None,
+    slice_thickness: Annotated[Optional[float], typer.Option(help="Slice thickness in mm (it is not the spacing). Left out: what the source states, else the spacing.")] = None,
+    output: Output = None,
+    model: ModelName = None,
+    steps: Steps = None,
+    churn: Churn = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    precision: PrecisionOption = Precision.auto,
+    tile: Tile = None,
+    consistency: Consistency = 1.0,
+    degradation: Annotated[Optional[str], typer.Option(help="gaussian or box: the slice profile.")] = None,
+    qc: Qc = None,
+    series: Series = None,
+    affine: Affine = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Make the slices thinner."""
+    options = _options(model, steps, churn, seed, device, precision, tile, consistency, degradation)
+    from mrisr.inference.api import Job, run_through_plane
+
+    job = Job(axial, output, force, qc, series, affine.value if affine else None)
+    with _progress("images", quiet) as progress:
+        path, record = run_through_plane(
+            job, options, factor=factor, spacing=spacing, slice_thickness=slice_thickness, progress=progress
+        )
+    _finish(path, record, quiet, as_json)
+
+
+@app.command()
+def prepare(
+    data: Annotated[Path, typer.Option(help="Folder with a folder per patient, or a manifest CSV (case, path[, series]).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the cache.")],
+    crop: Annotated[Optional[int], typer.Option(help="Keep only the central square of this many pixels.")] = None,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Turn volumes into one compact training cache."""
+    from mrisr.prepare import prepare as run
+
+    errors = run(data, output, crop=crop, force=force, report=_say(quiet))
+    if errors:
+        typer.echo(f"{len(errors)} volumes left out", err=True)
+        raise typer.Exit(8)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Option("--config", "-c", help="Configuration, e.g. configs/partdiff-inplane.yaml.")],
+    data: Annotated[Path, typer.Option(help="Cache made by `mrisr prepare`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")] = False,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Train a model; start with torchrun for several devices."""
+    from mrisr.config import load_config
+    from mrisr.training import train as run
+
+    card = run(load_config(config), data, output, resume=resume, device=device, report=_say(quiet))
+    typer.echo(str(card))
+
+
+@app.command()
+def evaluate(
+    config: Annotated[Path, typer.Option("--config", "-c", help="Evaluation, e.g. configs/evaluate_inplane.yaml.")],
+    data: Annotated[Path, typer.Option(help="Cache made by `mrisr prepare`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the tables.")],
+    model: ModelName = None,
+    device: Device = "auto",
+    card: Annotated[bool, typer.Option("--card", help="Write the figures into the model's card.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score a model on held-out patients against interpolation."""
+    from mrisr.evaluation.run import evaluate as run
+
+    table = run(config, data, output, model=model, device=device, into_card=card, report=_say(quiet))
+    typer.echo(table)
+
+
+@app.command()
+def models(
+    name: Annotated[Optional[str], typer.Argument(help="Model whose card to show.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the models that are bundled or installed, or show the card of one."""
+    from mrisr.models.store import available, card_path, read_card
+    from mrisr.tables import card_text, listing
+
+    cards = [read_card(card_path(name))] if name else [read_card(p) for p in available().values()]
+    if as_json:
+        content = [card.model_dump(mode="json") for card in cards]
+        typer.echo(json.dumps(content[0] if name else content, indent=2))
+    else:
+        typer.echo(card_text(cards[0]) if name else listing(cards))
+
+
+@app.command()
+def info(
+    study: Annotated[Path, typer.Argument(help="A volume, a DICOM folder with one or many series, or a folder of volumes.")],
+    as_json: Json = False,
+) -> None:
+    """Say what a study holds, its planes and geometry, and what is wrong with it."""
+    from dataclasses import asdict
+
+    from mrisr.io.survey import survey
+    from mrisr.tables import survey_text
+
+    found = survey(study)
+    if as_json:
+        typer.echo(json.dumps([asdict(s) for s in found], indent=2))
+    else:
+        typer.echo(survey_text(found))
+    if found and all(s.problems for s in found):
+        raise typer.Exit(2)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the study, the results and the picture.")] = Path("demo"),
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Make a digital phantom study, upsample it both ways and draw before and after."""
+    from mrisr.demo import run_demo
+
+    typer.echo(run_demo(output, device=device, report=_say(quiet)))
+
+
+def _options(
+    model: str | None, steps: int | None, churn: float | None, seed: int, device: str, precision: Precision,
+    tile: int | None, consistency: float, degradation: Any,
+) -> Options:
+    from mrisr.inference.options import Options
+
+    return Options(
+        model=model, steps=steps, churn=churn, seed=seed, device=device, precision=precision.value,
+        tile=tile, consistency=consistency, degradation=degradation,
+    )
+
+
+def _say(quiet: bool) -> Callable[[str], None]:
+    return (lambda line: None) if quiet else (lambda line: typer.echo(line, err=True))
+
+
+@contextmanager
+def _progress(what: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar with the time left on a terminal, a line every tenth in a log, nothing if quiet."""
+    if quiet:
+        yield None
+    elif sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import Progress
+
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+    else:
+        tenth = -1
+
+        def line(done: int, total: int) -> None:
+            nonlocal tenth
+            if done * 10 // total > tenth:
+                tenth = done * 10 // total
+                typer.echo(f"{done} of {total} {what}", err=True)
+
+        yield line
+
+
+def _finish(path: Path, record: dict[str, Any], quiet: bool, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"path": str(path), **record}, indent=2))
+    elif not quiet:
+        shape = "x".join(map(str, record["output"]["shape"]))
+        spacing = " x ".join(f"{s:.4g}" for s in record["output"]["spacing_mm"])
+        typer.echo(
+            f"{path}: {shape}, {spacing} mm; residual {record['residual']['rms_of_range']:.1e} of the range; "
+            f"{record['seconds']:.0f} s, {record['peak_memory_gib']['process']:.1f} GiB"
+        )
+
+
+def main() -> None:
+    """Run the command line; an expected error is one line on standard error and its exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except typer.Exit as stop:  # pragma: no cover (standalone_mode=False returns the code)
+        code = stop.exit_code
+    except MrisrError as error:
+        typer.echo(f"mrisr: {' '.join(str(error).split())}", err=True)
+        code = error.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        typer.echo("mrisr: stopped", err=True)
+        code = 1
+    except Exception as error:
+        code = _usage_error(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage_error(error: Exception) -> int:
+    """Click's own errors (unknown option, bad value) show themselves; anything else is a defect."""
+    import click
+
+    if not isinstance(error, click.ClickException):
+        raise error
+    typer.echo(f"mrisr: {error.format_message()}", err=True)
+    return 1

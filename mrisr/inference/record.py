@@ -1,0 +1,98 @@
+"""The provenance record of an output: how it was made, and how well it agrees with the measurement."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import mrisr
+from mrisr import geometry
+from mrisr.inference.volumes import Restored
+from mrisr.volume import Volume
+
+FORMAT = 1
+DISCLAIMER = "For research use only. Not for diagnosis."
+
+
+def peak_memory_gib(device: torch.device) -> dict[str, float]:
+    """Peak resident memory of this process and, on CUDA, peak memory of the device, in GiB."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    memory = {"process": round(peak / 2**30, 3)}
+    if device.type == "cuda":
+        memory["device"] = round(torch.cuda.max_memory_allocated(device) / 2**30, 3)
+    return memory
+
+
+def describe_volume(volume: Volume) -> dict[str, Any]:
+    """Grid and storage of a volume; no file name and no patient attribute."""
+    return {
+        "shape": list(volume.shape),
+        "spacing_mm": [round(float(s), 6) for s in volume.spacing],
+        "orientation": geometry.axis_codes(volume.affine),
+        "plane": volume.plane,
+        "dtype": str(volume.storage.dtype),
+        "affine_ras_mm": np.round(volume.affine, 6).tolist(),
+    }
+
+
+def make_record(job: str, restored: Restored, seconds: float) -> dict[str, Any]:
+    """The record as JSON-ready values; docs/how-to/read-the-record.md explains each key."""
+    engine, source = restored.engine, restored.measurement.volume
+    options = engine.options
+    return {
+        "format": FORMAT,
+        "mrisr": mrisr.__version__,
+        "job": job,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "use": DISCLAIMER,
+        "model": {
+            "name": engine.card.name,
+            "version": engine.card.version,
+            "sha256": engine.card.sha256,
+        },
+        "parameters": {
+            **restored.parameters,
+            "steps": engine.steps,
+            "churn": engine.churn,
+            "update": options.update,
+            "seed": options.seed,
+            "consistency": options.consistency,
+            "tile": engine.tile,
+        },
+        "input": {"sha256": source.source_sha256, **describe_volume(source)},
+        "output": describe_volume(restored.volume),
+        "residual": restored.measurement.residual(restored.volume),
+        "device": _device_name(engine.device),
+        "precision": "bf16" if engine.precision == torch.bfloat16 else "fp32",
+        "seconds": round(seconds, 2),
+        "peak_memory_gib": peak_memory_gib(engine.device),
+        "software": {"torch": torch.__version__, "python": platform.python_version()},
+        "notes": list(restored.notes),
+    }
+
+
+def describe_in_a_line(record: dict[str, Any]) -> str:
+    """The record in the 79 bytes of a NIfTI description."""
+    p = record["parameters"]
+    size = f"x{p['scale']:.4g}" if "scale" in p else f"x{p['factor']:.4g}"
+    weights = str(record["model"]["sha256"])[:8]
+    return f"mrisr {record['mrisr']} {record['job']} {size} {record['model']['name']} {weights}; research use"
+
+
+def record_path(output: Path, stem: str) -> Path:
+    """The record lies beside its output and has its name, ending in ``.json``."""
+    return output.with_name(f"{stem}.json")
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"cuda: {torch.cuda.get_device_name(device)}"
+    return f"cpu: {platform.machine()}, {torch.get_num_threads()} threads"

@@ -1,0 +1,124 @@
+"""Single steps by their equations, and what the sampling function promises its caller."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from mrisr.diffusion.path import AlignedPath, PlainPath
+from mrisr.diffusion.sampler import Update, sample, start_latent, step
+from mrisr.diffusion.schedule import INFERENCE, sampling_levels
+
+
+def images() -> tuple[Tensor, Tensor, Tensor]:
+    """x_high, x_low and noise, float64 ``(2, 1, 4, 5)``."""
+    generator = torch.Generator().manual_seed(0)
+    high, low, noise = torch.randn(3, 2, 1, 4, 5, generator=generator, dtype=torch.float64)
+    return high, low, noise
+
+
+def scale(g: float) -> Tensor:
+    return torch.tensor(g, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("update", ["corrected", "published"])
+@pytest.mark.parametrize("churn", [0.0, 0.5, 1.0])
+def test_updates_agree_on_the_plain_path(update: Update, churn: float) -> None:
+    high, low, noise = images()
+    path = PlainPath(0.25)
+    one, other = (
+        step(low, high, low, scale(0.4), scale(0.7), path, update=u, churn=churn, noise=noise)
+        for u in (update, "corrected")
+    )
+    assert torch.equal(one, other)
+
+
+def test_deterministic_step_follows_the_path() -> None:
+    """With the true x_HR a step stays on the path, with the same noise."""
+    high, low, noise = images()
+    path = AlignedPath(0.25)
+    g, s = scale(0.4), scale(0.7)
+
+    def latent(level: Tensor) -> Tensor:
+        lam = path.mixing(level)
+        return level * (lam * high + (1 - lam) * low) + (1 - level**2).sqrt() * noise
+
+    torch.testing.assert_close(step(latent(g), high, low, g, s, path), latent(s))
+
+
+def test_ancestral_step_is_the_posterior() -> None:
+    """Equations 6 and 7 on the plain path: mean and variance of q(x_s | x_t, x_0)."""
+    high, x_t, noise = images()
+    g, s = 0.4, 0.7
+    alpha = (g / s) ** 2
+    mean = s * (1 - alpha) / (1 - g**2) * high + math.sqrt(alpha) * (1 - s**2) / (1 - g**2) * x_t
+    sd = math.sqrt((1 - alpha) * (1 - s**2) / (1 - g**2))
+    found = step(x_t, high, x_t, scale(g), scale(s), PlainPath(0.25), churn=1, noise=noise)
+    torch.testing.assert_close(found, mean + sd * noise)
+
+
+def test_last_step_returns_the_estimate() -> None:
+    high, low, noise = images()
+    for path in (PlainPath(0.25), AlignedPath(0.25)):
+        assert torch.equal(step(noise, high, low, scale(0.5), scale(1.0), path), high)
+
+
+def test_ancestral_step_without_noise_is_refused() -> None:
+    high, low, _ = images()
+    with pytest.raises(ValueError, match="needs noise"):
+        step(low, high, low, scale(0.4), scale(0.7), PlainPath(0.25), churn=1.0)
+
+
+def test_start_latent_by_its_definition() -> None:
+    _, low, noise = images()
+    torch.testing.assert_close(
+        start_latent(low, scale(0.6), noise), 0.6 * low + 0.8 * noise, rtol=0, atol=1e-12
+    )
+
+
+def test_sample_shares_noise_replays_and_constrains() -> None:
+    low = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    asked: list[int] = []
+
+    def shared(index: int) -> Tensor:
+        asked.append(index)
+        return torch.randn(1, 1, 4, 4, generator=torch.Generator().manual_seed(index))
+
+    path = AlignedPath(0.25)
+    levels = sampling_levels(INFERENCE, 0.25, 4)
+    seen: list[Tensor] = []
+
+    def constrain(estimate: Tensor) -> Tensor:
+        seen.append(estimate)
+        return estimate.clamp(0, 1)
+
+    def run(churn: float) -> Tensor:
+        return sample(
+            lambda x, g: low + x, low, levels, path, shared, churn=churn, constrain=constrain
+        )
+
+    result = run(0.0)
+    assert asked == [0]
+    assert len(seen) == 4
+    assert torch.equal(result, seen[-1].clamp(0, 1))
+    assert torch.equal(result, run(0.0))
+    asked.clear()
+    assert not torch.equal(result, run(1.0))
+    assert asked == [0, 1, 2, 3, 4]
+
+
+def test_from_noise_starts_without_the_low_resolution_image() -> None:
+    levels = sampling_levels(INFERENCE, 0.25, 1)
+    first: list[Tensor] = []
+
+    def denoise(x: Tensor, g: Tensor) -> Tensor:
+        first.append(x)
+        return x
+
+    for low in (torch.zeros(2, 1, 4, 4), torch.ones(2, 1, 4, 4)):
+        sample(denoise, low, levels, PlainPath(0.25), lambda i: torch.ones(1), from_noise=True)
+    assert torch.equal(first[0], first[1])
+    assert torch.equal(first[0], torch.ones(2, 1, 4, 4))

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mrisr.errors import InputError, OutputError
+from mrisr.io import check_output, output_format, read_volume, stem, write_volume
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("a/t2w.nii.gz", "t2w"),
+        ("T2.v1.NII.GZ", "T2.v1"),
+        ("a.mha", "a"),
+        ("study/series", "series"),
+        ("im.0001.dcm", "im.0001"),
+        ("IM_0001", "IM_0001"),
+    ],
+)
+def test_stem(path, name):
+    assert stem(path) == name
+
+
+def test_output_format():
+    assert output_format("a.nii.gz") == output_format("a.nii") == "nifti"
+    assert output_format("a.mha") == output_format("a.mhd") == output_format("a.NRRD") == "itk"
+    for wrong in ("a.gz", "a.txt", "folder", ".nii", "a.dcm"):
+        with pytest.raises(OutputError, match=r"\.nii\.gz"):
+            output_format(wrong)
+
+
+def test_inputs_of_no_use(tmp_path):
+    with pytest.raises(InputError, match="nothing at that path"):
+        read_volume(tmp_path / "missing.nii")
+    (tmp_path / "image.png").write_bytes(b"\x89PNG" + bytes(200))
+    with pytest.raises(InputError, match=r"\.nii\.gz.*found the ending '.png'"):
+        read_volume(tmp_path / "image.png")
+    (tmp_path / "v.nii").write_bytes(b"")
+    with pytest.raises(InputError, match="series"):
+        read_volume(tmp_path / "v.nii", series="3")
+
+
+def test_outputs_are_never_inputs(tmp_path, make_volume):
+    source = write_volume(make_volume(), tmp_path / "source.nii.gz")
+    volume = read_volume(source)
+    link, hard = tmp_path / "link.nii.gz", tmp_path / "hard.nii.gz"
+    link.symlink_to(source)
+    os.link(source, hard)
+    (tmp_path / "sub").mkdir()
+    roundabout = tmp_path / "sub" / ".." / "source.nii.gz"
+    for same in (source, link, hard, roundabout):
+        with pytest.raises(OutputError, match="never overwritten"):
+            write_volume(volume, same, force=True)
+        with pytest.raises(OutputError, match="never overwritten"):
+            check_output(same, inputs=[None, link], force=True)
+
+
+def test_voxels_of_an_mhd_input_are_inputs(tmp_path, make_volume):
+    volume = read_volume(write_volume(make_volume(), tmp_path / "a.mhd"))
+    (tmp_path / "a.mhd").rename(tmp_path / "b.mhd")
+    with pytest.raises(OutputError, match="never overwritten"):
+        check_output(tmp_path / "a.mhd", inputs=[tmp_path / "b.mhd"], force=True)
+    assert volume.shape == (9, 7, 5)
+
+
+def test_existing_outputs_need_force(tmp_path, make_volume):
+    path = write_volume(make_volume(), tmp_path / "out.nii")
+    with pytest.raises(OutputError, match=r"exists already.*--force"):
+        write_volume(make_volume(), path)
+    write_volume(make_volume("f4"), path, force=True)
+    assert read_volume(path).array.dtype == "f4"
+    (tmp_path / "dangling.nii").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OutputError, match="exists already"):
+        check_output(tmp_path / "dangling.nii")
+
+
+def test_folders(tmp_path):
+    with pytest.raises(OutputError, match="does not exist"):
+        check_output(tmp_path / "no" / "v.nii")
+    (tmp_path / "v.nii").mkdir()
+    with pytest.raises(OutputError, match="something else"):
+        check_output(tmp_path / "v.nii", force=True)
+
+
+def test_unwritable_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    with pytest.raises(OutputError, match="cannot be written"):
+        check_output(tmp_path / "v.nii")
+
+
+def test_importing_io_loads_no_image_library():
+    code = (
+        "import sys, mrisr.io; "
+        "print([m for m in ('nibabel', 'SimpleITK', 'pydicom', 'monai', 'torch') "
+        "if m in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"

@@ -1,0 +1,261 @@
+"""Training runs, survives being killed, and works with several processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+import mrisr
+from mrisr import cache
+from mrisr.config import Config, TrainSettings, load_config
+from mrisr.errors import InputError, UsageError
+from mrisr.models.store import load_model
+from mrisr.training import learning_rate, train
+
+SMOKE = Path(__file__).resolve().parents[1] / "configs" / "smoke.yaml"
+LIMIT_S = 120  # for processes that may share a busy machine
+
+
+def environment() -> dict[str, str]:
+    """Of child processes: the same package, one thread, one machine."""
+    root = str(Path(mrisr.__file__).parents[1])
+    return os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of three patients with axial slices of blobs and stripes."""
+    folder = tmp_path_factory.mktemp("cache")
+    entries = []
+    r, c = np.meshgrid(np.arange(56), np.arange(64), indexing="ij")
+    for i, case in enumerate(("one", "two", "held-out")):
+        slices = [
+            1500 + 900 * np.sin(r / (2 + k) + i) + 900 * np.cos((r + c) / (3 + i)) for k in range(3)
+        ]
+        stack = cache.Stack(
+            case, "t2w", "axial", (3.0, 0.5, 0.5), np.stack(slices).clip(0).astype(np.int16)
+        )
+        np.savez_compressed(folder / f"{case}.npz", levels=stack.levels)
+        entries.append(cache.index_entry(stack, f"{case}.npz"))
+    index = {"format": cache.FORMAT, "series": entries}
+    (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
+    return folder
+
+
+def smoke(**train_changes: Any) -> Config:
+    """The smoke configuration with one patient held out and, if given, other training settings."""
+    content = load_config(SMOKE).model_dump()
+    content["data"]["validation"] = ("held-out",)
+    content["train"] |= train_changes
+    return Config.model_validate(content)
+
+
+def rows(run: Path) -> list[dict[str, float]]:
+    """Lines of the log without what depends on the clock."""
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+def run_step(checkpoint: Path) -> int:
+    """Steps that a checkpoint has behind it."""
+    with safe_open(checkpoint, "pt") as file:
+        return int(json.loads(file.metadata()["progress"])["step"])
+
+
+def test_smoke_run_makes_a_model(data: Path, tmp_path: Path) -> None:
+    config = smoke()
+    lines: list[str] = []
+    card_path = train(config, data, tmp_path / "run", device="cpu", report=lines.append)
+    model = load_model(card_path)
+    assert model.card.name == "smoke"
+    assert model.card.training.cases == ("one", "two")
+    assert model.card.training.validation_cases == ("held-out",)
+    assert model.card.training.slices == 6
+    assert model.card.training.seconds > 0
+    assert load_config(tmp_path / "run" / "config.yaml") == config
+    found = rows(tmp_path / "run")
+    assert [row["step"] for row in found if "loss" in row] == [5, 10, 15, 20]
+    assert all(np.isfinite(row["loss"]) for row in found if "loss" in row)
+    (validation,) = (row for row in found if "x2_psnr" in row)
+    assert {"x2_gain", "x2_ssim_gain", "x4_psnr"} <= validation.keys()
+    assert len(lines) == len(found)
+    assert [p.name for p in (tmp_path / "run" / "examples").iterdir()] == ["0000020.png"]
+    out = model.denoiser(
+        *torch.zeros(2, 1, 1, 20, 22), torch.tensor([0.25]), torch.zeros(1, model.card.condition)
+    )
+    assert out.shape == (1, 1, 20, 22)
+
+
+def test_training_learns(data: Path, tmp_path: Path) -> None:
+    config = smoke(iterations=120, lr=3e-3, log_every=40, validate_every=120)
+    train(config, data, tmp_path, device="cpu")
+    loss = [row["loss"] for row in rows(tmp_path) if "loss" in row]
+    assert loss[-1] < 0.9 * loss[0]
+
+
+def test_same_seed_same_weights_other_seed_others(data: Path, tmp_path: Path) -> None:
+    weights = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train(smoke(iterations=4, seed=seed), data, tmp_path / name, device="cpu")
+        weights.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+    assert weights[0] != weights[2]
+
+
+def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(
+    data: Path, tmp_path: Path
+) -> None:
+    train(smoke(iterations=2), data, tmp_path, device="cpu")
+    with pytest.raises(UsageError, match="--resume"):
+        train(smoke(iterations=2), data, tmp_path, device="cpu")
+    for change in ({"lr": 0.5}, {"iterations": 3}, {"seed": 9}):
+        with pytest.raises(UsageError, match="other settings"):
+            train(smoke(**({"iterations": 2} | change)), data, tmp_path, resume=True, device="cpu")
+    before = (tmp_path / "model.safetensors").read_bytes()
+    train(smoke(iterations=2, log_every=1), data, tmp_path, resume=True, device="cpu")
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+
+
+def test_unusable_data_are_named(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=str(tmp_path)):
+        train(smoke(), tmp_path / "missing", tmp_path / "run", device="cpu")
+    content = smoke().model_dump()
+    content["data"]["planes"] = {"sagittal": 1.0}
+    with pytest.raises(InputError, match="sagittal"):
+        train(Config.model_validate(content), data, tmp_path / "run", device="cpu")
+
+
+def test_a_damaged_checkpoint_is_named(data: Path, tmp_path: Path) -> None:
+    train(smoke(iterations=2), data, tmp_path, device="cpu")
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(InputError, match=r"checkpoint\.safetensors"):
+        train(smoke(iterations=2), data, tmp_path, resume=True, device="cpu")
+
+
+def test_starts_from_another_models_weights(data: Path, tmp_path: Path) -> None:
+    first = train(smoke(iterations=2), data, tmp_path / "first", device="cpu")
+    config = smoke(iterations=1, lr=1e-12, warmup=0, initialize=str(first), ema=0.0)
+    second = train(config, data, tmp_path / "second", device="cpu")
+    a, b = (load_model(p).denoiser.network.state_dict() for p in (first, second))
+    for key in a:
+        torch.testing.assert_close(a[key], b[key], rtol=0, atol=1e-6)
+    assert load_model(second).card.training.initialized_from == str(first)
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"), [(0, 1e-4), (9, 1e-3), (50, 0.55e-3), (99, 1e-4), (100, 1e-4)]
+)
+def test_learning_rate(step: int, expected: float) -> None:
+    warm = TrainSettings(iterations=100, lr=1e-3, lr_final=1e-4, warmup=10)
+    assert learning_rate(step, warm) == pytest.approx(expected, rel=0.03)
+    assert learning_rate(step, TrainSettings(iterations=100, lr=1e-3)) == 1e-3
+
+
+# --- killed and resumed ---------------------------------------------------------------------------
+
+#: Trains slowly (a pause per log line), so that it can be killed at a chosen moment.
+SLOW = """
+import sys, time
+from pathlib import Path
+from mrisr.config import load_config
+from mrisr.training import train
+train(load_config(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), resume=True, device="cpu",
+      report=lambda line: time.sleep(0.03))
+"""
+
+
+def kill_after(config: Path, data: Path, run: Path, step: int) -> int:
+    """Train in another process and kill it once its checkpoint is at ``step`` or later."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW, config, data, run],
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    checkpoint = run / "checkpoint.safetensors"
+    end = time.monotonic() + LIMIT_S
+    while not checkpoint.exists() or run_step(checkpoint) < step:
+        if process.poll() is not None or time.monotonic() > end:
+            process.kill()
+            pytest.fail(f"no checkpoint at step {step}: {process.communicate()[1]}")
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    return run_step(checkpoint)
+
+
+def test_a_killed_run_continues_as_if_nothing_had_happened(data: Path, tmp_path: Path) -> None:
+    """Same loss curve and the same weights to the last bit as a run that was left alone."""
+    threads = torch.get_num_threads()
+    config = smoke(iterations=60, checkpoint_every=7, log_every=1, validate_every=60)
+    file = tmp_path / "config.yaml"
+    file.write_text(config.dump(), encoding="utf-8")
+    torch.set_num_threads(1)
+    try:
+        train(config, data, tmp_path / "whole", device="cpu")
+        stopped = kill_after(file, data, tmp_path / "killed", 14)
+        assert 14 <= stopped < 60
+        train(config, data, tmp_path / "killed", resume=True, device="cpu")
+    finally:
+        torch.set_num_threads(threads)
+    assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
+    weights = [(tmp_path / n / "model.safetensors").read_bytes() for n in ("whole", "killed")]
+    assert weights[0] == weights[1]
+    assert not list((tmp_path / "killed").glob("*mrisr-tmp*"))
+
+
+# --- several processes ----------------------------------------------------------------------------
+
+#: Each process appends a digest of its weights after every optimiser step to a file of its own.
+WORKER = """
+import hashlib, os, sys
+from pathlib import Path
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from mrisr.config import load_config
+from mrisr.training import train
+
+run = Path(sys.argv[3])
+def digest(optimizer, args, kwargs):
+    values = [p.detach().flatten() for g in optimizer.param_groups for p in g["params"]]
+    text = hashlib.sha256(torch.cat(values).numpy().tobytes()).hexdigest()
+    with Path(sys.argv[4], os.environ["RANK"]).open("a") as file:
+        file.write(text + "\\n")
+register_optimizer_step_post_hook(digest)
+train(load_config(sys.argv[1]), Path(sys.argv[2]), run, device="cpu")
+"""
+
+
+def test_two_processes_train_one_model(data: Path, tmp_path: Path) -> None:
+    config = smoke(iterations=6, checkpoint_every=6, log_every=2, validate_every=6)
+    file, script = tmp_path / "config.yaml", tmp_path / "worker.py"
+    file.write_text(config.dump(), encoding="utf-8")
+    script.write_text(WORKER, encoding="utf-8")
+    digests = tmp_path / "digests"
+    digests.mkdir()
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*launcher, "--nproc-per-node", "2", script, file, data, tmp_path / "run", digests]
+    done = subprocess.run(
+        command, env=environment(), capture_output=True, text=True, timeout=LIMIT_S, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = ((digests / rank).read_text().split() for rank in ("0", "1"))
+    assert len(first) == 6
+    assert first == second
+    assert len(set(first)) == 6
+    assert [row["step"] for row in rows(tmp_path / "run") if "loss" in row] == [2, 4, 6]
+    assert "2 process" in load_model(tmp_path / "run").card.training.hardware
