@@ -44,7 +44,7 @@ class Stack(NamedTuple):
 
 def scaling(values: NDArray[np.generic]) -> tuple[float, float]:
     """Offset and scale that bring a volume to its 0..99.5 percentile range: ``(v - offset) / scale``."""
-    low, high = np.percentile(values, [0.0, 99.5])
+    low, high = np.percentile(values.astype(np.float64), [0.0, 99.5])
     return float(low), float(max(high - low, np.finfo(np.float32).tiny))
 
 
@@ -78,7 +78,9 @@ def read_index(folder: str | Path) -> list[dict[str, Any]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(path, expected="the index of a cache made by `mrisr prepare`", found=str(error)) from error
+        raise InputError(
+            path, expected="the index of a cache made by `mrisr prepare`", found=str(error)
+        ) from error
     if content.get("format") != FORMAT:
         raise InputError(path, expected=f"cache format {FORMAT}", found=str(content.get("format")))
     return list(content["series"])
@@ -103,8 +105,12 @@ def _read_stack(folder: Path, entry: dict[str, Any]) -> Stack:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             levels = content["levels"]
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
-        raise InputError(path, expected="an array `levels` of the cache", found=str(error)) from error
+        raise InputError(
+            path, expected="an array `levels` of the cache", found=str(error)
+        ) from error
     if list(levels.shape) != entry["shape"] or levels.dtype != np.int16:
-        raise InputError(path, expected=f"int16 {entry['shape']}", found=f"{levels.dtype} {levels.shape}")
+        raise InputError(
+            path, expected=f"int16 {entry['shape']}", found=f"{levels.dtype} {levels.shape}"
+        )
     a, b, c = entry["spacing"]
     return Stack(entry["case"], entry["series"], entry["plane"], (a, b, c), levels)

@@ -27,9 +27,13 @@ class Progress:
 
 
 def save_checkpoint(
-    path: Path, network: nn.Module, ema: dict[str, Tensor], optimizer: torch.optim.Optimizer, progress: Progress
+    path: Path,
+    network: nn.Module,
+    ema: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
 ) -> None:
-    """Write weights, EMA, optimiser state and progress; the old file stays intact until the new one is whole."""
+    """Write weights, EMA, optimiser state and progress; the old file stays until the new one is whole."""
     tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
     tensors |= {f"ema.{k}": v for k, v in ema.items()}
     for i, state in optimizer.state_dict()["state"].items():

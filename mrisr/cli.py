@@ -9,9 +9,8 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -29,41 +28,57 @@ app = typer.Typer(
 )
 
 
-class Precision(str, Enum):
-    """Number format of the network's evaluations."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
-
-
-class AffineForm(str, Enum):
-    """Which form of a NIfTI header counts."""
-
-    sform = "sform"
-    qform = "qform"
-
-
 Output = Annotated[
-    Optional[Path],
+    Path | None,
     typer.Option(
-        "--output", "-o", help="Volume to write: .nii, .nii.gz, .mha, .mhd or .nrrd. Left out: named after the input and the job, in the working folder."
+        "--output",
+        "-o",
+        help="Volume to write: .nii, .nii.gz, .mha, .mhd or .nrrd. Left out: named after the input and "
+        "the job, in the working folder.",
     ),
 ]
-ModelName = Annotated[Optional[str], typer.Option("--model", help="Name of a model (see `mrisr models`) or the path of one.")]
-Steps = Annotated[
-    Optional[int], typer.Option(help="Evaluations per image: 1 is most faithful, more add texture. Left out: the model's own.")
+ModelName = Annotated[
+    str | None,
+    typer.Option("--model", help="Name of a model (see `mrisr models`) or the path of one."),
 ]
-Churn = Annotated[Optional[float], typer.Option(help="0: deterministic steps; 1: ancestral ones.")]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        help="Evaluations per image: 1 is most faithful, more add texture. Left out: the model's own."
+    ),
+]
+Churn = Annotated[float | None, typer.Option(help="0: deterministic steps; 1: ancestral ones.")]
 Seed = Annotated[int, typer.Option(help="Seed of the noise. Same seed, same machine: same voxels.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-PrecisionOption = Annotated[Precision, typer.Option(help="auto: bf16 where the device computes it natively.")]
-Tile = Annotated[Optional[int], typer.Option(help="Edge of a tile in pixels. Left out: whole images wherever they fit.")]
-Consistency = Annotated[float, typer.Option(help="Weight, 0 to 1, of the last projection onto what was measured.")]
-Qc = Annotated[Optional[Path], typer.Option("--qc", help="PNG to draw: input, interpolation, result in three planes.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace existing outputs. The input is never overwritten.")]
-Series = Annotated[Optional[str], typer.Option(help="DICOM series to take: its UID, number or description.")]
-Affine = Annotated[Optional[AffineForm], typer.Option(help="NIfTI: which form counts where the two disagree.")]
+PrecisionOption = Annotated[
+    Literal["auto", "fp32", "bf16"],
+    typer.Option(help="auto: bf16 where the device computes it natively."),
+]
+Tile = Annotated[
+    int | None,
+    typer.Option(help="Edge of a tile in pixels. Left out: whole images wherever they fit."),
+]
+Consistency = Annotated[
+    float, typer.Option(help="Weight, 0 to 1, of the last projection onto what was measured.")
+]
+Qc = Annotated[
+    Path | None,
+    typer.Option("--qc", help="PNG to draw: input, interpolation, result in three planes."),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace existing outputs. The input is never overwritten.")
+]
+Series = Annotated[
+    str | None, typer.Option(help="DICOM series to take: its UID, number or description.")
+]
+Frame = Annotated[
+    int | None, typer.Option(help="Volume (from 1) to take of a DICOM series that holds several.")
+]
+MaxVoxels = Annotated[int, typer.Option(help="Refuse inputs that claim more voxels than this.")]
+Affine = Annotated[
+    Literal["sform", "qform"] | None,
+    typer.Option(help="NIfTI: which form counts where the two disagree."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
@@ -78,14 +93,19 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _common(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 
 
 @app.command()
 def inplane(
-    input: Annotated[Path, typer.Option("--input", "-i", help="Study: NIfTI, MHA/MHD, NRRD or a DICOM series folder.")],
+    input: Annotated[
+        Path,
+        typer.Option("--input", "-i", help="Study: NIfTI, MHA/MHD, NRRD or a DICOM series folder."),
+    ],
     scale: Annotated[float, typer.Option(help="1.5 to 8, fractions allowed.")] = 4.0,
     output: Output = None,
     model: ModelName = None,
@@ -93,13 +113,17 @@ def inplane(
     churn: Churn = None,
     seed: Seed = 0,
     device: Device = "auto",
-    precision: PrecisionOption = Precision.auto,
+    precision: PrecisionOption = "auto",
     tile: Tile = None,
     consistency: Consistency = 1.0,
-    degradation: Annotated[Optional[str], typer.Option(help="bicubic or kspace: what made the pixels coarse.")] = None,
+    degradation: Annotated[
+        str | None, typer.Option(help="bicubic or kspace: what made the pixels coarse.")
+    ] = None,
     qc: Qc = None,
     series: Series = None,
+    frame: Frame = None,
     affine: Affine = None,
+    max_voxels: MaxVoxels = 2**31,
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -108,7 +132,7 @@ def inplane(
     options = _options(model, steps, churn, seed, device, precision, tile, consistency, degradation)
     from mrisr.inference.api import Job, run_in_plane
 
-    job = Job(input, output, force, qc, series, affine.value if affine else None)
+    job = Job(input, output, force, qc, series, frame, affine, max_voxels)
     with _progress("slices", quiet) as progress:
         path, record = run_in_plane(job, scale, options, progress)
     _finish(path, record, quiet, as_json)
@@ -116,23 +140,46 @@ def inplane(
 
 @app.command()
 def throughplane(
-    axial: Annotated[Path, typer.Option("--axial", "-a", help="Stack: NIfTI, MHA/MHD, NRRD or a DICOM series folder. Coronal and sagittal stacks do as well.")],
-    factor: Annotated[Optional[float], typer.Option(help="Slices made of one. Left out: isotropic with the pixels.")] = None,
-    spacing: Annotated[Optional[float], typer.Option(help="Distance of the new slices in mm, instead of --factor.")] = None,
-    slice_thickness: Annotated[Optional[float], typer.Option(help="Slice thickness in mm (it is not the spacing). Left out: what the source states, else the spacing.")] = None,
+    axial: Annotated[
+        Path,
+        typer.Option(
+            "--axial",
+            "-a",
+            help="Stack: NIfTI, MHA/MHD, NRRD or a DICOM series folder. Coronal and sagittal stacks "
+            "do as well.",
+        ),
+    ],
+    factor: Annotated[
+        float | None,
+        typer.Option(help="Slices made of one. Left out: isotropic with the pixels."),
+    ] = None,
+    spacing: Annotated[
+        float | None, typer.Option(help="Distance of the new slices in mm, instead of --factor.")
+    ] = None,
+    slice_thickness: Annotated[
+        float | None,
+        typer.Option(
+            help="Slice thickness in mm (it is not the spacing). Left out: what the source states, else "
+            "the spacing."
+        ),
+    ] = None,
     output: Output = None,
     model: ModelName = None,
     steps: Steps = None,
     churn: Churn = None,
     seed: Seed = 0,
     device: Device = "auto",
-    precision: PrecisionOption = Precision.auto,
+    precision: PrecisionOption = "auto",
     tile: Tile = None,
     consistency: Consistency = 1.0,
-    degradation: Annotated[Optional[str], typer.Option(help="gaussian or box: the slice profile.")] = None,
+    degradation: Annotated[
+        str | None, typer.Option(help="gaussian or box: the slice profile.")
+    ] = None,
     qc: Qc = None,
     series: Series = None,
+    frame: Frame = None,
     affine: Affine = None,
+    max_voxels: MaxVoxels = 2**31,
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -141,19 +188,31 @@ def throughplane(
     options = _options(model, steps, churn, seed, device, precision, tile, consistency, degradation)
     from mrisr.inference.api import Job, run_through_plane
 
-    job = Job(axial, output, force, qc, series, affine.value if affine else None)
+    job = Job(axial, output, force, qc, series, frame, affine, max_voxels)
     with _progress("images", quiet) as progress:
         path, record = run_through_plane(
-            job, options, factor=factor, spacing=spacing, slice_thickness=slice_thickness, progress=progress
+            job,
+            options,
+            factor=factor,
+            spacing=spacing,
+            slice_thickness=slice_thickness,
+            progress=progress,
         )
     _finish(path, record, quiet, as_json)
 
 
 @app.command()
 def prepare(
-    data: Annotated[Path, typer.Option(help="Folder with a folder per patient, or a manifest CSV (case, path[, series]).")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Folder with a folder per patient, or a manifest CSV (case, path[, series])."
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the cache.")],
-    crop: Annotated[Optional[int], typer.Option(help="Keep only the central square of this many pixels.")] = None,
+    crop: Annotated[
+        int | None, typer.Option(help="Keep only the central square of this many pixels.")
+    ] = None,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -168,10 +227,15 @@ def prepare(
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Option("--config", "-c", help="Configuration, e.g. configs/partdiff-inplane.yaml.")],
+    config: Annotated[
+        Path,
+        typer.Option("--config", "-c", help="Configuration, e.g. configs/partdiff-inplane.yaml."),
+    ],
     data: Annotated[Path, typer.Option(help="Cache made by `mrisr prepare`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the last checkpoint.")
+    ] = False,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
@@ -185,24 +249,30 @@ def train(
 
 @app.command()
 def evaluate(
-    config: Annotated[Path, typer.Option("--config", "-c", help="Evaluation, e.g. configs/evaluate_inplane.yaml.")],
+    config: Annotated[
+        Path, typer.Option("--config", "-c", help="Evaluation, e.g. configs/evaluate_inplane.yaml.")
+    ],
     data: Annotated[Path, typer.Option(help="Cache made by `mrisr prepare`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the tables.")],
     model: ModelName = None,
     device: Device = "auto",
-    card: Annotated[bool, typer.Option("--card", help="Write the figures into the model's card.")] = False,
+    card: Annotated[
+        bool, typer.Option("--card", help="Write the figures into the model's card.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Score a model on held-out patients against interpolation."""
     from mrisr.evaluation.run import evaluate as run
 
-    table = run(config, data, output, model=model, device=device, into_card=card, report=_say(quiet))
+    table = run(
+        config, data, output, model=model, device=device, into_card=card, report=_say(quiet)
+    )
     typer.echo(table)
 
 
 @app.command()
 def models(
-    name: Annotated[Optional[str], typer.Argument(help="Model whose card to show.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Model whose card to show.")] = None,
     as_json: Json = False,
 ) -> None:
     """List the models that are bundled or installed, or show the card of one."""
@@ -219,7 +289,12 @@ def models(
 
 @app.command()
 def info(
-    study: Annotated[Path, typer.Argument(help="A volume, a DICOM folder with one or many series, or a folder of volumes.")],
+    study: Annotated[
+        Path,
+        typer.Argument(
+            help="A volume, a DICOM folder with one or many series, or a folder of volumes."
+        ),
+    ],
     as_json: Json = False,
 ) -> None:
     """Say what a study holds, its planes and geometry, and what is wrong with it."""
@@ -239,7 +314,10 @@ def info(
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the study, the results and the picture.")] = Path("demo"),
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Folder for the study, the results and the picture."),
+    ] = Path("demo"),
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
@@ -250,14 +328,28 @@ def demo(
 
 
 def _options(
-    model: str | None, steps: int | None, churn: float | None, seed: int, device: str, precision: Precision,
-    tile: int | None, consistency: float, degradation: Any,
+    model: str | None,
+    steps: int | None,
+    churn: float | None,
+    seed: int,
+    device: str,
+    precision: Literal["auto", "fp32", "bf16"],
+    tile: int | None,
+    consistency: float,
+    degradation: Any,
 ) -> Options:
     from mrisr.inference.options import Options
 
     return Options(
-        model=model, steps=steps, churn=churn, seed=seed, device=device, precision=precision.value,
-        tile=tile, consistency=consistency, degradation=degradation,
+        model=model,
+        steps=steps,
+        churn=churn,
+        seed=seed,
+        device=device,
+        precision=precision,
+        tile=tile,
+        consistency=consistency,
+        degradation=degradation,
     )
 
 
@@ -301,28 +393,23 @@ def _finish(path: Path, record: dict[str, Any], quiet: bool, as_json: bool) -> N
         )
 
 
+#: Base of the errors by which the parser refuses a command line, wherever Typer keeps its Click.
+_PARSER_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
+
+
 def main() -> None:
     """Run the command line; an expected error is one line on standard error and its exit code."""
+    code = 0
     try:
-        code = app(standalone_mode=False)
-    except typer.Exit as stop:  # pragma: no cover (standalone_mode=False returns the code)
-        code = stop.exit_code
+        code = app(standalone_mode=False) or 0
     except MrisrError as error:
         typer.echo(f"mrisr: {' '.join(str(error).split())}", err=True)
         code = error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         typer.echo("mrisr: stopped", err=True)
         code = 1
-    except Exception as error:
-        code = _usage_error(error)
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def _usage_error(error: Exception) -> int:
-    """Click's own errors (unknown option, bad value) show themselves; anything else is a defect."""
-    import click
-
-    if not isinstance(error, click.ClickException):
-        raise error
-    typer.echo(f"mrisr: {error.format_message()}", err=True)
-    return 1
+    except _PARSER_ERROR as error:
+        message = error.format_message()  # type: ignore[attr-defined]
+        typer.echo(f"mrisr: {' '.join(message.split())}", err=True)
+        code = 1
+    sys.exit(code)

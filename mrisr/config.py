@@ -103,12 +103,13 @@ class DegradationSettings(Settings):
 class DataSettings(Settings):
     """Which slices of the cache become which pairs."""
 
-    planes: dict[Plane, Positive] = Field(default_factory=lambda: {"axial": 1.0})
+    planes: dict[Plane, Positive] = {"axial": 1.0}
     #: Patients kept out of training and used for validation. Split by patient, never by slice.
     validation: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     #: In-plane pixel in mm to which all stacks are brought first; none keeps each scanner's own.
-    pixel_mm: Positive | None = None
+    #: Several sizes make as many copies.
+    pixel_mm: Positive | tuple[Positive, ...] | None = None
     crop: Annotated[int, Field(ge=16)] = 128
     margin: Annotated[int, Field(ge=0)] = 24
     degradations: tuple[DegradationSettings, ...]
@@ -169,7 +170,9 @@ def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     out = dict(base)
     for key, value in change.items():
         old = out.get(key)
-        out[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        out[key] = (
+            _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        )
         if value is None:
             del out[key]  # back to the default
     return out

@@ -39,7 +39,12 @@ def run_demo(
     options = Options(device=device)
     report("making the phantom")
     flat = phantom((240, 240, 10), spacing=(0.5, 0.5, 3.0), seed=SEED)
-    deep = phantom((160, 160, 96), phantom_affine((160, 160, 96), spacing=(0.6, 0.6, 0.6)), seed=SEED, slice_thickness=0.6)
+    deep = phantom(
+        (160, 160, 96),
+        phantom_affine((160, 160, 96), spacing=(0.6, 0.6, 0.6)),
+        seed=SEED,
+        slice_thickness=0.6,
+    )
     lines = []
     for name, truth in (("inplane-x4", flat), ("throughplane-x6", deep)):
         report(f"upsampling: {name}")
@@ -50,7 +55,9 @@ def run_demo(
             restored = upsample_through_plane(study, options, factor=FACTOR)
         lines.append(_write(output, name, study, truth, restored))
     head = f"{'phantom':<18}{'interpolated':>18}{'super-resolved':>18}{'gain':>10}"
-    return "\n".join([head, *lines, f"pictures: {output / 'inplane-x4.png'}, {output / 'throughplane-x6.png'}"])
+    return "\n".join(
+        [head, *lines, f"pictures: {output / 'inplane-x4.png'}, {output / 'throughplane-x6.png'}"]
+    )
 
 
 def measured(truth: Volume, name: str) -> Volume:
@@ -63,7 +70,9 @@ def measured(truth: Volume, name: str) -> Volume:
     y = measurement.apply(measurement.operator, x).numpy().transpose(np.argsort(order))
     array = np.clip(np.rint(y), 0, None).astype(truth.storage.dtype)
     thickness = float(coarse.spacing[through])
-    return Volume(array, coarse.affine, truth.storage, slice_thickness=thickness, name=f"phantom_{name}")
+    return Volume(
+        array, coarse.affine, truth.storage, slice_thickness=thickness, name=f"phantom_{name}"
+    )
 
 
 def _coarse_grid(truth: Volume, name: str) -> Volume:
@@ -99,8 +108,12 @@ def _write(output: Path, name: str, study: Volume, truth: Volume, restored: Rest
     write_json(output / f"result_{name}.json", record)
     (a, sa), (b, sb) = scores
     title = f"digital phantom, {name}: interpolated {a:.2f} dB, super-resolved {b:.2f} dB"
-    qc_picture(restored.volume, study, interpolated, output / f"{name}.png", title=title, reference=truth)
-    return f"{name:<18}{f'{a:.2f} dB / {sa:.4f}':>18}{f'{b:.2f} dB / {sb:.4f}':>18}{b - a:>+7.2f} dB"
+    qc_picture(
+        restored.volume, study, interpolated, output / f"{name}.png", title=title, reference=truth
+    )
+    return (
+        f"{name:<18}{f'{a:.2f} dB / {sa:.4f}':>18}{f'{b:.2f} dB / {sb:.4f}':>18}{b - a:>+7.2f} dB"
+    )
 
 
 def score(result: Volume, truth: Volume) -> tuple[float, float]:
@@ -108,7 +121,9 @@ def score(result: Volume, truth: Volume) -> tuple[float, float]:
     offset, scale = cache.scaling(truth.array)
     axis = truth.slice_axis
     x, reference = (
-        torch.from_numpy(np.moveaxis((v.array.astype(np.float32) - offset) / scale, axis, 0).copy()).clamp(0, 1)
+        torch.from_numpy(
+            np.moveaxis((v.array.astype(np.float32) - offset) / scale, axis, 0).copy()
+        ).clamp(0, 1)
         for v in (result, truth)
     )
     psnr = metrics.psnr(x[:, None], reference[:, None])

@@ -9,13 +9,13 @@ from torch import Tensor
 
 def psnr(result: Tensor, reference: Tensor) -> Tensor:
     """PSNR in dB per image, ``(b, 1, h, w)`` twice to ``(b,)``; data range 1."""
-    return PSNRMetric(max_val=1.0)(result, reference)[:, 0]
+    return torch.as_tensor(PSNRMetric(max_val=1.0)(result, reference)).flatten()
 
 
 def ssim(result: Tensor, reference: Tensor) -> Tensor:
-    """SSIM per image (Gaussian window 11, sigma 1.5; Wang et al. 2004), ``(b, 1, h, w)`` twice to ``(b,)``."""
+    """SSIM per image (Gaussian window 11, sigma 1.5; Wang et al. 2004), shapes as :func:`psnr`."""
     metric = SSIMMetric(spatial_dims=2, data_range=1.0, win_size=11, kernel_sigma=1.5)
-    return metric(result, reference)[:, 0]
+    return torch.as_tensor(metric(result, reference)).flatten()
 
 
 def texture(result: Tensor, reference: Tensor, factors: tuple[float, float]) -> Tensor:

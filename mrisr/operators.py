@@ -1,191 +1,46 @@
 """The measurement ``y = A x``: separable degradation operators with adjoint and pseudo-inverse.
 
-Every degradation is one matrix ``H`` of shape ``(n_low, n_high)`` per degraded axis. The same
-object makes training pairs, brings a measurement to the target grid, tells how well a result
-agrees with what was measured, and projects it onto the measurement.
-
-Grids: voxel centres at integers. Low-resolution voxel ``i`` of an axis degraded by ``factor``
-covers the high-resolution interval ``[i * factor - 1/2, (i + 1) * factor - 1/2]``, so both grids
-share their first edge (see :func:`mrisr.geometry.resampled_grid`).
+Every degradation is one matrix ``H`` of shape ``(n_low, n_high)`` per degraded axis
+(:mod:`mrisr.matrices`). The same object makes training pairs, brings a measurement to the target
+grid, tells how well a result agrees with what was measured, and projects it onto the measurement.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.special import erf
 
-Kind: TypeAlias = Literal["bicubic", "kspace", "gaussian", "box"]
-Interpolation: TypeAlias = Literal["bicubic", "bspline", "lanczos", "linear"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-Matrix: TypeAlias = NDArray[np.float64]
+from mrisr.matrices import (
+    KINDS,
+    Interpolation,
+    Kind,
+    Matrix,
+    degradation_matrix,
+    interpolation_matrix,
+    pseudo_inverse,
+)
 
-#: Singular values of an axis matrix below this fraction of the largest are not inverted: they carry
-#: more noise than signal. Every default operator of the project lies far above it.
-PINV_RCOND = 1e-3
-
-
-# --- kernels, as functions of the distance in units of their own grid ---------------------------
-
-
-def keys_cubic(t: Matrix, a: float = -0.5) -> Matrix:
-    """Keys' cubic convolution kernel (Keys 1981), the one of "bicubic" in Pillow and PyTorch's antialias."""
-    t = np.abs(t)
-    near = ((a + 2) * t - (a + 3)) * t * t + 1
-    far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
-    return np.where(t < 1, near, np.where(t < 2, far, 0.0))
-
-
-def _lanczos3(t: Matrix) -> Matrix:
-    return np.where(np.abs(t) < 3, np.sinc(t) * np.sinc(t / 3), 0.0)
-
-
-def _triangle(t: Matrix) -> Matrix:
-    return np.maximum(0.0, 1.0 - np.abs(t))
-
-
-def _cubic_bspline(t: Matrix) -> Matrix:
-    t = np.abs(t)
-    near = 2 / 3 - t * t + t**3 / 2
-    return np.where(t < 1, near, np.where(t < 2, (2 - t) ** 3 / 6, 0.0))
-
-
-def _centres(n: int, factor: float) -> Matrix:
-    """Centres of ``n`` low-resolution voxels in high-resolution index units, shape ``(n, 1)``."""
-    return ((np.arange(n) + 0.5) * factor - 0.5)[:, None]
-
-
-def _normalised(weights: Matrix) -> Matrix:
-    return weights / weights.sum(axis=1, keepdims=True)
-
-
-# --- rows of H ----------------------------------------------------------------------------------
-
-
-def _bicubic_rows(n_low: int, n_high: int, factor: float) -> Matrix:
-    distance = (np.arange(n_high) - _centres(n_low, factor)) / factor
-    return _normalised(keys_cubic(distance))
-
-
-def _kspace_rows(n_low: int, n_high: int, factor: float) -> Matrix:
-    """Windowless crop of the spectrum to ``|k| <= n_low / 2``, same (periodic) field of view.
-
-    The limit is ``n_high / (2 factor)`` where the factor divides; elsewhere it keeps as many
-    frequencies as there are samples, so the rows stay independent.
-    """
-    limit = n_low / 2
-    k = np.arange(1, int(np.floor(limit)) + 1)
-    weight = np.where(np.isclose(k, limit), 0.5, 1.0)  # a Nyquist line is shared by both signs
-    phase = 2 * np.pi * (np.arange(n_high) - _centres(n_low, factor)) / n_high
-    return (1.0 + 2.0 * np.cos(phase[..., None] * k) @ weight) / n_high
-
-
-def _gaussian_rows(n_low: int, n_high: int, factor: float, fwhm: float) -> Matrix:
-    """Gaussian slice profile, integrated over each high-resolution voxel; ``fwhm`` in those voxels."""
-    sigma = fwhm / np.sqrt(8 * np.log(2))
-    edges = (np.arange(n_high + 1) - 0.5 - _centres(n_low, factor)) / (np.sqrt(2) * sigma)
-    return _normalised(np.diff(erf(edges), axis=1))
-
-
-def _box_rows(n_low: int, n_high: int, factor: float, width: float) -> Matrix:
-    """Box slice profile: the overlap of each high-resolution voxel with a slab of ``width`` voxels."""
-    centre = _centres(n_low, factor)
-    edges = np.clip(np.arange(n_high + 1) - 0.5, centre - width / 2, centre + width / 2)
-    return _normalised(np.diff(edges, axis=1))
-
-
-@lru_cache(maxsize=512)
-def degradation_matrix(
-    kind: Kind, n_high: int, factor: float, thickness: float = 1.0, n_low: int | None = None
-) -> Matrix:
-    """``H`` of one axis, shape ``(n_low, n_high)``, float64, read-only; rows sum to one.
-
-    Args:
-        kind: ``bicubic`` is the anti-aliased Keys kernel widened by the factor (equal to
-            PyTorch's ``interpolate(mode="bicubic", antialias=True)``); ``kspace`` truncates the
-            spectrum, as a scanner does; ``gaussian`` (FWHM) and ``box`` are slice profiles.
-        n_high: voxels of the high-resolution axis.
-        factor: spacing of the low-resolution axis over that of the high-resolution axis, >= 1.
-        thickness: slice thickness over slice *spacing* (1: contiguous; < 1: gap; > 1: overlap).
-            Only slice profiles use it.
-        n_low: voxels of the low-resolution axis; by default ``round(n_high / factor)``.
-
-    Raises:
-        ValueError: for an unknown kind, a factor below 1 or a thickness that is not positive.
-    """
-    if factor < 1 or thickness <= 0:
-        raise ValueError(f"factor must be >= 1 and thickness > 0, got {factor} and {thickness}")
-    low = n_low or max(1, round(n_high / factor))
-    if kind == "bicubic":
-        rows = _bicubic_rows(low, n_high, factor)
-    elif kind == "kspace":
-        rows = _kspace_rows(low, n_high, factor)
-    elif kind == "gaussian":
-        rows = _gaussian_rows(low, n_high, factor, thickness * factor)
-    elif kind == "box":
-        rows = _box_rows(low, n_high, factor, max(thickness * factor, 1.0))
-    else:
-        raise ValueError(f"unknown degradation {kind!r}, expected one of {', '.join(KINDS)}")
-    rows.setflags(write=False)
-    return rows
-
-
-# --- rows of the interpolation matrices ---------------------------------------------------------
-
-
-@lru_cache(maxsize=512)
-def interpolation_matrix(kind: Interpolation, n_low: int, factor: float, n_high: int) -> Matrix:
-    """Matrix ``(n_high, n_low)`` that evaluates an interpolant of ``n_low`` samples on the fine grid.
-
-    ``bicubic`` (Keys, a = -1/2), ``lanczos`` (3 lobes) and ``linear`` renormalise their weights at
-    the border; ``bspline`` is the interpolating cubic B-spline with half-sample mirror borders,
-    equal to ``scipy.ndimage`` with ``order=3, mode="reflect"``.
-    """
-    position = (np.arange(n_high)[:, None] + 0.5) / factor - 0.5
-    if kind == "bspline":
-        samples = np.arange(n_low, dtype=np.float64)[:, None]
-        rows = _spline_rows(position, n_low) @ np.linalg.inv(_spline_rows(samples, n_low))
-    else:
-        kernels: dict[str, Callable[[Matrix], Matrix]] = {
-            "bicubic": keys_cubic,
-            "lanczos": _lanczos3,
-            "linear": _triangle,
-        }
-        position = np.clip(position, 0, n_low - 1)
-        rows = _normalised(kernels[kind](position - np.arange(n_low)))
-    rows.setflags(write=False)
-    return rows
-
-
-def _spline_rows(position: Matrix, n: int) -> Matrix:
-    """Cubic B-spline basis at ``position`` (m, 1) over ``n`` coefficients mirrored at both edges."""
-    reach = np.arange(-3, n + 3)
-    folded = np.mod(reach, 2 * n)
-    folded = np.where(folded >= n, 2 * n - 1 - folded, folded)
-    rows = np.zeros((len(position), n))
-    np.add.at(rows.T, folded, _cubic_bspline(position - reach).T)
-    return rows
-
-
-@lru_cache(maxsize=512)
-def _pinv(kind: Kind, n_high: int, factor: float, thickness: float, n_low: int) -> Matrix:
-    return np.linalg.pinv(
-        degradation_matrix(kind, n_high, factor, thickness, n_low), rcond=PINV_RCOND
-    )
-
-
-# --- the operator -------------------------------------------------------------------------------
+__all__ = [
+    "CONDITION",
+    "KINDS",
+    "Axis",
+    "Interpolation",
+    "Kind",
+    "SeparableOperator",
+    "degradation_matrix",
+    "describe",
+    "in_plane_operator",
+    "interpolation_matrix",
+    "through_plane_operator",
+]
 
 
 @dataclass(frozen=True)
 class Axis:
-    """How one axis is degraded; sizes in voxels, ``factor`` and ``thickness`` as in :func:`degradation_matrix`."""
+    """How one axis is degraded: sizes in voxels, the rest as in :func:`degradation_matrix`."""
 
     n_high: int
     n_low: int
@@ -233,7 +88,13 @@ class SeparableOperator:
         return x if weight == 0 else x + weight * self.pinv(y - self(x))
 
     def project_within(
-        self, x: torch.Tensor, y: torch.Tensor, bounds: tuple[float, float], *, tolerance: float, rounds: int = 60
+        self,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        bounds: tuple[float, float],
+        *,
+        tolerance: float,
+        rounds: int = 60,
     ) -> torch.Tensor:
         """Data consistency among images with values inside ``bounds`` (an unsigned file holds no
         negative overshoot): projected iterations with Nesterov's momentum (FISTA, Beck and
@@ -256,7 +117,7 @@ class SeparableOperator:
         if role == "interpolate":
             return interpolation_matrix(a.interpolation, a.n_low, a.factor, a.n_high)
         if role == "pinv":
-            return _pinv(a.kind, a.n_high, a.factor, a.thickness, a.n_low)
+            return pseudo_inverse(a.kind, a.n_high, a.factor, a.thickness, a.n_low)
         h = degradation_matrix(a.kind, a.n_high, a.factor, a.thickness, a.n_low)
         return h.T if role == "adjoint" else h
 
@@ -270,7 +131,9 @@ class SeparableOperator:
                 self._tensors[key] = torch.tensor(rows, dtype=dtype, device=x.device)
             h = self._tensors[key]
             if x.shape[dim] != h.shape[1]:
-                raise ValueError(f"dimension {dim}: expected {h.shape[1]} voxels, got {x.shape[dim]}")
+                raise ValueError(
+                    f"dimension {dim}: expected {h.shape[1]} voxels, got {x.shape[dim]}"
+                )
             x = x @ h.T if dim == -1 else (x.movedim(dim, -1) @ h.T).movedim(-1, dim)
         return x
 
@@ -279,13 +142,17 @@ def in_plane_operator(
     low: tuple[int, int], high: tuple[int, int], factor: float, kind: Kind = "bicubic"
 ) -> SeparableOperator:
     """Degradation of both axes of images ``(..., rows, columns)`` by ``factor``."""
-    return SeparableOperator(
-        {dim: Axis(high[dim], low[dim], factor, kind) for dim in (-2, -1)}
-    )
+    return SeparableOperator({dim: Axis(high[dim], low[dim], factor, kind) for dim in (-2, -1)})
 
 
 def through_plane_operator(
-    low: int, high: int, factor: float, *, kind: Kind = "gaussian", thickness: float = 1.0, dim: int = -2
+    low: int,
+    high: int,
+    factor: float,
+    *,
+    kind: Kind = "gaussian",
+    thickness: float = 1.0,
+    dim: int = -2,
 ) -> SeparableOperator:
     """Slice profile along one axis (``dim``); ``thickness`` is slice thickness over slice spacing."""
     return SeparableOperator({dim: Axis(high, low, factor, kind, thickness, "bspline")})
@@ -303,7 +170,9 @@ def describe(operator: SeparableOperator) -> torch.Tensor:
         ValueError: if another axis than rows and columns is degraded.
     """
     if not set(operator.axes) <= {-2, -1}:
-        raise ValueError(f"only rows and columns can be described, got axes {sorted(operator.axes)}")
+        raise ValueError(
+            f"only rows and columns can be described, got axes {sorted(operator.axes)}"
+        )
     vector = torch.zeros(CONDITION)
     for dim, axis in operator.axes.items():
         vector[dim + 2] = np.log2(axis.factor)

@@ -64,12 +64,20 @@ def resample_pixels(stack: cache.Stack, pixel_mm: float | None) -> cache.Stack:
             rows = interpolation_matrix("bicubic", n, factor, size)
         else:
             rows = degradation_matrix("bicubic", n, 1 / factor, n_low=size)
-        levels = (levels.movedim(dim, -1) @ torch.tensor(rows.T, dtype=torch.float32)).movedim(-1, dim)
+        levels = (levels.movedim(dim, -1) @ torch.tensor(rows.T, dtype=torch.float32)).movedim(
+            -1, dim
+        )
     limit = np.iinfo(np.int16).max
     return stack._replace(
         spacing=(stack.spacing[0], pixel_mm, pixel_mm),
         levels=levels.round().clamp(0, limit).short().numpy(),
     )
+
+
+def pixel_sizes(settings: DataSettings) -> tuple[float | None, ...]:
+    """The pixel sizes that every stack is brought to; none stands for the scanner's own."""
+    sizes = settings.pixel_mm
+    return sizes if isinstance(sizes, tuple) else (sizes,)
 
 
 class Crops:
@@ -79,10 +87,12 @@ class Crops:
         self.size = settings.crop + 2 * settings.margin
         self.settings, self.job = settings, job
         used = [s for s in stacks if s.plane in settings.planes]
-        self.stacks = [resample_pixels(s, settings.pixel_mm) for s in used]
+        self.stacks = [resample_pixels(s, p) for s in used for p in pixel_sizes(settings)]
         slices = [(i, k) for i, s in enumerate(self.stacks) for k in range(len(s.levels))]
         if not slices:
-            raise ValueError(f"the cache has no training slices in the planes {', '.join(settings.planes)}")
+            raise ValueError(
+                f"the cache has no training slices in the planes {', '.join(settings.planes)}"
+            )
         weight = torch.tensor([settings.planes[self.stacks[i].plane] for i, _ in slices])  # type: ignore[index]
         plane = [self.stacks[i].plane for i, _ in slices]
         count = torch.tensor([float(plane.count(p)) for p in plane])
@@ -94,7 +104,9 @@ class Crops:
         u = torch.rand(n, 5, generator=generator).tolist()
         return torch.stack([self._crop(int(p), *v) for p, v in zip(picks, u, strict=True)])[:, None]
 
-    def _crop(self, pick: int, row: float, column: float, flip: float, mirror: float, turn: float) -> Tensor:
+    def _crop(
+        self, pick: int, row: float, column: float, flip: float, mirror: float, turn: float
+    ) -> Tensor:
         index, k = self.slices[pick]
         stack = self.stacks[index]
         image = stack.levels[k]
@@ -173,23 +185,30 @@ def make_pairs(crops: Tensor, draws: Sequence[Drawn], job: Job, margin: int) -> 
     )
 
 
-def split(stacks: Sequence[cache.Stack], settings: DataSettings) -> tuple[list[cache.Stack], list[cache.Stack]]:
+def split(
+    stacks: Sequence[cache.Stack], settings: DataSettings
+) -> tuple[list[cache.Stack], list[cache.Stack]]:
     """Training and validation stacks, by patient."""
     training = [s for s in stacks if s.case not in (*settings.validation, *settings.exclude)]
     return training, [s for s in stacks if s.case in settings.validation]
 
 
 def validation_images(
-    stacks: Sequence[cache.Stack], settings: DataSettings, planes: Sequence[str], crop: int | None = 320
+    stacks: Sequence[cache.Stack],
+    settings: DataSettings,
+    planes: Sequence[str],
+    crop: int | None = 320,
 ) -> Iterator[tuple[cache.Stack, Tensor]]:
     """Each validation stack of the given planes as ``(slices, 1, h, w)`` in -1..1: centre crop, values
     clipped to the volume's 0..99.5 percentile range (the published protocol)."""
     for stack in stacks:
         if stack.plane not in planes:
             continue
-        stack = resample_pixels(stack, settings.pixel_mm)
         h, w = stack.levels.shape[1:]
         size = (min(crop or h, h), min(crop or w, w))
         top, left = (h - size[0]) // 2, (w - size[1]) // 2
         cut = stack.levels[:, top : top + size[0], left : left + size[1]]
-        yield stack, torch.from_numpy(cut.astype(np.float32) / cache.LEVELS).clamp(0, 1)[:, None] * 2 - 1
+        yield (
+            stack,
+            torch.from_numpy(cut.astype(np.float32) / cache.LEVELS).clamp(0, 1)[:, None] * 2 - 1,
+        )

@@ -41,7 +41,9 @@ def find_sources(data: Path) -> list[Source]:
     """
     sources = list(_from_manifest(data) if data.is_file() else _from_folder(data))
     if not sources:
-        raise InputError(data, expected="a folder per patient with T2w volumes, or a manifest", found="none")
+        raise InputError(
+            data, expected="a folder per patient with T2w volumes, or a manifest", found="none"
+        )
     return sources
 
 
@@ -49,7 +51,9 @@ def _from_manifest(path: Path) -> Iterator[Source]:
     with path.open(newline="", encoding="utf-8") as file:
         rows = csv.DictReader(file)
         if not {"case", "path"} <= set(rows.fieldnames or ()):
-            raise InputError(path, expected="the columns case, path", found=", ".join(rows.fieldnames or ()))
+            raise InputError(
+                path, expected="the columns case, path", found=", ".join(rows.fieldnames or ())
+            )
         for row in rows:
             volume = path.parent / row["path"]
             yield Source(row["case"], row.get("series") or stem(volume), volume)
@@ -79,7 +83,11 @@ def canonical_stack(volume: Volume) -> tuple[NDArray[np.generic], tuple[float, f
     codes = geometry.axis_codes(volume.affine)
     flips = [i for i, a in enumerate(order) if i and codes[a] in "SAR"]
     s = volume.spacing
-    return np.flip(array, flips), (float(s[order[0]]), float(s[order[1]]), float(s[order[2]]))
+    return np.flip(array, tuple(flips)), (
+        float(s[order[0]]),
+        float(s[order[1]]),
+        float(s[order[2]]),
+    )
 
 
 def _cropped(array: NDArray[np.generic], size: int | None) -> NDArray[np.generic]:
@@ -93,11 +101,17 @@ def make_stack(source: Source, volume: Volume, crop: int | None = None) -> cache
     """The cache's stack of one volume; intensities are scaled before the crop."""
     array, spacing = canonical_stack(volume)
     levels = _cropped(cache.quantise(array), crop)
-    return cache.Stack(source.case, source.series, volume.plane, spacing, np.ascontiguousarray(levels))
+    return cache.Stack(
+        source.case, source.series, volume.plane, spacing, np.ascontiguousarray(levels)
+    )
 
 
 def prepare(
-    data: Path, output: Path, *, crop: int | None = None, force: bool = False,
+    data: Path,
+    output: Path,
+    *,
+    crop: int | None = None,
+    force: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> list[str]:
     """Write the cache of all volumes under ``data`` to the folder ``output``.
@@ -130,6 +144,8 @@ def prepare(
         entries.append(cache.index_entry(stack, name, source_sha256=volume.source_sha256))
         report(f"{source.case} {source.series}: {stack.plane} {stack.levels.shape}")
     if not entries:
-        raise InputError(data, expected="at least one usable volume", found=f"{len(errors)} refused")
+        raise InputError(
+            data, expected="at least one usable volume", found=f"{len(errors)} refused"
+        )
     write_json(index, {"format": cache.FORMAT, "levels": cache.LEVELS, "series": entries})
     return errors

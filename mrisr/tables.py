@@ -32,7 +32,12 @@ def listing(cards: Sequence[ModelCard]) -> str:
     for card in cards:
         low, high = card.factors
         table.add_row(
-            card.name, card.job, f"x{low:g} to x{high:g}", str(card.default_steps), _gains(card), card.sha256[:12]
+            card.name,
+            card.job,
+            f"x{low:g} to x{high:g}",
+            str(card.default_steps),
+            _gains(card),
+            card.sha256[:12],
         )
     return rendered(table) if cards else "no models"
 
@@ -47,7 +52,7 @@ def _gains(card: ModelCard) -> str:
 
 def card_text(card: ModelCard) -> str:
     """A model card for reading."""
-    t = card.training
+    t, d = card.training, card.diffusion
     facts = _table("", "")
     rows = {
         "model": card.name,
@@ -56,10 +61,11 @@ def card_text(card: ModelCard) -> str:
         "factors": f"x{card.factors[0]:g} to x{card.factors[1]:g}",
         "default": f"{card.default_steps} step(s), churn {card.default_churn:g}",
         "network": ", ".join(f"{k} {v}" for k, v in card.network.model_dump().items()),
-        "diffusion": f"{card.diffusion.path} path from g = {card.diffusion.start:g}, predicts {card.diffusion.prediction}",
+        "diffusion": f"{d.path} path from g = {d.start:g}, predicts {d.prediction}",
         "trained on": ", ".join(t.cases),
         "held out": ", ".join(t.validation_cases),
-        "training": f"{t.iterations} steps of {t.batch} crops of {t.crop}, {t.seconds / 60:.0f} min on {t.hardware}, {t.precision}",
+        "training": f"{t.iterations} steps of {t.batch} crops of {t.crop}, "
+        f"{t.seconds / 60:.0f} min on {t.hardware}, {t.precision}",
         "started from": t.initialized_from or "random weights",
         "software": t.software,
         "weights": f"{card.sha256} ({card.weights_licence})",
@@ -78,7 +84,15 @@ def card_text(card: ModelCard) -> str:
 
 
 def _figures(card: ModelCard) -> Table:
-    table = _table("patient", "series", "factor", "interpolation dB / SSIM", "model dB / SSIM", "gain dB", "residual")
+    table = _table(
+        "patient",
+        "series",
+        "factor",
+        "interpolation dB / SSIM",
+        "model dB / SSIM",
+        "gain dB",
+        "residual",
+    )
     for r in card.figures["patients"]:
         table.add_row(
             r["case"],
@@ -111,7 +125,17 @@ def survey_text(found: Sequence[SeriesInfo]) -> str:
     """One row per series, and below each what is wrong with it or worth knowing."""
     if not found:
         return "no volumes found"
-    table = _table("series", "kind", "plane", "shape", "spacing mm", "thickness mm", "axes", "type", "description")
+    table = _table(
+        "series",
+        "kind",
+        "plane",
+        "shape",
+        "spacing mm",
+        "thickness mm",
+        "axes",
+        "type",
+        "description",
+    )
     remarks = []
     for s in found:
         spacing = " x ".join(f"{v:.4g}" for v in s.spacing) if s.spacing else "-"

@@ -1,4 +1,4 @@
-"""Validation during training: held-out patients, one evaluation from the start, against interpolation."""
+"""Validation during training: held-out patients, few evaluations from the start, against interpolation."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ from mrisr.diffusion.sampler import sample
 from mrisr.diffusion.schedule import LinearSchedule, sampling_levels
 from mrisr.io.atomic import atomic_path
 
+#: Steps of the figures during training. A network that predicts x_HR is a regression in one step; one
+#: that predicts the noise says nothing of x_HR at the aligned start, so one step would return x_LR.
+STEPS = {"high": 1, "noise": 10}
+
 
 class Example(NamedTuple):
     """Interpolated, restored and reference slice ``(h, w)`` on 0..1."""
@@ -27,16 +31,24 @@ class Example(NamedTuple):
 
 
 def restore(
-    denoiser: Denoiser, x_low: Tensor, condition: Tensor, schedule: LinearSchedule, *, steps: int = 1, seed: int = 0
+    denoiser: Denoiser,
+    x_low: Tensor,
+    condition: Tensor,
+    schedule: LinearSchedule,
+    *,
+    steps: int = 1,
+    seed: int = 0,
+    from_noise: bool = False,
 ) -> Tensor:
-    """x_HR of images ``(b, 1, h, w)`` in -1..1 by ``steps`` deterministic steps from the partial start."""
+    """x_HR of images ``(b, 1, h, w)`` in -1..1 by ``steps`` deterministic steps from the partial start
+    (or from pure noise)."""
     noise = torch.randn(1, 1, *x_low.shape[-2:], generator=pairs.seeded("cpu", seed)).to(x_low)
 
     def denoise(x: Tensor, g: Tensor) -> Tensor:
         return denoiser(x, x_low, g.float().expand(len(x)), condition.expand(len(x), -1))
 
     levels = sampling_levels(schedule, denoiser.path.start, steps)
-    return sample(denoise, x_low, levels, denoiser.path, lambda step: noise)
+    return sample(denoise, x_low, levels, denoiser.path, lambda step: noise, from_noise=from_noise)
 
 
 def _factors(config: Config) -> list[tuple[pairs.Drawn, str]]:
@@ -70,13 +82,21 @@ def validate(
         reference = (x_high + 1) / 2
         for drawn, label in _factors(config):
             x_low, condition = pairs.degrade(x_high, config.job, drawn)
-            restored = restore(denoiser, x_low, condition, clock)
+            restored = restore(
+                denoiser,
+                x_low,
+                condition,
+                clock,
+                steps=STEPS[denoiser.prediction],
+                from_noise=config.diffusion.from_noise,
+            )
             base, result = ((x + 1).div(2).clamp(0, 1) for x in (x_low, restored))
             figures = {
                 f"{label}_psnr": metrics.psnr(result, reference),
                 f"{label}_gain": metrics.psnr(result, reference) - metrics.psnr(base, reference),
                 f"{label}_ssim": metrics.ssim(result, reference),
-                f"{label}_ssim_gain": metrics.ssim(result, reference) - metrics.ssim(base, reference),
+                f"{label}_ssim_gain": metrics.ssim(result, reference)
+                - metrics.ssim(base, reference),
             }
             for key, value in figures.items():
                 rows.setdefault(key, []).append(float(value.mean()))
@@ -94,7 +114,9 @@ def write_examples(path: Path, examples: Sequence[Example]) -> None:
     width = max(e.reference.shape[1] for e in examples)
     rows = []
     for example in examples:
-        row = np.concatenate([np.pad(x.numpy(), ((0, 0), (0, width - x.shape[1]))) for x in example], axis=1)
+        row = np.concatenate(
+            [np.pad(x.numpy(), ((0, 0), (0, width - x.shape[1]))) for x in example], axis=1
+        )
         rows.append(row)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:

@@ -140,4 +140,4 @@ def test_what_is_not_yaml_is_refused_with_one_line(tmp_path: Path, text: str) ->
 def test_settings_are_frozen(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, SMALL))
     with pytest.raises(ValidationError):
-        config.train.lr = 1.0
+        config.train.lr = 1.0  # type: ignore[misc]

@@ -21,7 +21,8 @@ from mrisr import cache
 from mrisr.config import Config, TrainSettings, load_config
 from mrisr.errors import InputError, UsageError
 from mrisr.models.store import load_model
-from mrisr.training import learning_rate, train
+from mrisr.training import train
+from mrisr.training.steps import learning_rate
 
 SMOKE = Path(__file__).resolve().parents[1] / "configs" / "smoke.yaml"
 LIMIT_S = 120  # for processes that may share a busy machine
@@ -98,10 +99,11 @@ def test_smoke_run_makes_a_model(data: Path, tmp_path: Path) -> None:
 
 
 def test_training_learns(data: Path, tmp_path: Path) -> None:
-    config = smoke(iterations=120, lr=3e-3, log_every=40, validate_every=120)
+    """A fresh network returns the interpolated image: every dB above it was learned."""
+    config = smoke(iterations=150, lr=5e-3, lr_final=0.0, log_every=50, validate_every=150)
     train(config, data, tmp_path, device="cpu")
-    loss = [row["loss"] for row in rows(tmp_path) if "loss" in row]
-    assert loss[-1] < 0.9 * loss[0]
+    (validation,) = (row for row in rows(tmp_path) if "x2_gain" in row)
+    assert validation["x2_gain"] > 0.3
 
 
 def test_same_seed_same_weights_other_seed_others(data: Path, tmp_path: Path) -> None:
@@ -152,6 +154,25 @@ def test_starts_from_another_models_weights(data: Path, tmp_path: Path) -> None:
     for key in a:
         torch.testing.assert_close(a[key], b[key], rtol=0, atol=1e-6)
     assert load_model(second).card.training.initialized_from == str(first)
+
+
+@pytest.mark.parametrize(
+    "diffusion",
+    [
+        {"path": "aligned", "start": 0.25, "loss": "l2"},
+        {"path": "plain", "start": 0.003176, "from_noise": True},
+    ],
+)
+def test_validation_samples_what_predicts_the_noise(
+    data: Path, tmp_path: Path, diffusion: dict[str, Any]
+) -> None:
+    """One step would return the interpolated image on the aligned path, and gain exactly nothing."""
+    content = smoke(iterations=1).model_dump()
+    content["diffusion"] |= diffusion | {"prediction": "noise", "at_start": 0.0}
+    train(Config.model_validate(content), data, tmp_path, device="cpu")
+    (validation,) = (row for row in rows(tmp_path) if "x2_gain" in row)
+    assert np.isfinite(validation["x2_gain"])
+    assert abs(validation["x2_gain"]) > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -248,7 +269,8 @@ def test_two_processes_train_one_model(data: Path, tmp_path: Path) -> None:
     digests = tmp_path / "digests"
     digests.mkdir()
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command = [*launcher, "--nproc-per-node", "2", script, file, data, tmp_path / "run", digests]
+    paths = [str(p) for p in (script, file, data, tmp_path / "run", digests)]
+    command = [*launcher, "--nproc-per-node", "2", *paths]
     done = subprocess.run(
         command, env=environment(), capture_output=True, text=True, timeout=LIMIT_S, check=False
     )

@@ -1,0 +1,1 @@
+"""Partial diffusion: schedule, path, loss and samplers, in torch alone."""

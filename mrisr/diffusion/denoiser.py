@@ -46,7 +46,12 @@ class Denoiser(nn.Module):
         return implied_high(self.path, mean_t, x_low, g4)
 
     def loss(
-        self, x_high: Tensor, x_low: Tensor, g: Tensor, noise: Tensor, condition: Tensor,
+        self,
+        x_high: Tensor,
+        x_low: Tensor,
+        g: Tensor,
+        noise: Tensor,
+        condition: Tensor,
         kind: Literal["l1", "l2"] = "l1",
     ) -> Tensor:
         """Mean error of the network's own target at noise scales ``g`` ``(b,)`` (eq. 15, 19)."""

@@ -88,7 +88,14 @@ def sample(
             estimate = constrain(estimate)
         fresh = noise(i + 1) if churn > 0 else None
         x = step(
-            x, estimate, x_low, levels[i], levels[i + 1], path,
-            update=update, churn=churn, noise=fresh,
+            x,
+            estimate,
+            x_low,
+            levels[i],
+            levels[i + 1],
+            path,
+            update=update,
+            churn=churn,
+            noise=fresh,
         )
     return x

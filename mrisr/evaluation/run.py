@@ -46,18 +46,28 @@ def evaluate(
     settings = load_evaluation(config)
     loaded = load_model(model or settings.model)
     if loaded.card.job != settings.job:
-        raise UsageError(f"{loaded.card.name}: expected a model for {settings.job}, found {loaded.card.job}")
+        raise UsageError(
+            f"{loaded.card.name}: expected a model for {settings.job}, found {loaded.card.job}"
+        )
     names = settings.cases or loaded.card.training.validation_cases
     seen = sorted(set(names) & set(loaded.card.training.cases))
     if seen:
-        raise UsageError(f"{loaded.card.name} was trained on {', '.join(seen)}; score other patients")
+        raise UsageError(
+            f"{loaded.card.name} was trained on {', '.join(seen)}; score other patients"
+        )
     cases = held_out(cache.read_stacks(data, settings.planes), settings, names)
     if not cases:
-        raise InputError(data, expected=f"stacks of {', '.join(names)} ({', '.join(settings.planes)})", found="none")
+        raise InputError(
+            data,
+            expected=f"stacks of {', '.join(names)} ({', '.join(settings.planes)})",
+            found="none",
+        )
     engine = Engine(loaded, Options(device=device))
     scores = score_default(engine, cases, settings, report)
     curve = score_curve(engine, cases, settings, report)
-    figures = as_figures(scores, curve, f"mrisr evaluate --config configs/{config.name} --data CACHE")
+    figures = as_figures(
+        scores, curve, f"mrisr evaluate --config configs/{config.name} --data CACHE"
+    )
     text = as_markdown(scores, curve)
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / "scores.json", figures)
@@ -69,20 +79,28 @@ def evaluate(
 
 
 def score_default(
-    engine: Engine, cases: Iterable[Case], settings: EvaluationSettings, report: Callable[[str], None]
+    engine: Engine,
+    cases: Iterable[Case],
+    settings: EvaluationSettings,
+    report: Callable[[str], None],
 ) -> list[Score]:
     """The model's default sampler, patient by patient and factor by factor."""
     scores = []
     for case in cases:
         for factor in settings.factors:
             s = score_case(engine, case, settings, factor)
-            report(f"{s.case} {s.series} x{factor:g}: {s.psnr:.2f} dB ({s.gain:+.2f}), SSIM {s.ssim:.4f}")
+            report(
+                f"{s.case} {s.series} x{factor:g}: {s.psnr:.2f} dB ({s.gain:+.2f}), SSIM {s.ssim:.4f}"
+            )
             scores.append(s)
     return scores
 
 
 def score_curve(
-    engine: Engine, cases: Sequence[Case], settings: EvaluationSettings, report: Callable[[str], None]
+    engine: Engine,
+    cases: Sequence[Case],
+    settings: EvaluationSettings,
+    report: Callable[[str], None],
 ) -> list[tuple[Sampler, Score]]:
     """Fidelity and texture of each sampler at one factor, averaged over patients."""
     factor = settings.curve_factor or max(settings.factors)
@@ -91,7 +109,9 @@ def score_curve(
         sampled = with_sampler(engine, sampler)
         scores = [score_case(sampled, case, settings, factor) for case in cases]
         row = mean_score(scores)
-        report(f"{sampler.steps} steps, churn {sampler.churn:g}, {sampler.update}: {row.psnr:.2f} dB")
+        report(
+            f"{sampler.steps} steps, churn {sampler.churn:g}, {sampler.update}: {row.psnr:.2f} dB"
+        )
         rows.append((sampler, row))
     return rows
 
@@ -99,13 +119,12 @@ def score_curve(
 def mean_score(scores: Sequence[Score]) -> Score:
     """Mean over patients (each patient's stacks first), not over slices."""
     patients = sorted({s.case for s in scores})
-    numbers = []
-    for i, name in enumerate(Score._fields):
-        if name in ("case", "series"):
-            continue
-        per_patient = [_mean([float(s[i]) for s in scores if s.case == p]) for p in patients]  # type: ignore[arg-type]
-        numbers.append(_mean(per_patient))
-    return Score("mean", f"{len(patients)} patients", *numbers)  # type: ignore[arg-type]
+    rows = {p: [s._asdict() for s in scores if s.case == p] for p in patients}
+    names = [name for name in Score._fields if name not in ("case", "series")]
+    means: dict[str, Any] = {
+        name: _mean([_mean([row[name] for row in rows[p]]) for p in patients]) for name in names
+    }
+    return Score("mean", f"{len(patients)} patients", **means)
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -123,8 +142,8 @@ def as_figures(
 
     return {
         "command": command,
-        "protocol": "centre crop; volume scaled to its 0..99.5 percentile, clipped to 0..1; PSNR and SSIM per "
-        "slice, then the mean over slices; residual is the RMS of A x - y over the intensity range",
+        "protocol": "centre crop; volume scaled to its 0..99.5 percentile, clipped to 0..1; PSNR and SSIM "
+        "per slice, then the mean over slices; residual is the RMS of A x - y over the intensity range",
         "patients": [row(s) for s in scores],
         "curve": [{**sampler.model_dump(), **row(s)} for sampler, s in curve],
     }
@@ -142,19 +161,22 @@ def as_csv(scores: Sequence[Score]) -> str:
 def as_markdown(scores: Sequence[Score], curve: Sequence[tuple[Sampler, Score]]) -> str:
     """The tables as Markdown."""
     lines = [
-        "| patient | series | factor | interpolation PSNR / SSIM | model PSNR / SSIM | gain dB | residual | s / slice |",
+        "| patient | series | factor | interpolation PSNR / SSIM | model PSNR / SSIM | gain dB "
+        "| residual | s / slice |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for s in scores:
         lines.append(
-            f"| {s.case} | {s.series} | x{s.factor:g} | {s.psnr_interpolated:.2f} / {s.ssim_interpolated:.4f} "
+            f"| {s.case} | {s.series} | x{s.factor:g} "
+            f"| {s.psnr_interpolated:.2f} / {s.ssim_interpolated:.4f} "
             f"| {s.psnr:.2f} / {s.ssim:.4f} | {s.gain:+.2f} | {s.residual:.1e} | {s.seconds:.2f} |"
         )
     if curve:
         first = curve[0][1]
         lines += [
             "",
-            f"| sampler (x{first.factor:g}, mean over patients) | PSNR | SSIM | gain dB | texture dB | s / slice |",
+            f"| sampler (x{first.factor:g}, mean over patients) | PSNR | SSIM | gain dB | texture dB "
+            "| s / slice |",
             "|---|---|---|---|---|---|",
             f"| interpolation | {first.psnr_interpolated:.2f} | {first.ssim_interpolated:.4f} | 0 "
             f"| {first.texture_interpolated:+.1f} | |",

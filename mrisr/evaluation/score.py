@@ -42,14 +42,17 @@ class Score(NamedTuple):
 
 
 class Case(NamedTuple):
-    """A held-out stack: its slices ``(n, 1, h, w)`` in -1..1, clipped to the volume's 0..99.5 percentile range."""
+    """A held-out stack: its slices ``(n, 1, h, w)`` in -1..1, clipped to the volume's 0..99.5 percentile
+    range."""
 
     name: str
     series: str
     images: Tensor
 
 
-def held_out(stacks: Sequence[cache.Stack], settings: EvaluationSettings, cases: Sequence[str]) -> list[Case]:
+def held_out(
+    stacks: Sequence[cache.Stack], settings: EvaluationSettings, cases: Sequence[str]
+) -> list[Case]:
     """The stacks to score, centre-cropped, at each scanner's own pixel size."""
     chosen = [s for s in stacks if s.case in cases]
     data = DataSettings(degradations=(_degradation(settings),))
@@ -57,7 +60,9 @@ def held_out(stacks: Sequence[cache.Stack], settings: EvaluationSettings, cases:
     return [Case(stack.case, stack.series, x) for stack, x in images]
 
 
-def operator_for(settings: EvaluationSettings, factor: float, shape: Sequence[int]) -> SeparableOperator:
+def operator_for(
+    settings: EvaluationSettings, factor: float, shape: Sequence[int]
+) -> SeparableOperator:
     """The degradation of images ``(..., rows, columns)`` of this shape."""
     drawn = pairs.Drawn(_degradation(settings), factor, settings.thickness, 0.0)
     return pairs.pair_operator(settings.job, drawn, (shape[-2], shape[-1]))
@@ -78,13 +83,18 @@ def score_case(engine: Engine, case: Case, settings: EvaluationSettings, factor:
         parts.append(_figures(x, operator.interpolate(y), y, x_high, operator, bands))
     columns = torch.cat(parts, dim=1)
     residual = float(columns[6].mean().sqrt()) / 2  # images span -1..1, the range is 2
-    means = [float(c.mean()) for c in columns[:6]]
+    means = dict(zip(Score._fields[4:10], columns[:6].mean(dim=1).tolist(), strict=True))
     n = len(case.images)
-    return Score(case.name, case.series, factor, n, *means, residual, seconds / n)
+    return Score(case.name, case.series, factor, n, **means, residual=residual, seconds=seconds / n)
 
 
 def _figures(
-    x: Tensor, base: Tensor, y: Tensor, x_high: Tensor, operator: SeparableOperator, bands: tuple[float, float]
+    x: Tensor,
+    base: Tensor,
+    y: Tensor,
+    x_high: Tensor,
+    operator: SeparableOperator,
+    bands: tuple[float, float],
 ) -> Tensor:
     """PSNR, SSIM, texture of the result and of interpolation, and the squared residual: ``(7, b)``."""
     reference = (x_high + 1) / 2

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from mrisr.config import Job, Kind, Plane, Positive, Settings, load_settings
+from mrisr.diffusion.sampler import Update
 
 
 class Sampler(Settings):
@@ -15,7 +16,7 @@ class Sampler(Settings):
 
     steps: Annotated[int, Field(ge=1)] = 1
     churn: Annotated[float, Field(ge=0, le=1)] = 0.0
-    update: str = "corrected"
+    update: Update = "corrected"
 
 
 class EvaluationSettings(Settings):

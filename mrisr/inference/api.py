@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from typing_extensions import Unpack
 
@@ -15,7 +15,16 @@ from mrisr.inference.engine import Progress
 from mrisr.inference.options import OptionFields, Options
 from mrisr.inference.record import describe_in_a_line, make_record, record_path
 from mrisr.inference.volumes import Restored, upsample_in_plane, upsample_through_plane
-from mrisr.io import as_volume, check_output, like, output_format, read_volume, stem, write_json, write_volume
+from mrisr.io import (
+    as_volume,
+    check_output,
+    like,
+    output_format,
+    read_volume,
+    stem,
+    write_json,
+    write_volume,
+)
 from mrisr.volume import Volume
 
 Image = TypeVar("Image")
@@ -31,7 +40,9 @@ class Job:
         force: replace existing outputs.
         qc: path of a picture to draw, if any.
         series: which series of a DICOM folder.
+        frame: which volume (from 1) of a DICOM series that holds several.
         affine: which form of a NIfTI counts where sform and qform disagree.
+        max_voxels: larger claims of a header are refused before memory is taken.
     """
 
     source: Path
@@ -39,7 +50,9 @@ class Job:
     force: bool = False
     qc: Path | None = None
     series: str | None = None
-    affine: Any = None
+    frame: int | None = None
+    affine: Literal["sform", "qform"] | None = None
+    max_voxels: int = 2**31
 
     def target(self, suffix: str) -> Path:
         """The output's path, checked before any work is done. Raises OutputError."""
@@ -48,14 +61,22 @@ class Job:
         extra = [self.qc] if self.qc is not None else []
         targets = [path, record_path(path, stem(path)), *extra]
         if len({t.resolve() for t in targets}) < len(targets):
-            raise OutputError(f"{path}: the volume, its record and its picture need different names")
+            raise OutputError(
+                f"{path}: the volume, its record and its picture need different names"
+            )
         for target in targets:
             check_output(target, inputs=[self.source], force=self.force)
         return path
 
     def read(self) -> Volume:
         """The source volume. Raises InputError."""
-        return read_volume(self.source, series=self.series, affine=self.affine)
+        return read_volume(
+            self.source,
+            series=self.series,
+            frame=self.frame,
+            affine=self.affine,
+            max_voxels=self.max_voxels,
+        )
 
 
 def run_in_plane(
@@ -101,7 +122,9 @@ def _write(job: Job, path: Path, name: str, restored: Restored, began: float) ->
 
         source = restored.measurement.volume
         title = f"{record['model']['name']}  {describe_in_a_line(record).split(';')[0]}"
-        qc_picture(restored.volume, source, restored.measurement.interpolated(), job.qc, title=title)
+        qc_picture(
+            restored.volume, source, restored.measurement.interpolated(), job.qc, title=title
+        )
     write_json(record_path(path, stem(path)), record, overwrite=job.force)
     return record
 
@@ -181,4 +204,6 @@ def _path(path: str | PathLike[str] | None) -> Path | None:
 
 def _in_memory(*paths: object) -> None:
     if any(p is not None for p in paths):
-        raise TypeError("output and qc need an input path; an image in memory is returned, not written")
+        raise TypeError(
+            "output and qc need an input path; an image in memory is returned, not written"
+        )

@@ -20,6 +20,7 @@ from mrisr.diffusion.schedule import LinearSchedule, sampling_levels
 from mrisr.errors import UsageError
 from mrisr.inference.options import OptionFields, Options
 from mrisr.models.store import Model
+from mrisr.networks import channels_last
 from mrisr.operators import SeparableOperator, describe
 from mrisr.pairs import seeded
 
@@ -54,7 +55,9 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        native = bool(torch.cpu._is_avx512_bf16_supported()) or bool(torch.cpu._is_amx_tile_supported())
+        native = bool(torch.cpu._is_avx512_bf16_supported()) or bool(
+            torch.cpu._is_amx_tile_supported()
+        )
     return torch.bfloat16 if native else torch.float32
 
 
@@ -69,7 +72,8 @@ def tile_starts(size: int, tile: int, multiple: int = 8) -> list[int]:
 
 
 def ramp(n: int, start: int, size: int) -> Tensor:
-    """Blending weight of a tile of ``n`` pixels at ``start``: falls off linearly where a neighbour overlaps."""
+    """Blending weight of a tile of ``n`` pixels at ``start``: falls off linearly where a neighbour
+    overlaps."""
     distance = torch.arange(n, dtype=torch.float32) + 0.5
     left = distance / OVERLAP if start > 0 else torch.ones(n)
     right = distance.flip(0) / OVERLAP if start + n < size else torch.ones(n)
@@ -90,7 +94,8 @@ class Engine:
         self.model, self.card, self.options = model, model.card, options
         self.device = resolve_device(options.device)
         self.precision = resolve_precision(options.precision, self.device)
-        self.denoiser = model.denoiser.to(self.device, memory_format=torch.channels_last)
+        denoiser = model.denoiser.to(self.device)
+        self.denoiser = channels_last(denoiser)
         self.steps = options.steps or self.card.default_steps
         self.churn = self.card.default_churn if options.churn is None else options.churn
         self.tile = options.tile
@@ -199,7 +204,9 @@ class Engine:
             torch.cuda.empty_cache()
             self._note("out of memory at the smallest tile: continued on the CPU")
         else:
-            raise UsageError(f"out of memory even with tiles of {self.tile}; free memory or use a smaller scale")
+            raise UsageError(
+                f"out of memory even with tiles of {self.tile}; free memory or use a smaller scale"
+            )
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 

@@ -119,7 +119,9 @@ def measure_in_plane(volume: Volume, scale: float, kind: Kind) -> Measurement:
     return Measurement(volume, operator, order, shape, affine, *cache.scaling(volume.array))
 
 
-def measure_through_plane(volume: Volume, factor: float, kind: Kind, thickness: float) -> Measurement:
+def measure_through_plane(
+    volume: Volume, factor: float, kind: Kind, thickness: float
+) -> Measurement:
     """The volume as a measurement of one with ``factor`` times as many slices.
 
     ``thickness`` is the slice thickness over the slice spacing.

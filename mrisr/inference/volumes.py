@@ -49,7 +49,9 @@ def upsample_in_plane(
     restored = restore_all(engine, measurement.stack(), measurement.operator, progress)
     result = measurement.project(restored, options.consistency)
     parameters: dict[str, object] = {"scale": scale, "degradation": options.degradation}
-    return Restored(measurement.to_volume(result), measurement, engine, parameters, _notes(volume, engine))
+    return Restored(
+        measurement.to_volume(result), measurement, engine, parameters, _notes(volume, engine)
+    )
 
 
 def upsample_through_plane(
@@ -99,13 +101,17 @@ def upsample_through_plane(
         "slice_thickness_from": why,
         "reformats": len(views),
     }
-    return Restored(measurement.to_volume(result), measurement, engine, parameters, _notes(volume, engine))
+    return Restored(
+        measurement.to_volume(result), measurement, engine, parameters, _notes(volume, engine)
+    )
 
 
 def _engine(options: Options, job: str) -> Engine:
     model = load_model(options.model or DEFAULTS[job])
     if model.card.job != job:
-        raise UsageError(f"model {model.card.name}: expected one for {job}, found one for {model.card.job}")
+        raise UsageError(
+            f"model {model.card.name}: expected one for {job}, found one for {model.card.job}"
+        )
     return Engine(model, options)
 
 
@@ -136,7 +142,9 @@ def _thickness(volume: Volume, asked: float | None) -> tuple[float, str]:
     between = float(volume.spacing[volume.slice_axis])
     if asked is not None:
         if not 0.1 * between <= asked <= 4 * between:
-            raise UsageError(f"slice thickness: expected {0.1 * between:.3g} to {4 * between:.3g} mm, found {asked:g}")
+            raise UsageError(
+                f"slice thickness: expected {0.1 * between:.3g} to {4 * between:.3g} mm, found {asked:g}"
+            )
         return asked / between, "option"
     stated = volume.slice_thickness
     if stated is not None and 0.1 * between <= stated <= 4 * between:

@@ -1,0 +1,1 @@
+"""Models with their cards: bundled, installed, or from a training run."""

@@ -79,11 +79,15 @@ def read_card(path: Path) -> ModelCard:
     try:
         return ModelCard.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise InputError(path, expected="a model card", found=error.strerror or str(error)) from error
+        raise InputError(
+            path, expected="a model card", found=error.strerror or str(error)
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise InputError(path, expected=f"a model card with a valid {where!r}", found=first["msg"]) from error
+        raise InputError(
+            path, expected=f"a model card with a valid {where!r}", found=first["msg"]
+        ) from error
 
 
 def build_denoiser(card: ModelCard) -> Denoiser:
@@ -107,7 +111,9 @@ def load_model(name_or_path: str | Path) -> Model:
     try:
         data = weights.read_bytes()
     except OSError as error:
-        raise InputError(weights, expected="safetensors weights", found=error.strerror or str(error)) from error
+        raise InputError(
+            weights, expected="safetensors weights", found=error.strerror or str(error)
+        ) from error
     digest = hashlib.sha256(data).hexdigest()
     if digest != card.sha256:
         raise InputError(weights, expected=f"SHA-256 {card.sha256}", found=digest)

@@ -19,7 +19,10 @@ class NoiseScaleEmbedding(nn.Module):
         spread = torch.logspace(-1, 1.5, frequencies) * torch.pi
         self.register_buffer("frequencies", spread, persistent=False)
         self.mlp = nn.Sequential(
-            nn.Linear(2 * frequencies + condition, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
+            nn.Linear(2 * frequencies + condition, width),
+            nn.SiLU(),
+            nn.Linear(width, width),
+            nn.SiLU(),
         )
 
     def forward(self, g: Tensor, condition: Tensor) -> Tensor:

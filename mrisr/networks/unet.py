@@ -106,6 +106,22 @@ class Downsample(nn.Module):
         return self.conv(x)
 
 
+class Rise(nn.Module):
+    """One level of the way up: a stage for each skip (taken off the end), then twice the size."""
+
+    def __init__(self, stages: Sequence[Stage], width: int, last: bool) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+        self.smooth = None if last else nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor, skips: list[Tensor], emb: Tensor) -> Tensor:
+        for stage in self.stages:
+            x = stage(torch.cat([x, skips.pop()], dim=1), emb)
+        if self.smooth is None:
+            return x
+        return self.smooth(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
 #: (channels in, channels out, level) -> a stage of the network.
 _StageMaker: TypeAlias = Callable[[int, int, int], Stage]
 
@@ -181,17 +197,16 @@ class UNet(nn.Module):
     def _expanding(
         widths: list[int], blocks: int, skips: list[int], stage: _StageMaker
     ) -> nn.ModuleList:
-        """The way up: one list of stages per level, coarsest first, then a convolution if it goes on."""
+        """The way up, coarsest level first."""
         left = list(skips)
         entering = widths[-1]
         levels = []
         for level in reversed(range(len(widths))):
-            stages: list[nn.Module] = []
+            stages = []
             for _ in range(blocks + 1):
                 stages.append(stage(entering + left.pop(), widths[level], level))
                 entering = widths[level]
-            smooth = nn.Conv2d(entering, entering, 3, padding=1) if level else nn.Identity()
-            levels.append(nn.ModuleList([nn.ModuleList(stages), smooth]))
+            levels.append(Rise(stages, entering, last=level == 0))
         return nn.ModuleList(levels)
 
     def forward(self, x_t: Tensor, x_low: Tensor, g: Tensor, condition: Tensor) -> Tensor:
@@ -208,10 +223,6 @@ class UNet(nn.Module):
             skips.append(x)
         for layer in self.bottom:
             x = layer(x, emb)
-        for level, (stages, smooth) in enumerate(self.up):
-            for layer in stages:
-                x = layer(torch.cat([x, skips.pop()], dim=1), emb)
-            if level < len(self.up) - 1:
-                x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-            x = smooth(x)
+        for layer in self.up:
+            x = layer(x, skips, emb)
         return self.tail(F.silu(self.norm(x)))[..., :h, :w].to(x_low.dtype)

@@ -15,6 +15,12 @@ from torch import Tensor, nn
 from mrisr.networks.embedding import NoiseScaleEmbedding
 
 
+def zero_(layer: nn.Module) -> None:
+    """Set all parameters of a layer to zero."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
 class ResidualBlock(nn.Module):
     """``x + conv(act(scale * conv(x) + shift))`` with scale and shift from the embedding."""
 
@@ -23,10 +29,8 @@ class ResidualBlock(nn.Module):
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
         self.modulate = nn.Linear(embedding, 2 * width)
-        nn.init.zeros_(self.second.weight)  # a block starts as the identity: stable at high rates
-        nn.init.zeros_(self.second.bias)
-        nn.init.zeros_(self.modulate.weight)
-        nn.init.zeros_(self.modulate.bias)
+        zero_(self.second)  # a block starts as the identity, which keeps high learning rates stable
+        zero_(self.modulate)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         scale, shift = self.modulate(emb)[..., None, None].to(x.dtype).chunk(2, dim=1)
@@ -50,7 +54,13 @@ class UnshuffleResNet(nn.Module):
     """
 
     def __init__(
-        self, *, channels: int = 1, width: int = 64, blocks: int = 12, fold: int = 4, condition: int = 7
+        self,
+        *,
+        channels: int = 1,
+        width: int = 64,
+        blocks: int = 12,
+        fold: int = 4,
+        condition: int = 7,
     ) -> None:
         super().__init__()
         self.fold = fold
@@ -59,8 +69,7 @@ class UnshuffleResNet(nn.Module):
         self.head = nn.Conv2d(2 * channels * fold**2, width, 3, padding=1)
         self.body = nn.ModuleList(ResidualBlock(width, embedding) for _ in range(blocks))
         self.tail = nn.Conv2d(width, channels * fold**2, 3, padding=1)
-        nn.init.zeros_(self.tail.weight)
-        nn.init.zeros_(self.tail.bias)
+        zero_(self.tail)
 
     def forward(self, x_t: Tensor, x_low: Tensor, g: Tensor, condition: Tensor) -> Tensor:
         h, w = x_low.shape[-2:]

@@ -1,0 +1,209 @@
+"""Training: one flat loop over steps, on one device or many, resumable at any moment.
+
+The only state is weights, their moving average, the optimiser and the step. Start it on several
+devices with torchrun.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from mrisr import cache, pairs
+from mrisr.checkpoint import Progress, load_checkpoint, save_checkpoint
+from mrisr.config import Config
+from mrisr.errors import InputError, UsageError
+from mrisr.io.atomic import write_bytes
+from mrisr.models.store import build_denoiser, load_model, save_model
+from mrisr.networks import channels_last
+from mrisr.training.bookkeeping import Log, fingerprint, hardware, new_card
+from mrisr.training.steps import Batch, batch_loss, batches, learning_rate, update_ema
+from mrisr.validation import validate, write_examples
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+def make_fabric(device: str) -> Fabric:
+    """Fabric for ``auto``, ``cpu`` or ``cuda``; under torchrun it joins the launched processes."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    if kind.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"--device {device}: no CUDA device is available")
+    return Fabric(
+        accelerator=kind,
+        devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        num_nodes=max(1, world // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))),
+        strategy="ddp" if world > 1 else "auto",
+    )
+
+
+class Run:
+    """A training run: what is built from its configuration, and what one step does to it.
+
+    Args:
+        config, data, output: as for :func:`train`.
+        fabric: launched.
+    """
+
+    def __init__(self, config: Config, data: Path, output: Path, fabric: Fabric) -> None:
+        self.config, self.output, self.fabric = config, output, fabric
+        self.checkpoint = output / CHECKPOINT
+        training, self.held_out = pairs.split(cache.read_stacks(data), config.data)
+        try:
+            self.crops = pairs.Crops(training, config.data, config.job)
+        except ValueError as error:
+            raise InputError(
+                data, expected=f"slices for {config.name}", found=str(error)
+            ) from error
+        torch.manual_seed(config.train.seed)
+        self.card = new_card(config, training)
+        denoiser = build_denoiser(self.card)
+        if config.train.initialize:
+            first = load_model(config.train.initialize)
+            denoiser.network.load_state_dict(first.denoiser.network.state_dict())
+        denoiser = channels_last(denoiser)
+        t = config.train
+        optimizer = torch.optim.AdamW(
+            denoiser.parameters(), t.lr, t.betas, weight_decay=t.weight_decay
+        )
+        self.module, self.optimizer = fabric.setup(denoiser, optimizer)
+        self.module.mark_forward_method("loss")
+        self.network = denoiser.network
+        self.ema = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+        self.progress = Progress(fingerprint=fingerprint(config))
+
+    def resume(self) -> None:
+        """Take up the checkpoint. Raises InputError if it is unusable, UsageError if settings differ."""
+        progress = load_checkpoint(self.checkpoint, self.network, self.ema, self.optimizer)
+        if progress.fingerprint != self.progress.fingerprint:
+            raise UsageError(
+                f"{self.output}: the run was started with other settings; use another --output"
+            )
+        self.progress = progress
+
+    def step(self, batch: Batch) -> Tensor:
+        """One optimiser step; returns the loss, detached."""
+        t = self.config.train
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(batch.step, t)
+        loss = batch_loss(
+            self.module, batch, self.config, self.fabric.device, self.fabric.global_rank
+        )
+        self.fabric.backward(loss)
+        self.fabric.clip_gradients(
+            self.module, self.optimizer, max_norm=t.clip, error_if_nonfinite=False
+        )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        update_ema(self.ema, self.network, batch.step, t.ema)
+        return loss.detach()
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        save_checkpoint(self.checkpoint, self.network, self.ema, self.optimizer, self.progress)
+
+    def validate(self) -> dict[str, float]:
+        """Figures of the averaged weights on the held-out patients; writes the example picture."""
+        averaged = build_denoiser(self.card).to(self.fabric.device)
+        averaged.network.load_state_dict(self.ema)
+        rows, examples = validate(averaged.eval(), self.held_out, self.config)
+        write_examples(self.output / "examples" / f"{self.progress.step:07d}.png", examples)
+        return rows
+
+    def export(self) -> None:
+        """Write the averaged weights and the card."""
+        record = self.card.training.model_copy(
+            update={
+                "seconds": round(self.progress.seconds, 1),
+                "hardware": hardware(self.fabric.device, self.fabric.world_size),
+            }
+        )
+        card = self.card.model_copy(update={"training": record})
+        save_model(card, self.ema, self.output, "model")
+
+
+def train(
+    config: Config,
+    data: Path,
+    output: Path,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    report: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Train ``config`` on the cache ``data``; the run's folder ``output`` receives everything.
+
+    The folder holds ``config.yaml`` (resolved), ``metrics.jsonl``, ``checkpoint.safetensors``,
+    ``examples/`` and, at the end, ``model.safetensors`` with ``model.json``.
+
+    Args:
+        resume: continue from the checkpoint, or start if there is none.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        report: receives one line per log entry.
+
+    Returns:
+        The path of the final model's card.
+
+    Raises:
+        UsageError: the folder holds a run and ``resume`` is not given, or the run has other settings.
+        InputError: the cache is unusable or has no slices for this configuration.
+    """
+    if (output / CHECKPOINT).exists() and not resume:
+        raise UsageError(f"{output}: holds a run; --resume continues it")
+    fabric = make_fabric(device)
+    fabric.launch()
+    run = Run(config, data, output, fabric)
+    if run.checkpoint.exists():
+        run.resume()
+    if fabric.is_global_zero:
+        output.mkdir(parents=True, exist_ok=True)
+        write_bytes(output / "config.yaml", config.dump().encode())
+    log = Log(output, run.progress.step, fabric.is_global_zero, report)
+    _loop(run, log)
+    fabric.barrier()
+    if fabric.is_global_zero:
+        run.export()
+    return output / "model.json"
+
+
+def _loop(run: Run, log: Log) -> None:
+    """All remaining steps, with log entries, checkpoints and validation when they are due."""
+    t, fabric = run.config.train, run.fabric
+    began, before = time.perf_counter(), run.progress.seconds
+    running, counted = torch.zeros((), device=fabric.device), 0
+    steps = batches(run.crops, run.config, run.progress.step, fabric.global_rank, fabric.world_size)
+    for batch in steps:
+        running += run.step(batch)
+        counted += 1
+        step = run.progress.step = batch.step + 1
+        run.progress.seconds = before + time.perf_counter() - began
+        last = step == t.iterations
+        if step % t.log_every == 0 or last:
+            log(
+                step=step,
+                loss=_finite(running, counted, run),
+                lr=learning_rate(batch.step, t),
+                seconds=run.progress.seconds,
+            )
+            running.zero_()
+            counted = 0
+        if fabric.is_global_zero and (step % t.checkpoint_every == 0 or last):
+            run.save()
+        if fabric.is_global_zero and (step % t.validate_every == 0 or last):
+            log(step=step, **run.validate())
+
+
+def _finite(total: Tensor, count: int, run: Run) -> float:
+    mean = float(total) / count
+    if not math.isfinite(mean):
+        raise UsageError(
+            f"{run.output}: the loss is not finite at step {run.progress.step}; lower lr or use fp32"
+        )
+    return mean

@@ -1,0 +1,81 @@
+"""One training step: what is drawn on the CPU, what happens on the device, and the averages.
+
+Everything random in step ``i`` follows from (seed, i, rank), so a run can stop and go on anywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mrisr import pairs
+from mrisr.config import Config, TrainSettings
+from mrisr.diffusion.denoiser import Denoiser, training_noise_scales
+from mrisr.diffusion.schedule import LinearSchedule
+
+CROPS, DEVICE = 1, 2  # purposes of the two generators of a step
+
+
+class Batch(NamedTuple):
+    """What the CPU sends to the device: integer crops and how they are to be degraded."""
+
+    step: int
+    crops: Tensor
+    draws: list[pairs.Drawn]
+
+
+def learning_rate(step: int, settings: TrainSettings) -> float:
+    """Warm-up, then constant, or a cosine to ``lr_final`` if that is set."""
+    warm = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
+    if settings.lr_final is None:
+        return settings.lr * warm
+    share = 0.5 * (1 + math.cos(math.pi * step / settings.iterations))
+    return warm * (settings.lr_final + (settings.lr - settings.lr_final) * share)
+
+
+def batches(
+    crops: pairs.Crops, config: Config, first: int, rank: int, world: int
+) -> Iterator[Batch]:
+    """Batches of steps ``first`` to the last; the next one is drawn while the device works."""
+
+    def draw(step: int) -> Batch:
+        generator = pairs.seeded("cpu", config.train.seed, step, rank, CROPS)
+        draws = [pairs.draw_degradation(config.data, generator) for _ in range(config.data.groups)]
+        drawn = crops.draw(config.train.batch // world, generator)
+        return Batch(step, drawn.pin_memory() if torch.cuda.is_available() else drawn, draws)
+
+    with ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(draw, first)
+        for step in range(first, config.train.iterations):
+            batch = ahead.result()
+            ahead = pool.submit(draw, min(step + 1, config.train.iterations - 1))
+            yield batch
+
+
+def batch_loss(
+    denoiser: Denoiser, batch: Batch, config: Config, device: torch.device, rank: int
+) -> Tensor:
+    """Degradation, noise and loss of one batch, all on the device."""
+    d = config.diffusion
+    generator = pairs.seeded(device, config.train.seed, batch.step, rank, DEVICE)
+    crops = batch.crops.to(device, non_blocking=True)
+    pair = pairs.make_pairs(crops, batch.draws, config.job, config.data.margin)
+    schedule = LinearSchedule(**d.training.model_dump())
+    g = training_noise_scales(schedule, d.start, len(crops), d.at_start, generator)
+    noise = torch.randn(pair.x_high.shape, generator=generator, device=device)
+    # Autocast here, not by Fabric: its mixed precision would round the images themselves to bf16.
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.train.precision == "bf16"):
+        return denoiser.loss(pair.x_high, pair.x_low, g, noise, pair.condition, d.loss)
+
+
+@torch.no_grad()
+def update_ema(ema: dict[str, Tensor], network: torch.nn.Module, step: int, decay: float) -> None:
+    """Exponential moving average of the weights, with a decay that grows in the first steps."""
+    rate = 1 - min(decay, (1 + step) / (10 + step))
+    state = network.state_dict()
+    torch._foreach_lerp_(list(ema.values()), [state[k] for k in ema], rate)
