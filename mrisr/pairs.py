@@ -195,7 +195,6 @@ def split(
 
 def validation_images(
     stacks: Sequence[cache.Stack],
-    settings: DataSettings,
     planes: Sequence[str],
     crop: int | None = 320,
 ) -> Iterator[tuple[cache.Stack, Tensor]]:

@@ -75,7 +75,7 @@ def validate(
     clock = LinearSchedule(**config.diffusion.inference.model_dump())
     rows: dict[str, list[float]] = {}
     examples = []
-    images = list(pairs.validation_images(stacks, config.data, validation_planes(config)))
+    images = list(pairs.validation_images(stacks, validation_planes(config)))
     for _, stack_images in images:
         first = max(0, (len(stack_images) - slices) // 2)
         x_high = stack_images[first : first + slices].to(device)

@@ -48,6 +48,8 @@ class Volume:
         storage: how the source stored its voxels; outputs keep it.
         slice_thickness: nominal slice thickness in mm if the source states one. Thickness is not
             spacing.
+        stacked_along: array axis of the slices where the source says so (DICOM does); by default
+            the axis of the coarsest spacing.
         name: short name for messages and output names (never from patient attributes).
         source: the file or folder it came from, if any.
         source_sha256: digest of the source's bytes, if it came from a file.
@@ -58,6 +60,7 @@ class Volume:
     affine: geometry.Affine
     storage: Storage = field(default_factory=Storage)
     slice_thickness: float | None = None
+    stacked_along: int | None = None
     name: str = "volume"
     source: Path | None = None
     source_sha256: str | None = None
@@ -81,12 +84,13 @@ class Volume:
     @property
     def slice_axis(self) -> int:
         """Array axis along which the slices are stacked."""
-        return geometry.slice_axis(self.affine)
+        stated = self.stacked_along
+        return geometry.slice_axis(self.affine) if stated is None else stated
 
     @property
     def plane(self) -> str:
         """``"axial"``, ``"coronal"`` or ``"sagittal"``."""
-        return geometry.plane(self.affine)
+        return geometry.plane(self.affine, self.slice_axis)
 
     def with_array(
         self, array: NDArray[np.generic], affine: geometry.Affine | None = None

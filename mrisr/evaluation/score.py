@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mrisr import cache, metrics, pairs
-from mrisr.config import DataSettings, DegradationSettings
+from mrisr.config import DegradationSettings
 from mrisr.evaluation.settings import EvaluationSettings, Sampler
 from mrisr.inference.engine import Engine
 from mrisr.operators import SeparableOperator
@@ -55,8 +55,7 @@ def held_out(
 ) -> list[Case]:
     """The stacks to score, centre-cropped, at each scanner's own pixel size."""
     chosen = [s for s in stacks if s.case in cases]
-    data = DataSettings(degradations=(_degradation(settings),))
-    images = pairs.validation_images(chosen, data, settings.planes, settings.crop)
+    images = pairs.validation_images(chosen, settings.planes, settings.crop)
     return [Case(stack.case, stack.series, x) for stack, x in images]
 
 

@@ -64,8 +64,9 @@ class Measurement:
         return self.to_volume(self.apply(self.operator.interpolate, self.stack()))
 
     def project(self, stack: Tensor, weight: float) -> Tensor:
-        """Data consistency ``x + weight A^+ (y - A x)``, within what the source's storage can hold."""
-        bounds = self._storage_bounds()
+        """Data consistency ``x + weight A^+ (y - A x)``, within the bounds of
+        the source."""
+        bounds = self._bounds()
         parts = [(stack, self.stack())]
         if -3 not in self.operator.axes:
             parts = list(zip(stack.split(1), parts[0][1].split(1), strict=True))
@@ -91,13 +92,16 @@ class Measurement:
             "rms_of_range": rms / self.scale,
         }
 
-    def _storage_bounds(self) -> tuple[float, float]:
-        """Smallest and largest scaled intensity that the storage can hold."""
+    def _bounds(self) -> tuple[float, float]:
+        """Smallest and largest scaled intensity of a result: what the storage can hold, and no
+        negative values where the measurement has none (a magnitude image)."""
         storage = self.volume.storage
-        if not np.issubdtype(storage.dtype, np.integer):
-            return -np.inf, np.inf
-        info = np.iinfo(storage.dtype)
-        ends = sorted(storage.slope * v + storage.intercept for v in (info.min, info.max))
+        ends = [-np.inf, np.inf]
+        if np.issubdtype(storage.dtype, np.integer):
+            info = np.iinfo(storage.dtype)
+            ends = sorted(storage.slope * v + storage.intercept for v in (info.min, info.max))
+        if self.volume.array.min() >= 0:
+            ends[0] = max(ends[0], 0.0)
         low, high = (2 * (v - self.offset) / self.scale - 1 for v in ends)
         return low, high
 

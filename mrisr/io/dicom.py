@@ -69,6 +69,7 @@ def read_series(
         stack.affine,
         storage=storage,
         slice_thickness=stack.frames[0].thickness,
+        stacked_along=2,
         name=stem(path),
         source=path,
         source_sha256=_digest(stack.frames, pixels),
