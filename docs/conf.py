@@ -1,11 +1,16 @@
-"""Sphinx configuration: MyST pages, the API from docstrings, the command line from its own help."""
+"""Sphinx configuration: MyST pages, the API from docstrings, the command line from its own help, and
+the models' page from their cards."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from importlib.metadata import version as installed_version
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mrisr.models.card import ModelCard
 
 project = "mrisr"
 author = "The mrisr authors"
@@ -52,6 +57,83 @@ def write_commands(_app: Any, _page: str, source: list[str]) -> None:
     source[0] = source[0].replace(COMMANDS_MARKER, text[text.index("\n## ") :])
 
 
+MODELS_HEAD = """<!-- Written by the docs build from the cards in mrisr/models; do not edit. -->
+
+# Models
+
+What is bundled with mrisr, as the JSON card beside each weights file states it;
+`mrisr models NAME` prints the same. Every figure comes from the command named above it, on patients
+that the model has not seen. *Gain* is PSNR over interpolation, *texture* the power of fine detail
+against the reference's (0 dB is as much, blur is negative), *residual* the disagreement with the
+measurement as a share of the intensity range.
+"""
+
+
+def write_models(_app: Any) -> None:
+    """Write reference/models.md, if it has changed."""
+    from mrisr.models.store import BUNDLED, read_card
+
+    cards = [read_card(path) for path in sorted(BUNDLED.glob("*.json"))]
+    text = models_page(cards)
+    page = Path(__file__).parent / "reference" / "models.md"
+    if not page.exists() or page.read_text(encoding="utf-8") != text:
+        page.write_text(text, encoding="utf-8")
+
+
+def models_page(cards: list[ModelCard]) -> str:
+    """The page of all cards as Markdown."""
+    parts = [section for card in cards for section in card_sections(card)]
+    return "\n".join([MODELS_HEAD, *(parts or ["No model is bundled yet.\n"])])
+
+
+def card_sections(card: ModelCard) -> list[str]:
+    """One card: what it is, its figures per patient, its curve of fidelity and texture."""
+    t, d = card.training, card.diffusion
+    (low, high), network = card.factors, card.network.model_dump()
+    facts = {
+        "job": card.job,
+        "factors": f"x{low:g} to x{high:g}",
+        "default": f"{card.default_steps} step(s), churn {card.default_churn:g}",
+        "network": ", ".join(f"{key} {value}" for key, value in network.items()),
+        "diffusion": f"{d.path} path from g = {d.start:g}, predicts {d.prediction}",
+        "trained on": ", ".join(t.cases),
+        "held out": ", ".join(t.validation_cases),
+        "training": f"{t.iterations} steps of {t.batch} crops of {t.crop} pixels, "
+        f"{t.seconds / 60:.0f} min on {t.hardware}, {t.precision}, seed {t.seed}",
+        "started from": t.initialized_from or "random weights",
+        "software": t.software,
+        "weights": f"{card.weights_licence}, SHA-256 `{card.sha256}`",
+        "data": "; ".join(card.data_licences) or "not stated",
+        "intended use": card.intended_use,
+        "limitations": "; ".join(card.limitations) or "not stated",
+    }
+    rows = [f"| {key} | {str(value).replace('|', ' ')} |" for key, value in facts.items()]
+    parts = [f"## {card.name}\n", card.description, "\n| | |\n|---|---|", *rows, ""]
+    return [*parts, *figures_sections(card), ""]
+
+
+def figures_sections(card: ModelCard) -> list[str]:
+    """The tables of ``mrisr evaluate``, made again from the figures that it put into the card."""
+    from mrisr.evaluation.run import as_markdown
+    from mrisr.evaluation.score import Score
+    from mrisr.evaluation.settings import Sampler
+
+    figures = card.figures
+    if not figures:
+        return ["Not scored yet."]
+
+    def score(row: dict[str, Any]) -> Score:
+        return Score(**{name: row[name] for name in Score._fields})
+
+    curve = [
+        (Sampler(**{name: row[name] for name in Sampler.model_fields}), score(row))
+        for row in figures.get("curve", [])
+    ]
+    tables = as_markdown([score(row) for row in figures["patients"]], curve)
+    return [f"```console\n$ {figures['command']}\n```\n", f"{figures['protocol']}.\n", tables]
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    app.connect("builder-inited", write_models)
     app.connect("source-read", write_commands)

@@ -408,6 +408,13 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         typer.echo("mrisr: stopped", err=True)
         code = 1
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("mrisr"):
+            raise
+        typer.echo(
+            f"mrisr: {error.name} is not installed; pip install 'mrisr[all]' brings it", err=True
+        )
+        code = 1
     except _PARSER_ERROR as error:
         message = error.format_message()  # type: ignore[attr-defined]
         typer.echo(f"mrisr: {' '.join(message.split())}", err=True)

@@ -210,9 +210,8 @@ def load_settings(path: str | Path, kind: type[AnySettings]) -> AnySettings:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise InputError(
-            path, expected=f"a valid setting {where}", found=f"{first['input']!r} ({first['msg']})"
-        ) from error
+        found = "none" if first["type"] == "missing" else f"{first['input']!r} ({first['msg']})"
+        raise InputError(path, expected=f"a valid setting {where}", found=found) from error
 
 
 def load_config(path: str | Path) -> Config:

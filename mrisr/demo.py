@@ -15,6 +15,7 @@ from mrisr.inference.options import Options
 from mrisr.inference.record import describe_in_a_line, make_record
 from mrisr.inference.volumes import Restored, upsample_in_plane, upsample_through_plane
 from mrisr.io import write_json, write_volume
+from mrisr.io.atomic import make_folder
 from mrisr.phantom import phantom, phantom_affine
 from mrisr.qc import qc_picture
 from mrisr.volume import Volume
@@ -35,7 +36,7 @@ def run_demo(
     Returns:
         A table of PSNR and SSIM against the phantom.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     options = Options(device=device)
     report("making the phantom")
     flat = phantom((240, 240, 10), spacing=(0.5, 0.5, 3.0), seed=SEED)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,10 +15,10 @@ from numpy.typing import NDArray
 from mrisr import cache, geometry
 from mrisr.errors import InputError, MrisrError, UsageError
 from mrisr.io import read_volume, stem
-from mrisr.io.atomic import write_bytes, write_json
+from mrisr.io.atomic import make_folder, write_bytes, write_json
 from mrisr.volume import Volume
 
-IMAGE_NAMES = ("t2w*", "*_T2w*", "*t2*")
+IMAGE_NAMES = ("*t2*", "*T2*")
 ENDINGS = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
 
 
@@ -33,8 +34,8 @@ def find_sources(data: Path) -> list[Source]:
     """Volumes of a manifest or of a folder.
 
     A manifest is a CSV with the columns ``case`` and ``path`` (relative to the manifest) and
-    optionally ``series``. A folder holds one folder per patient with image files (``t2w*``,
-    ``*_T2w*`` or ``*t2*``) or DICOM series folders inside.
+    optionally ``series``. A folder holds one folder per patient with image files (``*t2*``
+    or ``*T2*``) or DICOM series folders inside, or such files directly.
 
     Raises:
         InputError: nothing is found, or a column is missing.
@@ -60,16 +61,22 @@ def _from_manifest(path: Path) -> Iterator[Source]:
 
 
 def _from_folder(folder: Path) -> Iterator[Source]:
-    for case in sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else ():
-        images = {
-            path
-            for pattern in IMAGE_NAMES
-            for path in case.rglob(pattern)
-            if path.is_file() and path.name.endswith(ENDINGS)
-        }
-        series = {p.parent for p in case.rglob("*.dcm")}
-        for path in sorted(images | series):
-            yield Source(case.name, stem(path), path)
+    """A folder per patient; volumes that lie in ``folder`` itself are a patient each."""
+    if not folder.is_dir():
+        return
+    for path in _images(folder.glob):
+        yield Source(stem(path), stem(path), path)
+    for case in sorted(p for p in folder.iterdir() if p.is_dir()):
+        taken: Counter[str] = Counter()
+        for path in sorted(_images(case.rglob) | {p.parent for p in case.rglob("*.dcm")}):
+            name = stem(path)
+            taken[name] += 1
+            yield Source(case.name, name if taken[name] == 1 else f"{name}-{taken[name]}", path)
+
+
+def _images(search: Callable[[str], Iterable[Path]]) -> set[Path]:
+    found = {path for pattern in IMAGE_NAMES for path in search(pattern)}
+    return {path for path in found if path.is_file() and path.name.endswith(ENDINGS)}
 
 
 def canonical_stack(volume: Volume) -> tuple[NDArray[np.generic], tuple[float, float, float]]:
@@ -126,10 +133,11 @@ def prepare(
     index = output / "index.json"
     if index.exists() and not force:
         raise UsageError(f"{output}: a cache exists; --force makes it anew")
-    (output / "volumes").mkdir(parents=True, exist_ok=True)
+    sources = find_sources(data)
+    make_folder(output / "volumes")
     index.unlink(missing_ok=True)
     entries, errors = [], []
-    for source in find_sources(data):
+    for source in sources:
         try:
             volume = read_volume(source.path)
         except MrisrError as error:

@@ -81,10 +81,19 @@ def test_levels_span_the_percentile_range_and_keep_what_is_above() -> None:
 
 
 def test_extreme_volumes_do_not_wrap() -> None:
-    spike = np.zeros((4, 16, 16))
-    spike[0, 0, :6] = [1, 2, 3, 4, 5, 1e9]
-    assert cache.quantise(spike).max() == np.iinfo(np.int16).max
+    """Nine times the percentile is more than 16 bits hold: clipped, never wrapped."""
+    bright = np.tile(np.arange(100.0), (4, 16, 1))
+    bright[0, 0, 0] = 900
+    bright[0, 0, 1] = 0
+    assert cache.quantise(bright).max() == np.iinfo(np.int16).max
     assert not cache.quantise(np.full((2, 4, 4), 7.0)).any()
+
+
+def test_where_hardly_anything_is_bright_the_maximum_counts() -> None:
+    sparse = np.zeros((4, 32, 32))
+    sparse[0, 0, :6] = [1, 2, 3, 4, 5, 6]
+    assert cache.scaling(sparse) == (0, 6)
+    assert cache.quantise(sparse).max() == cache.LEVELS
 
 
 def test_broken_caches_are_refused(tmp_path: Path) -> None:

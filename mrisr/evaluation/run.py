@@ -14,7 +14,7 @@ from mrisr.evaluation.score import Case, Score, held_out, score_case, with_sampl
 from mrisr.evaluation.settings import EvaluationSettings, Sampler, load_evaluation
 from mrisr.inference.engine import Engine
 from mrisr.inference.options import Options
-from mrisr.io.atomic import write_bytes, write_json
+from mrisr.io.atomic import make_folder, write_bytes, write_json
 from mrisr.models.store import load_model, write_card
 
 
@@ -62,6 +62,7 @@ def evaluate(
             expected=f"stacks of {', '.join(names)} ({', '.join(settings.planes)})",
             found="none",
         )
+    make_folder(output)
     engine = Engine(loaded, Options(device=device))
     scores = score_default(engine, cases, settings, report)
     curve = score_curve(engine, cases, settings, report)
@@ -69,7 +70,6 @@ def evaluate(
         scores, curve, f"mrisr evaluate --config configs/{config.name} --data CACHE"
     )
     text = as_markdown(scores, curve)
-    output.mkdir(parents=True, exist_ok=True)
     write_json(output / "scores.json", figures)
     write_bytes(output / "scores.csv", as_csv(scores).encode())
     write_bytes(output / "scores.md", text.encode())

@@ -77,6 +77,14 @@ def write_json(path: str | PathLike[str], obj: Any, *, overwrite: bool = True) -
     return write_bytes(path, text.encode(), overwrite=overwrite)
 
 
+def make_folder(path: str | PathLike[str]) -> Path:
+    """The folder ``path``, made with its parents where it is missing. Raises OutputError."""
+    path = Path(path)
+    with _as_output_error(path, 0):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def remove_leftovers(path: Path) -> None:
     """Remove temporary files that killed runs left for this target.
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from mrisr.diffusion.denoiser import Denoiser, make_path
 from mrisr.diffusion.schedule import LinearSchedule
 from mrisr.errors import InputError, UsageError
-from mrisr.io.atomic import write_bytes
+from mrisr.io.atomic import make_folder, write_bytes
 from mrisr.models.card import ModelCard
 from mrisr.networks import build_network
 
@@ -128,7 +128,7 @@ def load_model(name_or_path: str | Path) -> Model:
 
 def save_model(card: ModelCard, weights: dict[str, Tensor], folder: Path, name: str) -> ModelCard:
     """Write ``name.safetensors`` and ``name.json``; returns the card with the weights' SHA-256."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     data = save_tensors({k: v.detach().cpu().contiguous() for k, v in weights.items()})
     card = card.model_copy(update={"sha256": hashlib.sha256(data).hexdigest()})
     write_bytes(folder / f"{name}.safetensors", data)

@@ -20,7 +20,7 @@ from mrisr import cache, pairs
 from mrisr.checkpoint import Progress, load_checkpoint, save_checkpoint
 from mrisr.config import Config
 from mrisr.errors import InputError, UsageError
-from mrisr.io.atomic import write_bytes
+from mrisr.io.atomic import make_folder, write_bytes
 from mrisr.models.store import build_denoiser, load_model, save_model
 from mrisr.networks import channels_last
 from mrisr.training.bookkeeping import Log, fingerprint, hardware, new_card
@@ -163,7 +163,7 @@ def train(
     if run.checkpoint.exists():
         run.resume()
     if fabric.is_global_zero:
-        output.mkdir(parents=True, exist_ok=True)
+        make_folder(output)
         write_bytes(output / "config.yaml", config.dump().encode())
     log = Log(output, run.progress.step, fabric.is_global_zero, report)
     _loop(run, log)
