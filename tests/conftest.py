@@ -25,3 +25,61 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"needs the development data in {folder}, which are not part of the repository")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two small models with random weights under the names of the released ones, and of two
+    that answer with the interpolated image (``zero-inplane``, ``zero-throughplane``)."""
+    import torch
+
+    from mrisr import __version__
+    from mrisr.config import Job, UnshuffleSettings
+    from mrisr.models.card import ModelCard, TrainingRecord
+    from mrisr.models.store import build_denoiser, save_model
+    from mrisr.operators import CONDITION
+
+    folder = tmp_path_factory.mktemp("models")
+    record = TrainingRecord(
+        cases=("seen",),
+        validation_cases=("unseen", "unseen-too"),
+        slices=10,
+        iterations=1,
+        batch=4,
+        crop=32,
+        seconds=0.1,
+        hardware="none",
+        precision="fp32",
+        seed=0,
+        software="none",
+    )
+
+    def save(name: str, job: Job, spread: float) -> None:
+        network = UnshuffleSettings(width=8, blocks=1, fold=2)
+        card = ModelCard(
+            name=name,
+            job=job,
+            version=__version__,
+            condition=CONDITION,
+            network=network,
+            factors=(1.5, 8.0),
+            training=record,
+            diffusion={},
+        )
+        torch.manual_seed(3)
+        weights = build_denoiser(card).network.state_dict()
+        for key in ("tail.weight", "body.0.second.weight", "body.0.modulate.weight"):
+            weights[key].normal_(std=spread)
+        save_model(card, weights, folder, name)
+
+    for job in ("inplane", "throughplane"):
+        save(f"partdiff-{job}", job, 0.03)
+        save(f"zero-{job}", job, 0.0)
+    return folder
+
+
+@pytest.fixture
+def models(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of small models, which take the place of the released ones in this test."""
+    monkeypatch.setenv("MRISR_MODELS", str(tiny_models))
+    return tiny_models

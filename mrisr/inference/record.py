@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import resource
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
@@ -23,8 +22,15 @@ DISCLAIMER = "For research use only. Not for diagnosis."
 
 def peak_memory_gib(device: torch.device) -> dict[str, float]:
     """Peak resident memory of this process and, on CUDA, peak memory of the device, in GiB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    if sys.platform == "win32":
+        import psutil
+
+        peak = psutil.Process().memory_info().peak_wset
+    else:
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     memory = {"process": round(peak / 2**30, 3)}
     if device.type == "cuda":
         memory["device"] = round(torch.cuda.max_memory_allocated(device) / 2**30, 3)

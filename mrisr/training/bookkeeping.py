@@ -14,6 +14,7 @@ import torch
 import mrisr
 from mrisr import cache
 from mrisr.config import Config
+from mrisr.diffusion.schedule import LinearSchedule
 from mrisr.io.atomic import write_bytes
 from mrisr.models.card import ModelCard, TrainingRecord
 from mrisr.operators import CONDITION
@@ -25,6 +26,16 @@ def fingerprint(config: Config) -> str:
     for key in ("validate_every", "checkpoint_every", "log_every"):
         fixed["train"].pop(key)
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
+
+
+def default_steps(config: Config) -> int:
+    """One step where the network predicts x_HR (its first estimate is the regression); the whole
+    published run of K ancestral steps where it predicts the noise."""
+    d = config.diffusion
+    if d.prediction == "high":
+        return 1
+    clock = LinearSchedule(**d.inference.model_dump())
+    return round(float(clock.time(torch.tensor(d.start))))
 
 
 def new_card(config: Config, training: list[cache.Stack]) -> ModelCard:
@@ -40,6 +51,8 @@ def new_card(config: Config, training: list[cache.Stack]) -> ModelCard:
         network=config.network,
         diffusion=config.diffusion,
         factors=(min(factors), max(factors)),
+        default_steps=default_steps(config),
+        default_churn=1.0 if config.diffusion.prediction == "noise" else 0.0,
         training=TrainingRecord(
             cases=tuple(sorted({s.case for s in training})),
             validation_cases=config.data.validation,

@@ -23,8 +23,9 @@ from mrisr.errors import InputError, UsageError
 from mrisr.io.atomic import make_folder, write_bytes
 from mrisr.models.store import build_denoiser, load_model, save_model
 from mrisr.networks import channels_last
+from mrisr.pairs import seeded
 from mrisr.training.bookkeeping import Log, fingerprint, hardware, new_card
-from mrisr.training.steps import Batch, batch_loss, batches, learning_rate, update_ema
+from mrisr.training.steps import DROPOUT, Batch, batch_loss, batches, learning_rate, update_ema
 from mrisr.validation import validate, write_examples
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -53,6 +54,12 @@ class Run:
     """
 
     def __init__(self, config: Config, data: Path, output: Path, fabric: Fabric) -> None:
+        share, rest = divmod(config.train.batch, fabric.world_size)
+        if rest or share % config.data.groups:
+            raise UsageError(
+                f"batch {config.train.batch}: expected a multiple of {fabric.world_size} processes "
+                f"times {config.data.groups} groups"
+            )
         self.config, self.output, self.fabric = config, output, fabric
         self.checkpoint = output / CHECKPOINT
         training, self.held_out = pairs.split(cache.read_stacks(data), config.data)
@@ -91,11 +98,11 @@ class Run:
     def step(self, batch: Batch) -> Tensor:
         """One optimiser step; returns the loss, detached."""
         t = self.config.train
+        rank = self.fabric.global_rank
+        torch.manual_seed(seeded("cpu", t.seed, batch.step, rank, DROPOUT).initial_seed())
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(batch.step, t)
-        loss = batch_loss(
-            self.module, batch, self.config, self.fabric.device, self.fabric.global_rank
-        )
+        loss = batch_loss(self.module, batch, self.config, self.fabric.device, rank)
         self.fabric.backward(loss)
         self.fabric.clip_gradients(
             self.module, self.optimizer, max_norm=t.clip, error_if_nonfinite=False
@@ -194,10 +201,11 @@ def _loop(run: Run, log: Log) -> None:
             )
             running.zero_()
             counted = 0
-        if fabric.is_global_zero and (step % t.checkpoint_every == 0 or last):
-            run.save()
-        if fabric.is_global_zero and (step % t.validate_every == 0 or last):
+        due = step % t.validate_every == 0 or last
+        if fabric.is_global_zero and run.held_out and due:
             log(step=step, **run.validate())
+        if fabric.is_global_zero and (step % t.checkpoint_every == 0 or last):
+            run.save()  # after the validation: a kill during it repeats it on resumption
 
 
 def _finite(total: Tensor, count: int, run: Run) -> float:

@@ -18,7 +18,7 @@ from mrisr.config import Config, TrainSettings
 from mrisr.diffusion.denoiser import Denoiser, training_noise_scales
 from mrisr.diffusion.schedule import LinearSchedule
 
-CROPS, DEVICE = 1, 2  # purposes of the two generators of a step
+CROPS, DEVICE, DROPOUT = 1, 2, 3  # purposes of a step's generators
 
 
 class Batch(NamedTuple):
