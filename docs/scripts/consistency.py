@@ -35,7 +35,7 @@ def main() -> None:
     print("|---|---|---|")
     print(row("interpolation with noise added", measurement, rough))
     print(row("one projection", measurement, measurement.operator.project(rough, y)))
-    print(row("projection within the file's bounds", measurement, measurement.project(rough, 1.0)))
+    print(row("projection within bounds", measurement, measurement.project(rough, 1.0)))
 
 
 if __name__ == "__main__":
