@@ -14,9 +14,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mrisr.errors import InputError
+from mrisr.matrices import Kind
 
 Job = Literal["inplane", "throughplane"]
-Kind = Literal["bicubic", "kspace", "gaussian", "box"]
 Plane = Literal["axial", "coronal", "sagittal"]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]

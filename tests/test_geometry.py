@@ -45,7 +45,7 @@ def blob(
 ) -> tuple[Volume, np.ndarray]:
     """A Gaussian of 1.8 voxels near the middle, and its centre in the world."""
     centre = (np.array(shape) - 1) / 2 + rng.uniform(-1, 1, 3)
-    parts = [np.exp(-((np.arange(n) - c) ** 2) / (2 * 1.8**2)) for n, c in zip(shape, centre)]
+    parts = [np.exp(-((np.arange(n) - c) ** 2) / (2 * 1.8**2)) for n, c in zip(shape, centre, strict=True)]
     values = 50000 * np.einsum("i,j,k->ijk", *parts)
     storage = Storage(np.dtype(dtype))
     return Volume(storage.encode(values), affine, storage), (affine @ [*centre, 1])[:3]

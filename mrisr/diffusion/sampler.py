@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-import torch
 from torch import Tensor
 
 from mrisr.diffusion.path import Path, mean
@@ -80,7 +79,7 @@ def sample(
 
     One level step (``levels`` of length two) returns the first estimate itself: regression.
     """
-    levels = levels.to(x_low.device, torch.float32)
+    levels = levels.to(x_low.device)  # float64: the last level before 1 must not round to 1
     x = noise(0).expand_as(x_low) if from_noise else start_latent(x_low, levels[0], noise(0))
     for i in range(len(levels) - 1):
         estimate = denoise(x, levels[i])

@@ -66,9 +66,7 @@ def evaluate(
     engine = Engine(loaded, Options(device=device))
     scores = score_default(engine, cases, settings, report)
     curve = score_curve(engine, cases, settings, report)
-    figures = as_figures(
-        scores, curve, f"mrisr evaluate --config configs/{config.name} --data CACHE"
-    )
+    figures = as_figures(scores, curve, _command(config, loaded.card.name))
     text = as_markdown(scores, curve)
     write_json(output / "scores.json", figures)
     write_bytes(output / "scores.csv", as_csv(scores).encode())
@@ -76,6 +74,13 @@ def evaluate(
     if into_card:
         write_card(loaded.card.model_copy(update={"figures": figures}), loaded.path)
     return text
+
+
+def _command(config: Path, model: str) -> str:
+    """What reproduces the figures; CACHE and OUT stand for the reader's folders."""
+    return (
+        f"mrisr evaluate --config configs/{config.name} --model {model} --data CACHE --output OUT"
+    )
 
 
 def score_default(
@@ -137,7 +142,9 @@ def as_figures(
     """JSON-ready figures with the command that makes them."""
 
     def row(s: Score) -> dict[str, Any]:
-        values = {k: round(v, 5) if isinstance(v, float) else v for k, v in s._asdict().items()}
+        values = {
+            k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in s._asdict().items()
+        }
         return {**values, "gain": round(s.gain, 4)}
 
     return {
@@ -161,14 +168,15 @@ def as_csv(scores: Sequence[Score]) -> str:
 def as_markdown(scores: Sequence[Score], curve: Sequence[tuple[Sampler, Score]]) -> str:
     """The tables as Markdown."""
     lines = [
-        "| patient | series | factor | interpolation PSNR / SSIM | model PSNR / SSIM | gain dB "
+        "| patient | series | factor | interpolation | interpolation, projected | model | gain dB "
         "| residual | s / slice |",
-        "|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for s in scores:
         lines.append(
             f"| {s.case} | {s.series} | x{s.factor:g} "
             f"| {s.psnr_interpolated:.2f} / {s.ssim_interpolated:.4f} "
+            f"| {s.psnr_projected:.2f} / {s.ssim_projected:.4f} "
             f"| {s.psnr:.2f} / {s.ssim:.4f} | {s.gain:+.2f} | {s.residual:.1e} | {s.seconds:.2f} |"
         )
     if curve:
@@ -180,6 +188,9 @@ def as_markdown(scores: Sequence[Score], curve: Sequence[tuple[Sampler, Score]])
             "|---|---|---|---|---|---|",
             f"| interpolation | {first.psnr_interpolated:.2f} | {first.ssim_interpolated:.4f} | 0 "
             f"| {first.texture_interpolated:+.1f} | |",
+            f"| interpolation, projected | {first.psnr_projected:.2f} | {first.ssim_projected:.4f} "
+            f"| {first.psnr_projected - first.psnr_interpolated:+.2f} "
+            f"| {first.texture_projected:+.1f} | |",
         ]
         for sampler, s in curve:
             kind = "deterministic" if sampler.churn == 0 else f"ancestral (churn {sampler.churn:g})"

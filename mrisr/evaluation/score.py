@@ -19,6 +19,8 @@ from mrisr.operators import SeparableOperator
 class Score(NamedTuple):
     """Means over the slices of one stack; PSNR in dB on intensities 0..1, texture in dB, seconds per slice.
 
+    ``interpolated`` is bicubic (in-plane) or cubic B-spline (through-plane) interpolation;
+    ``projected`` is the same after data consistency, which tells the network's share of a gain.
     ``residual`` is the RMS of ``A x_hat - y`` over the intensity range.
     """
 
@@ -32,6 +34,9 @@ class Score(NamedTuple):
     psnr_interpolated: float
     ssim_interpolated: float
     texture_interpolated: float
+    psnr_projected: float
+    ssim_projected: float
+    texture_projected: float
     residual: float
     seconds: float
 
@@ -79,33 +84,28 @@ def score_case(engine: Engine, case: Case, settings: EvaluationSettings, factor:
         began = time.perf_counter()
         x = operator.project(engine.restore(y, operator), y, settings.consistency)
         seconds += time.perf_counter() - began
-        parts.append(_figures(x, operator.interpolate(y), y, x_high, operator, bands))
+        base = operator.interpolate(y)
+        compared = (x, base, operator.project(base, y))
+        residual = (operator(x) - y).square().mean((-3, -2, -1))
+        parts.append(torch.cat([_figures(compared, x_high, bands), residual[None]]))
     columns = torch.cat(parts, dim=1)
-    residual = float(columns[6].mean().sqrt()) / 2  # images span -1..1, the range is 2
-    means = dict(zip(Score._fields[4:10], columns[:6].mean(dim=1).tolist(), strict=True))
+    rms = float(columns[-1].mean().sqrt()) / 2  # images span -1..1, the range is 2
+    means = dict(zip(Score._fields[4:13], columns[:-1].mean(dim=1).tolist(), strict=True))
     n = len(case.images)
-    return Score(case.name, case.series, factor, n, **means, residual=residual, seconds=seconds / n)
+    return Score(case.name, case.series, factor, n, **means, residual=rms, seconds=seconds / n)
 
 
-def _figures(
-    x: Tensor,
-    base: Tensor,
-    y: Tensor,
-    x_high: Tensor,
-    operator: SeparableOperator,
-    bands: tuple[float, float],
-) -> Tensor:
-    """PSNR, SSIM, texture of the result and of interpolation, and the squared residual: ``(7, b)``."""
+def _figures(images: Sequence[Tensor], x_high: Tensor, bands: tuple[float, float]) -> Tensor:
+    """PSNR, SSIM and texture of each of ``images``, in this order: ``(3 * len(images), b)``."""
     reference = (x_high + 1) / 2
     rows = []
-    for image in (x, base):
+    for image in images:
         scaled = ((image + 1) / 2).clamp(0, 1)
         rows += [
             metrics.psnr(scaled, reference),
             metrics.ssim(scaled, reference),
             metrics.texture(scaled, reference, bands),
         ]
-    rows.append((operator(x) - y).square().mean((-3, -2, -1)))
     return torch.stack(rows)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mrisr import cache, geometry
+from mrisr.errors import MrisrError
 from mrisr.operators import Kind, SeparableOperator, in_plane_operator, through_plane_operator
 from mrisr.volume import Volume
 
@@ -54,6 +55,8 @@ class Measurement:
 
     def to_volume(self, stack: Tensor) -> Volume:
         """A scaled stack on the target grid as a volume in the source's units and storage."""
+        if not bool(torch.isfinite(stack).all()):
+            raise MrisrError(f"{self.volume.name}: the model gave numbers that are not finite")
         values = stack.add(1).mul_(self.scale / 2).add_(self.offset).numpy()
         storage = self.volume.storage
         array = storage.decode(storage.encode(values.transpose(np.argsort(self.order))))

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypedDict
 
 from mrisr.errors import UsageError
-
-Degradation = Literal["bicubic", "kspace", "gaussian", "box"]
+from mrisr.matrices import KINDS, Kind
 
 
 class OptionFields(TypedDict, total=False):
@@ -22,7 +21,7 @@ class OptionFields(TypedDict, total=False):
     precision: Literal["auto", "fp32", "bf16"]
     tile: int | None
     consistency: float
-    degradation: Degradation | None
+    degradation: Kind | None
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Options:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     tile: int | None = None
     consistency: float = 1.0
-    degradation: Degradation | None = None
+    degradation: Kind | None = None
 
     def __post_init__(self) -> None:
         _within("steps", self.steps, 1, 1000)
@@ -63,9 +62,9 @@ class Options:
         _within("seed", self.seed, 0, 2**32 - 1)
         _one_of("precision", self.precision, ("auto", "fp32", "bf16"))
         _one_of("update", self.update, ("corrected", "published"))
-        _one_of("degradation", self.degradation, (None, "bicubic", "kspace", "gaussian", "box"))
+        _one_of("degradation", self.degradation, (None, *KINDS))
 
-    def for_job(self, kinds: tuple[Degradation, ...]) -> Options:
+    def for_job(self, kinds: tuple[Kind, ...]) -> Options:
         """The same options with the degradation filled in, checked against those that the job allows."""
         chosen = self.degradation or kinds[0]
         _one_of("degradation", chosen, kinds)

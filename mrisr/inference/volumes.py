@@ -10,7 +10,8 @@ import torch
 from mrisr.errors import InputError, UsageError
 from mrisr.inference.engine import Engine, Progress, restore_all
 from mrisr.inference.measurement import Measurement, measure_in_plane, measure_through_plane
-from mrisr.inference.options import Degradation, Options
+from mrisr.inference.options import Options
+from mrisr.matrices import Kind
 from mrisr.models.store import DEFAULTS, load_model
 from mrisr.operators import through_plane_operator
 from mrisr.volume import Volume
@@ -18,8 +19,8 @@ from mrisr.volume import Volume
 SCALES = (1.5, 8.0)
 #: A reformat whose pixels are coarser than the target by more than this factor is left out.
 COARSE = 1.5
-IN_PLANE: tuple[Degradation, ...] = ("bicubic", "kspace")
-THROUGH_PLANE: tuple[Degradation, ...] = ("gaussian", "box")
+IN_PLANE: tuple[Kind, ...] = ("bicubic", "kspace")
+THROUGH_PLANE: tuple[Kind, ...] = ("gaussian", "box")
 
 
 @dataclass(frozen=True)

@@ -122,3 +122,12 @@ def test_from_noise_starts_without_the_low_resolution_image() -> None:
         sample(denoise, low, levels, PlainPath(0.25), lambda i: torch.ones(1), from_noise=True)
     assert torch.equal(first[0], first[1])
     assert torch.equal(first[0], torch.ones(2, 1, 4, 4))
+
+
+@pytest.mark.parametrize("steps", [500, 1000])
+def test_levels_close_to_one_do_not_ruin_a_long_run(steps: int) -> None:
+    path = AlignedPath(0.25)
+    x_low = torch.full((1, 1, 4, 4), 0.3)
+    levels = sampling_levels(INFERENCE, path.start, steps)
+    out = sample(lambda x, g: torch.full_like(x, 0.8), x_low, levels, path, lambda i: torch.ones(1))
+    torch.testing.assert_close(out, torch.full_like(out, 0.8))
