@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import erf
 
 Kind: TypeAlias = Literal["bicubic", "kspace", "gaussian", "box"]
-Interpolation: TypeAlias = Literal["bicubic", "bspline", "lanczos", "linear"]
+Interpolation: TypeAlias = Literal["bicubic", "bicubic-sharp", "bspline", "lanczos", "linear"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Matrix: TypeAlias = NDArray[np.float64]
 
@@ -138,13 +138,18 @@ def interpolation_matrix(kind: Interpolation, n_low: int, factor: float, n_high:
     """Matrix ``(n_high, n_low)`` that evaluates an interpolant of ``n_low`` samples on the fine grid.
 
     ``bicubic`` (Keys, a = -1/2), ``lanczos`` (3 lobes) and ``linear`` renormalise their weights at
-    the border; ``bspline`` is the interpolating cubic B-spline with half-sample mirror borders,
-    equal to ``scipy.ndimage`` with ``order=3, mode="reflect"``.
+    the border; ``bicubic-sharp`` (Keys, a = -3/4, edge voxels repeated) is what PyTorch's
+    ``interpolate(mode="bicubic")`` and OpenCV do; ``bspline`` is the interpolating cubic B-spline
+    with half-sample mirror borders, equal to ``scipy.ndimage`` with ``order=3, mode="reflect"``.
     """
     position: Matrix = (np.arange(n_high, dtype=np.float64)[:, None] + 0.5) / factor - 0.5
     if kind == "bspline":
         samples = np.arange(n_low, dtype=np.float64)[:, None]
         rows = _spline_rows(position, n_low) @ np.linalg.inv(_spline_rows(samples, n_low))
+    elif kind == "bicubic-sharp":
+        rows = _folded(
+            keys_cubic(position - _reach(n_low), a=-0.75), np.clip(_reach(n_low), 0, n_low - 1)
+        )
     else:
         kernels: dict[str, Callable[[Matrix], Matrix]] = {
             "bicubic": keys_cubic,
@@ -159,11 +164,20 @@ def interpolation_matrix(kind: Interpolation, n_low: int, factor: float, n_high:
 
 def _spline_rows(position: Matrix, n: int) -> Matrix:
     """Cubic B-spline basis at ``position`` (m, 1) over ``n`` coefficients mirrored at both edges."""
-    reach = np.arange(-3, n + 3)
-    folded = np.mod(reach, 2 * n)
+    folded = np.mod(_reach(n), 2 * n)
     folded = np.where(folded >= n, 2 * n - 1 - folded, folded)
-    rows = np.zeros((len(position), n))
-    np.add.at(rows.T, folded, _cubic_bspline(position - reach).T)
+    return _folded(_cubic_bspline(position - _reach(n)), folded)
+
+
+def _reach(n: int) -> NDArray[np.int64]:
+    """Indices of ``n`` samples and of three beyond either edge."""
+    return np.arange(-3, n + 3)
+
+
+def _folded(weights: Matrix, target: NDArray[np.int64]) -> Matrix:
+    """Weights of samples beyond the edges added to the samples inside that stand for them."""
+    rows = np.zeros((len(weights), int(target.max()) + 1))
+    np.add.at(rows.T, target, weights.T)
     return rows
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -83,6 +83,10 @@ class SeparableOperator:
     def interpolate(self, y: torch.Tensor) -> torch.Tensor:
         """``y`` brought to the target grid by each axis' interpolation: the method's x_LR."""
         return self._apply("interpolate", y)
+
+    def interpolating_by(self, kind: Interpolation) -> SeparableOperator:
+        """The same operator with another way to bring measurements to the target grid."""
+        return SeparableOperator({d: replace(a, interpolation=kind) for d, a in self.axes.items()})
 
     def project(self, x: torch.Tensor, y: torch.Tensor, weight: float = 1.0) -> torch.Tensor:
         """``x + weight A^+ (y - A x)``: data consistency, exact at weight 1 where A has full row rank."""

@@ -45,7 +45,10 @@ def blob(
 ) -> tuple[Volume, np.ndarray]:
     """A Gaussian of 1.8 voxels near the middle, and its centre in the world."""
     centre = (np.array(shape) - 1) / 2 + rng.uniform(-1, 1, 3)
-    parts = [np.exp(-((np.arange(n) - c) ** 2) / (2 * 1.8**2)) for n, c in zip(shape, centre, strict=True)]
+    parts = [
+        np.exp(-((np.arange(n) - c) ** 2) / (2 * 1.8**2))
+        for n, c in zip(shape, centre, strict=True)
+    ]
     values = 50000 * np.einsum("i,j,k->ijk", *parts)
     storage = Storage(np.dtype(dtype))
     return Volume(storage.encode(values), affine, storage), (affine @ [*centre, 1])[:3]
@@ -125,9 +128,7 @@ def test_world_centroid() -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.uint16])
 @pytest.mark.parametrize("plane", PLANES)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_blob_stays_in_place_in_plane(
-    models: object, plane: str, seed: int, dtype: type
-) -> None:
+def test_a_blob_stays_in_place_in_plane(models: object, plane: str, seed: int, dtype: type) -> None:
     """Interpolation and projection of the whole pipeline, with a network that adds nothing."""
     rng = np.random.default_rng([seed, PLANES[plane]])
     volume, centre = blob(*random_stack(plane, rng), rng, dtype)

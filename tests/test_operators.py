@@ -23,7 +23,13 @@ from mrisr.operators import (
 )
 
 FACTORS = (1.0, 1.5, 2.0, 2.7, 4.0, 5.76, 6.0, 8.0)
-INTERPOLATIONS: tuple[Interpolation, ...] = ("bicubic", "bspline", "lanczos", "linear")
+INTERPOLATIONS: tuple[Interpolation, ...] = (
+    "bicubic",
+    "bicubic-sharp",
+    "bspline",
+    "lanczos",
+    "linear",
+)
 HIGH = 48
 
 
@@ -151,6 +157,15 @@ def test_bicubic_interpolation_equals_torch_inside(factor: float) -> None:
     torch.testing.assert_close(op.interpolate(y)[inside], expected[inside], rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("factor", [1.5, 2.0, 4.0])
+def test_sharp_bicubic_equals_torch(factor: float) -> None:
+    y = torch.rand(1, 1, 12, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    high = (int(12 * factor), int(16 * factor))
+    expected = F.interpolate(y, size=high, mode="bicubic", align_corners=False)
+    op = in_plane_operator((12, 16), high, factor).interpolating_by("bicubic-sharp")
+    torch.testing.assert_close(op.interpolate(y), expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("factor", [1.5, 2.0, 5.76, 6.0])
 def test_bspline_equals_scipy(factor: float) -> None:
     y = np.random.default_rng(0).random(13)
@@ -161,7 +176,7 @@ def test_bspline_equals_scipy(factor: float) -> None:
     np.testing.assert_allclose(result, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["bicubic", "bspline", "lanczos", "linear"])
+@pytest.mark.parametrize("kind", INTERPOLATIONS)
 def test_interpolation_passes_through_the_samples(kind: Interpolation) -> None:
     """At an odd factor every sample is a voxel centre of the target grid."""
     y = np.random.default_rng(0).random(9)

@@ -56,9 +56,7 @@ def test_a_network_that_adds_nothing_gives_the_interpolation(models: Path) -> No
 @pytest.mark.parametrize("options", [{}, {"steps": 4}, {"steps": 3, "churn": 1.0}])
 def test_same_seed_same_bits(models: Path, options: dict[str, Any]) -> None:
     y = waves(3, 24, 30)[:, None]
-    first, again, other = (
-        engine(seed=seed, **options).restore(y, OPERATOR) for seed in (7, 7, 8)
-    )
+    first, again, other = (engine(seed=seed, **options).restore(y, OPERATOR) for seed in (7, 7, 8))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -139,9 +137,7 @@ def test_tiles_give_the_whole_image(models: Path, options: dict[str, Any]) -> No
 
 def test_tiles_as_large_as_the_image_change_no_bit(models: Path) -> None:
     y = waves(1, 24, 30)[:, None]
-    assert torch.equal(
-        engine().restore(y, OPERATOR), engine(tile=128).restore(y, OPERATOR)
-    )
+    assert torch.equal(engine().restore(y, OPERATOR), engine(tile=128).restore(y, OPERATOR))
 
 
 # --- what is absorbed -----------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def study(**changes: Any) -> Volume:
 def stored(dtype: object, slope: float = 1.0, intercept: float = 0.0) -> Volume:
     """The phantom in a storage, filling most of its range and zero in a corner."""
     volume = study(dtype=np.float32)
-    values = volume.array / volume.array.max()
+    values = volume.array.astype(np.float64) / volume.array.max()
     values[:10, :10] = 0
     storage = Storage(np.dtype(dtype), slope, intercept)
     top = float(np.iinfo(dtype).max) if storage.dtype.kind in "iu" else 1234.5
