@@ -1,6 +1,6 @@
 # Every target works in a fresh clone: the environment is made first, and again when pyproject.toml changes.
 # Another interpreter:       make PYTHON=python3.12 test
-# PyTorch without CUDA:      PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo
+# PyTorch without CUDA:      install its CPU build into .venv first, as PyTorch's own page says
 
 PYTHON ?= python3
 VENV := .venv

@@ -395,6 +395,8 @@ def _finish(path: Path, record: dict[str, Any], quiet: bool, as_json: bool) -> N
 
 #: Base of the errors by which the parser refuses a command line, wherever Typer keeps its Click.
 _PARSER_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
+#: What newer versions of Typer return, without a word, when the user presses Ctrl-C.
+_INTERRUPTED = 130
 
 
 def main() -> None:
@@ -402,6 +404,8 @@ def main() -> None:
     code = 0
     try:
         code = app(standalone_mode=False) or 0
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt
     except MrisrError as error:
         typer.echo(f"mrisr: {' '.join(str(error).split())}", err=True)
         code = error.exit_code

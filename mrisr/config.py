@@ -142,6 +142,14 @@ class TrainSettings(Settings):
     initialize: str | None = None
 
 
+class CardSettings(Settings):
+    """What only a person knows of a model: it goes into the card as it stands."""
+
+    data_licences: tuple[str, ...] = ()
+    weights_licence: str = "Apache-2.0"
+    limitations: tuple[str, ...] = ()
+
+
 class Config(Settings):
     """Everything that ``mrisr train`` needs besides the cache."""
 
@@ -152,6 +160,7 @@ class Config(Settings):
     network: NetworkSettings = UnshuffleSettings()
     data: DataSettings
     train: TrainSettings
+    card: CardSettings = CardSettings()
 
     @model_validator(mode="after")
     def _groups_divide(self) -> Config:

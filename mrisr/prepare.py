@@ -113,6 +113,12 @@ def make_stack(source: Source, volume: Volume, crop: int | None = None) -> cache
     )
 
 
+def _packed(stack: cache.Stack) -> bytes:
+    packed = io.BytesIO()
+    np.savez_compressed(packed, levels=stack.levels)
+    return packed.getvalue()
+
+
 def prepare(
     data: Path,
     output: Path,
@@ -145,10 +151,8 @@ def prepare(
             report(f"left out: {error}")
             continue
         stack = make_stack(source, volume, crop)
-        name = f"volumes/{source.case}__{source.series}.npz"
-        packed = io.BytesIO()
-        np.savez_compressed(packed, levels=stack.levels)
-        write_bytes(output / name, packed.getvalue())
+        name = f"volumes/{len(entries):04d}.npz"  # a manifest's names may repeat or hold a path
+        write_bytes(output / name, _packed(stack))
         entries.append(cache.index_entry(stack, name, source_sha256=volume.source_sha256))
         report(f"{source.case} {source.series}: {stack.plane} {stack.levels.shape}")
     if not entries:

@@ -32,7 +32,10 @@ Run = Callable[..., Outcome]
 
 @pytest.fixture
 def run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, models: Path
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    models: Path,
 ) -> Run:
     """Run the program in this process, in an empty working folder, on the small models."""
     folder = tmp_path / "work"
@@ -122,9 +125,7 @@ def test_quiet_says_nothing(run: Run, study: Path) -> None:
     assert run("inplane", "--input", study, "--scale", 2, "--quiet") == Outcome(0, "", "")
 
 
-def test_a_bar_on_a_terminal(
-    run: Run, study: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bar_on_a_terminal(run: Run, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     assert run("inplane", "--input", study, "--scale", 2).code == 0
 
@@ -136,7 +137,7 @@ def test_usage_errors(run: Run, study: Path) -> None:
     inplane = ("inplane", "--input", study)
     refused(run(*inplane, "--scale", 9), 1, "scale", "1.5 to 8", "9")
     refused(run(*inplane, "--scale", "nan"), 1, "scale")
-    refused(run(*inplane, "--scale", "much"), 1, "--scale", "much")
+    refused(run(*inplane, "--scale", "much"), 1, "--scale")
     refused(run(*inplane, "--sharpness", 3), 1, "--sharpness")
     refused(run(*inplane, "--steps", 0), 1, "steps", "0")
     refused(run(*inplane, "--consistency", 2), 1, "consistency", "2")
@@ -285,6 +286,12 @@ def test_prepare_leaves_out_and_says_so(run: Run, tmp_path: Path) -> None:
     assert done.code == 8
     assert "left out: " in done.err
     assert "1 volumes left out" in done.err
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("case,path\n" + 2 * "../../out,data/good/t2w.nii.gz\n")
+    before = set(tmp_path.iterdir())
+    assert run("prepare", "--data", manifest, "--output", "deep/er/cache", "-q").code == 0
+    assert len(list(Path("deep/er/cache").rglob("*.npz"))) == 2
+    assert set(tmp_path.iterdir()) == before
     (tmp_path / "nothing").mkdir()
     none = run("prepare", "--data", tmp_path / "nothing", "--output", "other")
     assert none.code == 2

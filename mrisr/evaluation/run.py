@@ -15,6 +15,7 @@ from mrisr.evaluation.settings import EvaluationSettings, Sampler, load_evaluati
 from mrisr.inference.engine import Engine
 from mrisr.inference.options import Options
 from mrisr.io.atomic import make_folder, write_bytes, write_json
+from mrisr.models.card import ModelCard
 from mrisr.models.store import load_model, write_card
 
 
@@ -45,23 +46,7 @@ def evaluate(
     """
     settings = load_evaluation(config)
     loaded = load_model(model or settings.model)
-    if loaded.card.job != settings.job:
-        raise UsageError(
-            f"{loaded.card.name}: expected a model for {settings.job}, found {loaded.card.job}"
-        )
-    names = settings.cases or loaded.card.training.validation_cases
-    seen = sorted(set(names) & set(loaded.card.training.cases))
-    if seen:
-        raise UsageError(
-            f"{loaded.card.name} was trained on {', '.join(seen)}; score other patients"
-        )
-    cases = held_out(cache.read_stacks(data, settings.planes), settings, names)
-    if not cases:
-        raise InputError(
-            data,
-            expected=f"stacks of {', '.join(names)} ({', '.join(settings.planes)})",
-            found="none",
-        )
+    cases = _cases(loaded.card, settings, data)
     make_folder(output)
     engine = Engine(loaded, Options(device=device))
     scores = score_default(engine, cases, settings, report)
@@ -74,6 +59,21 @@ def evaluate(
     if into_card:
         write_card(loaded.card.model_copy(update={"figures": figures}), loaded.path)
     return text
+
+
+def _cases(card: ModelCard, settings: EvaluationSettings, data: Path) -> list[Case]:
+    """The stacks to score, none of a patient that the model was trained on."""
+    if card.job != settings.job:
+        raise UsageError(f"{card.name}: expected a model for {settings.job}, found {card.job}")
+    names = settings.cases or card.training.validation_cases
+    seen = sorted(set(names) & set(card.training.cases))
+    if seen:
+        raise UsageError(f"{card.name} was trained on {', '.join(seen)}; score other patients")
+    cases = held_out(cache.read_stacks(data, settings.planes), settings, names)
+    if not cases:
+        wanted = f"stacks of {', '.join(names)} ({', '.join(settings.planes)})"
+        raise InputError(data, expected=wanted, found="none")
+    return cases
 
 
 def _command(config: Path, model: str) -> str:

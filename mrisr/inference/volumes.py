@@ -84,17 +84,8 @@ def upsample_through_plane(
     kind = options.degradation or THROUGH_PLANE[0]
     measurement = measure_through_plane(volume, factor, kind, thickness)
     views = _views(measurement)
-    stack = measurement.stack()
-    total = torch.zeros([measurement.shape[a] for a in measurement.order])
-    counts = [stack.shape[3 - view] for view in views]
-    for i, view in enumerate(views):
-        images = stack.movedim(3 - view, 0).contiguous()  # (others, slices, pixels of this view)
-        operator = through_plane_operator(
-            stack.shape[0], total.shape[0], factor, kind=kind, thickness=thickness
-        )
-        done = _shifted(progress, sum(counts[:i]), sum(counts))
-        total += restore_all(engine, images, operator, done).movedim(0, 3 - view)
-    result = measurement.project(total / len(views), options.consistency)
+    restored = _restore_views(engine, measurement, views, progress)
+    result = measurement.project(restored, options.consistency)
     parameters: dict[str, object] = {
         "factor": factor,
         "degradation": kind,
@@ -105,6 +96,24 @@ def upsample_through_plane(
     return Restored(
         measurement.to_volume(result), measurement, engine, parameters, _notes(volume, engine)
     )
+
+
+def _restore_views(
+    engine: Engine, measurement: Measurement, views: list[int], progress: Progress | None
+) -> torch.Tensor:
+    """Mean of the stacks that come out of each family of reformatted images."""
+    axis = measurement.operator.axes[-3]
+    operator = through_plane_operator(
+        axis.n_low, axis.n_high, axis.factor, kind=axis.kind, thickness=axis.thickness
+    )
+    stack = measurement.stack()
+    total = torch.zeros([measurement.shape[a] for a in measurement.order])
+    counts = [stack.shape[3 - view] for view in views]
+    for i, view in enumerate(views):
+        images = stack.movedim(3 - view, 0).contiguous()  # (others, slices, pixels of this view)
+        done = _shifted(progress, sum(counts[:i]), sum(counts))
+        total += restore_all(engine, images, operator, done).movedim(0, 3 - view)
+    return total / len(views)
 
 
 def _engine(options: Options, job: str) -> Engine:
@@ -127,7 +136,8 @@ def _factor(
     asked = factor is not None or spacing is not None
     if spacing is not None and not spacing > 0:
         raise UsageError(f"spacing: expected a positive number of mm, found {spacing:g}")
-    chosen = factor if factor is not None else between / (spacing or pixel)
+    # Rounded, because spacings are: a NIfTI's 2.999998 mm is the DICOM's 3 mm, and both mean x6.
+    chosen = factor if factor is not None else round(between / (spacing or pixel), 4)
     low, high = 1.5, trained[1]
     if not asked:
         chosen = min(chosen, high)
@@ -146,10 +156,10 @@ def _thickness(volume: Volume, asked: float | None) -> tuple[float, str]:
             raise UsageError(
                 f"slice thickness: expected {0.1 * between:.3g} to {4 * between:.3g} mm, found {asked:g}"
             )
-        return asked / between, "option"
+        return round(asked / between, 4), "option"
     stated = volume.slice_thickness
     if stated is not None and 0.1 * between <= stated <= 4 * between:
-        return stated / between, "source"
+        return round(stated / between, 4), "source"
     return 1.0, "slice spacing"
 
 

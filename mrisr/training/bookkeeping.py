@@ -22,7 +22,7 @@ from mrisr.operators import CONDITION
 
 def fingerprint(config: Config) -> str:
     """Digest of the settings that must not change between a run and its resumption."""
-    fixed = config.model_dump(mode="json")
+    fixed = config.model_dump(mode="json", exclude={"card", "description"})
     for key in ("validate_every", "checkpoint_every", "log_every"):
         fixed["train"].pop(key)
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
@@ -48,6 +48,7 @@ def new_card(config: Config, training: list[cache.Stack]) -> ModelCard:
         description=config.description,
         version=mrisr.__version__,
         condition=CONDITION,
+        **config.card.model_dump(),
         network=config.network,
         diffusion=config.diffusion,
         factors=(min(factors), max(factors)),

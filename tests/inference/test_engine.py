@@ -239,3 +239,18 @@ def test_out_of_memory_on_the_device_continues_on_the_cpu(models: Path) -> None:
     assert e.device.type == "cpu"
     assert "continued on the CPU" in e.notes[-1]
     torch.testing.assert_close(x, engine().restore(y, OPERATOR), rtol=0, atol=1e-4)
+
+
+# --- the released model ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"steps": 2, "churn": 1.0}])
+def test_tiles_of_the_released_model(options: dict[str, Any]) -> None:
+    """Its neighbourhood is wider than the overlap, and yet a tile's border leaves no trace."""
+    operator = in_plane_operator((72, 64), (288, 256), 4.0)
+    y = waves(1, 72, 64)[:, None]
+    whole = engine(**options).restore(y, operator)
+    tiled = engine(tile=128, **options).restore(y, operator)
+    rms, largest = differs(whole, tiled)
+    assert 0 < largest < TILE_MAX
+    assert rms < TILE_RMS

@@ -1,0 +1,106 @@
+"""What the command line prints about models and studies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mrisr.io import write_volume
+from mrisr.io.survey import SeriesInfo, survey
+from mrisr.models.card import ModelCard
+from mrisr.models.store import card_path, read_card
+from mrisr.phantom import phantom
+from mrisr.tables import card_text, listing, rendered, survey_text
+
+
+def row(case: str, factor: float, gain: float) -> dict[str, object]:
+    return {
+        "case": case,
+        "series": "t2w_ax",
+        "factor": factor,
+        "psnr": 28.5,
+        "ssim": 0.812,
+        "texture": -3.0,
+        "psnr_interpolated": 28.5 - gain,
+        "ssim_interpolated": 0.7,
+        "psnr_projected": 27.8,
+        "ssim_projected": 0.75,
+        "residual": 2e-4,
+        "gain": gain,
+    }
+
+
+@pytest.fixture
+def card(models: Path) -> ModelCard:
+    return read_card(card_path("partdiff-inplane"))
+
+
+@pytest.fixture
+def scored(card: ModelCard) -> ModelCard:
+    figures = {
+        "command": "mrisr evaluate --config configs/evaluate_inplane.yaml --data CACHE",
+        "patients": [row("a", 2, 2.0), row("a", 4, 1.0), row("b", 2, 3.0), row("b", 4, 1.5)],
+        "curve": [{"steps": 10, "churn": 1.0, "update": "corrected", **row("mean", 4, 1.25)}],
+    }
+    return card.model_copy(update={"figures": figures})
+
+
+def test_listing(card: ModelCard, scored: ModelCard) -> None:
+    head, first, second = listing([card, scored]).splitlines()
+    for column in ("model", "job", "factors", "steps", "gain", "sha256"):
+        assert column in head
+    assert "not scored" in first
+    assert "x2 +2.50 dB, x4 +1.25 dB" in second
+    assert card.sha256[:12] in first
+    assert listing([]) == "no models"
+
+
+def test_a_card_says_everything(card: ModelCard, scored: ModelCard) -> None:
+    plain = " ".join(card_text(card).split())
+    for words in (
+        card.name,
+        card.sha256,
+        "x1.5 to x8",
+        "1 step(s), churn 0",
+        "type unshuffle, channels 1, width 8",
+        "aligned path from g = 0.25, predicts high",
+        "trained on seen",
+        "held out unseen, unseen-too",
+        "random weights",
+        "Apache-2.0",
+        "Not for diagnosis",
+        "data licences not stated",
+    ):
+        assert words in plain
+    assert "held-out figures" not in plain
+    text = card_text(scored)
+    assert "held-out figures, by: mrisr evaluate --config configs/evaluate_inplane.yaml" in text
+    assert "27.50 / 0.7000" in text
+    assert "27.80 / 0.7500" in text
+    assert "28.50 / 0.8120" in text
+    assert "+1.50" in text
+    assert "fidelity and texture against steps" in text
+
+
+def test_survey_text(tmp_path: Path) -> None:
+    good = write_volume(phantom((24, 20, 4)), tmp_path / "good.nii.gz")
+    (tmp_path / "bad.nii.gz").write_bytes(good.read_bytes()[:-20])
+    text = survey_text(survey(tmp_path))
+    assert "24x20x4" in text
+    assert "0.75 x 0.75 x 3" in text
+    assert "axial" in text
+    assert sum(line.startswith("problem: ") for line in text.splitlines()) == 1
+    assert survey_text([]) == "no volumes found"
+
+
+def test_notes_are_below_the_table() -> None:
+    info = SeriesInfo("t2w", "dicom", slice_thickness=3.0, notes=("positions win",))
+    assert survey_text([info]).splitlines()[-1] == "note: t2w: positions win"
+
+
+def test_no_colour_and_no_trailing_blanks(card: ModelCard) -> None:
+    text = card_text(card)
+    assert "\x1b" not in text
+    assert all(line == line.rstrip() for line in text.splitlines())
+    assert rendered("a", "b") == "a\nb"
