@@ -7,7 +7,7 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,7 +142,8 @@ def prepare(
     sources = find_sources(data)
     make_folder(output / "volumes")
     index.unlink(missing_ok=True)
-    entries, errors = [], []
+    entries: list[dict[str, Any]] = []
+    errors: list[str] = []
     for source in sources:
         try:
             volume = read_volume(source.path)
