@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 
 from mrisr import cache, metrics
+from mrisr.geometry import resampled_grid
 from mrisr.inference.measurement import Measurement, measure_in_plane, measure_through_plane
 from mrisr.inference.options import Options
 from mrisr.inference.record import describe_in_a_line, make_record
@@ -22,6 +24,60 @@ from mrisr.volume import Volume
 
 SCALE, FACTOR = 4.0, 6.0
 SEED = 7
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One job of the demo: the truth, how coarse it is measured, and how it is brought back.
+
+    Attributes:
+        truth: the phantom on the fine grid.
+        factors: the coarse grid's spacing over the fine one's, along each array axis.
+        measure: a volume on the coarse grid as a measurement.
+        upsample: the job.
+    """
+
+    truth: Volume
+    factors: tuple[float, float, float]
+    measure: Callable[[Volume], Measurement]
+    upsample: Callable[[Volume, Options], Restored]
+
+    def study(self) -> Volume:
+        """The coarse study that the demo's scanner makes of the truth."""
+        shape, affine = resampled_grid(
+            self.truth.shape, self.truth.affine, [1 / f for f in self.factors]
+        )
+        storage = self.truth.storage
+        empty = Volume(np.zeros(shape, storage.dtype), affine, storage)
+        measurement = self.measure(empty)
+        x = self.truth.array.transpose(measurement.order).astype(np.float32)
+        y = measurement.apply(measurement.operator, torch.from_numpy(x)).numpy()
+        array = storage.encode(y.transpose(np.argsort(measurement.order)))
+        thickness = float(empty.spacing[empty.slice_axis])
+        return replace(empty, array=array, slice_thickness=thickness, name="phantom")
+
+
+def trials(share: float = 1.0) -> dict[str, Trial]:
+    """The demo's jobs by name, on ``share`` of its field of view."""
+    pixels = int(SCALE) * round(60 * share)
+    flat = phantom((pixels, pixels, 10), spacing=(0.5, 0.5, 3.0), seed=SEED)
+    shape = (round(160 * share), round(160 * share), 96)
+    grid = phantom_affine(shape, spacing=(0.6, 0.6, 0.6))
+    deep = phantom(shape, grid, seed=SEED, slice_thickness=0.6)
+    return {
+        "inplane-x4": Trial(
+            flat,
+            (SCALE, SCALE, 1.0),
+            lambda volume: measure_in_plane(volume, SCALE, "bicubic"),
+            lambda volume, options: upsample_in_plane(volume, SCALE, options),
+        ),
+        "throughplane-x6": Trial(
+            deep,
+            (1.0, 1.0, FACTOR),
+            lambda volume: measure_through_plane(volume, FACTOR, "gaussian", 1.0),
+            lambda volume, options: upsample_through_plane(volume, options, factor=FACTOR),
+        ),
+    }
 
 
 def run_demo(
@@ -42,65 +98,15 @@ def run_demo(
         A table of PSNR and SSIM against the phantom.
     """
     make_folder(output)
-    options = Options(device=device)
     report("making the phantom")
-    lines = []
-    for name, truth in truths(share).items():
+    lines = [f"{'phantom':<18}{'interpolated':>18}{'super-resolved':>18}{'gain':>10}"]
+    for name, trial in trials(share).items():
         report(f"upsampling: {name}")
-        study = measured(truth, name)
-        if name.startswith("inplane"):
-            restored = upsample_in_plane(study, SCALE, options)
-        else:
-            restored = upsample_through_plane(study, options, factor=FACTOR)
-        lines.append(_write(output, name, study, truth, restored))
-    head = f"{'phantom':<18}{'interpolated':>18}{'super-resolved':>18}{'gain':>10}"
-    return "\n".join(
-        [head, *lines, f"pictures: {output / 'inplane-x4.png'}, {output / 'throughplane-x6.png'}"]
-    )
-
-
-def truths(share: float) -> dict[str, Volume]:
-    """The phantom on the fine grid of each job, within ``share`` of the demo's field of view."""
-    pixels = int(SCALE) * round(60 * share)
-    flat = phantom((pixels, pixels, 10), spacing=(0.5, 0.5, 3.0), seed=SEED)
-    shape = (round(160 * share), round(160 * share), 96)
-    grid = phantom_affine(shape, spacing=(0.6, 0.6, 0.6))
-    deep = phantom(shape, grid, seed=SEED, slice_thickness=0.6)
-    return {"inplane-x4": flat, "throughplane-x6": deep}
-
-
-def measured(truth: Volume, name: str) -> Volume:
-    """The coarse study that the demo's scanner would have made of ``truth``."""
-    coarse = _coarse_grid(truth, name)
-    through = truth.slice_axis
-    measurement = _measurement(coarse, name)
-    order = measurement.order
-    x = torch.from_numpy(truth.array.transpose(order).astype(np.float32))
-    y = measurement.apply(measurement.operator, x).numpy().transpose(np.argsort(order))
-    array = np.clip(np.rint(y), 0, None).astype(truth.storage.dtype)
-    thickness = float(coarse.spacing[through])
-    return Volume(
-        array, coarse.affine, truth.storage, slice_thickness=thickness, name=f"phantom_{name}"
-    )
-
-
-def _coarse_grid(truth: Volume, name: str) -> Volume:
-    """An empty volume on the coarse grid."""
-    from mrisr import geometry
-
-    inplane = name.startswith("inplane")
-    through = truth.slice_axis
-    factors = [
-        1.0 if (a == through) == inplane else 1 / (SCALE if inplane else FACTOR) for a in range(3)
-    ]
-    shape, affine = geometry.resampled_grid(truth.shape, truth.affine, factors)
-    return Volume(np.zeros(shape, truth.storage.dtype), affine, truth.storage)
-
-
-def _measurement(coarse: Volume, name: str) -> Measurement:
-    if name.startswith("inplane"):
-        return measure_in_plane(coarse, SCALE, "bicubic")
-    return measure_through_plane(coarse, FACTOR, "gaussian", 1.0)
+        study = trial.study()
+        restored = trial.upsample(study, Options(device=device))
+        lines.append(_write(output, name, study, trial.truth, restored))
+    lines.append(f"pictures: {output / 'inplane-x4.png'}, {output / 'throughplane-x6.png'}")
+    return "\n".join(lines)
 
 
 def _write(output: Path, name: str, study: Volume, truth: Volume, restored: Restored) -> str:

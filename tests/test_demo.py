@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mrisr import geometry
-from mrisr.demo import measured, run_demo, score, truths
+from mrisr.demo import run_demo, score, trials
 from mrisr.errors import OutputError
 from mrisr.io import read_volume
 
@@ -54,15 +54,15 @@ def test_what_it_writes(models: Path, tmp_path: Path) -> None:
 
 
 def test_the_study_is_where_the_phantom_is() -> None:
-    for job, truth in truths(0.2).items():
-        study = measured(truth, job)
+    for trial in trials(0.2).values():
+        truth, study = trial.truth, trial.study()
         a, b = (geometry.world_centroid(v.array, v.affine) for v in (study, truth))
         assert np.linalg.norm(a - b) < 0.1  # borders count
         assert study.plane == truth.plane == "axial"
 
 
 def test_scores() -> None:
-    truth = truths(0.2)["inplane-x4"]
+    truth = trials(0.2)["inplane-x4"].truth
     assert score(truth, truth)[1] == pytest.approx(1)
     noise = np.random.default_rng(0).normal(0, 0.1 * truth.array.max(), truth.shape)
     worse = truth.with_array((truth.array + noise).clip(0).astype(np.uint16))

@@ -126,14 +126,10 @@ class Engine:
         while True:
             try:
                 return self._restore(y.to(self.device), operator).cpu()
-            except torch.OutOfMemoryError:
-                size = max(operator.interpolate(y[:1]).shape[-2:])
-                self._shrink(size)
             except (RuntimeError, MemoryError) as error:
-                if not isinstance(error, MemoryError) and "alloc" not in str(error).lower():
+                if not _out_of_memory(error):
                     raise
-                size = max(operator.interpolate(y[:1]).shape[-2:])
-                self._shrink(size)
+                self._shrink(max(operator.interpolate(y[:1]).shape[-2:]))
 
     def _restore(self, y: Tensor, operator: SeparableOperator) -> Tensor:
         x_low = operator.interpolate(y)
@@ -213,6 +209,12 @@ class Engine:
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """CUDA has an error of its own; the CPU's allocator raises a RuntimeError that says so."""
+    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return known or "alloc" in str(error).lower()
 
 
 Progress = Callable[[int, int], None]
