@@ -88,10 +88,22 @@ def _gaussian_rows(n_low: int, n_high: int, factor: float, fwhm: float) -> Matri
 
 
 def _box_rows(n_low: int, n_high: int, factor: float, width: float) -> Matrix:
-    """Box slice profile: the overlap of each high-resolution voxel with a slab of ``width`` voxels."""
+    """Box slice profile: the overlap of each high-resolution voxel with a slab of ``width`` voxels.
+
+    A voxel that is covered in part counts at the centre of that part, between it and its
+    neighbour, so a slab's first moment is exact also where its edges fall inside voxels.
+    """
     centre = _centres(n_low, factor)
     edges = np.clip(np.arange(n_high + 1) - 0.5, centre - width / 2, centre + width / 2)
-    return _normalised(np.diff(edges, axis=1))
+    covered = np.diff(edges, axis=1)
+    offset = (edges[:, 1:] + edges[:, :-1]) / 2 - np.arange(n_high)
+    offset = np.where(covered > 0, offset, 0.0)
+    offset[:, 0] = offset[:, 0].clip(min=0)
+    offset[:, -1] = offset[:, -1].clip(max=0)
+    rows = covered * (1 - np.abs(offset))
+    rows[:, 1:] += (covered * offset.clip(min=0))[:, :-1]
+    rows[:, :-1] += (covered * (-offset).clip(min=0))[:, 1:]
+    return _normalised(rows)
 
 
 @lru_cache(maxsize=512)

@@ -39,3 +39,13 @@ def test_box_leaves_the_gap_unmeasured() -> None:
 def test_overlapping_boxes_share_voxels() -> None:
     rows = degradation_matrix("box", 60, 6.0, 4 / 3)
     assert (rows > 0).sum(axis=0).max() == 2
+
+
+@pytest.mark.parametrize("factor", [1.98, 2.5, 5.76, 7.3])
+@pytest.mark.parametrize("thickness", [0.7, 1.0, 1.2])
+def test_box_keeps_its_first_moment(factor: float, thickness: float) -> None:
+    n = round(20 * factor)
+    rows = degradation_matrix("box", n, factor, thickness)
+    centres = (np.arange(len(rows)) + 0.5) * factor - 0.5
+    inside = slice(2, -2)
+    np.testing.assert_allclose((rows @ np.arange(n))[inside], centres[inside], atol=1e-9)
