@@ -23,8 +23,8 @@ BASELINE: dict[Job, Interpolation] = {"inplane": "bicubic-sharp", "throughplane"
 class Score(NamedTuple):
     """Means over the slices of one stack; PSNR in dB on intensities 0..1, texture in dB, seconds per slice.
 
-    ``interpolated`` is bicubic (in-plane, a = -3/4 as PyTorch's, which scores higher here than
-    a = -1/2) or cubic B-spline (through-plane) interpolation;
+    ``interpolated`` is bicubic (in-plane, a = -3/4 as PyTorch's) or cubic B-spline (through-plane)
+    interpolation;
     ``projected`` is the same after data consistency, which tells the network's share of a gain.
     ``residual`` is the RMS of ``A x_hat - y`` over the intensity range.
     """
