@@ -7,13 +7,31 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from mrisr.cli_options import (
+    Affine,
+    Churn,
+    Consistency,
+    Device,
+    Force,
+    Frame,
+    Json,
+    MaxVoxels,
+    ModelName,
+    Output,
+    PrecisionOption,
+    Qc,
+    Quiet,
+    Seed,
+    Series,
+    Steps,
+    Tile,
+)
+from mrisr.console import progress_bar, say, say_result
 from mrisr.errors import MrisrError
 
 if TYPE_CHECKING:
@@ -26,61 +44,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        help="Volume to write: .nii, .nii.gz, .mha, .mhd or .nrrd. Left out: named after the input and "
-        "the job, in the working folder.",
-    ),
-]
-ModelName = Annotated[
-    str | None,
-    typer.Option("--model", help="Name of a model (see `mrisr models`) or the path of one."),
-]
-Steps = Annotated[
-    int | None,
-    typer.Option(
-        help="Evaluations per image: 1 is most faithful, more add texture. Left out: the model's own."
-    ),
-]
-Churn = Annotated[float | None, typer.Option(help="0: deterministic steps; 1: ancestral ones.")]
-Seed = Annotated[int, typer.Option(help="Seed of the noise. Same seed, same machine: same voxels.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-PrecisionOption = Annotated[
-    Literal["auto", "fp32", "bf16"],
-    typer.Option(help="auto: bf16 where the device computes it natively."),
-]
-Tile = Annotated[
-    int | None,
-    typer.Option(help="Edge of a tile in pixels. Left out: whole images wherever they fit."),
-]
-Consistency = Annotated[
-    float, typer.Option(help="Weight, 0 to 1, of the last projection onto what was measured.")
-]
-Qc = Annotated[
-    Path | None,
-    typer.Option("--qc", help="PNG to draw: input, interpolation, result in three planes."),
-]
-Force = Annotated[
-    bool, typer.Option("--force", help="Replace existing outputs. The input is never overwritten.")
-]
-Series = Annotated[
-    str | None, typer.Option(help="DICOM series to take: its UID, number or description.")
-]
-Frame = Annotated[
-    int | None, typer.Option(help="Volume (from 1) to take of a DICOM series that holds several.")
-]
-MaxVoxels = Annotated[int, typer.Option(help="Refuse inputs that claim more voxels than this.")]
-Affine = Annotated[
-    Literal["sform", "qform"] | None,
-    typer.Option(help="NIfTI: which form counts where the two disagree."),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
 
 def _version(value: bool) -> None:
@@ -133,9 +96,9 @@ def inplane(
     from mrisr.inference.api import Job, run_in_plane
 
     job = Job(input, output, force, qc, series, frame, affine, max_voxels)
-    with _progress("slices", quiet) as progress:
+    with progress_bar("slices", quiet) as progress:
         path, record = run_in_plane(job, scale, options, progress)
-    _finish(path, record, quiet, as_json)
+    say_result(path, record, quiet, as_json)
 
 
 @app.command()
@@ -189,7 +152,7 @@ def throughplane(
     from mrisr.inference.api import Job, run_through_plane
 
     job = Job(axial, output, force, qc, series, frame, affine, max_voxels)
-    with _progress("images", quiet) as progress:
+    with progress_bar("images", quiet) as progress:
         path, record = run_through_plane(
             job,
             options,
@@ -198,7 +161,7 @@ def throughplane(
             slice_thickness=slice_thickness,
             progress=progress,
         )
-    _finish(path, record, quiet, as_json)
+    say_result(path, record, quiet, as_json)
 
 
 @app.command()
@@ -219,7 +182,7 @@ def prepare(
     """Turn volumes into one compact training cache."""
     from mrisr.prepare import prepare as run
 
-    errors = run(data, output, crop=crop, force=force, report=_say(quiet))
+    errors = run(data, output, crop=crop, force=force, report=say(quiet))
     if errors:
         typer.echo(f"{len(errors)} volumes left out", err=True)
         raise typer.Exit(8)
@@ -243,7 +206,7 @@ def train(
     from mrisr.config import load_config
     from mrisr.training import train as run
 
-    card = run(load_config(config), data, output, resume=resume, device=device, report=_say(quiet))
+    card = run(load_config(config), data, output, resume=resume, device=device, report=say(quiet))
     typer.echo(str(card))
 
 
@@ -264,9 +227,7 @@ def evaluate(
     """Score a model on held-out patients against interpolation."""
     from mrisr.evaluation.run import evaluate as run
 
-    table = run(
-        config, data, output, model=model, device=device, into_card=card, report=_say(quiet)
-    )
+    table = run(config, data, output, model=model, device=device, into_card=card, report=say(quiet))
     typer.echo(table)
 
 
@@ -324,7 +285,7 @@ def demo(
     """Make a digital phantom study, upsample it both ways and draw before and after."""
     from mrisr.demo import run_demo
 
-    typer.echo(run_demo(output, device=device, report=_say(quiet)))
+    typer.echo(run_demo(output, device=device, report=say(quiet)))
 
 
 def _options(
@@ -351,46 +312,6 @@ def _options(
         consistency=consistency,
         degradation=degradation,
     )
-
-
-def _say(quiet: bool) -> Callable[[str], None]:
-    return (lambda line: None) if quiet else (lambda line: typer.echo(line, err=True))
-
-
-@contextmanager
-def _progress(what: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar with the time left on a terminal, a line every tenth in a log, nothing if quiet."""
-    if quiet:
-        yield None
-    elif sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import Progress
-
-        with Progress(console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(what, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
-    else:
-        tenth = -1
-
-        def line(done: int, total: int) -> None:
-            nonlocal tenth
-            if done * 10 // total > tenth:
-                tenth = done * 10 // total
-                typer.echo(f"{done} of {total} {what}", err=True)
-
-        yield line
-
-
-def _finish(path: Path, record: dict[str, Any], quiet: bool, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps({"path": str(path), **record}, indent=2))
-    elif not quiet:
-        shape = "x".join(map(str, record["output"]["shape"]))
-        spacing = " x ".join(f"{s:.4g}" for s in record["output"]["spacing_mm"])
-        typer.echo(
-            f"{path}: {shape}, {spacing} mm; residual {record['residual']['rms_of_range']:.1e} of the range; "
-            f"{record['seconds']:.0f} s, {record['peak_memory_gib']['process']:.1f} GiB"
-        )
 
 
 #: Base of the errors by which the parser refuses a command line, wherever Typer keeps its Click.
