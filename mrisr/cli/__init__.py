@@ -1,0 +1,96 @@
+"""The command line: each command is a few lines over the functions that do the work.
+
+Nothing heavy is imported before a command runs, so ``mrisr --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from mrisr.cli import models, study, upsample
+from mrisr.errors import MrisrError
+
+app = typer.Typer(
+    help="Super-resolution of prostate MRI: sharp, isotropic volumes that overlay on the original.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        import mrisr
+
+        typer.echo(mrisr.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+for _command in (
+    upsample.inplane,
+    upsample.throughplane,
+    models.prepare,
+    models.train,
+    models.evaluate,
+    models.models,
+    study.info,
+    study.demo,
+):
+    app.command()(_command)
+
+
+#: Base of the errors by which the parser refuses a command line, wherever Typer keeps its Click.
+_PARSER_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
+#: What newer versions of Typer return, without a word, when the user presses Ctrl-C.
+_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line; an error is one line on standard error and its exit code.
+
+    ``MRISR_TRACEBACK=1`` shows where an error arose, for a bug report.
+    """
+    try:
+        code = app(standalone_mode=False) or 0
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.stdout.flush()
+    except (Exception, KeyboardInterrupt) as error:
+        if os.environ.get("MRISR_TRACEBACK") and not isinstance(error, _PARSER_ERROR):
+            raise
+        message, code = explain(error)
+        typer.echo(f"mrisr: {message}", err=True)
+    sys.exit(code)
+
+
+def explain(error: BaseException) -> tuple[str, int]:
+    """An error as one printable line and the exit code it stands for."""
+    code = error.exit_code if isinstance(error, MrisrError) else 1
+    if isinstance(error, MrisrError):
+        text = str(error)
+    elif isinstance(error, (typer.Abort, KeyboardInterrupt)):
+        text = "stopped"
+    elif isinstance(error, _PARSER_ERROR):
+        text = error.format_message()  # type: ignore[attr-defined]
+    elif isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("mrisr"):
+        text = f"{error.name} is not installed; pip install 'mrisr[all]' brings it"
+    elif isinstance(error, MemoryError):
+        text = "out of memory; nothing was written"
+    else:
+        where = "MRISR_TRACEBACK=1 shows where, for a bug report"
+        text = f"failed: {type(error).__name__}: {error} ({where})"
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split()), code
