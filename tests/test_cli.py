@@ -191,8 +191,10 @@ def test_a_defect_is_not_hidden(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
         raise ZeroDivisionError
 
     monkeypatch.setattr("mrisr.io.survey.survey", broken)
+    refused(run("info", "x"), 1, "ZeroDivisionError", "MRISR_TRACEBACK")
+    monkeypatch.setenv("MRISR_TRACEBACK", "1")
     with pytest.raises(ZeroDivisionError):
-        run("info", "x")
+        main()
 
 
 def test_stopped_by_the_user(run: Run, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,10 @@ def progress_bar(what: str, quiet: bool) -> Iterator[Callable[[int, int], None] 
 
 
 def say_result(path: Path, record: dict[str, Any], quiet: bool, as_json: bool) -> None:
-    """The record as JSON, or one line: grid, residual, seconds, memory."""
+    """The notes on standard error, then the record as JSON, or one line: grid, residual, seconds,
+    memory."""
+    for note in [] if quiet else record["notes"]:
+        typer.echo(f"note: {note}", err=True)
     if as_json:
         typer.echo(json.dumps({"path": str(path), **record}, indent=2))
     elif not quiet:

@@ -12,8 +12,27 @@ Output = Annotated[
     typer.Option(
         "--output",
         "-o",
-        help="Volume to write: .nii, .nii.gz, .mha, .mhd or .nrrd. Left out: named after the input and "
-        "the job, in the working folder.",
+        help="Volume to write: .nii, .nii.gz, .mha, .mhd or .nrrd; a folder means a DICOM series. Left "
+        "out: named after the input and the job, in the working folder.",
+    ),
+]
+FormatOption = Annotated[
+    Literal["nifti", "mha", "nrrd", "dicom"] | None,
+    typer.Option(help="Format of the output, where --output does not tell. Left out: nifti."),
+]
+Template = Annotated[
+    Path | None,
+    typer.Option(
+        help="DICOM series of the same patient and place: gives patient and study to a DICOM output made "
+        "from another format."
+    ),
+]
+Deidentify = Annotated[
+    bool,
+    typer.Option(
+        "--deidentify",
+        help="DICOM output by the Basic Profile of PS3.15: attributes only, which is not complete "
+        "de-identification.",
     ),
 ]
 ModelName = Annotated[

@@ -12,8 +12,10 @@ from mrisr.cli.options import (
     Affine,
     Churn,
     Consistency,
+    Deidentify,
     Device,
     Force,
+    FormatOption,
     Frame,
     Json,
     MaxVoxels,
@@ -25,6 +27,7 @@ from mrisr.cli.options import (
     Seed,
     Series,
     Steps,
+    Template,
     Tile,
 )
 
@@ -39,6 +42,9 @@ def inplane(
     ],
     scale: Annotated[float, typer.Option(help="1.5 to 8, fractions allowed.")] = 4.0,
     output: Output = None,
+    format: FormatOption = None,
+    template: Template = None,
+    deidentify: Deidentify = False,
     model: ModelName = None,
     steps: Steps = None,
     churn: Churn = None,
@@ -63,7 +69,19 @@ def inplane(
     options = _options(model, steps, churn, seed, device, precision, tile, consistency, degradation)
     from mrisr.inference.api import Job, run_in_plane
 
-    job = Job(input, output, force, qc, series, frame, affine, max_voxels)
+    job = Job(
+        input,
+        output,
+        format,
+        template,
+        deidentify,
+        force,
+        qc,
+        series,
+        frame,
+        affine,
+        max_voxels,
+    )
     with progress_bar("slices", quiet) as progress:
         path, record = run_in_plane(job, scale, options, progress)
     say_result(path, record, quiet, as_json)
@@ -94,6 +112,9 @@ def throughplane(
         ),
     ] = None,
     output: Output = None,
+    format: FormatOption = None,
+    template: Template = None,
+    deidentify: Deidentify = False,
     model: ModelName = None,
     steps: Steps = None,
     churn: Churn = None,
@@ -118,7 +139,19 @@ def throughplane(
     options = _options(model, steps, churn, seed, device, precision, tile, consistency, degradation)
     from mrisr.inference.api import Job, run_through_plane
 
-    job = Job(axial, output, force, qc, series, frame, affine, max_voxels)
+    job = Job(
+        axial,
+        output,
+        format,
+        template,
+        deidentify,
+        force,
+        qc,
+        series,
+        frame,
+        affine,
+        max_voxels,
+    )
     with progress_bar("images", quiet) as progress:
         path, record = run_through_plane(
             job,

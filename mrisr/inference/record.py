@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ import mrisr
 from mrisr import geometry
 from mrisr.inference.volumes import Restored
 from mrisr.volume import Volume
+
+if TYPE_CHECKING:
+    from mrisr.dicom.derivation import Derivation
 
 FORMAT = 1
 DISCLAIMER = "For research use only. Not for diagnosis."
@@ -91,6 +95,39 @@ def describe_in_a_line(record: dict[str, Any]) -> str:
     size = f"x{p['scale']:.4g}" if "scale" in p else f"x{p['factor']:.4g}"
     weights = str(record["model"]["sha256"])[:8]
     return f"mrisr {record['mrisr']} {record['job']} {size} {record['model']['name']} {weights}; research use"
+
+
+def describe_in_dicom(record: dict[str, Any], *, templated: bool = False) -> Derivation:
+    """The record in the attributes of a derived DICOM object.
+
+    ``templated``: the DICOM source is not the input, whose digest then tells results apart.
+    """
+    from mrisr.dicom.derivation import Derivation
+
+    p, model = record["parameters"], record["model"]
+    through = record["job"] == "throughplane"
+    size = f"{'through-plane' if through else 'in-plane'} x{p.get('factor', p.get('scale')):.4g}"
+    decides = {key: record[key] for key in ("mrisr", "job", "model", "parameters", "precision")} | {
+        "device": record["device"].partition(":")[0]
+    }
+    if templated:
+        decides["input"] = record["input"]["sha256"]
+    told = {"model": model["name"], "sha256": model["sha256"], **p}
+    told |= {key: record[key] for key in ("device", "precision")}
+    told["residual_rms_of_range"] = f"{record['residual']['rms_of_range']:.2e}"
+    told["input_sha256"] = record["input"]["sha256"]
+    return Derivation(
+        label=f"super-resolved {size}",
+        description=f"Super-resolved {size} by mrisr {record['mrisr']}, model {model['name']}, "
+        f"{p['degradation']} degradation assumed. Research use only, not for diagnosis.",
+        details="; ".join(f"{key} {value}" for key, value in told.items() if value is not None),
+        version=record["mrisr"],
+        model_sha256=model["sha256"] or "",
+        seed=p["seed"],
+        key=json.dumps(decides, sort_keys=True),
+        series_offset=82 if through else 81,
+        created=datetime.fromisoformat(record["created"]),
+    )
 
 
 def record_path(output: Path, stem: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -93,9 +93,9 @@ def upsample_through_plane(
         "slice_thickness_from": why,
         "reformats": len(views),
     }
-    return Restored(
-        measurement.to_volume(result), measurement, engine, parameters, _notes(volume, engine)
-    )
+    thin = measurement.to_volume(result)
+    thin = replace(thin, slice_thickness=float(thin.spacing[measurement.order[0]]))
+    return Restored(thin, measurement, engine, parameters, _notes(volume, engine))
 
 
 def _restore_views(

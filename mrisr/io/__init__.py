@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from mrisr.errors import InputError
 from mrisr.io.atomic import atomic_path, write_bytes, write_json
-from mrisr.io.paths import SUPPORTED, check_output, ending, output_format, stem
+from mrisr.io.paths import (
+    SUPPORTED,
+    check_output,
+    check_output_folder,
+    ending,
+    output_format,
+    stem,
+)
 
 if TYPE_CHECKING:
     from mrisr.volume import Volume
@@ -20,9 +27,12 @@ if TYPE_CHECKING:
 Image = TypeVar("Image")
 
 __all__ = [
+    "SUPPORTED",
     "as_volume",
     "atomic_path",
     "check_output",
+    "check_output_folder",
+    "input_format",
     "like",
     "output_format",
     "read_volume",

@@ -1,30 +1,37 @@
-"""Files that appear whole or not at all.
+"""Files and folders that appear whole or not at all.
 
-A writer gets a temporary path in the target's folder; when it is done the file is flushed to the
-disk and renamed over the target. A failure, or a kill at any moment, leaves the old file as it was.
+A writer gets a temporary path beside the target; when it is done everything is flushed to the disk
+and renamed over the target. A failure, or a kill at any moment, leaves the old output as it was.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
-import re
-import secrets
 import shutil
-import socket
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from mrisr.errors import OutputError
+from mrisr.io.leftovers import full_suffix, remove, remove_leftovers, temporary_path
+from mrisr.io.steps import flush, flush_folder, flush_tree, move_file, move_folder
 
-_MARK = "mrisr-tmp"
-_FOREIGN_LIFETIME_S = 7 * 24 * 3600
+__all__ = [
+    "as_output_error",
+    "atomic_folder",
+    "atomic_path",
+    "full_suffix",
+    "make_folder",
+    "ready_to_write",
+    "remove_leftovers",
+    "write_bytes",
+    "write_json",
+    "write_together",
+]
 
 
 @contextmanager
@@ -46,22 +53,53 @@ def atomic_path(
         OutputError: for every OSError (no space, no permission, no folder), naming the path.
     """
     path = Path(path)
-    with _as_output_error(path, size):
+    with as_output_error(path, size):
         if path.exists() and not path.is_file():
             raise OutputError(f"{path}: expected a file to write, found something else there")
-        remove_leftovers(path)
-        if size > shutil.disk_usage(path.parent).free:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        temporary = path.with_name(_temporary_name(path))
-        temporary.touch(exist_ok=False)
+        temporary = ready_to_write(path, size)
         try:
+            temporary.touch(exist_ok=False)
             yield temporary
-            _flush(temporary)
-            _move(temporary, path, overwrite)
-            _flush(path.parent)
+            flush(temporary)
+            move_file(temporary, path, overwrite=overwrite)
+            flush_folder(path.parent)
         finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+            remove(temporary)
+
+
+@contextmanager
+def atomic_folder(
+    path: str | PathLike[str], *, overwrite: bool = True, size: int = 0
+) -> Iterator[Path]:
+    """Yield a temporary sibling folder that becomes ``path`` in one step when the block ends well.
+
+    Every file in it is flushed to the disk before that. The temporary folder is removed when the
+    block raises; an old folder goes once the new one has its place, with everything in it, so the
+    caller checks beforehand what may be replaced.
+
+    Args:
+        path: the target: nothing, an empty folder or, with ``overwrite``, any folder.
+        overwrite: False makes the final step fail if the target has appeared meanwhile.
+        size: bytes about to be written; a disk with less room is refused at once.
+
+    Raises:
+        OutputError: the target is not a folder, or holds something that may not be replaced; or for
+            every OSError (no space, no permission, no parent), naming the path.
+    """
+    path = Path(path)
+    with as_output_error(path, size):
+        _check_folder(path)
+        temporary = ready_to_write(path, size)
+        if not overwrite and path.is_dir() and any(path.iterdir()):
+            raise OutputError(f"{path}: exists already (--force replaces)")
+        try:
+            temporary.mkdir()
+            yield temporary
+            flush_tree(temporary)
+            move_folder(temporary, path, overwrite=overwrite)
+            flush_folder(path.parent)
+        finally:
+            remove(temporary)
 
 
 def write_bytes(path: str | PathLike[str], data: bytes, *, overwrite: bool = True) -> Path:
@@ -71,97 +109,61 @@ def write_bytes(path: str | PathLike[str], data: bytes, *, overwrite: bool = Tru
     return Path(path)
 
 
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Write several files: all are whole on the disk before the first takes its place.
+
+    A full disk then leaves all the old ones; only a kill within the renames leaves some old and some
+    new, each whole. Raises OutputError.
+    """
+    with ExitStack() as stack:
+        for path, data in files.items():
+            stack.enter_context(atomic_path(path, size=len(data))).write_bytes(data)
+
+
 def write_json(path: str | PathLike[str], obj: Any, *, overwrite: bool = True) -> Path:
     """Write ``obj`` as indented JSON (NaN is not JSON: ValueError). Raises OutputError."""
+    return write_bytes(path, json_bytes(obj), overwrite=overwrite)
+
+
+def json_bytes(obj: Any) -> bytes:
+    """What ``write_json`` writes."""
     text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    return write_bytes(path, text.encode(), overwrite=overwrite)
+    return text.encode()
 
 
 def make_folder(path: str | PathLike[str]) -> Path:
     """The folder ``path``, made with its parents where it is missing. Raises OutputError."""
     path = Path(path)
-    with _as_output_error(path, 0):
+    with as_output_error(path):
         path.mkdir(parents=True, exist_ok=True)
     return path
 
 
-def remove_leftovers(path: Path) -> None:
-    """Remove temporary files that killed runs left for this target.
-
-    A file of a process on this machine goes when that process is gone; one from another machine
-    that shares the folder goes after a week.
-    """
-    start = re.escape(f".{path.name}.{_MARK}-")
-    pattern = re.compile(start + r"(\d+)-([0-9a-f]{8})-")
-    for candidate in path.parent.iterdir():
-        match = pattern.match(candidate.name)
-        if match and _abandoned(candidate, int(match[1]), match[2]):
-            with suppress(OSError):
-                candidate.unlink()
-
-
-def full_suffix(path: str | PathLike[str]) -> str:
-    """``".nii.gz"`` for a doubly ending name, else the plain suffix; as spelt in the path."""
-    name = Path(path).name
-    return name[-7:] if name.lower().endswith(".nii.gz") else Path(name).suffix
-
-
-def _abandoned(path: Path, pid: int, host: str) -> bool:
-    if host == _host():
-        return not _alive(pid)
-    with suppress(OSError):
-        return time.time() - path.stat().st_mtime > _FOREIGN_LIFETIME_S
-    return False
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _host() -> str:
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
-
-
-def _temporary_name(path: Path) -> str:
-    token = f"{os.getpid()}-{_host()}-{secrets.token_hex(4)}"
-    return f".{path.name}.{_MARK}-{token}{full_suffix(path)}"
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _move(temporary: Path, path: Path, overwrite: bool) -> None:
-    if overwrite:
-        os.replace(temporary, path)
-        return
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        raise OutputError(
-            f"{path}: exists already, another run wrote it (--force replaces)"
-        ) from None
-    except OSError:  # file systems without hard links
-        if path.exists():
-            raise OutputError(f"{path}: exists already (--force replaces)") from None
-        os.replace(temporary, path)
+def ready_to_write(path: Path, size: int = 0) -> Path:
+    """A temporary path for ``path``, after the leftovers of killed runs are gone and there is room."""
+    remove_leftovers(path)
+    if size > shutil.disk_usage(path.parent).free:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return temporary_path(path)
 
 
 @contextmanager
-def _as_output_error(path: Path, size: int) -> Iterator[None]:
+def as_output_error(path: Path, size: int = 0) -> Iterator[None]:
+    """Turn every OSError into an OutputError that names the path, the cause and the bytes needed."""
     try:
         yield
     except OSError as error:
         cause = error.strerror or str(error)
         needs = f" ({size} bytes needed)" if size else ""
         raise OutputError(f"{path}: cannot be written: {cause}{needs}") from error
+
+
+def _check_folder(path: Path) -> None:
+    """Refuse what no folder can replace. Raises OutputError."""
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
+        raise OutputError(f"{path}: expected a folder to write, found something else there")
+    if path.is_dir() and (path.is_mount() or Path.cwd().is_relative_to(path.resolve())):
+        raise OutputError(
+            f"{path}: the working folder or a mounted one cannot be replaced in one step; "
+            "name a folder in it"
+        )

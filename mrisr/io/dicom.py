@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import Dataset
 
 from mrisr.errors import InputError
 from mrisr.io import checks
@@ -77,23 +78,23 @@ def read_series(
     )
 
 
-def series_slices(
-    path: Path, *, series: str | None = None, frame: int | None = None
-) -> list[tuple[Path, int]]:
-    """File and frame index behind each slice of ``read_dicom``'s array, in its order."""
-    stack, _, _ = _stack(choose_series(path, series).files, path, frame, 2**31)
-    return [(f.path, f.number) for f in stack.frames]
+def series_stack(
+    path: Path, *, series: str | None = None, frame: int | None = None, max_voxels: int = 2**31
+) -> tuple[Stack, dict[Path, Dataset]]:
+    """The slices behind ``read_dicom``'s array, in its order, and the header of each file.
+
+    Pixels are not read. Raises InputError as ``read_dicom`` does for a bad geometry.
+    """
+    files = choose_series(path, series).files
+    stack, _, _ = _grid(files, path, frame, max_voxels)
+    return stack, {file.path: file.header for file in files}
 
 
 def _stack(
     files: Sequence[File], path: Path, frame: int | None, max_voxels: int
 ) -> tuple[Stack, dict[Path, Pixels], int]:
     """The checked stack, the pixels of its files, and how many copies were dropped."""
-    kept, pixels = _without_copies(files)
-    frames = [f for file in kept for f in frames_of(file)]
-    rows, columns = frames[0].size
-    checks.check_size((columns, rows, len(frames)), path, max_voxels)
-    stack = stack_frames(frames, path, frame)
+    stack, pixels, dropped = _grid(files, path, frame, max_voxels)
     for f in stack.frames:
         if f.path not in pixels:
             pixels[f.path] = read_pixels(f.path)
@@ -101,7 +102,18 @@ def _stack(
         if f.number >= held:
             found = f"{held} frames of pixel data"
             raise InputError(f.path, expected=f"at least {f.number + 1}", found=found)
-    return stack, pixels, len(files) - len(kept)
+    return stack, pixels, dropped
+
+
+def _grid(
+    files: Sequence[File], path: Path, frame: int | None, max_voxels: int
+) -> tuple[Stack, dict[Path, Pixels], int]:
+    """The checked stack; pixels only of files that had to be compared with their copies."""
+    kept, pixels = _without_copies(files)
+    frames = [f for file in kept for f in frames_of(file)]
+    rows, columns = frames[0].size
+    checks.check_size((columns, rows, len(frames)), path, max_voxels)
+    return stack_frames(frames, path, frame), pixels, len(files) - len(kept)
 
 
 def _without_copies(files: Sequence[File]) -> tuple[list[File], dict[Path, Pixels]]:

@@ -103,20 +103,25 @@ def _single(file: File) -> Frame:
 
 def _enhanced(file: File) -> list[Frame]:
     header = file.header
-    shared = [*header.get("SharedFunctionalGroupsSequence", [])]
     top = {key: header[key].value for key in (*LABELS, *_GEOMETRY) if key in header}
-    frames = []
-    for number, item in enumerate(header.PerFrameFunctionalGroupsSequence):
-        attributes: dict[str, Any] = {}
-        for group in (*shared, item):
-            attributes.update(_flatten(group))
-        merged = ChainMap(attributes, top)
-        frames.append(_frame(file, number, merged.get))
+    count = len(header.PerFrameFunctionalGroupsSequence)
     stated = int(header.get("NumberOfFrames", 0) or 0)
-    if not frames or stated != len(frames):
-        found = f"{len(frames)} functional groups"
+    if not count or stated != count:
+        found = f"{count} functional groups"
         raise InputError(file.path, expected=f"NumberOfFrames {stated}", found=found)
-    return frames
+    return [
+        _frame(file, number, ChainMap(frame_attributes(header, number), top).get)
+        for number in range(count)
+    ]
+
+
+def frame_attributes(header: Dataset, number: int) -> dict[str, Any]:
+    """Attributes of an enhanced file's functional groups for one frame (from 0), by keyword."""
+    attributes: dict[str, Any] = {}
+    own = header.PerFrameFunctionalGroupsSequence[number]
+    for group in (*header.get("SharedFunctionalGroupsSequence", []), own):
+        attributes.update(_flatten(group))
+    return attributes
 
 
 def _flatten(group: Dataset) -> dict[str, Any]:

@@ -84,12 +84,45 @@ def check_output(
             raise OutputError(f"{target}: expected a file to write, found something else there")
         if os.path.lexists(target) and not force:
             raise OutputError(f"{target}: exists already (--force replaces)")
+    _check_parent(path)
+    return path
+
+
+def check_output_folder(
+    path: str | PathLike[str],
+    *,
+    inputs: Iterable[str | PathLike[str] | None] = (),
+    force: bool = False,
+) -> Path:
+    """Make sure that a folder to be written would take the place of nothing that matters.
+
+    Args, returns and raises: as ``check_output``. Besides, a folder inside an input folder is
+    refused, because the next run would take it for input; so is one that holds an input.
+    """
+    path = Path(path)
+    target = Path(os.path.realpath(path))
+    for source in inputs:
+        if source is None:
+            continue
+        read = Path(os.path.realpath(source))
+        if target == read or target in read.parents:
+            raise OutputError(f"{path}: holds an input of this run and is never overwritten")
+        if read.is_dir() and read in target.parents:
+            raise OutputError(f"{path}: lies in the input folder {source}; choose another place")
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise OutputError(f"{path}: expected a folder to write, found something else there")
+    if path.is_dir() and any(path.iterdir()) and not force:
+        raise OutputError(f"{path}: exists already (--force replaces)")
+    _check_parent(path)
+    return path
+
+
+def _check_parent(path: Path) -> None:
     folder = path.parent
     if not folder.is_dir():
         raise OutputError(f"{path}: its folder {folder} does not exist")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{path}: its folder {folder} cannot be written")
-    return path
 
 
 def _files_behind(source: Path) -> list[Path]:

@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 
 from mrisr.errors import OutputError
-from mrisr.io import atomic_path, read_volume, verify, write_bytes, write_json, write_volume
+from mrisr.io import (
+    atomic_path,
+    leftovers,
+    read_volume,
+    verify,
+    write_bytes,
+    write_json,
+    write_volume,
+)
 from mrisr.io.atomic import full_suffix
 
 
@@ -202,3 +210,15 @@ def test_every_writer_flushes_before_it_renames(tmp_path, make_volume, monkeypat
     assert steps == ["fsync", "replace", "fsync"]
     assert read_volume(path).shape == (9, 7, 5)
     assert full_suffix("a.b.NII.GZ") == ".NII.GZ"
+
+
+def test_a_restarted_container_has_the_same_process_number(tmp_path, monkeypatch):
+    """Number 1 every time: what is older than this process is a leftover all the same."""
+    target = tmp_path / "out.bin"
+    mine = leftovers.temporary_path(target)
+    mine.touch()
+    write_bytes(target, b"x")
+    assert mine.exists()
+    monkeypatch.setattr(leftovers, "_STARTED", time.time() + 10)
+    write_bytes(target, b"x")
+    assert names(tmp_path) == ["out.bin"]

@@ -13,7 +13,7 @@ from pydicom.uid import (
 )
 
 from mrisr.io import read_volume, write_volume
-from mrisr.io.dicom import series_slices
+from mrisr.io.dicom import series_stack
 
 
 def set_all(**attributes: object):
@@ -263,9 +263,11 @@ def test_enhanced_without_geometry(make_enhanced, refused):
     refused(make_enhanced(geometry=False), "PerFrameFunctionalGroupsSequence")
 
 
-def test_series_slices_follow_the_array(make_series):
+def test_the_stack_follows_the_array(make_series):
     folder = make_series(edit=set_all(ImagePositionPatient=lambda k: [0, 0, -3.0 * k]))
-    names = [path.name for path, frame in series_slices(folder) if frame == 0]
+    stack, headers = series_stack(folder)
+    assert set(headers) == set(folder.iterdir())
+    names = [f.path.name for f in stack.frames if f.number == 0]
     assert names == ["04.dcm", "03.dcm", "02.dcm", "01.dcm", "00.dcm"]
 
 

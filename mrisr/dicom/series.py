@@ -1,0 +1,183 @@
+"""A volume as a derived MR series: MR Image Storage, one file for each slice.
+
+Sources: DICOM PS3.3 A.4 (MR Image IOD), C.7.6.1 (General Image), C.7.6.4 and C.12.4 (General
+Reference and Derivation), C.12.1.1.5 (contributing equipment); PS3.5 6.2 (value representations).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
+
+from mrisr.dicom.attributes import TYPE_2
+from mrisr.dicom.conformance import check_derived
+from mrisr.dicom.derivation import (
+    PRODUCT,
+    RESAMPLING,
+    SOURCE_IMAGE,
+    Derivation,
+    code_item,
+    equipment,
+)
+from mrisr.dicom.pixels import describe_pixels, set_pixels
+from mrisr.dicom.planes import Planes, planes_of
+from mrisr.dicom.source import Slice, Source
+from mrisr.dicom.text import decimal, local_time
+from mrisr.dicom.uids import IMPLEMENTATION, derived_uid
+from mrisr.errors import OutputError
+from mrisr.io.atomic import atomic_folder
+from mrisr.volume import Volume
+
+_MAX_IS = 2**31 - 1
+
+
+def write_series(
+    volume: Volume,
+    folder: Path,
+    source: Source,
+    derivation: Derivation,
+    *,
+    force: bool = False,
+) -> Path:
+    """Write a volume as a derived series of the source's study, whole or not at all.
+
+    The files are written into a sibling folder, read back by our own reader and checked, and only
+    then take their place. UIDs follow from the source and the derivation: a rerun gives the same.
+
+    Args:
+        volume: what ``pixels.storable`` returned; its grid may differ from the source's, its
+            frame of reference may not.
+        folder: of the new series.
+        source: gives patient, study, frame of reference and acquisition.
+        derivation: what was done, by what.
+        force: replace an existing folder, which the caller has checked.
+
+    Returns:
+        The folder.
+
+    Raises:
+        OutputError: it exists, cannot be written, or does not read back as it should.
+    """
+    planes = planes_of(volume, source)
+    size = volume.array.size * 2
+    with atomic_folder(folder, overwrite=force, size=size) as temporary:
+        for k, dataset in enumerate(series_datasets(volume, planes, source, derivation)):
+            dataset.save_as(temporary / f"{k + 1:04d}.dcm", enforce_file_format=True)
+        wrong = check_derived(temporary, source, volume)
+        if wrong:
+            raise OutputError(f"{folder}: not written, {'; '.join(wrong)}")
+    return folder
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a folder holds nothing but files of derived series that mrisr wrote."""
+    for path in folder.iterdir():
+        try:
+            header = pydicom.dcmread(path, stop_before_pixels=True)
+        except (OSError, InvalidDicomError):
+            return False
+        sequence = header.get("ContributingEquipmentSequence") or [Dataset()]
+        if sequence[-1].get("ManufacturerModelName") != PRODUCT:
+            return False
+    return True
+
+
+def series_datasets(
+    volume: Volume, planes: Planes, source: Source, derivation: Derivation
+) -> Iterator[Dataset]:
+    """The files of the series, slice by slice, as datasets with their file meta information."""
+    shared = _shared(volume, planes, source, derivation)
+    stored = volume.storage.encode(cast(NDArray[np.floating], volume.array))
+    cut = planes.cut(stored)
+    for k in range(len(cut)):
+        d = deepcopy(shared)
+        references = [source.slices[j] for j in planes.source_slices[k]]
+        _carry(d, references[len(references) // 2] if references else source.slices[0])
+        d.update(deepcopy(shared))
+        _place(d, planes, k)
+        if references:
+            d.SourceImageSequence = [_reference(s) for s in references]
+        d.SOPInstanceUID = derived_uid(d.SeriesInstanceUID, k)
+        set_pixels(d, cast(NDArray[np.integer], cut[k]))
+        d.file_meta = _meta(d, derivation)
+        yield d
+
+
+def _shared(volume: Volume, planes: Planes, source: Source, derivation: Derivation) -> Dataset:
+    """Attributes of the new series that do not come from one slice of the source."""
+    first = source.slices[0]
+    zone = str(first.carried.get("TimezoneOffsetFromUTC", ""))
+    when = local_time(derivation.created, zone)
+    d = describe_pixels(volume, source.rescale_type)
+    d.SOPClassUID, d.Modality = MRImageStorage, "MR"
+    d.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
+    d.SeriesInstanceUID = derived_uid(source.series_uid, first.sop_uid, first.frame, derivation.key)
+    number = source.number * 100 + derivation.series_offset
+    d.SeriesNumber = number if number <= _MAX_IS else derivation.series_offset
+    own = source.description[: 64 - len(derivation.label) - 1]
+    d.SeriesDescription = f"{own} {derivation.label}".strip()
+    for moment in ("Series", "Content", "InstanceCreation"):
+        setattr(d, f"{moment}Date", when.strftime("%Y%m%d"))
+        setattr(d, f"{moment}Time", when.strftime("%H%M%S.%f"))
+    d.DerivationDescription = derivation.description[:1024]
+    d.DerivationCodeSequence = [code_item(RESAMPLING)]
+    previous = list(first.carried.get("ContributingEquipmentSequence", []))
+    d.ContributingEquipmentSequence = [*deepcopy(previous), equipment(derivation, zone)]
+    d.ImageOrientationPatient = list(planes.orientation)
+    d.PixelSpacing = planes.pixel_spacing
+    between = decimal(round(planes.spacing[2], 6))
+    thickness = volume.slice_thickness
+    d.SliceThickness = between if thickness is None else decimal(round(thickness, 6))
+    d.SpacingBetweenSlices = between
+    return d
+
+
+def _carry(d: Dataset, origin: Slice) -> None:
+    """The attributes of one source slice, empty ones where the standard wants them present."""
+    for element in origin.carried:
+        d[element.tag] = deepcopy(element)
+    for keyword in TYPE_2:
+        if keyword not in d:
+            setattr(d, keyword, None)
+    if not d.get("ScanningSequence"):
+        d.ScanningSequence = "RM"
+    if not d.get("SequenceVariant"):
+        d.SequenceVariant = "NONE"
+
+
+def _place(d: Dataset, planes: Planes, k: int) -> None:
+    position = planes.position(k)
+    normal = planes.affine[:3, 2] / planes.spacing[2]
+    d.InstanceNumber = k + 1
+    d.ImagePositionPatient = [decimal(float(p)) for p in position]
+    d.SliceLocation = decimal(float(position @ normal))
+
+
+def _reference(origin: Slice) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = origin.sop_class
+    item.ReferencedSOPInstanceUID = origin.sop_uid
+    if origin.frame is not None:
+        item.ReferencedFrameNumber = origin.frame
+    item.PurposeOfReferenceCodeSequence = [code_item(SOURCE_IMAGE)]
+    return item
+
+
+def _meta(d: Dataset, derivation: Derivation) -> FileMetaDataset:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = d.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = d.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = UID(IMPLEMENTATION)
+    meta.ImplementationVersionName = f"MRISR_{derivation.version}"[:16]
+    return meta

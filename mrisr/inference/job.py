@@ -1,0 +1,193 @@
+"""A run on files: what is read, what is written, and that nothing else is touched."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mrisr.errors import OutputError, UsageError
+from mrisr.inference.record import (
+    describe_in_a_line,
+    describe_in_dicom,
+    make_record,
+    record_path,
+)
+from mrisr.inference.volumes import Restored
+from mrisr.io import (
+    SUPPORTED,
+    check_output,
+    check_output_folder,
+    input_format,
+    output_format,
+    read_volume,
+    stem,
+    write_json,
+    write_volume,
+)
+from mrisr.volume import Volume
+
+if TYPE_CHECKING:
+    from mrisr.dicom.source import Source
+
+Format = Literal["nifti", "mha", "nrrd", "dicom"]
+_ENDINGS: dict[Format, str] = {"nifti": ".nii.gz", "mha": ".mha", "nrrd": ".nrrd", "dicom": ""}
+
+
+@dataclass(frozen=True)
+class Job:
+    """Where a run on files reads and writes.
+
+    Attributes:
+        source: the study: a file, or the folder of a DICOM series.
+        output: by default in the working folder, named after the source and the job. A folder means
+            a derived DICOM series.
+        format: of the output, where its name does not tell.
+        template: DICOM series that gives patient and study to a DICOM output, where the input is
+            none.
+        deidentify: empty a DICOM output of the patient.
+        force: replace existing outputs.
+        qc: path of a picture to draw, if any.
+        series: which series of a DICOM folder, input or template.
+        frame: which volume (from 1) of a DICOM series that holds several.
+        affine: which form of a NIfTI counts where sform and qform disagree.
+        max_voxels: larger claims of a header are refused before memory is taken.
+    """
+
+    source: Path
+    output: Path | None = None
+    format: Format | None = None
+    template: Path | None = None
+    deidentify: bool = False
+    force: bool = False
+    qc: Path | None = None
+    series: str | None = None
+    frame: int | None = None
+    affine: Literal["sform", "qform"] | None = None
+    max_voxels: int = 2**31
+
+    @property
+    def writes_dicom(self) -> bool:
+        """Whether the output is a DICOM series: asked for, or a folder by its name."""
+        if self.format is not None or self.output is None:
+            return self.format == "dicom"
+        return self.output.is_dir() or not self.output.suffix
+
+    def target(self, suffix: str) -> Path:
+        """The output's path, checked before any work is done. Raises OutputError, UsageError."""
+        self._check_dicom_options()
+        name = f"{stem(self.source)}_{suffix}{_ENDINGS[self.format or 'nifti']}"
+        path = self.output or Path.cwd() / name
+        record = record_path(path, stem(path))
+        files = [record, *([self.qc] if self.qc is not None else [])]
+        inputs = [self.source, self.template]
+        if self.writes_dicom:
+            check_output_folder(path, inputs=inputs, force=self.force)
+            self._check_replaced(path)
+        else:
+            self._check_format(path)
+            files.append(path)
+        if len({f.resolve() for f in (*files, path)}) < 2 + (self.qc is not None):
+            raise OutputError(
+                f"{path}: the volume, its record and its picture need different names"
+            )
+        for file in files:
+            check_output(file, inputs=inputs, force=self.force)
+        return path
+
+    def read(self) -> Volume:
+        """The source volume. Raises InputError."""
+        dicom = input_format(self.source) == "dicom"
+        return read_volume(
+            self.source,
+            series=self.series if dicom or self.template is None else None,
+            frame=self.frame if dicom or self.template is None else None,
+            affine=self.affine,
+            max_voxels=self.max_voxels,
+        )
+
+    def dicom_source(self, volume: Volume) -> Source | None:
+        """What a DICOM output takes its patient and study from; None for other outputs.
+
+        Raises:
+            InputError: the template cannot be used, or shows another place than the volume.
+        """
+        if not self.writes_dicom:
+            return None
+        from mrisr.dicom.deidentify import deidentified
+        from mrisr.dicom.source import check_same_place, read_source
+
+        source = read_source(self.template or self.source, series=self.series, frame=self.frame)
+        if self.template is not None:
+            check_same_place(volume, source, self.template)
+        return deidentified(source) if self.deidentify else source
+
+    def _check_dicom_options(self) -> None:
+        if not self.writes_dicom:
+            for name, given in (("template", self.template), ("deidentify", self.deidentify)):
+                if given:
+                    raise UsageError(f"--{name} needs a DICOM output (--format dicom)")
+            return
+        dicom = input_format(self.source) == "dicom"
+        if dicom and self.template is not None:
+            raise UsageError("--template is for inputs that are no DICOM; this one is its own")
+        if not dicom and self.template is None:
+            needs = "a DICOM input, or --template SERIES for patient and study"
+            if self.format == "dicom":
+                raise UsageError(f"a DICOM output needs {needs}")
+            raise OutputError(
+                f"{self.output}: expected a name ending in {SUPPORTED}; a folder means a DICOM "
+                f"series, which needs {needs}"
+            )
+
+    def _check_format(self, path: Path) -> None:
+        kind = output_format(path)
+        if self.format is not None and not path.name.lower().endswith(
+            (".nii", ".nii.gz") if kind == "nifti" else (_ENDINGS[self.format], ".mhd")
+        ):
+            raise UsageError(f"--format {self.format}: the output is called {path.name}")
+
+    def _check_replaced(self, folder: Path) -> None:
+        from mrisr.dicom.series import is_ours
+
+        if folder.is_dir() and not is_ours(folder):
+            raise OutputError(
+                f"{folder}: holds files that are not a series made by mrisr; nothing is replaced"
+            )
+
+
+def write_result(
+    job: Job, path: Path, name: str, restored: Restored, began: float, source: Source | None
+) -> dict[str, Any]:
+    """Write volume or series, picture and record; returns the record. Raises OutputError."""
+    if source is not None:
+        from mrisr.dicom.pixels import storable
+
+        restored = replace(restored, volume=storable(restored.volume))
+    if job.deidentify:
+        from mrisr.dicom.deidentify import WARNING
+
+        restored = replace(restored, notes=(*restored.notes, WARNING))
+    record = make_record(name, restored, time.perf_counter() - began)
+    if source is not None:
+        from mrisr.dicom.series import write_series
+
+        derivation = describe_in_dicom(record, templated=job.template is not None)
+        write_series(restored.volume, path, source, derivation, force=job.force)
+    else:
+        line = describe_in_a_line(record)
+        write_volume(restored.volume, path, force=job.force, description=line)
+    record["seconds"] = round(time.perf_counter() - began, 2)
+    if job.qc is not None:
+        _draw(job.qc, restored, record)
+    write_json(record_path(path, stem(path)), record, overwrite=job.force)
+    return record
+
+
+def _draw(path: Path, restored: Restored, record: dict[str, Any]) -> None:
+    from mrisr.qc import qc_picture
+
+    source = restored.measurement.volume
+    title = f"{record['model']['name']}  {describe_in_a_line(record).split(';')[0]}"
+    qc_picture(restored.volume, source, restored.measurement.interpolated(), path, title=title)

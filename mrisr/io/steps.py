@@ -1,0 +1,154 @@
+"""The single steps that safe writing is made of: flush, take a place, lock.
+
+A file replaces another by a plain rename. No system replaces a folder that is not empty that way:
+two folders are exchanged in one step where the system can do it, else in two.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from mrisr.errors import OutputError
+from mrisr.io.leftovers import aside_path, remove
+
+_LINUX_EXCHANGE = _MACOS_SWAP = 2
+_HERE = -100  # AT_FDCWD: relative paths start in the working folder
+_UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
+_IN_THE_WAY = {errno.ENOTEMPTY, errno.EEXIST}
+_ATTEMPTS = 10  # other runs may take the place or leave it between two looks
+#: What a disk answers that cannot flush a folder, or need not. Nothing is lost by then.
+_NO_FLUSH = {errno.EINVAL, errno.EACCES, errno.EPERM, errno.EBADF, errno.ENOTSUP}
+
+
+def flush(path: Path) -> None:
+    """Bring a file's contents to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def flush_folder(path: Path) -> None:
+    """Bring a folder's names to the disk, where it can do that."""
+    try:
+        flush(path)
+    except OSError as error:
+        if error.errno not in _NO_FLUSH:
+            raise
+
+
+def flush_tree(folder: Path) -> None:
+    """Bring a folder and all that is in it to the disk."""
+    for name, _, files in os.walk(folder, topdown=False):
+        for file in files:
+            flush(Path(name, file))
+        flush_folder(Path(name))
+
+
+def move_file(temporary: Path, path: Path, *, overwrite: bool) -> None:
+    """Give the file ``temporary`` the name ``path``. Without ``overwrite`` the old name may stay too.
+
+    Raises:
+        OutputError: ``path`` exists and ``overwrite`` is False.
+    """
+    if overwrite:
+        os.replace(temporary, path)
+        return
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise OutputError(
+            f"{path}: exists already, another run wrote it (--force replaces)"
+        ) from None
+    except OSError:  # file systems without hard links
+        if path.exists():
+            raise OutputError(f"{path}: exists already (--force replaces)") from None
+        os.replace(temporary, path)
+
+
+def move_folder(temporary: Path, path: Path, *, overwrite: bool) -> None:
+    """Give the folder ``temporary`` the name ``path``; an old folder of that name is gone afterwards.
+
+    At every moment ``path`` is the old folder or the new one; where the system cannot exchange two
+    folders it is missing for a moment, and ``remove_leftovers`` puts the old one back after a kill.
+
+    Raises:
+        OutputError: something that is not an empty folder is there, and ``overwrite`` is False.
+        OSError: it cannot be done; the old folder is in its place.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            temporary.rename(path)  # takes the place of nothing, or of an empty folder
+            return
+        except OSError as error:
+            if error.errno not in _IN_THE_WAY:
+                raise
+        if not overwrite:
+            raise OutputError(f"{path}: exists already (--force replaces)")
+        with suppress(FileNotFoundError):  # another run has just moved it: try again
+            if _exchange(temporary, path):
+                remove(temporary)
+                return
+            if _move_in_two_steps(temporary, path):
+                return
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Only one process at a time is in this block for a folder. Without effect where a disk has no locks.
+
+    Keep it short: others wait.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError, ImportError):
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Let two paths trade places in one step; False where the system or its disk cannot."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    names = os.fsencode(a), os.fsencode(b)
+    if sys.platform == "darwin":
+        call = getattr(libc, "renamex_np", None)
+        failed = call is None or call(*names, _MACOS_SWAP)
+    else:
+        call = getattr(libc, "renameat2", None)
+        failed = call is None or call(_HERE, names[0], _HERE, names[1], _LINUX_EXCHANGE)
+    if not failed:
+        return True
+    code = ctypes.get_errno()
+    if call is not None and code not in _UNSUPPORTED:
+        raise OSError(code, os.strerror(code), str(b))
+    return False
+
+
+def _move_in_two_steps(temporary: Path, path: Path) -> bool:
+    """False if another run took the place in between, with everything as it was."""
+    aside = aside_path(path)
+    path.rename(aside)
+    try:
+        temporary.rename(path)
+    except OSError as error:
+        with suppress(OSError):
+            aside.rename(path)
+        if os.path.lexists(path):
+            remove(aside)  # it is still there only if another run's folder has its place
+        if error.errno in _IN_THE_WAY:
+            return False
+        raise
+    remove(aside)
+    return True
