@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mrisr import geometry
 from mrisr.dicom.source import Source
-from mrisr.dicom.text import decimal
+from mrisr.dicom.text import millimetres
 from mrisr.volume import Volume
 
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -59,7 +59,7 @@ class Planes:
     @property
     def pixel_spacing(self) -> list[str]:
         column, row, _ = self.spacing
-        return [decimal(row), decimal(column)]
+        return [millimetres(row), millimetres(column)]
 
 
 def planes_of(volume: Volume, source: Source) -> Planes:
@@ -113,7 +113,7 @@ def _planes(
         grid[:3, target] = lps[:3, axis] * (-1 if flipped else 1)
         origin[axis] = volume.shape[axis] - 1 if flipped else 0
     grid[:3, 3] = (lps @ origin)[:3]
-    spelled = tuple(decimal(float(v)) for v in geometry.directions(grid)[:, :2].T.ravel())
+    spelled = tuple(millimetres(float(v)) for v in geometry.directions(grid)[:, :2].T.ravel())
     return Planes(
         (through, down, across),
         flips,

@@ -32,7 +32,7 @@ from mrisr.dicom.derivation import (
 from mrisr.dicom.pixels import describe_pixels, set_pixels
 from mrisr.dicom.planes import Planes, planes_of
 from mrisr.dicom.source import Slice, Source
-from mrisr.dicom.text import decimal, local_time
+from mrisr.dicom.text import decimal, local_time, millimetres
 from mrisr.dicom.uids import IMPLEMENTATION, derived_uid
 from mrisr.errors import OutputError
 from mrisr.io.atomic import atomic_folder
@@ -159,8 +159,8 @@ def _place(d: Dataset, planes: Planes, k: int) -> None:
     position = planes.position(k)
     normal = planes.affine[:3, 2] / planes.spacing[2]
     d.InstanceNumber = k + 1
-    d.ImagePositionPatient = [decimal(float(p)) for p in position]
-    d.SliceLocation = decimal(float(position @ normal))
+    d.ImagePositionPatient = [millimetres(float(p)) for p in position]
+    d.SliceLocation = millimetres(float(position @ normal))
 
 
 def _reference(origin: Slice) -> Dataset:

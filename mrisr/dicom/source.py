@@ -14,7 +14,7 @@ from pydicom.uid import UID
 
 from mrisr import geometry
 from mrisr.dicom.attributes import CARRIED, FROM_ENHANCED
-from mrisr.dicom.text import decimal
+from mrisr.dicom.text import decimal, millimetres
 from mrisr.dicom.uids import derived_uid
 from mrisr.errors import InputError
 from mrisr.io.dicom import series_stack
@@ -175,6 +175,8 @@ def _flatten(carried: Dataset, header: Dataset, attributes: dict[str, Any]) -> N
     top = {key: header[key].value for key in FROM_ENHANCED if key in header}
     found = {**top, **attributes}
     renamed = {classic: found[key] for key, classic in FROM_ENHANCED.items() if key in found}
+    if found.get("InPlanePhaseEncodingDirection") == "COLUMN":
+        renamed["InPlanePhaseEncodingDirection"] = "COL"
     for keyword, value in {**found, **renamed}.items():
         if keyword in CARRIED and value not in (None, "", []):
             single = keyword == "InversionTime" and not isinstance(value, (int, float, str))
@@ -213,7 +215,7 @@ def _orientation(header: Dataset, f: Frame) -> tuple[str, ...]:
         stated = [str(v).strip() for v in header.ImageOrientationPatient]
         if all(0 < len(text) <= 16 for text in stated):
             return tuple(stated)
-    return tuple(decimal(float(v)) for v in (*f.along_row, *f.along_column))
+    return tuple(millimetres(float(v)) for v in (*f.along_row, *f.along_column))
 
 
 def _rescale_type(header: Dataset, f: Frame) -> str | None:

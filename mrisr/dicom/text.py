@@ -10,12 +10,20 @@ from pydicom.valuerep import format_number_as_ds
 def decimal(value: float) -> str:
     """A number as a Decimal String: at most 16 characters, 12 significant digits where they fit.
 
-    >>> decimal(0.1 + 0.2), decimal(-1e-17), decimal(-123.4567890123456)
-    ('0.3', '0', '-123.456789012')
+    >>> decimal(0.1 + 0.2), decimal(-123.4567890123456), decimal(2.2903934e-05)
+    ('0.3', '-123.456789012', '2.2903934e-05')
     """
-    value = round(value, 10) + 0.0 if abs(value) >= 1e-6 or abs(value) < 1e-10 else value
     text = f"{value:.12g}"
     return text if len(text) <= 16 else format_number_as_ds(value)
+
+
+def millimetres(value: float) -> str:
+    """A coordinate or direction as a Decimal String, without the dust below 1e-10.
+
+    >>> millimetres(-1e-17), millimetres(0.25000000000000006)
+    ('0', '0.25')
+    """
+    return decimal(round(value, 10) + 0.0)
 
 
 def local_time(when: datetime, offset: str) -> datetime:

@@ -32,7 +32,13 @@ if TYPE_CHECKING:
     from mrisr.dicom.source import Source
 
 Format = Literal["nifti", "mha", "nrrd", "dicom"]
-_ENDINGS: dict[Format, str] = {"nifti": ".nii.gz", "mha": ".mha", "nrrd": ".nrrd", "dicom": ""}
+#: Endings of each format, the default first.
+_ENDINGS: dict[Format, tuple[str, ...]] = {
+    "nifti": (".nii.gz", ".nii"),
+    "mha": (".mha", ".mhd"),
+    "nrrd": (".nrrd",),
+    "dicom": ("",),
+}
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ class Job:
     def target(self, suffix: str) -> Path:
         """The output's path, checked before any work is done. Raises OutputError, UsageError."""
         self._check_dicom_options()
-        name = f"{stem(self.source)}_{suffix}{_ENDINGS[self.format or 'nifti']}"
+        name = f"{stem(self.source)}_{suffix}{_ENDINGS[self.format or 'nifti'][0]}"
         path = self.output or Path.cwd() / name
         record = record_path(path, stem(path))
         files = [record, *([self.qc] if self.qc is not None else [])]
@@ -142,10 +148,8 @@ class Job:
             )
 
     def _check_format(self, path: Path) -> None:
-        kind = output_format(path)
-        if self.format is not None and not path.name.lower().endswith(
-            (".nii", ".nii.gz") if kind == "nifti" else (_ENDINGS[self.format], ".mhd")
-        ):
+        output_format(path)
+        if self.format is not None and not path.name.lower().endswith(_ENDINGS[self.format]):
             raise UsageError(f"--format {self.format}: the output is called {path.name}")
 
     def _check_replaced(self, folder: Path) -> None:

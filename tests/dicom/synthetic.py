@@ -1,0 +1,200 @@
+"""A synthetic prostate series with all that a hospital's scanner and archive would put in its files."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MRImageStorage,
+    generate_uid,
+)
+from pydicom.valuerep import format_number_as_ds
+
+from mrisr.phantom import phantom
+from mrisr.volume import Volume
+
+#: Words that stand in attributes which must never reach a message, a record or a file name.
+SECRETS = ("SECRET", "SYNTH-4711", "19500102", "ACC-0815", "J\xf6rg")
+
+SIZE, SLICES = 64, 12
+_PRIVATE_GROUP, _OVERLAY_GROUP = 0x0029, 0x6000
+_CREATOR = "SIEMENS CSA HEADER"
+
+
+@cache
+def hospital_phantom(
+    size: int = SIZE, slices: int = SLICES, plane: str = "axial", obliquity: float = 7.0
+) -> Volume:
+    """The volume behind the series: 1 x 1 x 3.5 mm, oblique, 12 bits."""
+    spacing = (1.0, 1.0, 3.5)
+    return phantom(
+        (size, size, slices), plane=plane, spacing=spacing, obliquity=obliquity, noise=0.02
+    )
+
+
+def hospital_series(
+    folder: Path,
+    *,
+    size: int = SIZE,
+    slices: int = SLICES,
+    plane: str = "axial",
+    obliquity: float = 7.0,
+    number: int = 5,
+    patient: str = "SYNTH-4711",
+    syntax: str = ExplicitVRLittleEndian,
+    **edits: Any,
+) -> Path:
+    """Write a classic MR series, every module of the IOD filled, and return ``folder``.
+
+    UIDs follow from ``patient``, ``number`` and the slice: two series of one patient with different
+    numbers are one study in one frame of reference, and a second call gives the same files.
+
+    Args:
+        folder: made if missing; gets ``IM0001`` (no ending, as archives export them) and so on.
+        size: rows and columns. ``slices``, ``plane``, ``obliquity``: as ``hospital_phantom``.
+        number: SeriesNumber.
+        patient: PatientID.
+        syntax: transfer syntax; a compressed one compresses without loss.
+        edits: attributes by keyword. A value stands in every slice, a function of the slice's
+            index (from 0) gives one for each, None takes the attribute away.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    volume = hospital_phantom(size, slices, plane, obliquity)
+    for k in range(slices):
+        d = _identity(k, patient, number)
+        _equipment(d)
+        _acquisition(d, k)
+        _pixels(d, volume, k)
+        _clutter(d)
+        for keyword, value in edits.items():
+            value = value(k) if callable(value) else value
+            if value is not None:
+                setattr(d, keyword, value)
+            elif keyword in d:
+                del d[keyword]
+        _meta(d, syntax)
+        d.save_as(folder / f"IM{k + 1:04d}", enforce_file_format=True)
+    return folder
+
+
+def _identity(k: int, patient: str, number: int) -> FileDataset:
+    """Patient, study, series, frame of reference and instance."""
+
+    def uid(*parts: object) -> str:
+        return generate_uid(entropy_srcs=[patient, *map(str, parts)])
+
+    d = FileDataset("", {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
+    d.SpecificCharacterSet = "ISO_IR 100"
+    d.SOPClassUID, d.SOPInstanceUID = MRImageStorage, uid("instance", number, k)
+    d.PatientName, d.PatientID = "Secret^J\xf6rg", patient
+    d.IssuerOfPatientID = "SECRET HOSPITAL"
+    d.PatientBirthDate, d.PatientSex, d.PatientAge, d.PatientWeight = "19500102", "M", "074Y", 81
+    d.StudyInstanceUID, d.StudyID, d.AccessionNumber = uid("study"), "77", "ACC-0815"
+    d.StudyDate, d.StudyTime, d.StudyDescription = "20240305", "101500.000000", "MRI prostate"
+    d.ReferringPhysicianName = "Secret^Referrer"
+    d.SeriesInstanceUID, d.SeriesNumber = uid("series", number), number
+    d.SeriesDate, d.SeriesTime = "20240305", "102000.120000"
+    d.SeriesDescription, d.ProtocolName = f"t2_tse_tra_{number}", "t2_tse_tra"
+    d.Modality, d.BodyPartExamined = "MR", "PROSTATE"
+    d.PatientPosition = "HFS"
+    d.PerformedProcedureStepID = "SECRET-STEP"
+    d.PerformedProcedureStepStartDate, d.PerformedProcedureStepStartTime = "20240305", "101500"
+    d.RequestAttributesSequence = [Dataset()]
+    d.RequestAttributesSequence[0].ScheduledProcedureStepID = "SPS-1"
+    d.RequestAttributesSequence[0].RequestedProcedureID = "RP-1"
+    d.OperatorsName = "Secret^Operator"
+    d.FrameOfReferenceUID, d.PositionReferenceIndicator = uid("frame"), None
+    d.InstanceNumber, d.AcquisitionNumber = k + 1, 1
+    d.ImageType = ["ORIGINAL", "PRIMARY", "M", "NORM", "DIS2D"]
+    d.ContentDate, d.ContentTime = "20240305", f"1025{k:02d}.500000"
+    d.AcquisitionDate, d.AcquisitionTime = "20240305", f"1021{k:02d}.250000"
+    d.InstanceCreationDate, d.InstanceCreationTime = "20240305", "102600.000000"
+    return d
+
+
+def _equipment(d: Dataset) -> None:
+    d.Manufacturer, d.ManufacturerModelName = "SIEMENS", "Synthetic"
+    d.InstitutionName, d.InstitutionAddress = "Secret Hospital", "Secret Street 1"
+    d.InstitutionalDepartmentName = "Radiology"
+    d.StationName, d.DeviceSerialNumber = "MR1", "12345"
+    d.SoftwareVersions = "syngo MR E11"
+
+
+def _acquisition(d: Dataset, k: int) -> None:
+    d.ScanningSequence, d.SequenceVariant, d.ScanOptions = "SE", ["SK", "SP"], "PFP"
+    d.MRAcquisitionType, d.SequenceName, d.AngioFlag = "2D", "*tse2d1_25", "N"
+    d.RepetitionTime, d.EchoTime, d.EchoTrainLength, d.EchoNumbers = "5660", "104", 25, 1
+    d.FlipAngle, d.NumberOfAverages, d.MagneticFieldStrength = "160", "3", "3"
+    d.ImagingFrequency, d.ImagedNucleus, d.PixelBandwidth = "123.25", "1H", "200"
+    d.NumberOfPhaseEncodingSteps, d.PercentSampling = 400, "80"
+    d.PercentPhaseFieldOfView, d.AcquisitionMatrix = "100", [0, 64, 64, 0]
+    d.InPlanePhaseEncodingDirection, d.VariableFlipAngleFlag = "ROW", "N"
+    d.SAR, d.dBdt, d.TransmitCoilName, d.ReceiveCoilName = "0.7", "0", "Body", "Body18"
+    d.BurnedInAnnotation, d.LossyImageCompression = "NO", "00"
+    d.ImageComments = "secret comment"
+    referenced = Dataset()
+    referenced.ReferencedSOPClassUID = MRImageStorage
+    referenced.ReferencedSOPInstanceUID = generate_uid(entropy_srcs=["localizer", str(k)])
+    d.ReferencedImageSequence = [referenced]
+
+
+def _pixels(d: Dataset, volume: Volume, k: int) -> None:
+    """The plane, its geometry and what describes its numbers."""
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    position, normal = lps[:3, 3] + k * lps[:3, 2], lps[:3, 2] / spacing[2]
+    d.ImagePositionPatient = [format_number_as_ds(float(v)) for v in position]
+    directions = (lps[:3, :2] / spacing[:2]).T.ravel()
+    d.ImageOrientationPatient = [format_number_as_ds(float(v)) for v in directions]
+    d.PixelSpacing = [format_number_as_ds(float(v)) for v in (spacing[1], spacing[0])]
+    d.SliceThickness, d.SpacingBetweenSlices = "3", format_number_as_ds(float(spacing[2]))
+    d.SliceLocation = format_number_as_ds(float(position @ normal))
+    plane = np.ascontiguousarray(volume.array[:, :, k].T.round().clip(0, 4095).astype("<u2"))
+    d.Rows, d.Columns = plane.shape
+    d.SamplesPerPixel, d.PhotometricInterpretation = 1, "MONOCHROME2"
+    d.BitsAllocated, d.BitsStored, d.HighBit, d.PixelRepresentation = 16, 12, 11, 0
+    d.SmallestImagePixelValue, d.LargestImagePixelValue = int(plane.min()), int(plane.max())
+    d.WindowCenter, d.WindowWidth = "400", "900"
+    d.WindowCenterWidthExplanation = "Algo1"
+    d.PixelData = plane.tobytes()
+
+
+def _clutter(d: Dataset) -> None:
+    """What a derived object must not carry: private groups, an overlay, an icon, a padding value."""
+    block = d.private_block(_PRIVATE_GROUP, _CREATOR, create=True)
+    block.add_new(0x08, "CS", "IMAGE NUM 4")
+    block.add_new(0x10, "OB", b"secret protocol of the vendor\0")
+    bits = b"\x55" * (d.Rows * d.Columns // 8)
+    for element, vr, value in (
+        (0x0010, "US", d.Rows),
+        (0x0011, "US", d.Columns),
+        (0x0040, "CS", "G"),
+        (0x0050, "SS", [1, 1]),
+        (0x0100, "US", 1),
+        (0x0102, "US", 0),
+        (0x3000, "OW", bits),
+    ):
+        d.add_new((_OVERLAY_GROUP, element), vr, value)
+    icon = Dataset()
+    icon.Rows, icon.Columns = 8, 8
+    icon.SamplesPerPixel, icon.PhotometricInterpretation = 1, "MONOCHROME2"
+    icon.BitsAllocated, icon.BitsStored, icon.HighBit, icon.PixelRepresentation = 8, 8, 7, 0
+    icon.PixelData = bytes(64)
+    d.IconImageSequence = [icon]
+    d.PixelPaddingValue = 0
+
+
+def _meta(d: FileDataset, syntax: str) -> None:
+    d.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    d.file_meta.MediaStorageSOPClassUID = d.SOPClassUID
+    d.file_meta.MediaStorageSOPInstanceUID = d.SOPInstanceUID
+    if syntax == ImplicitVRLittleEndian:
+        d.file_meta.TransferSyntaxUID = syntax
+    elif syntax != ExplicitVRLittleEndian:
+        d.compress(syntax, generate_instance_uid=False)

@@ -1,0 +1,184 @@
+"""DICOM out from the command line and from Python, with small models."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+import mrisr
+from mrisr.cli import main
+from mrisr.dicom.conformance import check_derived
+from mrisr.dicom.deidentify import WARNING
+from mrisr.dicom.source import read_source
+from mrisr.errors import OutputError
+from mrisr.io import read_volume, write_volume
+from tests.dicom.conftest import errors_of, tool
+from tests.dicom.synthetic import SECRETS, hospital_series
+
+pytestmark = pytest.mark.usefixtures("models")
+
+
+@pytest.fixture
+def series(tmp_path, monkeypatch) -> Path:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return hospital_series(tmp_path / "hospital", size=32, slices=4)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mrisr", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def here() -> list[str]:
+    return sorted(p.name for p in Path.cwd().iterdir())
+
+
+@pytest.mark.parametrize(
+    ("job", "wanted"),
+    [
+        (("inplane", "--scale", 2, "--input"), (64, 64, 4)),
+        (("throughplane", "--factor", 3, "--axial"), (32, 32, 12)),
+    ],
+)
+def test_a_series_a_picture_and_a_record(series, run, job, wanted):
+    code, out, err = run(*job, series, "--output", "sr/", "--qc", "qc.png")
+    assert (code, "note" in err) == (0, False), err
+    assert here() == ["qc.png", "sr", "sr.json"]
+    volume, source = read_volume("sr"), read_source(series)
+    assert volume.shape == wanted
+    assert check_derived(Path("sr"), source) == []
+    record = json.loads(Path("sr.json").read_text())
+    assert record["output"]["shape"] == list(wanted)
+    assert record["residual"]["rms_of_range"] < 2e-3
+    d = pydicom.dcmread("sr/0001.dcm")
+    told = d.ContributingEquipmentSequence[-1].ContributionDescription
+    for word in (record["model"]["sha256"], "seed 0", "residual", record["input"]["sha256"]):
+        assert word in told
+    assert not any(s in out + err + Path("sr.json").read_text() for s in SECRETS)
+
+
+def test_the_record_is_about_what_was_stored(series, run):
+    """Slices with slopes of their own become one scale of 16 bits, and the residual counts that."""
+    edited = hospital_series(
+        series.parent / "slopes",
+        size=32,
+        slices=4,
+        RescaleSlope=lambda k: 1 + k,
+        RescaleIntercept=0,
+    )
+    assert run("inplane", "--input", edited, "--scale", 2, "--output", "sr")[0] == 0
+    record = json.loads(Path("sr.json").read_text())
+    assert record["output"]["dtype"] == "uint16"
+    assert any("RescaleSlope differs" in note for note in record["notes"])
+
+
+def test_the_default_name_with_format_dicom(series, run):
+    assert run("inplane", "--input", series, "--scale", 2, "--format", "dicom")[0] == 0
+    assert here() == ["hospital_inplane-x2", "hospital_inplane-x2.json"]
+
+
+def test_a_rerun_with_force_and_without(series, run):
+    arguments = ("inplane", "--input", series, "--scale", 2, "--output", "sr")
+    assert run(*arguments)[0] == 0
+    before = [d.SOPInstanceUID for d in map(pydicom.dcmread, sorted(Path("sr").iterdir()))]
+    code, _, err = run(*arguments)
+    assert (code, err) == (3, "mrisr: sr: exists already (--force replaces)\n")
+    assert run(*arguments, "--force")[0] == 0
+    after = [d.SOPInstanceUID for d in map(pydicom.dcmread, sorted(Path("sr").iterdir()))]
+    assert before == after
+
+
+def test_what_is_not_ours_is_never_replaced(series, run):
+    other = Path("other")
+    other.mkdir()
+    (other / "thesis.txt").write_text("mine")
+    arguments = ("inplane", "--input", series, "--scale", 2, "--force", "--output")
+    for target, words in (
+        (other, "not a series made by mrisr"),
+        (series, "never overwritten"),
+        (series.parent, "never overwritten"),
+        (series / "derived", "lies in the input folder"),
+    ):
+        code, _, err = run(*arguments, target)
+        assert code == 3
+        assert words in err
+        assert err.count("\n") == 1
+    assert (other / "thesis.txt").read_text() == "mine"
+    assert len(list(series.iterdir())) == 4
+
+
+def test_a_template_gives_patient_and_study(series, run):
+    volume = read_volume(series)
+    flipped = np.eye(4)
+    flipped[0, 0], flipped[0, 3] = -1, volume.shape[0] - 1
+    turned = replace(volume, array=volume.array[::-1], affine=volume.affine @ flipped, source=None)
+    write_volume(turned, "t2.nii.gz")
+    model = ("--scale", 2, "--model", "zero-inplane")
+    arguments = ("inplane", "--input", "t2.nii.gz", *model, "--output", "sr")
+    code, _, err = run(*arguments)
+    assert code == 3
+    assert "--template" in err
+    code, _, err = run("inplane", "--input", "t2.nii.gz", "--format", "dicom")
+    assert code == 1
+    assert "--template" in err
+    assert run(*arguments, "--template", series)[0] == 0
+    assert check_derived(Path("sr"), read_source(series)) == []
+    d = pydicom.dcmread("sr/0001.dcm")
+    assert d.PatientID == "SYNTH-4711"
+    assert list(d.ImageOrientationPatient) == list(
+        pydicom.dcmread(series / "IM0001").ImageOrientationPatient
+    )
+    assert run("inplane", "--input", series, *model, "--output", "direct")[0] == 0
+    np.testing.assert_allclose(
+        read_volume("sr").array.astype(int), read_volume("direct").array, atol=1
+    )
+    assert pydicom.dcmread("direct/0001.dcm").SeriesInstanceUID != d.SeriesInstanceUID
+
+
+def test_options_that_do_not_go_together(series, run):
+    write_volume(read_volume(series), "t2.nii.gz")
+    for arguments, words in (
+        (("--input", series, "--output", "x.nii.gz", "--deidentify"), "--deidentify needs"),
+        (("--input", "t2.nii.gz", "--template", series), "--template needs"),
+        (("--input", series, "--template", series, "--output", "sr"), "its own"),
+        (("--input", series, "--format", "mha", "--output", "x.nii.gz"), "x.nii.gz"),
+    ):
+        code, _, err = run("inplane", *arguments)
+        assert code == 1, err
+        assert words in err
+    assert here() == ["t2.nii.gz"]
+
+
+def test_deidentified_output(series, run):
+    code, _, err = run("inplane", "--input", series, "--scale", 2, "--output", "sr", "--deidentify")
+    assert code == 0
+    assert f"note: {WARNING}" in err
+    assert "not complete de-identification" in Path("sr.json").read_text()
+    assert not any(
+        s.encode("latin-1") in p.read_bytes() for p in Path("sr").iterdir() for s in SECRETS
+    )
+    assert errors_of(tool("dciodvfy"), "-new", "sr/0001.dcm") == []
+
+
+def test_from_python(series, tmp_path):
+    path = mrisr.inplane(series, scale=2, output=tmp_path / "sr", deidentify=True)
+    assert path == tmp_path / "sr"
+    assert pydicom.dcmread(path / "0001.dcm").PatientIdentityRemoved == "YES"
+    with pytest.raises(OutputError, match="exists already"):
+        mrisr.inplane(series, scale=2, output=tmp_path / "sr")
+    with pytest.raises(TypeError, match="template"):
+        mrisr.inplane(read_volume(series), scale=2, template=series)

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pydicom
+import pytest
+from pydicom.uid import UID
+
+from mrisr.dicom.deidentify import KEY, deidentified, mapped_uid
+from mrisr.dicom.source import read_source
+from tests.dicom.conftest import errors_of, tool
+from tests.dicom.synthetic import SECRETS, hospital_series
+
+WORDS = (*SECRETS, "secret", "Secret", "MR1", "MRI prostate", "t2_tse_tra", "Body18", "Radiology")
+
+
+@pytest.fixture
+def clean(tmp_path, derive):
+    """Derived series of one patient: axial, coronal, and the axial one again."""
+
+    def make(name: str, *, plane: str = "axial", number: int = 5, **edits):
+        series = hospital_series(
+            tmp_path / f"{name}-source", plane=plane, number=number, size=16, slices=3, **edits
+        )
+        folder, _, _ = derive(series, name=name, source=deidentified(read_source(series)))
+        return series, folder, [pydicom.dcmread(p) for p in sorted(folder.iterdir())]
+
+    return make
+
+
+def test_nothing_of_the_patient_is_left(clean):
+    series, folder, _ = clean("a")
+    uids = {
+        str(e.value)
+        for path in series.iterdir()
+        for e in pydicom.dcmread(path).iterall()
+        if e.VR == "UI" and "Class" not in e.keyword
+    }
+    dates = [b"20240305", b"1949", b"19500102", b"074Y"]
+    for path in folder.iterdir():
+        raw = path.read_bytes()
+        for word in [*(w.encode("latin-1") for w in WORDS), *(u.encode() for u in uids), *dates]:
+            assert word not in raw, word
+
+
+def test_what_it_says_of_itself(clean):
+    _, _, datasets = clean("a")
+    for d in datasets:
+        assert d.PatientIdentityRemoved == "YES"
+        assert d.LongitudinalTemporalInformationModified == "REMOVED"
+        assert d.DeidentificationMethodCodeSequence[0].CodeValue == "113100"
+        assert all(len(v) <= 64 for v in d.DeidentificationMethod)
+        for keyword in (
+            "StudyDate",
+            "PatientBirthDate",
+            "PatientSex",
+            "AccessionNumber",
+            "StudyID",
+        ):
+            assert d[keyword].is_empty, keyword
+        for keyword in ("PatientAge", "InstitutionName", "StationName", "AcquisitionDate"):
+            assert keyword not in d, keyword
+        assert (d.RepetitionTime, d.EchoTime, d.MagneticFieldStrength) == (5660, 104, 3)
+
+
+def test_uids_are_replaced_consistently(clean):
+    _, _, axial = clean("a")
+    _, _, coronal = clean("c", plane="coronal", number=6)
+    _, _, again = clean("b")
+    assert axial[0].StudyInstanceUID == coronal[0].StudyInstanceUID
+    assert axial[0].FrameOfReferenceUID == coronal[0].FrameOfReferenceUID
+    assert axial[0].PatientID == coronal[0].PatientID
+    assert axial[0].SeriesInstanceUID != coronal[0].SeriesInstanceUID
+    for a, b in zip(axial, again, strict=True):
+        assert a.SOPInstanceUID == b.SOPInstanceUID
+        reference = a.SourceImageSequence[0].ReferencedSOPInstanceUID
+        assert reference == b.SourceImageSequence[0].ReferencedSOPInstanceUID
+        assert UID(reference).is_valid
+
+
+def test_another_patient_is_another(clean):
+    _, _, one = clean("a")
+    _, _, other = clean("b", patient="SYNTH-9")
+    assert one[0].PatientID != other[0].PatientID
+    assert one[0].StudyInstanceUID != other[0].StudyInstanceUID
+
+
+def test_a_key_makes_pseudonyms_of_its_own(clean, monkeypatch):
+    _, _, plain = clean("a")
+    monkeypatch.setenv(KEY, "a secret of the site")
+    _, _, keyed = clean("b")
+    _, _, later = clean("c", StudyInstanceUID="1.2.3.4")
+    assert keyed[0].PatientID != plain[0].PatientID
+    assert keyed[0].StudyInstanceUID != plain[0].StudyInstanceUID
+    assert later[0].PatientID == keyed[0].PatientID, "one patient, two studies"
+    assert later[0].StudyInstanceUID != keyed[0].StudyInstanceUID
+    assert mapped_uid("1.2") == mapped_uid("1.2") != mapped_uid("1.3")
+
+
+def test_validator(clean):
+    program = tool("dciodvfy")
+    _, folder, _ = clean("a")
+    assert errors_of(program, "-new", folder / "0001.dcm") == []

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mrisr import geometry
+from mrisr.dicom.pixels import storable
+from mrisr.dicom.planes import planes_of
+from mrisr.dicom.series import write_series
+from mrisr.dicom.source import check_same_place, read_source
+from mrisr.errors import InputError
+from mrisr.io import read_volume
+from mrisr.volume import Storage, Volume
+from tests.dicom.conftest import DERIVATION, upsampled
+from tests.dicom.synthetic import hospital_series
+
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def reordered(volume: Volume, axes: tuple[int, int, int], flips: tuple[bool, ...]) -> Volume:
+    """The same voxels in the same places, array axes in another order and direction."""
+    array, affine = volume.array.transpose(axes), volume.affine[:, [*axes, 3]].copy()
+    for axis, flipped in enumerate(flips):
+        if flipped:
+            array = np.flip(array, axis)
+            affine[:3, 3] += affine[:3, axis] * (array.shape[axis] - 1)
+            affine[:3, axis] *= -1
+    return replace(volume, array=array, affine=affine, stacked_along=axes.index(2))
+
+
+@given(
+    axes=st.permutations([0, 1, 2]),
+    flips=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+)
+def test_any_order_of_the_axes_gives_the_source_planes(tmp_path_factory, axes, flips):
+    series = tmp_path_factory.getbasetemp() / "planes"
+    if not series.is_dir():
+        hospital_series(series, size=8, slices=3)
+    volume, source = read_volume(series), read_source(series)
+    turned = reordered(volume, tuple(axes), flips)
+    planes = planes_of(turned, source)
+    np.testing.assert_array_equal(planes.cut(turned.array).transpose(2, 1, 0), volume.array)
+    np.testing.assert_allclose(planes.affine, LPS @ volume.affine, atol=1e-9)
+    assert planes.orientation == source.orientation
+    assert planes.source_slices == ((0,), (1,), (2,))
+
+
+@pytest.mark.parametrize("angles", [(0, 0), (20, 0), (0, 35), (-30, 15)])
+@pytest.mark.parametrize("stacked", [0, 1, 2])
+def test_a_structure_stays_where_it_is(tmp_path, hospital, angles, stacked):
+    """A volume that is turned against its template is cut along its own planes."""
+    source = read_source(hospital)
+    a, b = np.radians(angles)
+    turn_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    turn_z = np.array([[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn_x @ turn_z @ np.diag([0.9, 0.8, 1.1])
+    affine[:3, 3] = [-7.0, 4.5, 11.25]
+    blob = np.zeros((14, 12, 10), dtype=np.uint16)
+    blob[3:6, 4:6, 7:9] = np.arange(1, 13).reshape(3, 2, 2)
+    volume = Volume(blob, affine, storage=Storage(blob.dtype), stacked_along=stacked)
+    write_series(storable(volume), tmp_path / "out", source, DERIVATION)
+    back = read_volume(tmp_path / "out")
+    moved = geometry.world_centroid(back.array, back.affine) - geometry.world_centroid(blob, affine)
+    assert np.abs(moved).max() < 1e-6
+    d = pydicom.dcmread(tmp_path / "out" / "0001.dcm")
+    row, column = np.array(d.ImageOrientationPatient, float).reshape(2, 3)
+    assert max(abs(float(row @ column)), abs(np.linalg.norm(row) - 1)) < 1e-9
+    assert back.plane == volume.plane
+    assert "SourceImageSequence" not in d or d.SourceImageSequence
+
+
+def test_thin_slices_name_the_slices_they_lie_between(hospital):
+    volume, source = upsampled(read_volume(hospital), (1, 1, 4)), read_source(hospital)
+    named = planes_of(volume, source).source_slices
+    assert named[0] == named[1] == (0,)
+    assert named[2] == (0, 1)
+    assert named[-1] == (11,)
+    assert {len(n) for n in named} == {1, 2}
+
+
+def test_a_template_of_another_place_is_refused(tmp_path, hospital):
+    volume, source = read_volume(hospital), read_source(hospital)
+    check_same_place(volume, source, hospital)
+    away = volume.affine.copy()
+    away[2, 3] += 400
+    with pytest.raises(InputError, match=r"same place.*400 mm away"):
+        check_same_place(volume.with_array(volume.array, away), source, hospital)
+    small = volume.with_array(volume.array[20:40, 20:40, 3:5], volume.affine)
+    grid = volume.affine.copy()
+    grid[:3, 3] = (volume.affine @ [20, 20, 3, 1])[:3]
+    check_same_place(small.with_array(small.array, grid), source, hospital)
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SOPInstanceUID"])
+def test_a_source_without_identity_is_refused(tmp_path, keyword):
+    series = hospital_series(tmp_path / "s", size=8, slices=3)
+    for path in series.iterdir():
+        d = pydicom.dcmread(path)
+        setattr(d, keyword, "")
+        d.save_as(path)
+    with pytest.raises(InputError, match=keyword):
+        read_source(series)

@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+
+from mrisr.dicom.pixels import storable
+from mrisr.dicom.series import is_ours, write_series
+from mrisr.dicom.source import read_source
+from mrisr.errors import OutputError
+from mrisr.io import read_volume
+from mrisr.volume import Storage
+from tests.dicom.conftest import DERIVATION, errors_of, tool, upsampled
+from tests.dicom.synthetic import SECRETS, SLICES, hospital_series
+
+KEPT = """
+    StudyInstanceUID FrameOfReferenceUID PatientName PatientID PatientBirthDate PatientSex
+    PatientAge PatientWeight StudyDate StudyTime StudyID AccessionNumber StudyDescription
+    ReferringPhysicianName ImageOrientationPatient PatientPosition ScanningSequence
+    SequenceVariant ScanOptions MRAcquisitionType RepetitionTime EchoTime EchoTrainLength
+    FlipAngle MagneticFieldStrength SliceThickness AcquisitionDate AcquisitionTime
+    Manufacturer ManufacturerModelName BodyPartExamined SpecificCharacterSet
+    BurnedInAnnotation LossyImageCompression
+"""
+GRIDS = {"in-plane": (2, 2, 1), "through-plane": (1, 1, 3.5), "fractional": (1.5, 1.5, 1)}
+SYNTAXES = {
+    "implicit": "1.2.840.10008.1.2",
+    "RLE": "1.2.840.10008.1.2.5",
+    "JPEG-LS": "1.2.840.10008.1.2.4.80",
+    "JPEG 2000": "1.2.840.10008.1.2.4.90",
+}
+
+
+def datasets(folder: Path) -> list[pydicom.FileDataset]:
+    return [pydicom.dcmread(p) for p in sorted(folder.iterdir())]
+
+
+def test_every_attribute_of_a_derived_series(hospital, derive):
+    folder, volume, source = derive(hospital)
+    old, new = datasets(hospital), datasets(folder)
+    assert [p.name for p in sorted(folder.iterdir())] == [f"{k + 1:04d}.dcm" for k in range(SLICES)]
+    for a, d in zip(old, new, strict=True):
+        for keyword in KEPT.split():
+            assert d[keyword].value == a[keyword].value, keyword
+        assert d.SOPClassUID == "1.2.840.10008.5.1.4.1.1.4"
+        assert d.ImageType == ["DERIVED", "SECONDARY", "OTHER"]
+        assert d.SeriesNumber == 581
+        assert d.SeriesDescription == "t2_tse_tra_5 super-resolved in-plane x2"
+        assert d.DerivationDescription == DERIVATION.description
+        assert d.DerivationCodeSequence[0].CodeValue == "113085"
+        (reference,) = d.SourceImageSequence
+        assert reference.ReferencedSOPInstanceUID == a.SOPInstanceUID
+        assert reference.PurposeOfReferenceCodeSequence[0].CodeValue == "121322"
+        equipment = d.ContributingEquipmentSequence[-1]
+        assert equipment.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
+        assert list(equipment.SoftwareVersions) == ["mrisr 0", "ab" * 32, "seed 3"]
+        assert (d.Rows, d.Columns, d.PixelSpacing) == (128, 128, [0.5, 0.5])
+        assert float(d.SpacingBetweenSlices) == pytest.approx(3.5)
+        edge = np.array(d.ImagePositionPatient, float) - np.array(a.ImagePositionPatient, float)
+        directions = np.array(d.ImageOrientationPatient, float).reshape(2, 3)
+        np.testing.assert_allclose(edge, -0.25 * directions.sum(axis=0), atol=1e-9)
+        assert d.SmallestImagePixelValue == d.pixel_array.min()
+        assert d.LargestImagePixelValue == d.pixel_array.max()
+        assert all(len(str(v)) <= 16 for v in d.ImagePositionPatient)
+        for keyword in ("IconImageSequence", "PixelPaddingValue", "ImageComments"):
+            assert keyword not in d
+        assert not any(e.tag.is_private or e.tag.group == 0x6000 for e in d.iterall())
+    assert len({d.SOPInstanceUID for d in new} | {d.SOPInstanceUID for d in old}) == 2 * SLICES
+    assert {d.SeriesInstanceUID for d in new} & {d.SeriesInstanceUID for d in old} == set()
+    back = read_volume(folder)
+    np.testing.assert_array_equal(back.array, volume.array)
+    np.testing.assert_allclose(back.affine, volume.affine, atol=1e-5)
+    assert source.number == 5
+
+
+def test_times_are_those_of_the_source_zone(tmp_path, derive):
+    series = hospital_series(tmp_path / "s", TimezoneOffsetFromUTC="+0100")
+    d = datasets(derive(series)[0])[0]
+    assert (d.ContentDate, d.ContentTime) == ("20260306", "003001.000000")
+    assert d.ContributingEquipmentSequence[0].ContributionDateTime.startswith("20260306003001")
+    assert (d.SeriesDate, d.InstanceCreationDate) == ("20260306", "20260306")
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+def test_validators(tmp_path, derive, grid, plane):
+    validate, compare, format_test = tool("dciodvfy"), tool("dcentvfy"), tool("dcmftest")
+    series = hospital_series(tmp_path / "s", plane=plane, size=32, slices=4)
+    folder, _, _ = derive(series, GRIDS[grid])
+    files = sorted(folder.iterdir())
+    for path in (files[0], files[-1]):
+        assert errors_of(validate, "-new", path) == []
+    assert errors_of(compare, *sorted(series.iterdir()), *files) == []
+    subprocess.run([format_test, *files], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_other_readers_see_the_same_geometry(tmp_path, hospital, derive, grid):
+    folder, volume, _ = derive(hospital, GRIDS[grid])
+    import highdicom as hd
+    import SimpleITK as sitk
+
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
+    image = reader.Execute()
+    corner = [n - 1 for n in volume.shape]
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine
+    for index in ([0, 0, 0], corner):
+        point = image.TransformContinuousIndexToPhysicalPoint([float(i) for i in index])
+        np.testing.assert_allclose(point, (lps @ [*index, 1.0])[:3], atol=2e-3)
+    np.testing.assert_array_equal(
+        sitk.GetArrayFromImage(image).transpose(2, 1, 0), volume.array.round().astype(int)
+    )
+    seen = hd.get_volume_from_series(datasets(folder))
+    # highdicom counts (slice, row, column) in LPS, slices in either direction.
+    for index in ([0, 0, 0], corner):
+        point = (lps @ [*index, 1.0])[:3]
+        found = seen.map_reference_to_indices(point[None])[0]
+        value = seen.array[tuple(np.rint(found).astype(int))]
+        assert value == volume.array[tuple(index)]
+        np.testing.assert_allclose(found, np.rint(found), atol=2e-3)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_dcm2niix(tmp_path, hospital, derive, grid):
+    program = tool("dcm2niix")
+    folder, volume, _ = derive(hospital, GRIDS[grid])
+    (tmp_path / "nifti").mkdir()
+    subprocess.run(
+        [program, "-o", tmp_path / "nifti", "-f", "out", folder], check=True, capture_output=True
+    )
+    image = nib.load(tmp_path / "nifti" / "out.nii")
+    aligned = nib.orientations.ornt_transform(
+        nib.io_orientation(image.affine), nib.io_orientation(volume.affine)
+    )
+    image = image.as_reoriented(aligned)
+    np.testing.assert_allclose(image.affine, volume.affine, atol=2e-3)
+    np.testing.assert_array_equal(np.asarray(image.dataobj), volume.array)
+
+
+def test_a_rerun_gives_the_same_uids(hospital, derive):
+    first = datasets(derive(hospital, name="a")[0])
+    again = datasets(derive(hospital, name="b")[0])
+    other = datasets(derive(hospital, name="c", derivation=replace(DERIVATION, key="seed 4"))[0])
+    assert [d.SOPInstanceUID for d in first] == [d.SOPInstanceUID for d in again]
+    assert first[0].SeriesInstanceUID == again[0].SeriesInstanceUID
+    assert not {d.SOPInstanceUID for d in first} & {d.SOPInstanceUID for d in other}
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_compressed_sources(tmp_path, derive, syntax):
+    series = hospital_series(tmp_path / "s", slices=3, syntax=SYNTAXES[syntax])
+    folder, volume, _ = derive(series)
+    np.testing.assert_array_equal(read_volume(folder).array, volume.array)
+    assert datasets(folder)[0].file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.1"
+
+
+def test_secrets_of_other_groups_are_left_behind(hospital, derive):
+    for path in derive(hospital)[0].iterdir():
+        raw = path.read_bytes()
+        assert b"secret protocol" not in raw
+        assert b"SECRET-STEP" not in raw
+        assert not any(s in path.name for s in SECRETS)
+
+
+@pytest.mark.parametrize(
+    ("edits", "expected"),
+    [
+        ({"BurnedInAnnotation": None}, {"BurnedInAnnotation": None}),
+        ({"BurnedInAnnotation": "YES"}, {"BurnedInAnnotation": "YES"}),
+        (
+            {"LossyImageCompression": "01", "LossyImageCompressionRatio": "8"},
+            {"LossyImageCompression": "01", "LossyImageCompressionRatio": 8},
+        ),
+        ({"PatientIdentityRemoved": "YES"}, {"PatientIdentityRemoved": "YES"}),
+        ({"ScanningSequence": None}, {"ScanningSequence": "RM"}),
+        ({"StudyID": None}, {"StudyID": ""}),
+        ({"SeriesNumber": None}, {"SeriesNumber": 81}),
+        ({"SeriesNumber": 2**31 - 1}, {"SeriesNumber": 81}),
+        ({"SeriesDescription": "x" * 64}, {"SeriesDescription": "x" * 37 + " " + DERIVATION.label}),
+        ({"SeriesDescription": "../../etc\x1b[31m"}, {}),
+    ],
+)
+def test_attributes_that_are_odd_in_the_source(tmp_path, derive, edits, expected):
+    d = datasets(derive(hospital_series(tmp_path / "s", slices=3, size=16, **edits))[0])[0]
+    for keyword, value in expected.items():
+        assert d.get(keyword) == value, keyword
+    assert len(d.SeriesDescription) <= 64
+    assert d.SeriesDescription.isprintable()
+
+
+def test_a_missing_frame_of_reference_is_made_and_stays(tmp_path, derive):
+    series = hospital_series(tmp_path / "s", slices=3, size=16, FrameOfReferenceUID=None)
+    uids = {d.FrameOfReferenceUID for name in "ab" for d in datasets(derive(series, name=name)[0])}
+    assert len(uids) == 1
+    assert uids.pop()
+
+
+# --- pixels ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        {"RescaleSlope": "0.5", "RescaleIntercept": "-100", "RescaleType": "US"},
+        {"RescaleSlope": lambda k: f"{1 + 0.25 * k:g}", "RescaleIntercept": "3"},
+        {"PhotometricInterpretation": "MONOCHROME1"},
+        {"PixelRepresentation": 1},
+    ],
+    ids=["rescale", "rescale of each slice", "MONOCHROME1", "signed"],
+)
+def test_values_are_those_of_the_volume(tmp_path, derive, edits):
+    series = hospital_series(tmp_path / "s", slices=4, size=16, **edits)
+    folder, volume, _ = derive(series)
+    clean = upsampled(read_volume(series), (2, 2, 1))
+    span = float(np.ptp(clean.array))
+    back = read_volume(folder)
+    np.testing.assert_allclose(back.array, clean.array, atol=span / 60000)
+    np.testing.assert_allclose(back.array, volume.array, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "dtype", "wanted"),
+    [
+        (0, 255, np.uint8, np.uint16),
+        (-128, 127, np.int8, np.int16),
+        (0, 65535, np.uint16, np.uint16),
+        (-32768, 32767, np.int16, np.int16),
+        (0, 40000, np.int32, np.uint16),
+        (-5, 30000, np.int64, np.int16),
+        (-5, 70000, np.int32, np.uint16),
+        (-1.5, 1e-3, np.float32, np.uint16),
+        (0, 1e9, np.float64, np.uint16),
+    ],
+)
+def test_storage_of_16_bits(tmp_path, hospital, low, high, dtype, wanted):
+    source = read_source(hospital)
+    volume = read_volume(hospital)
+    ramp = np.linspace(low, high, volume.array.size).reshape(volume.shape)
+    ramp = ramp.round().astype(dtype) if np.dtype(dtype).kind in "iu" else ramp.astype(dtype)
+    given = replace(volume, array=ramp, storage=Storage(np.dtype(dtype)))
+    stored = storable(given)
+    assert stored.storage.dtype == wanted
+    step = 0 if np.dtype(dtype).kind in "iu" and high - low <= 65535 else (high - low) / 65535
+    np.testing.assert_allclose(stored.array, ramp, atol=0.501 * step + 1e-12)
+    folder = write_series(stored, tmp_path / "out", source, DERIVATION)
+    np.testing.assert_array_equal(read_volume(folder).array, stored.array)
+
+
+# --- what may be replaced -------------------------------------------------------------------------
+
+
+def test_what_is_ours(tmp_path, hospital, derive):
+    folder = derive(hospital)[0]
+    assert is_ours(folder)
+    assert not is_ours(hospital)
+    (folder / "notes.txt").write_text("mine")
+    assert not is_ours(folder)
+
+
+def test_an_existing_series_stays_unless_forced(tmp_path, hospital, derive):
+    folder, volume, source = derive(hospital)
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    with pytest.raises(OutputError, match="exists already"):
+        write_series(volume, folder, source, DERIVATION)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    thin = storable(upsampled(read_volume(hospital), (1, 1, 2)))
+    write_series(thin, folder, source, DERIVATION, force=True)
+    assert len(list(folder.iterdir())) == 2 * SLICES
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["derived", "hospital"]
+
+
+def test_a_series_that_does_not_read_back_is_not_kept(tmp_path, hospital, monkeypatch):
+    volume, source = storable(read_volume(hospital)), read_source(hospital)
+    real = pydicom.Dataset.save_as
+
+    def stumped(self, path, **more):
+        real(self, path, **more)
+        if Path(path).name == "0003.dcm":
+            Path(path).write_bytes(Path(path).read_bytes()[:-100])
+
+    monkeypatch.setattr(pydicom.Dataset, "save_as", stumped)
+    with pytest.raises(OutputError, match="derived: not written"):
+        write_series(volume, tmp_path / "derived", source, DERIVATION)
+    assert [p.name for p in tmp_path.iterdir()] == ["hospital"]
