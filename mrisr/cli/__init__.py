@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from mrisr.cli import models, study, upsample
+from mrisr.cli import archive, models, study, upsample
 from mrisr.errors import MrisrError
 
 app = typer.Typer(
@@ -49,6 +49,8 @@ for _command in (
     models.models,
     study.info,
     study.demo,
+    archive.fetch,
+    archive.send,
 ):
     app.command()(_command)
 
