@@ -1,0 +1,201 @@
+"""A DICOMweb archive in this process that can be told to misbehave."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pydicom
+
+BOUNDARY = "b0undary"
+MULTIPART = f'multipart/related; type="application/dicom"; boundary="{BOUNDARY}"'
+JSON = "application/dicom+json"
+
+
+@dataclass
+class Answer:
+    """What the archive sends. ``length`` False leaves Content-Length out and closes the connection, a
+    number lies about it; ``status`` 0 hangs up without a word."""
+
+    status: int = 200
+    body: bytes = b"[]"
+    kind: str = JSON
+    headers: dict[str, str] = field(default_factory=dict)
+    length: bool | int = True
+    wait: float = 0.0
+
+
+@dataclass(frozen=True)
+class Request:
+    method: str
+    path: str
+    authorization: str | None
+    host: str | None
+    accept: str | None
+
+
+class FakeArchive:
+    """Instances by SOPInstanceUID, in the order of their arrival.
+
+    Attributes:
+        url: root of the service.
+        requests: all that came.
+        scripted: pairs of a pattern for ``"GET /path"`` and an answer. The first that matches is sent
+            instead of the right one and taken off the list.
+        retrieved: changes the bytes of an instance on its way out.
+        forgets: SOPInstanceUIDs that are accepted and not kept.
+        page: instances in one page of a listing.
+        counts: whether the listing of series counts their instances.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.requests: list[Request] = []
+        self.scripted: list[tuple[str, Answer]] = []
+        self.stored: dict[str, bytes] = {}
+        self.retrieved: Callable[[str, bytes], bytes] = lambda uid, data: data
+        self.forgets: set[str] = set()
+        self.page: int | None = None
+        self.counts = True
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).netloc
+
+    def add(self, folder: Path) -> None:
+        for path in sorted(folder.iterdir()):
+            self.keep(path.read_bytes())
+
+    def keep(self, data: bytes) -> str:
+        uid = str(_header(data).SOPInstanceUID)
+        if uid not in self.forgets:
+            self.stored[uid] = data
+        return uid
+
+    def answer(self, method: str, target: str, body: bytes) -> Answer:
+        path, query = urlsplit(target).path, parse_qs(urlsplit(target).query)
+        for entry in self.scripted:
+            if re.search(entry[0], f"{method} {path}"):
+                self.scripted.remove(entry)
+                return entry[1]
+        if method == "POST":
+            return self._store(body)
+        found = re.fullmatch(r"/dicom-web/studies/([^/]+)/series(?:/([^/]+)/instances)?", path)
+        if found:
+            return self._listing(found[1], found[2], int(query.get("offset", ["0"])[0]))
+        uid = path.rpartition("/")[2]
+        if uid not in self.stored:
+            return Answer(404, b"")
+        return Answer(body=multipart(self.retrieved(uid, self.stored[uid])), kind=MULTIPART)
+
+    def _store(self, body: bytes) -> Answer:
+        boundary = body[: body.index(b"\r\n", 2)].strip()
+        parts = body.split(boundary)[1:-1]
+        uids = [self.keep(p.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n")) for p in parts]
+        items = [{"00081155": {"vr": "UI", "Value": [uid]}} for uid in uids]
+        return Answer(body=json.dumps({"00081199": {"vr": "SQ", "Value": items}}).encode())
+
+    def _listing(self, study: str, series: str | None, offset: int) -> Answer:
+        headers = [h for h in map(_header, self.stored.values()) if h.StudyInstanceUID == study]
+        if series is None:
+            names = ["SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality"]
+            unique = {h.SeriesInstanceUID: h for h in headers}
+            items = [_json(h, names) for h in unique.values()]
+            for item, uid in zip(items, unique, strict=True):
+                count = sum(h.SeriesInstanceUID == uid for h in headers)
+                item["00201209"] = {"vr": "IS", "Value": [count] if self.counts else []}
+        else:
+            chosen = [h for h in headers if h.SeriesInstanceUID == series]
+            items = [_json(h, ["SOPInstanceUID", "InstanceNumber"]) for h in chosen]
+        if self.page is not None:
+            items = items[offset : offset + self.page]
+        return Answer(body=json.dumps(items).encode())
+
+
+def multipart(*parts: bytes) -> bytes:
+    head = f"\r\n--{BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+    return b"".join(head + part for part in parts) + f"\r\n--{BOUNDARY}--\r\n".encode()
+
+
+def failure(uid: str, reason: int) -> bytes:
+    """DICOM JSON that tells why an instance was not stored."""
+    item = {
+        "00081155": {"vr": "UI", "Value": [uid]},
+        "00081197": {"vr": "US", "Value": [reason]},
+    }
+    return json.dumps({"00081198": {"vr": "SQ", "Value": [item]}}).encode()
+
+
+@contextmanager
+def serving(
+    wrap: Callable[[ThreadingHTTPServer], None] | None = None, scheme: str = "http"
+) -> Iterator[FakeArchive]:
+    """A running archive on loopback. ``wrap`` may put TLS around its socket."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    archive = FakeArchive(f"{scheme}://127.0.0.1:{server.server_port}/dicom-web")
+    server.RequestHandlerClass = _handler(archive)
+    server.handle_error = lambda *_: None  # type: ignore[method-assign] # a client that hung up
+    if wrap is not None:
+        wrap(server)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield archive
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _handler(archive: FakeArchive) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            names = ("Authorization", "Host", "Accept")
+            seen = (self.headers.get(name) for name in names)
+            archive.requests.append(Request(self.command, self.path, *seen))
+            self._send(archive.answer(self.command, self.path, body))
+
+        do_POST = do_GET
+
+        def _send(self, answer: Answer) -> None:
+            time.sleep(answer.wait)
+            self.close_connection = answer.length is not True or not answer.status
+            if not answer.status:
+                return
+            self.send_response(answer.status)
+            for name, value in {"Content-Type": answer.kind, **answer.headers}.items():
+                self.send_header(name, value)
+            if answer.length is not False:
+                true = answer.length is True
+                self.send_header("Content-Length", str(len(answer.body) if true else answer.length))
+            self.end_headers()
+            self.wfile.write(answer.body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    return Handler
+
+
+def _header(data: bytes) -> pydicom.Dataset:
+    return pydicom.dcmread(BytesIO(data), stop_before_pixels=True)
+
+
+def _json(header: pydicom.Dataset, names: list[str]) -> dict[str, object]:
+    part = pydicom.Dataset()
+    for name in names:
+        part[name] = header[name]
+    return part.to_json_dict()
