@@ -13,13 +13,15 @@ from mrisr.models.card import ModelCard
 
 
 def rendered(*parts: object, width: int = 110) -> str:
-    """Rich renderables as text without colour."""
+    """Rich renderables as text without colour; brackets in a text are text, not markup."""
     out = io.StringIO()
-    Console(file=out, width=width, color_system=None).print(*parts, sep="\n", highlight=False)
+    console = Console(file=out, width=width, color_system=None, markup=False, emoji=False)
+    console.print(*parts, sep="\n", highlight=False)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
-def _table(*columns: str) -> Table:
+def plain_table(*columns: str) -> Table:
+    """A table without lines, whose cells wrap."""
     table = Table(box=None, pad_edge=False, show_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -28,7 +30,7 @@ def _table(*columns: str) -> Table:
 
 def listing(cards: Sequence[ModelCard]) -> str:
     """One line per model."""
-    table = _table("model", "job", "factors", "steps", "gain over interpolation", "sha256")
+    table = plain_table("model", "job", "factors", "steps", "gain over interpolation", "sha256")
     for card in cards:
         low, high = card.factors
         table.add_row(
@@ -53,7 +55,7 @@ def _gains(card: ModelCard) -> str:
 def card_text(card: ModelCard) -> str:
     """A model card for reading."""
     t, d = card.training, card.diffusion
-    facts = _table("", "")
+    facts = plain_table("", "")
     rows = {
         "model": card.name,
         "job": card.job,
@@ -84,7 +86,7 @@ def card_text(card: ModelCard) -> str:
 
 
 def _figures(card: ModelCard) -> Table:
-    table = _table(
+    table = plain_table(
         "patient",
         "series",
         "factor",
@@ -109,7 +111,7 @@ def _figures(card: ModelCard) -> Table:
 
 
 def _curve(card: ModelCard) -> Table:
-    table = _table("steps", "churn", "update", "PSNR", "SSIM", "gain dB", "texture dB")
+    table = plain_table("steps", "churn", "update", "PSNR", "SSIM", "gain dB", "texture dB")
     for r in card.figures["curve"]:
         table.add_row(
             str(r["steps"]),
@@ -127,7 +129,7 @@ def survey_text(found: Sequence[SeriesInfo]) -> str:
     """One row per series, and below each what is wrong with it or worth knowing."""
     if not found:
         return "no volumes found"
-    table = _table(
+    table = plain_table(
         "series",
         "kind",
         "plane",

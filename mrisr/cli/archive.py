@@ -74,16 +74,11 @@ def send(
 
 
 def _table(found: list[RemoteSeries]) -> str:
-    """One line per series; its words are the archive's and stand as they are, never as markup."""
-    from rich.table import Table
-    from rich.text import Text
+    """One line per series."""
+    from mrisr.tables import plain_table, rendered
 
-    from mrisr.tables import rendered
-
-    table = Table(box=None, pad_edge=False, show_edge=False)
-    for column in ("number", "modality", "instances", "description", "series"):
-        table.add_column(column, overflow="fold")
+    table = plain_table("number", "modality", "instances", "description", "series")
     for s in found:
         count = "?" if s.instances is None else str(s.instances)
-        table.add_row(*map(Text, (s.number, s.modality, count, s.description, s.uid)))
+        table.add_row(s.number, s.modality, count, s.description, s.uid)
     return rendered(table)

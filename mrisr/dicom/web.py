@@ -17,7 +17,7 @@ from mrisr.dicom.web_client import Archive, connect, text
 from mrisr.dicom.web_files import files_of_one_study, read_whole
 from mrisr.errors import InputError, OutputError, UsageError
 from mrisr.io.atomic import atomic_folder
-from mrisr.io.dicom_scan import File, printable, quiet
+from mrisr.io.dicom_scan import File, pick_series, printable, quiet
 from mrisr.io.paths import check_output_folder
 
 Progress = Callable[[int, int], None]
@@ -61,29 +61,6 @@ def list_series(url: str, study_uid: str) -> list[RemoteSeries]:
         return _series(archive, study_uid)
 
 
-def choose_remote_series(
-    found: Sequence[RemoteSeries], wanted: str | None, where: str
-) -> RemoteSeries:
-    """The one series, or the one whose UID, number or description is ``wanted``.
-
-    ``where`` names the archive in the error. Raises InputError: none or several match.
-    """
-    matches = list(found)
-    if wanted is not None:
-        key = wanted.strip().lower()
-        matches = [s for s in found if s.uid == key]
-        matches = matches or [s for s in found if s.number == key]
-        matches = matches or [s for s in found if s.description.lower() == key]
-    if len(matches) != 1:
-        listing = "; ".join(str(s) for s in (matches or found))
-        if wanted is None:
-            expected, count = "one series (--series picks)", f"{len(found)} series"
-        else:
-            expected, count = f"one series {wanted!r}", f"{len(matches)} of {len(found)}"
-        raise InputError(where, expected=expected, found=f"{count}: {listing}")
-    return matches[0]
-
-
 def fetch_series(
     url: str,
     study_uid: str,
@@ -119,7 +96,7 @@ def fetch_series(
     path = check_output_folder(output, force=force)
     _check_replaced(path)
     with connect(url, _unreadable) as archive:
-        chosen = choose_remote_series(_series(archive, study_uid), series, archive.where)
+        chosen = pick_series(_series(archive, study_uid), series, archive.where)
         uids = _instances(archive, study_uid, chosen)
         with atomic_folder(path, overwrite=force) as temporary:
             for number, uid in enumerate(uids, 1):
