@@ -11,9 +11,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from mrisr import cache
-from mrisr.errors import InputError, UsageError
+from mrisr.errors import InputError, OutputError, UsageError
 from mrisr.phantom import phantom
-from mrisr.prepare import Source, canonical_stack, find_sources, make_stack, prepare
+from mrisr.prepare import Entry, canonical_stack, find_sources, make_stack, prepare
 from mrisr.volume import Volume
 
 WORLD = {"sagittal": 0, "coronal": 1, "axial": 2}
@@ -107,6 +107,44 @@ def test_an_existing_cache_needs_force(study: Path, tmp_path: Path) -> None:
     prepare(study, tmp_path / "cache", force=True)
 
 
+def test_an_old_cache_stays_until_the_new_one_is_whole(study: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    prepare(study, folder)
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    for name in ("t2w_ax", "t2w_cor"):
+        (study / "one" / f"{name}.nii.gz").write_bytes(b"not a volume")
+    (study / "two" / "scan_T2w.nii.gz").write_bytes(b"not a volume")
+    with pytest.raises(InputError, match="3 refused"):
+        prepare(study, folder, force=True)
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+    assert not list(tmp_path.glob(".cache*"))
+
+
+def test_what_is_no_cache_is_not_replaced(study: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    prepare(study, folder)
+    for name in ("thesis.txt", "volumes/thesis.txt"):
+        (folder / name).write_text("precious")
+        with pytest.raises(OutputError, match=r"a cache to replace, found .*thesis.txt"):
+            prepare(study, folder, force=True)
+        (folder / name).unlink()
+    (folder / "index.json").unlink()
+    prepare(study, folder)  # the rest of one that was cut short
+
+
+def test_hidden_files_are_no_volumes(study: Path, tmp_path: Path) -> None:
+    """Such as what a killed run leaves under its temporary name."""
+    whole = find_sources(study)
+    volume = (study / "one" / "t2w_ax.nii.gz").read_bytes()
+    (study / "one" / ".t2w_ax.nii.gz.mrisr-tmp-1-00000000-ab.nii.gz").write_bytes(volume)
+    (study / ".t2w.nii.gz").write_bytes(volume)
+    for folder in (study / ".hidden", study / "one" / ".series.mrisr-tmp-1-00000000-ab"):
+        folder.mkdir()
+        (folder / "t2w.nii.gz").write_bytes(volume)
+        (folder / "0001.dcm").write_bytes(b"")
+    assert find_sources(study) == whole
+
+
 def test_unusable_volumes_are_named_and_left_out(study: Path, tmp_path: Path) -> None:
     (study / "one" / "t2w_ax.nii.gz").write_bytes(b"not a volume")
     errors = prepare(study, tmp_path / "cache")
@@ -123,7 +161,7 @@ def test_nothing_to_prepare_is_refused(tmp_path: Path) -> None:
 
 def test_intensities_are_scaled_before_the_crop() -> None:
     volume = phantom((40, 36, 4))
-    whole = make_stack(Source("a", "b", Path("c")), volume)
-    crop = make_stack(Source("a", "b", Path("c")), volume, crop=20)
+    whole = make_stack(Entry("a", "b", Path("c")), volume)
+    crop = make_stack(Entry("a", "b", Path("c")), volume, crop=20)
     assert whole.levels.shape == (4, 36, 40)
     np.testing.assert_array_equal(crop.levels, whole.levels[:, 8:28, 10:30])

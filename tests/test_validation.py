@@ -14,7 +14,7 @@ from mrisr.config import Config, load_config
 from mrisr.diffusion.schedule import INFERENCE
 from mrisr.models.store import load_model
 from mrisr.phantom import phantom
-from mrisr.prepare import Source, make_stack
+from mrisr.prepare import Entry, make_stack
 from mrisr.validation import Example, restore, validate, validation_planes, write_examples
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -26,7 +26,7 @@ def stacks() -> list[cache.Stack]:
     for seed, size in ((0, 48), (1, 40)):
         for plane in ("axial", "coronal"):
             volume = phantom((size, 44, 5), plane=plane, spacing=(0.8, 0.8, 3.0), seed=seed)
-            out.append(make_stack(Source(f"p{seed}", plane, Path()), volume))
+            out.append(make_stack(Entry(f"p{seed}", plane, Path()), volume))
     return out
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
 
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
+from mrisr.dicom.source import Slice, Source
 from mrisr.dicom.text import local_time
+from mrisr.dicom.uids import derived_uid
 
 RESAMPLING = Code("113085", "DCM", "Spatial resampling")
 SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
 EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
+
+_MAX_IS = 2**31 - 1
 
 #: What the model name of our equipment is called; files with it are ours.
 PRODUCT = "mrisr"
@@ -70,4 +75,39 @@ def equipment(derivation: Derivation, offset: str = "") -> Dataset:
     ]
     item.ContributionDateTime = local_time(derivation.created, offset).strftime("%Y%m%d%H%M%S.%f%z")
     item.ContributionDescription = derivation.details[:1024]
+    return item
+
+
+def describe_series(d: Dataset, source: Source, derivation: Derivation, content: str = "") -> None:
+    """Set what names a new series and tells how it came about: UID, number, description, times,
+    derivation and equipment. ``content`` says what it holds, if that is not an image.
+    """
+    first = source.slices[0]
+    zone = str(first.carried.get("TimezoneOffsetFromUTC", ""))
+    when = local_time(derivation.created, zone)
+    told = (content,) if content else ()
+    d.SeriesInstanceUID = derived_uid(
+        source.series_uid, first.sop_uid, first.frame, derivation.key, *told
+    )
+    number = source.number * 100 + derivation.series_offset
+    d.SeriesNumber = number if number <= _MAX_IS else derivation.series_offset
+    label = " ".join((derivation.label, *told))[:64]
+    own = source.description[: max(64 - len(label) - 1, 0)]
+    d.SeriesDescription = f"{own} {label}".strip()
+    for moment in ("Series", "Content", "InstanceCreation"):
+        setattr(d, f"{moment}Date", when.strftime("%Y%m%d"))
+        setattr(d, f"{moment}Time", when.strftime("%H%M%S.%f"))
+    d.DerivationDescription = derivation.description[:1024]
+    previous = list(first.carried.get("ContributingEquipmentSequence", []))
+    d.ContributingEquipmentSequence = [*deepcopy(previous), equipment(derivation, zone)]
+
+
+def reference(origin: Slice) -> Dataset:
+    """An item of SourceImageSequence (PS3.3, C.12.4) for one slice of the source."""
+    item = Dataset()
+    item.ReferencedSOPClassUID = origin.sop_class
+    item.ReferencedSOPInstanceUID = origin.sop_uid
+    if origin.frame is not None:
+        item.ReferencedFrameNumber = origin.frame
+    item.PurposeOfReferenceCodeSequence = [code_item(SOURCE_IMAGE)]
     return item

@@ -24,21 +24,19 @@ from mrisr.dicom.conformance import check_derived
 from mrisr.dicom.derivation import (
     PRODUCT,
     RESAMPLING,
-    SOURCE_IMAGE,
     Derivation,
     code_item,
-    equipment,
+    describe_series,
+    reference,
 )
 from mrisr.dicom.pixels import describe_pixels, set_pixels
 from mrisr.dicom.planes import Planes, planes_of
 from mrisr.dicom.source import Slice, Source
-from mrisr.dicom.text import decimal, local_time, millimetres
+from mrisr.dicom.text import decimal, millimetres
 from mrisr.dicom.uids import IMPLEMENTATION, derived_uid
 from mrisr.errors import OutputError
 from mrisr.io.atomic import atomic_folder
 from mrisr.volume import Volume
-
-_MAX_IS = 2**31 - 1
 
 
 def write_series(
@@ -106,7 +104,7 @@ def series_datasets(
         d.update(deepcopy(shared))
         _place(d, planes, k)
         if references:
-            d.SourceImageSequence = [_reference(s) for s in references]
+            d.SourceImageSequence = [reference(s) for s in references]
         d.SOPInstanceUID = derived_uid(d.SeriesInstanceUID, k)
         set_pixels(d, cast(NDArray[np.integer], cut[k]))
         d.file_meta = _meta(d, derivation)
@@ -115,24 +113,11 @@ def series_datasets(
 
 def _shared(volume: Volume, planes: Planes, source: Source, derivation: Derivation) -> Dataset:
     """Attributes of the new series that do not come from one slice of the source."""
-    first = source.slices[0]
-    zone = str(first.carried.get("TimezoneOffsetFromUTC", ""))
-    when = local_time(derivation.created, zone)
     d = describe_pixels(volume, source.rescale_type)
     d.SOPClassUID, d.Modality = MRImageStorage, "MR"
     d.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
-    d.SeriesInstanceUID = derived_uid(source.series_uid, first.sop_uid, first.frame, derivation.key)
-    number = source.number * 100 + derivation.series_offset
-    d.SeriesNumber = number if number <= _MAX_IS else derivation.series_offset
-    own = source.description[: 64 - len(derivation.label) - 1]
-    d.SeriesDescription = f"{own} {derivation.label}".strip()
-    for moment in ("Series", "Content", "InstanceCreation"):
-        setattr(d, f"{moment}Date", when.strftime("%Y%m%d"))
-        setattr(d, f"{moment}Time", when.strftime("%H%M%S.%f"))
-    d.DerivationDescription = derivation.description[:1024]
+    describe_series(d, source, derivation)
     d.DerivationCodeSequence = [code_item(RESAMPLING)]
-    previous = list(first.carried.get("ContributingEquipmentSequence", []))
-    d.ContributingEquipmentSequence = [*deepcopy(previous), equipment(derivation, zone)]
     d.ImageOrientationPatient = list(planes.orientation)
     d.PixelSpacing = planes.pixel_spacing
     between = decimal(round(planes.spacing[2], 6))
@@ -161,16 +146,6 @@ def _place(d: Dataset, planes: Planes, k: int) -> None:
     d.InstanceNumber = k + 1
     d.ImagePositionPatient = [millimetres(float(p)) for p in position]
     d.SliceLocation = millimetres(float(position @ normal))
-
-
-def _reference(origin: Slice) -> Dataset:
-    item = Dataset()
-    item.ReferencedSOPClassUID = origin.sop_class
-    item.ReferencedSOPInstanceUID = origin.sop_uid
-    if origin.frame is not None:
-        item.ReferencedFrameNumber = origin.frame
-    item.PurposeOfReferenceCodeSequence = [code_item(SOURCE_IMAGE)]
-    return item
 
 
 def _meta(d: Dataset, derivation: Derivation) -> FileMetaDataset:

@@ -1,0 +1,221 @@
+"""Quantities for each voxel, such as a standard deviation, as DICOM Parametric Map.
+
+Sources: DICOM PS3.3 A.75 (Parametric Map IOD), C.8.32 (its modules), C.8.16.1.4 (derived pixel
+contrast), C.7.6.16.2.11 (real world value mapping), C.11.2.1.3 (linear window functions); PS3.16
+CID 7180 (quantities), CID 7464 (how they are derived), CID 9000 (what describes a quantity).
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.sr.coding import Code
+
+from mrisr.dicom.derivation import Derivation, code_item
+from mrisr.dicom.multiframe import (
+    Seen,
+    check_back,
+    check_fits,
+    common_arguments,
+    complete,
+    seen_by,
+)
+from mrisr.dicom.planes import Planes, planes_of
+from mrisr.dicom.source import Source
+from mrisr.errors import InputError, OutputError
+from mrisr.io.atomic import atomic_path
+from mrisr.io.checks import check_affine, check_values
+from mrisr.io.dicom_scan import quiet, reason
+from mrisr.io.paths import check_output
+from mrisr.volume import Volume
+
+_DERIVATION = Code("121401", "DCM", "Derivation")
+_PROSTATE = Code("41216001", "SCT", "Prostate")
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What the values of a map are.
+
+    Attributes:
+        name: in words; ``label``: the same in at most 16 of ``A-Z 0-9 _``.
+        contrast: value 4 of ImageType (PS3.3 C.8.16.1.4).
+        of: the quantity that the map is about.
+        derivation: what the map tells of that quantity; it is also how the map was derived.
+        unit: of the values, in UCUM.
+    """
+
+    name: str
+    label: str
+    contrast: str
+    of: Code
+    derivation: Code
+    unit: Code
+
+
+STANDARD_DEVIATION = Quantity(
+    "standard deviation",
+    "STD_DEVIATION",
+    "STD_DEVIATION",
+    Code("110852", "DCM", "MR signal intensity"),
+    Code("386136009", "SCT", "Standard Deviation"),
+    Code("1", "UCUM", "no units"),
+)
+
+
+def write_parametric_map(
+    values: Volume,
+    path: Path,
+    source: Source,
+    derivation: Derivation,
+    *,
+    quantity: Quantity = STANDARD_DEVIATION,
+    force: bool = False,
+) -> Path:
+    """Write a volume of numbers as one DICOM Parametric Map file, whole or not at all.
+
+    Pixels are 32-bit floats and the quantity itself: slope 1, intercept 0. The file is read back by
+    highdicom and compared before it takes its place. UIDs follow from the source, the derivation and
+    the quantity: a rerun gives the same.
+
+    Args:
+        values: in the quantity's unit; its grid may differ from the source's in any way, its frame
+            of reference may not.
+        path: of the new file.
+        source: gives patient, study and frame of reference, and is referred to.
+        derivation: what made the map. SeriesDescription is its label and the quantity's name; its
+            ``series_offset`` should differ from that of the images beside.
+        quantity: what the values are.
+        force: replace an existing file.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        InputError: values that single precision does not hold, axes that are not at right angles, or
+            a source with text burned into its pixels, which a map cannot state.
+        OutputError: the file exists, cannot be written, or does not read back as it should.
+    """
+    path = check_output(path, force=force)
+    numbers = _checked(values, source)
+    check_fits(path, numbers.nbytes)
+    planes = planes_of(values, source)
+    with atomic_path(path, overwrite=force, size=numbers.nbytes) as temporary, quiet():
+        d = _dataset(numbers, values, planes, source, derivation, quantity)
+        d.save_as(temporary, enforce_file_format=True)
+        try:
+            seen = _read(temporary)
+        except Exception as error:  # highdicom and pydicom raise almost anything on damaged files
+            message = f"{path}: not written, it does not read back ({reason(error)})"
+            raise OutputError(message) from error
+        check_back(path, seen, numbers, planes, source)
+    return path
+
+
+def _checked(values: Volume, source: Source) -> NDArray[np.float32]:
+    named = values.source or values.name
+    check_affine(values.affine, named)
+    if any(s.carried.get("BurnedInAnnotation") == "YES" for s in source.slices):
+        found = "BurnedInAnnotation YES"
+        raise InputError(named, expected="a source without text in its pixels", found=found)
+    with np.errstate(over="ignore"):
+        numbers = values.array.astype(np.float32)
+    check_values(numbers, named, allow_constant=True)
+    return numbers
+
+
+def _dataset(
+    numbers: NDArray[np.float32],
+    values: Volume,
+    planes: Planes,
+    source: Source,
+    derivation: Derivation,
+    quantity: Quantity,
+) -> Any:
+    """The file as highdicom makes it, completed."""
+    import highdicom as hd
+
+    d = hd.pm.ParametricMap(
+        pixel_array=np.ascontiguousarray(planes.cut(numbers)),
+        contains_recognizable_visual_features=False,
+        real_world_value_mappings=[_mapping(numbers, quantity)],
+        voi_lut_transformations=[_window(numbers)],
+        derived_pixel_contrast=quantity.contrast,
+        content_label=quantity.label,
+        **common_arguments(planes, values, source, derivation),
+    )
+    words = " ".join((*quantity.of[:2], *quantity.derivation[:2]))
+    complete(
+        d,
+        planes,
+        source,
+        derivation,
+        content=quantity.name,
+        key=words,
+        code=quantity.derivation,
+    )
+    d.Modality = "MR"  # the scanner's, says C.8.32.1; highdicom writes OT
+    _add_anatomy(d, source)
+    return d
+
+
+def _mapping(numbers: NDArray[np.float32], quantity: Quantity) -> Any:
+    """Stored values are the quantity; two name-value pairs tell which."""
+    import highdicom as hd
+
+    mapping = hd.pm.RealWorldValueMapping(
+        lut_label=quantity.label,
+        lut_explanation=f"{quantity.name} of {quantity.of.meaning}"[:64],
+        unit=quantity.unit,
+        value_range=(float(numbers.min()), float(numbers.max())),
+        slope=1.0,
+        intercept=0.0,
+        quantity_definition=quantity.of,
+    )
+    told = hd.sr.CodeContentItem(
+        name=hd.sr.CodedConcept.from_code(_DERIVATION),
+        value=hd.sr.CodedConcept.from_code(quantity.derivation),
+    )
+    mapping.QuantityDefinitionSequence.append(told)
+    return mapping
+
+
+def _window(numbers: NDArray[np.float32]) -> Any:
+    """From the 0.5th to the 99.5th percentile. LINEAR would not allow a width below 1."""
+    import highdicom as hd
+
+    low, high = (float(v) for v in np.percentile(numbers, (0.5, 99.5)))
+    return hd.VOILUTTransformation(
+        window_center=float(f"{(low + high) / 2:.6g}"),
+        window_width=float(f"{max(high - low, abs(high) * 1e-3, 1e-6):.6g}"),
+        voi_lut_function=hd.VOILUTFunctionValues.LINEAR_EXACT,
+    )
+
+
+def _add_anatomy(d: Any, source: Source) -> None:
+    """The Frame Anatomy functional group, which A.75.5 asks for; left out where the source shows
+    another part of the body and does not tell its code."""
+    first = source.slices[0].carried
+    region = first.get("AnatomicRegionSequence")
+    if not region and first.get("BodyPartExamined", "") in ("", None, "PROSTATE", "PELVIS"):
+        region = [code_item(_PROSTATE)]
+    if region:
+        item = Dataset()
+        item.FrameLaterality = "U"
+        item.AnatomicRegionSequence = [deepcopy(region[0])]
+        d.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [item]
+
+
+def _read(path: Path) -> Seen:
+    import highdicom as hd
+
+    volume = hd.imread(path).get_volume(
+        dtype=np.float32, apply_real_world_transform=False, apply_modality_transform=False
+    )
+    return seen_by(volume)

@@ -1,0 +1,251 @@
+"""Label volumes as DICOM Segmentation, and back.
+
+Written as BINARY: the type that archives and viewers have known for long. Every plane of every
+segment is stored, also an empty one, so that the grid of the labels comes back whole.
+
+Sources: DICOM PS3.3 A.51 (Segmentation IOD), C.8.20.2 (Segmentation Image); PS3.16 CID 7150
+(categories), CID 6300 (zones of the prostate), CID 7162 (algorithm families).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.sr.coding import Code
+
+from mrisr.dicom.derivation import Derivation
+from mrisr.dicom.multiframe import (
+    Seen,
+    check_back,
+    check_fits,
+    common_arguments,
+    complete,
+    seen_by,
+)
+from mrisr.dicom.planes import Planes, planes_of
+from mrisr.dicom.source import Source
+from mrisr.errors import InputError, OutputError, UsageError
+from mrisr.io.atomic import atomic_path
+from mrisr.io.checks import check_affine, check_size
+from mrisr.io.dicom_scan import quiet, reason
+from mrisr.io.nifti import file_sha256
+from mrisr.io.paths import check_output, stem
+from mrisr.volume import Storage, Volume
+
+ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
+SEGMENTATION = Code("113076", "DCM", "Segmentation")
+_ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What one label stands for.
+
+    Attributes:
+        number: the label; the segments of a file are numbered from 1 without a gap.
+        name: for people, at most 64 characters.
+        category, type: coded (PS3.16 CID 7150 and, for instance, 6300).
+        colour: recommended for display: red, green, blue from 0 to 255.
+    """
+
+    number: int
+    name: str
+    category: Code
+    type: Code
+    colour: tuple[int, int, int] | None = None
+
+
+PROSTATE_ZONES = (
+    Segment(
+        1,
+        "Peripheral zone",
+        ANATOMICAL_STRUCTURE,
+        Code("279706003", "SCT", "Peripheral zone of the prostate"),
+        (230, 159, 0),
+    ),
+    Segment(
+        2,
+        "Transition zone",
+        ANATOMICAL_STRUCTURE,
+        Code("399384005", "SCT", "Transition zone of the prostate"),
+        (86, 180, 233),
+    ),
+)
+
+
+def write_segmentation(
+    labels: Volume,
+    path: Path,
+    source: Source,
+    derivation: Derivation,
+    segments: Sequence[Segment],
+    *,
+    force: bool = False,
+) -> Path:
+    """Write a label volume as one DICOM Segmentation file, whole or not at all.
+
+    The file is read back by highdicom and compared before it takes its place. UIDs follow from the
+    source, the derivation and the segments: a rerun gives the same.
+
+    Args:
+        labels: whole numbers, 0 for none; its grid may differ from the source's in any way, its
+            frame of reference may not.
+        path: of the new file.
+        source: gives patient, study and frame of reference, and is referred to.
+        derivation: what made the labels. SeriesDescription is its label and "segmentation";
+            its ``series_offset`` should differ from that of the images beside.
+        segments: what the labels stand for, numbered 1, 2 and so on. They need not all occur.
+        force: replace an existing file.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        UsageError: the segments are not numbered from 1 without a gap.
+        InputError: a label that no segment stands for, or axes that are not at right angles.
+        OutputError: the file exists, cannot be written, or does not read back as it should.
+    """
+    path = check_output(path, force=force)
+    numbers = _checked(labels, segments)
+    planes = planes_of(labels, source)
+    size = numbers.size * len(segments) // 8
+    check_fits(path, size)
+    with atomic_path(path, overwrite=force, size=size) as temporary, quiet():
+        d = _dataset(numbers, labels, planes, source, derivation, segments)
+        d.save_as(temporary, enforce_file_format=True)
+        try:
+            seen, _ = _read(temporary, numbers.size)
+        except InputError as error:
+            message = f"{path}: not written, it does not read back ({error.found})"
+            raise OutputError(message) from error
+        check_back(path, seen, numbers, planes, source)
+    return path
+
+
+def read_segmentation(path: Path, *, max_voxels: int = 2**31) -> Volume:
+    """Read a DICOM Segmentation, binary or a label map, as a label volume.
+
+    The array is (column index, row index, slice), as ``read_dicom`` gives that of a series, and holds
+    the segment numbers; planes that the file leaves out are 0.
+
+    Args:
+        path: the file.
+        max_voxels: larger ones are refused before their pixels are decoded.
+
+    Raises:
+        InputError: not a segmentation, damaged, fractional, segments that overlap, or frames that are
+            not on one regular grid.
+    """
+    path = Path(path)
+    with quiet():
+        seen, thickness = _read(path, max_voxels)
+    check_affine(seen.affine, path)
+    return Volume(
+        seen.array,
+        seen.affine,
+        storage=Storage(seen.array.dtype),
+        slice_thickness=thickness,
+        stacked_along=2,
+        name=stem(path),
+        source=path,
+        source_sha256=file_sha256(path),
+    )
+
+
+def _checked(labels: Volume, segments: Sequence[Segment]) -> NDArray[np.unsignedinteger]:
+    """The labels as unsigned numbers, all of them declared."""
+    numbers = [s.number for s in segments]
+    if not numbers or numbers != list(range(1, len(numbers) + 1)):
+        raise UsageError(f"segments: expected the numbers 1, 2, 3 and so on, found {numbers}")
+    named = labels.source or labels.name
+    check_affine(labels.affine, named)
+    array = labels.array
+    if array.dtype.kind not in "iub" and not np.array_equal(array, np.rint(array)):
+        raise InputError(named, expected="labels that are whole numbers", found="fractions or NaN")
+    if array.size and (array.min() < 0 or array.max() > len(numbers)):
+        strange = [f"{v:g}" for v in np.unique(array) if not 0 <= v <= len(numbers)]
+        found = ", ".join(strange[:5]) + (" and others" if len(strange) > 5 else "")
+        raise InputError(named, expected=f"labels from 0 to {len(numbers)}", found=found)
+    return array.astype(np.uint8 if len(numbers) < 256 else np.uint16)
+
+
+def _dataset(
+    numbers: NDArray[np.unsignedinteger],
+    labels: Volume,
+    planes: Planes,
+    source: Source,
+    derivation: Derivation,
+    segments: Sequence[Segment],
+) -> Any:
+    """The file as highdicom makes it, completed."""
+    import highdicom as hd
+
+    weights = derivation.model_sha256 or "none"
+    algorithm = hd.AlgorithmIdentificationSequence(
+        name="mrisr",
+        family=_ARTIFICIAL_INTELLIGENCE,
+        version=derivation.version,
+        source="The mrisr authors",
+        parameters={"model_sha256": weights, "seed": str(derivation.seed)},
+    )
+    d = hd.seg.Segmentation(
+        pixel_array=np.ascontiguousarray(planes.cut(numbers)),
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[_description(s, algorithm) for s in segments],
+        omit_empty_frames=False,
+        content_label="SEGMENTATION",
+        **common_arguments(planes, labels, source, derivation),
+    )
+    # Other segments of the same labels are another file, and need other UIDs.
+    told = " ".join(f"{s.number} {s.type.scheme_designator} {s.type.value}" for s in segments)
+    complete(d, planes, source, derivation, content="segmentation", key=told, code=SEGMENTATION)
+    return d
+
+
+def _description(segment: Segment, algorithm: Any) -> Any:
+    import highdicom as hd
+
+    colour = segment.colour
+    return hd.seg.SegmentDescription(
+        segment_number=segment.number,
+        segment_label=segment.name[:64],
+        segmented_property_category=segment.category,
+        segmented_property_type=segment.type,
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=algorithm,
+        display_color=None if colour is None else hd.color.CIELabColor.from_rgb(*colour),
+    )
+
+
+def _read(path: Path, max_voxels: int) -> tuple[Seen, float | None]:
+    """Labels and slice thickness, by highdicom. Raises InputError."""
+    import highdicom as hd
+
+    try:
+        found = hd.seg.segread(path)
+        kind, geometry = str(found.SegmentationType), found.get_volume_geometry()
+        measures = found.SharedFunctionalGroupsSequence[0].get("PixelMeasuresSequence")
+        stated = measures[0].get("SliceThickness") if measures else None
+        thickness = float(stated) if stated else None
+    except Exception as error:  # highdicom and pydicom raise almost anything on damaged files
+        text = reason(error)
+        raise InputError(path, expected="a DICOM segmentation", found=f"none ({text})") from error
+    if kind == "FRACTIONAL":
+        raise InputError(path, expected="a segmentation by yes or no", found="a fractional one")
+    if geometry is None:
+        raise InputError(path, expected="frames on one regular grid", found="gaps that differ")
+    check_size(geometry.spatial_shape, path, max_voxels)
+    try:
+        volume = found.get_volume(combine_segments=True)
+    except Exception as error:
+        if "overlap" in str(error).lower():
+            expected, text = "segments that do not overlap", "overlapping segments"
+        else:
+            expected, text = "a DICOM segmentation", f"damage ({reason(error)})"
+        raise InputError(path, expected=expected, found=text) from error
+    return seen_by(volume), thickness

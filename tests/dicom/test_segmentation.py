@@ -1,0 +1,316 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+from mrisr import geometry
+from mrisr.dicom.deidentify import deidentified
+from mrisr.dicom.segmentation import (
+    ANATOMICAL_STRUCTURE,
+    PROSTATE_ZONES,
+    Segment,
+    read_segmentation,
+    write_segmentation,
+)
+from mrisr.dicom.source import read_source
+from mrisr.errors import InputError, OutputError, UsageError
+from mrisr.io import read_volume
+from mrisr.phantom import label_volume
+from mrisr.volume import Volume
+from tests.dicom.conftest import DERIVATION, errors_of, tool, upsampled
+from tests.dicom.frames import (
+    FAULTS,
+    GRIDS,
+    as_nifti,
+    at,
+    frames,
+    multiframe,
+    references,
+    stumped,
+    world,
+)
+from tests.dicom.synthetic import SECRETS, hospital_series
+
+ZONES = replace(DERIVATION, label="prostate zones", series_offset=91)
+
+
+@pytest.fixture
+def series(tmp_path):
+    return hospital_series(tmp_path / "series", size=48, slices=6)
+
+
+@pytest.fixture
+def source(series):
+    return read_source(series)
+
+
+@pytest.fixture
+def labels(series):
+    """Zones on the source's own grid."""
+    return zones(read_volume(series))
+
+
+def zones(grid: Volume) -> Volume:
+    found = label_volume(grid.shape, grid.affine)
+    assert set(np.unique(found.array)) == {0, 1, 2}
+    return replace(found, stacked_along=grid.stacked_along)
+
+
+def write(labels, tmp_path, source, **more):
+    more = {"segments": PROSTATE_ZONES, "derivation": ZONES, **more}
+    return write_segmentation(labels, tmp_path / "zones.dcm", source, **more)
+
+
+def check_against(labels: Volume, d: pydicom.Dataset) -> None:
+    """Every frame of every segment is there, where it belongs."""
+    seen = 0
+    for plane, points, group in frames(d):
+        number = group.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        np.testing.assert_array_equal(plane, at(labels, points) == number)
+        seen += plane.size
+    assert seen == labels.array.size * len(d.SegmentSequence)
+
+
+# --- what is written ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_labels_come_back_on_their_grid(tmp_path, series, source, grid):
+    labels = zones(upsampled(read_volume(series), GRIDS[grid]))
+    path = write(labels, tmp_path, source)
+    back = read_segmentation(path)
+    np.testing.assert_array_equal(back.array, labels.array)
+    np.testing.assert_allclose(back.affine, labels.affine, atol=1e-5)
+    assert (back.stacked_along, back.name, back.source) == (2, "zones", path)
+    check_against(labels, pydicom.dcmread(path))
+
+
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+def test_other_axes_than_the_source(tmp_path, plane):
+    series = hospital_series(tmp_path / "s", size=48, slices=6, plane=plane, obliquity=21)
+    grid = upsampled(read_volume(series), (1, 2, 1))
+    labels = as_nifti(label_volume(grid.shape, grid.affine))
+    assert geometry.axis_codes(labels.affine) != geometry.axis_codes(grid.affine)
+    path = write(labels, tmp_path, read_source(series))
+    check_against(labels, pydicom.dcmread(path))
+    back = read_segmentation(path)
+    np.testing.assert_allclose(back.affine, grid.affine, atol=1e-5)
+    np.testing.assert_array_equal(back.array, at(labels, world(back)))
+
+
+def test_planes_across_those_of_the_source(tmp_path, source):
+    """Then every slice is the source of every plane; it is said once."""
+    affine = np.array([[0, 0, 3.0, -20], [1.5, 0, 0, -18], [0, 1.5, 0, -12], [0, 0, 0, 1]])
+    labels = zones(Volume(np.zeros((24, 16, 14)), affine, stacked_along=2))
+    path = write(labels, tmp_path, source)
+    d = pydicom.dcmread(path)
+    check_against(labels, d)
+    (derivation,) = d.SharedFunctionalGroupsSequence[0].DerivationImageSequence
+    assert len(derivation.SourceImageSequence) == 6
+    assert not any("DerivationImageSequence" in g for g in d.PerFrameFunctionalGroupsSequence)
+    assert errors_of(tool("dciodvfy"), "-new", path) == []
+
+
+def test_attributes(tmp_path, series, source, labels):
+    old = pydicom.dcmread(series / "IM0001")
+    d = pydicom.dcmread(write(labels, tmp_path, source))
+    for keyword in """
+        StudyInstanceUID FrameOfReferenceUID PatientName PatientID PatientBirthDate PatientSex
+        PatientAge StudyDate StudyTime StudyID AccessionNumber StudyDescription
+        ReferringPhysicianName SpecificCharacterSet BodyPartExamined
+    """.split():
+        assert d[keyword].value == old[keyword].value, keyword
+    assert (d.SOPClassUID, d.Modality) == ("1.2.840.10008.5.1.4.1.1.66.4", "SEG")
+    assert (d.SegmentationType, d.SegmentsOverlap) == ("BINARY", "NO")
+    assert (d.SeriesNumber, d.InstanceNumber) == (591, 1)
+    assert d.SeriesDescription == "t2_tse_tra_5 prostate zones segmentation"
+    assert (d.ContentDate, d.SeriesDate) == ("20260305", "20260305")
+    assert "Research use only" in d.DerivationDescription
+    assert d.SeriesInstanceUID not in (old.SeriesInstanceUID, d.StudyInstanceUID)
+    assert d.file_meta.MediaStorageSOPInstanceUID == d.SOPInstanceUID
+    makers = [item.Manufacturer for item in d.ContributingEquipmentSequence]
+    assert makers == ["SIEMENS", "Highdicom open-source contributors", "The mrisr authors"]
+    assert (d.Manufacturer, d.ManufacturerModelName) == ("The mrisr authors", "mrisr")
+    assert (d.SoftwareVersions, d.DeviceSerialNumber) == ("mrisr 0", "ab" * 32)
+    for number, item in enumerate(d.SegmentSequence, start=1):
+        assert item.SegmentNumber == number
+        assert item.SegmentAlgorithmType == "AUTOMATIC"
+        (algorithm,) = item.SegmentationAlgorithmIdentificationSequence
+        assert (algorithm.AlgorithmName, algorithm.AlgorithmVersion) == ("mrisr", "0")
+        assert algorithm.AlgorithmParameters == f"model_sha256={'ab' * 32},seed=3"
+        assert len(item.RecommendedDisplayCIELabValue) == 3
+    assert not any(e.tag.is_private or e.tag.group == 0x6000 for e in d.iterall())
+    assert b"SECRET-STEP" not in (tmp_path / "zones.dcm").read_bytes()
+
+
+def test_codes_are_those_of_the_standard():
+    """Against pydicom's copy of the dictionaries of PS3.16."""
+    known = (codes.SCT.PeripheralZoneOfTheProstate, codes.SCT.TransitionZoneOfTheProstate)
+    for segment, code in zip(PROSTATE_ZONES, known, strict=True):
+        assert segment.type == code
+        assert segment.type.meaning == code.meaning
+        assert segment.category == codes.SCT.AnatomicalStructure
+
+
+@pytest.mark.parametrize(("grid", "preserved"), [("own", "YES"), ("in-plane", "NO")])
+def test_frames_refer_to_their_slices(tmp_path, series, source, grid, preserved):
+    labels = zones(upsampled(read_volume(series), GRIDS[grid]))
+    d = pydicom.dcmread(write(labels, tmp_path, source))
+    uids = [s.sop_uid for s in source.slices]
+    assert references(d.SourceImageSequence) == [(uid, None) for uid in uids]
+    (referred,) = d.ReferencedSeriesSequence
+    assert referred.SeriesInstanceUID == source.series_uid
+    assert references(referred.ReferencedInstanceSequence) == [(uid, None) for uid in uids]
+    for _, points, group in frames(d):
+        (derivation,) = group.DerivationImageSequence
+        (image,) = derivation.SourceImageSequence
+        k = (np.linalg.inv(source.affine) @ [*points[0, 0], 1])[2]
+        assert image.ReferencedSOPInstanceUID == uids[round(k)]
+        assert image.SpatialLocationsPreserved == preserved
+        assert image.PurposeOfReferenceCodeSequence[0].CodeValue == "121322"
+        assert derivation.DerivationCodeSequence[0].CodeValue == "113076"
+
+
+def test_enhanced_source(tmp_path, source, labels):
+    """All slices are one instance: it is referred to once, its frames are told by number."""
+    source = multiframe(source)
+    path = write(labels, tmp_path, source)
+    d = pydicom.dcmread(path)
+    check_against(labels, d)
+    uid = source.slices[0].sop_uid
+    assert references(d.SourceImageSequence) == [(uid, [1, 2, 3, 4, 5, 6])]
+    assert references(d.ReferencedSeriesSequence[0].ReferencedInstanceSequence) == [(uid, None)]
+    for _, points, group in frames(d):
+        (image,) = group.DerivationImageSequence[0].SourceImageSequence
+        k = (np.linalg.inv(source.affine) @ [*points[0, 0], 1])[2]
+        assert image.ReferencedFrameNumber == 6 - round(k)
+    assert errors_of(tool("dciodvfy"), "-new", path) == []
+
+
+def test_empty_segments(tmp_path, source, labels):
+    one = labels.with_array(np.where(labels.array == 1, 1, 0))
+    none = labels.with_array(np.zeros_like(labels.array))
+    for given in (one, none):
+        path = write(given, tmp_path, source, force=True)
+        back = read_segmentation(path)
+        np.testing.assert_array_equal(back.array, given.array)
+        np.testing.assert_allclose(back.affine, labels.affine, atol=1e-5)
+        assert errors_of(tool("dciodvfy"), "-new", path) == []
+
+
+def test_one_slice_and_one_segment(tmp_path):
+    series = hospital_series(tmp_path / "s", size=48, slices=1)
+    labels = read_volume(series)
+    labels = labels.with_array((labels.array > 500).astype(float))
+    path = write(labels, tmp_path, read_source(series), segments=PROSTATE_ZONES[:1])
+    back = read_segmentation(path)
+    np.testing.assert_array_equal(back.array, labels.array)
+    np.testing.assert_allclose(back.affine, labels.affine, atol=1e-5)
+
+
+def test_without_the_patient(tmp_path, source, labels):
+    clean = deidentified(source)
+    path = write(labels, tmp_path, clean)
+    raw = path.read_bytes().lower()
+    d = pydicom.dcmread(path)
+    for secret in (*SECRETS, source.series_uid, source.study_uid, source.slices[0].sop_uid):
+        assert secret.encode("latin-1").lower() not in raw, secret
+    assert (d.PatientIdentityRemoved, d.PatientID[:5]) == ("YES", "ANON-")
+    assert d.StudyInstanceUID == clean.study_uid
+    assert d.SourceImageSequence[0].ReferencedSOPInstanceUID == clean.slices[0].sop_uid
+    assert errors_of(tool("dciodvfy"), "-new", path) == []
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        {"PatientSex": "?", "StudyTime": "10:15", "PatientBirthDate": "unknown"},
+        {"Manufacturer": None, "SoftwareVersions": None},
+        {"SoftwareVersions": ["a", "b"], "SpecificCharacterSet": None, "PatientName": "A"},
+        {"LossyImageCompression": "01", "LossyImageCompressionRatio": "8"},
+        {"SeriesNumber": None, "SeriesDescription": "x" * 64},
+        {"FrameOfReferenceUID": None},
+        {"TimezoneOffsetFromUTC": "+0100"},
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Invalid value|Value doesn't match:UserWarning")
+def test_odd_sources(tmp_path, edits):
+    series = hospital_series(tmp_path / "s", size=48, slices=3, **edits)
+    d = pydicom.dcmread(write(zones(read_volume(series)), tmp_path, read_source(series)))
+    assert len(d.SeriesDescription) <= 64
+    assert d.SeriesDescription.endswith("prostate zones segmentation")
+    assert d.LossyImageCompression == edits.get("LossyImageCompression", "00")
+    assert d.ContentDate == ("20260306" if "TimezoneOffsetFromUTC" in edits else "20260305")
+
+
+def test_a_rerun_gives_the_same_file(tmp_path, source, labels):
+    first = write(labels, tmp_path, source).read_bytes()
+    assert write(labels, tmp_path, source, force=True).read_bytes() == first
+    uids = {pydicom.dcmread(tmp_path / "zones.dcm").SOPInstanceUID}
+    lesions = Segment(2, "Lesion", ANATOMICAL_STRUCTURE, Code("1", "99TEST", "Lesion"))
+    write(labels, tmp_path, source, segments=(PROSTATE_ZONES[0], lesions), force=True)
+    uids.add(pydicom.dcmread(tmp_path / "zones.dcm").SOPInstanceUID)
+    write(labels, tmp_path, source, derivation=replace(ZONES, key="other"), force=True)
+    uids.add(pydicom.dcmread(tmp_path / "zones.dcm").SOPInstanceUID)
+    assert len(uids) == 3
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_validators(tmp_path, series, source, grid):
+    validate, compare, format_test = tool("dciodvfy"), tool("dcentvfy"), tool("dcmftest")
+    labels = zones(upsampled(read_volume(series), GRIDS[grid]))
+    path = write(labels, tmp_path, source)
+    assert errors_of(validate, "-new", path) == []
+    assert errors_of(compare, *sorted(series.iterdir()), path) == []
+    subprocess.run([format_test, path], check=True, capture_output=True)
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+def test_labels_nobody_declared(tmp_path, source, labels):
+    wrong = labels.with_array(labels.array.astype(np.int16) * 7 - 1)
+    with pytest.raises(InputError, match=r"labels from 0 to 2, found -1, 6, 13$"):
+        write(wrong, tmp_path, source)
+    with pytest.raises(InputError, match="whole numbers, found fractions"):
+        write(labels.with_array(labels.array * 0.5), tmp_path, source)
+    sheared = labels.affine @ [[1, 0.1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    with pytest.raises(InputError, match="right angles"):
+        write(replace(labels, affine=sheared), tmp_path, source)
+    for segments in ((), PROSTATE_ZONES[1:], PROSTATE_ZONES[::-1]):
+        with pytest.raises(UsageError, match="1, 2, 3 and so on"):
+            write(labels, tmp_path, source, segments=segments)
+    assert [p.name for p in tmp_path.iterdir()] == ["series"]
+
+
+def test_an_existing_file_stays_unless_forced(tmp_path, source, labels):
+    (tmp_path / "zones.dcm").write_text("mine")
+    with pytest.raises(OutputError, match="exists already"):
+        write(labels, tmp_path, source)
+    assert (tmp_path / "zones.dcm").read_text() == "mine"
+    write(labels, tmp_path, source, force=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["series", "zones.dcm"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_file_that_does_not_read_back_is_not_kept(tmp_path, source, labels, monkeypatch, fault):
+    (tmp_path / "zones.dcm").write_text("old")
+    stumped(monkeypatch, fault)
+    with pytest.raises(OutputError, match=rf"zones\.dcm: not written, .*{FAULTS[fault]}") as caught:
+        write(labels, tmp_path, source, force=True)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "zones.dcm").read_text() == "old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["series", "zones.dcm"]
+
+
+def test_highdicom_loads_when_it_is_used():
+    code = "import sys, mrisr.dicom.segmentation, mrisr.dicom.parametric_map as m\n"
+    code += "sys.exit('highdicom' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
