@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test slow check lint types layers docs format clean
+.PHONY: help install demo test slow reliability check lint types layers docs format clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -31,6 +31,9 @@ test: $(STAMP) ## the tests, less those marked slow
 
 slow: $(STAMP) ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow --timeout 3600
+
+reliability: $(STAMP) ## the promises of docs/reliability.md, tried one by one: a table
+	$(BIN)/python -m tests.reliability
 
 check: lint types layers docs test ## the gate: lint, format, types, import contract, docs, tests
 

@@ -33,3 +33,21 @@ class OutputError(MrisrError):
     """An output cannot be written, or would destroy something. The message names the path."""
 
     exit_code = 3
+
+
+#: How PyTorch's allocators, oneDNN and C++ say that memory is short; none has a class of its own.
+_NO_MEMORY = ("alloc", "could not create a primitive", "could not create a memory")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory, of the machine or of a device, is what was missing.
+
+    >>> out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
+    True
+    >>> out_of_memory(RuntimeError("a defect"))
+    False
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in _NO_MEMORY)

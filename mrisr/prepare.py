@@ -13,16 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrisr import cache, geometry
-from mrisr.errors import InputError, MrisrError, UsageError
+from mrisr.errors import InputError, MrisrError, OutputError, UsageError
 from mrisr.io import read_volume, stem
-from mrisr.io.atomic import make_folder, write_bytes, write_json
+from mrisr.io.atomic import as_output_error, atomic_folder, json_bytes
 from mrisr.volume import Volume
 
 IMAGE_NAMES = ("*t2*", "*T2*")
 ENDINGS = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
 
 
-class Source(NamedTuple):
+class Entry(NamedTuple):
     """A volume to prepare: patient, name of the series, path."""
 
     case: str
@@ -30,7 +30,7 @@ class Source(NamedTuple):
     path: Path
 
 
-def find_sources(data: Path) -> list[Source]:
+def find_sources(data: Path) -> list[Entry]:
     """Volumes of a manifest or of a folder.
 
     A manifest is a CSV with the columns ``case`` and ``path`` (relative to the manifest) and
@@ -48,7 +48,7 @@ def find_sources(data: Path) -> list[Source]:
     return sources
 
 
-def _from_manifest(path: Path) -> Iterator[Source]:
+def _from_manifest(path: Path) -> Iterator[Entry]:
     with path.open(newline="", encoding="utf-8") as file:
         rows = csv.DictReader(file)
         if not {"case", "path"} <= set(rows.fieldnames or ()):
@@ -57,26 +57,32 @@ def _from_manifest(path: Path) -> Iterator[Source]:
             )
         for row in rows:
             volume = path.parent / row["path"]
-            yield Source(row["case"], row.get("series") or stem(volume), volume)
+            yield Entry(row["case"], row.get("series") or stem(volume), volume)
 
 
-def _from_folder(folder: Path) -> Iterator[Source]:
+def _from_folder(folder: Path) -> Iterator[Entry]:
     """A folder per patient; volumes that lie in ``folder`` itself are a patient each."""
     if not folder.is_dir():
         return
-    for path in _images(folder.glob):
-        yield Source(stem(path), stem(path), path)
-    for case in sorted(p for p in folder.iterdir() if p.is_dir()):
+    for path in sorted(p for p in _images(folder.glob) if not _hidden(p, folder)):
+        yield Entry(stem(path), stem(path), path)
+    for case in sorted(p for p in folder.iterdir() if p.is_dir() and not _hidden(p, folder)):
         taken: Counter[str] = Counter()
-        for path in sorted(_images(case.rglob) | {p.parent for p in case.rglob("*.dcm")}):
+        found = _images(case.rglob) | {p.parent for p in case.rglob("*.dcm")}
+        for path in sorted(p for p in found if not _hidden(p, case)):
             name = stem(path)
             taken[name] += 1
-            yield Source(case.name, name if taken[name] == 1 else f"{name}-{taken[name]}", path)
+            yield Entry(case.name, name if taken[name] == 1 else f"{name}-{taken[name]}", path)
 
 
 def _images(search: Callable[[str], Iterable[Path]]) -> set[Path]:
     found = {path for pattern in IMAGE_NAMES for path in search(pattern)}
     return {path for path in found if path.is_file() and path.name.endswith(ENDINGS)}
+
+
+def _hidden(path: Path, root: Path) -> bool:
+    """Whether a name below ``root`` starts with a dot, as those of unfinished outputs do."""
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def canonical_stack(volume: Volume) -> tuple[NDArray[np.generic], tuple[float, float, float]]:
@@ -104,7 +110,7 @@ def _cropped(array: NDArray[np.generic], size: int | None) -> NDArray[np.generic
     return array[:, starts[0] : starts[0] + size, starts[1] : starts[1] + size]
 
 
-def make_stack(source: Source, volume: Volume, crop: int | None = None) -> cache.Stack:
+def make_stack(source: Entry, volume: Volume, crop: int | None = None) -> cache.Stack:
     """The cache's stack of one volume; intensities are scaled before the crop."""
     array, spacing = canonical_stack(volume)
     levels = _cropped(cache.quantise(array), crop)
@@ -127,21 +133,35 @@ def prepare(
     force: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> list[str]:
-    """Write the cache of all volumes under ``data`` to the folder ``output``.
+    """Write the cache of all volumes under ``data`` to the folder ``output``, whole or not at all.
 
     A volume that cannot be used is named through ``report`` and left out; its error is returned.
-    The index is written last, so a cache that was cut short is not taken for a whole one.
+    An old cache stays until the new one is whole.
 
     Raises:
         InputError: no volume could be used.
         UsageError: the cache exists and ``force`` is not given.
+        OutputError: it cannot be written, or the folder holds something else than a cache.
     """
-    index = output / "index.json"
-    if index.exists() and not force:
+    if (output / "index.json").exists() and not force:
         raise UsageError(f"{output}: a cache exists; --force makes it anew")
+    _check_replaceable(output)
     sources = find_sources(data)
-    make_folder(output / "volumes")
-    index.unlink(missing_ok=True)
+    with as_output_error(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(output) as folder:
+        return _write_cache(sources, data, folder, crop, report)
+
+
+def _write_cache(
+    sources: list[Entry],
+    data: Path,
+    folder: Path,
+    crop: int | None,
+    report: Callable[[str], None],
+) -> list[str]:
+    """Volumes and index of the cache; returns the errors of those left out."""
+    (folder / "volumes").mkdir()
     entries: list[dict[str, Any]] = []
     errors: list[str] = []
     for source in sources:
@@ -153,12 +173,23 @@ def prepare(
             continue
         stack = make_stack(source, volume, crop)
         name = f"volumes/{len(entries):04d}.npz"  # a manifest's names may repeat or hold a path
-        write_bytes(output / name, _packed(stack))
+        (folder / name).write_bytes(_packed(stack))
         entries.append(cache.index_entry(stack, name, source_sha256=volume.source_sha256))
         report(f"{source.case} {source.series}: {stack.plane} {stack.levels.shape}")
     if not entries:
         raise InputError(
             data, expected="at least one usable volume", found=f"{len(errors)} refused"
         )
-    write_json(index, {"format": cache.FORMAT, "levels": cache.LEVELS, "series": entries})
+    content = {"format": cache.FORMAT, "levels": cache.LEVELS, "series": entries}
+    (folder / "index.json").write_bytes(json_bytes(content))
     return errors
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Refuse to replace a folder that holds something else than a cache. Raises OutputError."""
+    if not folder.is_dir():
+        return
+    found = [p for p in folder.iterdir() if p.name not in ("index.json", "volumes")]
+    found += [p for p in folder.glob("volumes/*") if p.suffix != ".npz"]
+    if found:
+        raise OutputError(f"{folder}: expected nothing or a cache to replace, found {found[0]}")

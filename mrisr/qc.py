@@ -7,6 +7,7 @@ a row sample the same points of the world, so the same structure lies at the sam
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -17,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mrisr import geometry
 from mrisr.errors import UsageError
-from mrisr.io.atomic import atomic_path
+from mrisr.io.atomic import write_bytes
 from mrisr.volume import Volume
 
 if TYPE_CHECKING:
@@ -127,12 +128,27 @@ def qc_picture(
     Raises:
         OutputError: the file cannot be written.
     """
+    picture = qc_png(
+        result, source, interpolation, title=title, reference=reference, extent_mm=extent_mm
+    )
+    return write_bytes(path, picture)
+
+
+def qc_png(
+    result: Volume,
+    source: Volume,
+    interpolation: Volume | None,
+    *,
+    title: str = "",
+    reference: Volume | None = None,
+    extent_mm: float = 90.0,
+) -> bytes:
+    """The picture as the bytes of a PNG; arguments as for :func:`qc_picture`."""
     columns = _columns(result, source, interpolation, reference, extent_mm)
+    picture = io.BytesIO()
     page = _page(columns, display_window(source), title, extent_mm)
-    path = Path(path)
-    with atomic_path(path) as temporary:
-        page.print_png(temporary, metadata={"Software": "mrisr"})
-    return path
+    page.print_png(picture, metadata={"Software": "mrisr"})
+    return picture.getvalue()
 
 
 def _columns(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from mrisr.config import Config
 from mrisr.diffusion.denoiser import Denoiser
 from mrisr.diffusion.sampler import sample
 from mrisr.diffusion.schedule import LinearSchedule, sampling_levels
-from mrisr.io.atomic import atomic_path
+from mrisr.io.atomic import make_folder, write_bytes
 
 #: Steps of the figures during training. A network that predicts x_HR is a regression in one step; one
 #: that predicts the noise says nothing of x_HR at the aligned start, so one step would return x_LR.
@@ -118,6 +119,7 @@ def write_examples(path: Path, examples: Sequence[Example]) -> None:
             [np.pad(x.numpy(), ((0, 0), (0, width - x.shape[1]))) for x in example], axis=1
         )
         rows.append(row)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
-        imsave(temporary, np.concatenate(rows), cmap="gray", vmin=0, vmax=1)
+    make_folder(path.parent)
+    picture = io.BytesIO()
+    imsave(picture, np.concatenate(rows), cmap="gray", vmin=0, vmax=1, format="png")
+    write_bytes(path, picture.getvalue())

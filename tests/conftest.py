@@ -31,50 +31,10 @@ def shared() -> Path:
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of two small models with random weights under the names of the released ones, and of two
     that answer with the interpolated image (``zero-inplane``, ``zero-throughplane``)."""
-    import torch
-
-    from mrisr import __version__
-    from mrisr.config import Job, UnshuffleSettings
-    from mrisr.models.card import ModelCard, TrainingRecord
-    from mrisr.models.store import build_denoiser, save_model
-    from mrisr.operators import CONDITION
+    from tests.reliability.models import build_models
 
     folder = tmp_path_factory.mktemp("models")
-    record = TrainingRecord(
-        cases=("seen",),
-        validation_cases=("unseen", "unseen-too"),
-        slices=10,
-        iterations=1,
-        batch=4,
-        crop=32,
-        seconds=0.1,
-        hardware="none",
-        precision="fp32",
-        seed=0,
-        software="none",
-    )
-
-    def save(name: str, job: Job, spread: float) -> None:
-        network = UnshuffleSettings(width=8, blocks=1, fold=2)
-        card = ModelCard(
-            name=name,
-            job=job,
-            version=__version__,
-            condition=CONDITION,
-            network=network,
-            factors=(1.5, 8.0),
-            training=record,
-            diffusion={},
-        )
-        torch.manual_seed(3)
-        weights = build_denoiser(card).network.state_dict()
-        for key in ("tail.weight", "body.0.second.weight", "body.0.modulate.weight"):
-            weights[key].normal_(std=spread)
-        save_model(card, weights, folder, name)
-
-    for job in ("inplane", "throughplane"):
-        save(f"partdiff-{job}", job, 0.03)
-        save(f"zero-{job}", job, 0.0)
+    build_models(folder)
     return folder
 
 

@@ -38,7 +38,12 @@ if TYPE_CHECKING:
 def inplane(
     input: Annotated[
         Path,
-        typer.Option("--input", "-i", help="Study: NIfTI, MHA/MHD, NRRD or a DICOM series folder."),
+        typer.Option(
+            "--input",
+            "-i",
+            help="Study: NIfTI, MHA/MHD, NRRD or a DICOM series folder.",
+            readable=False,  # checked by the reader, whose exit code says bad input
+        ),
     ],
     scale: Annotated[float, typer.Option(help="1.5 to 8, fractions allowed.")] = 4.0,
     output: Output = None,
@@ -95,6 +100,7 @@ def throughplane(
             "-a",
             help="Stack: NIfTI, MHA/MHD, NRRD or a DICOM series folder. Coronal and sagittal stacks "
             "do as well.",
+            readable=False,
         ),
     ],
     factor: Annotated[

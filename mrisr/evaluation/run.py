@@ -14,7 +14,7 @@ from mrisr.evaluation.score import Case, Score, held_out, score_case, with_sampl
 from mrisr.evaluation.settings import EvaluationSettings, Sampler, load_evaluation
 from mrisr.inference.engine import Engine
 from mrisr.inference.options import Options
-from mrisr.io.atomic import make_folder, write_bytes, write_json
+from mrisr.io.atomic import json_bytes, make_folder, write_together
 from mrisr.models.card import ModelCard
 from mrisr.models.store import load_model, write_card
 
@@ -53,12 +53,21 @@ def evaluate(
     curve = score_curve(engine, cases, settings, report)
     figures = as_figures(scores, curve, _command(config, loaded.card.name))
     text = as_markdown(scores, curve)
-    write_json(output / "scores.json", figures)
-    write_bytes(output / "scores.csv", as_csv(scores).encode())
-    write_bytes(output / "scores.md", text.encode())
+    write_tables(output, figures, scores, text)
     if into_card:
         write_card(loaded.card.model_copy(update={"figures": figures}), loaded.path)
     return text
+
+
+def write_tables(output: Path, figures: dict[str, Any], scores: Sequence[Score], text: str) -> None:
+    """Write ``scores.json``, ``scores.csv`` and ``scores.md``. Raises OutputError."""
+    write_together(
+        {
+            output / "scores.json": json_bytes(figures),
+            output / "scores.csv": as_csv(scores).encode(),
+            output / "scores.md": text.encode(),
+        }
+    )
 
 
 def _cases(card: ModelCard, settings: EvaluationSettings, data: Path) -> list[Case]:

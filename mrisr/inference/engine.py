@@ -17,7 +17,7 @@ from typing_extensions import Unpack
 
 from mrisr.diffusion.sampler import sample
 from mrisr.diffusion.schedule import LinearSchedule, sampling_levels
-from mrisr.errors import UsageError
+from mrisr.errors import UsageError, out_of_memory
 from mrisr.inference.options import OptionFields, Options
 from mrisr.models.store import Model
 from mrisr.networks import channels_last
@@ -127,7 +127,7 @@ class Engine:
             try:
                 return self._restore(y.to(self.device), operator).cpu()
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 self._shrink(max(operator.interpolate(y[:1]).shape[-2:]))
 
@@ -209,12 +209,6 @@ class Engine:
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """CUDA has an error of its own; the CPU's allocator raises a RuntimeError that says so."""
-    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-    return known or "alloc" in str(error).lower()
 
 
 Progress = Callable[[int, int], None]

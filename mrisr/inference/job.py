@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,7 +79,7 @@ class Job:
         """Whether the output is a DICOM series: asked for, or a folder by its name."""
         if self.format is not None or self.output is None:
             return self.format == "dicom"
-        return self.output.is_dir() or not self.output.suffix
+        return os.path.isdir(self.output) or not self.output.suffix  # noqa: PTH112 (long names)
 
     def target(self, suffix: str) -> Path:
         """The output's path, checked before any work is done. Raises OutputError, UsageError."""

@@ -6,6 +6,8 @@ import of this package.
 
 from __future__ import annotations
 
+import errno
+import stat
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -111,7 +113,7 @@ def write_volume(
     Raises:
         OutputError: it cannot be written, exists, or does not read back as it should.
     """
-    kind = output_format(path)
+    output_format(path)
     path = check_output(path, inputs=[volume.source], force=force)
     from mrisr.io.verify import check_finite, verify
 
@@ -121,19 +123,31 @@ def write_volume(
 
         save_mhd(volume, path, force=force)
         return path
-    # A compressed file is smaller than this; half of it is a modest demand on the disk.
-    size = volume.array.size * volume.storage.dtype.itemsize
-    with atomic_path(path, overwrite=force, size=size if path.suffix == ".nii" else size // 2) as t:
-        if kind == "nifti":
+    data = _packed(volume, path, description)
+    size = volume.array.size * volume.storage.dtype.itemsize if data is None else len(data)
+    with atomic_path(path, overwrite=force, size=size) as temporary:
+        if data is None:
             from mrisr.io.nifti import write_nifti
 
-            write_nifti(volume, t, description)
+            write_nifti(volume, temporary, description)
         else:
-            from mrisr.io.itk import write_itk
-
-            write_itk(volume, t)
-        verify(t, volume, path)
+            temporary.write_bytes(data)
+        verify(temporary, volume, path)
     return path
+
+
+def _packed(volume: Volume, path: Path, description: str) -> bytes | None:
+    """The file of a compressed format; None for one that is written voxel by voxel."""
+    kind = ending(path)
+    if kind == ".nii":
+        return None
+    if kind == ".nii.gz":
+        from mrisr.io.nifti import nifti_gz_bytes
+
+        return nifti_gz_bytes(volume, description)
+    from mrisr.io import itk_write
+
+    return itk_write.mha_bytes(volume) if kind == ".mha" else itk_write.nrrd_bytes(volume)
 
 
 def as_volume(image: Any, *, allow_constant: bool = False) -> Volume:
@@ -188,19 +202,27 @@ def like(volume: Volume, original: Image) -> Image:
 
 def input_format(path: Path) -> Literal["nifti", "itk", "dicom"]:
     """Which reader takes this path. Raises InputError if it is missing or none does."""
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        lost = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+        found = "nothing at that path" if lost else error.strerror or str(error)
+        raise InputError(path, expected="a file or folder", found=found) from error
+    if stat.S_ISDIR(mode):
         return "dicom"
-    if not path.is_file():
-        raise InputError(path, expected="a file or folder", found="nothing at that path")
-    found = ending(path)
-    if found is not None:
-        return "nifti" if found.startswith(".nii") else "itk"
+    if not stat.S_ISREG(mode):
+        found = "something that is neither"  # a FIFO, a socket, a device: reading may never end
+        raise InputError(path, expected="a file or folder", found=found)
+    found_ending = ending(path)
+    if found_ending is not None:
+        return "nifti" if found_ending.startswith(".nii") else "itk"
     if path.suffix.lower() in (".dcm", ".ima") or _has_dicom_magic(path):
         return "dicom"
+    packed = " (gzip: unpack it first)" if path.suffix.lower() == ".gz" else ""
     raise InputError(
         path,
         expected=f"a folder, a DICOM file or a name ending in {SUPPORTED}",
-        found=f"the ending {path.suffix!r}",
+        found=f"the ending {path.suffix!r}{packed}",
     )
 
 

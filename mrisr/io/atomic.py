@@ -25,13 +25,17 @@ __all__ = [
     "atomic_folder",
     "atomic_path",
     "full_suffix",
+    "json_bytes",
     "make_folder",
     "ready_to_write",
     "remove_leftovers",
+    "staged",
     "write_bytes",
     "write_json",
     "write_together",
 ]
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
@@ -59,10 +63,11 @@ def atomic_path(
         temporary = ready_to_write(path, size)
         try:
             temporary.touch(exist_ok=False)
-            yield temporary
-            flush(temporary)
-            move_file(temporary, path, overwrite=overwrite)
-            flush_folder(path.parent)
+            with as_output_error(path, size, temporary):
+                yield temporary
+                flush(temporary)
+                move_file(temporary, path, overwrite=overwrite)
+                flush_folder(path.parent)
         finally:
             remove(temporary)
 
@@ -94,10 +99,11 @@ def atomic_folder(
             raise OutputError(f"{path}: exists already (--force replaces)")
         try:
             temporary.mkdir()
-            yield temporary
-            flush_tree(temporary)
-            move_folder(temporary, path, overwrite=overwrite)
-            flush_folder(path.parent)
+            with as_output_error(path, size, temporary):
+                yield temporary
+                flush_tree(temporary)
+                move_folder(temporary, path, overwrite=overwrite)
+                flush_folder(path.parent)
         finally:
             remove(temporary)
 
@@ -109,15 +115,28 @@ def write_bytes(path: str | PathLike[str], data: bytes, *, overwrite: bool = Tru
     return Path(path)
 
 
+@contextmanager
+def staged(files: Mapping[Path, bytes], *, overwrite: bool = True) -> Iterator[None]:
+    """Have files whole on the disk before the block, and in their places when it has ended well.
+
+    What goes with a larger output, such as its record, then neither lacks room when the output is there
+    nor lies about one that failed. Raises OutputError.
+    """
+    with ExitStack() as stack:
+        for path, data in files.items():
+            part = stack.enter_context(atomic_path(path, overwrite=overwrite, size=len(data)))
+            part.write_bytes(data)
+        yield
+
+
 def write_together(files: Mapping[Path, bytes]) -> None:
     """Write several files: all are whole on the disk before the first takes its place.
 
     A full disk then leaves all the old ones; only a kill within the renames leaves some old and some
     new, each whole. Raises OutputError.
     """
-    with ExitStack() as stack:
-        for path, data in files.items():
-            stack.enter_context(atomic_path(path, size=len(data))).write_bytes(data)
+    with staged(files):
+        pass
 
 
 def write_json(path: str | PathLike[str], obj: Any, *, overwrite: bool = True) -> Path:
@@ -148,14 +167,33 @@ def ready_to_write(path: Path, size: int = 0) -> Path:
 
 
 @contextmanager
-def as_output_error(path: Path, size: int = 0) -> Iterator[None]:
-    """Turn every OSError into an OutputError that names the path, the cause and the bytes needed."""
+def as_output_error(path: Path, size: int = 0, written: Path | None = None) -> Iterator[None]:
+    """Turn every OSError into an OutputError that names the path, the cause and the bytes needed.
+
+    Where ``size`` is not known, what lies at ``written`` tells what at least is needed.
+    """
     try:
         yield
     except OSError as error:
-        cause = error.strerror or str(error)
+        cause = _cause(error)
         needs = f" ({size} bytes needed)" if size else ""
-        raise OutputError(f"{path}: cannot be written: {cause}{needs}") from error
+        if not size and written is not None and cause.errno in _NO_ROOM:
+            needs = f" (more than {_bytes_in(written)} bytes needed)"
+        why = cause.strerror or " ".join(str(error).split())[:200]
+        raise OutputError(f"{path}: cannot be written: {why}{needs}") from error
+
+
+def _cause(error: OSError) -> OSError:
+    """What the system said. Libraries put errors of their own, with pages of text, on top of it."""
+    found: BaseException | None = error
+    while found is not None and not (isinstance(found, OSError) and found.strerror):
+        found = found.__cause__ or found.__context__
+    return found if isinstance(found, OSError) else error
+
+
+def _bytes_in(path: Path) -> int:
+    files = [path, *path.rglob("*")] if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _check_folder(path: Path) -> None:

@@ -17,6 +17,14 @@ MAX_SHEAR = 1e-3
 #: Smallest believable distance between voxel centres, in mm.
 MIN_SPACING = 1e-4
 
+#: What networks and operators, which compute in single precision, take as values and as contrast.
+MAX_VALUE, MIN_RANGE, MIN_RELATIVE_RANGE = 1e37, 1e-30, 2.0**-12
+
+#: Deflate cannot shrink data by more than this factor.
+_DEFLATE_LIMIT = 1032
+#: Above this size, data that inflate by more than _BOMB_RATIO are refused.
+_BOMB_BYTES, _BOMB_RATIO = 1 << 28, 200
+
 Source = str | PathLike[str]
 
 
@@ -32,6 +40,25 @@ def check_size(shape: Sequence[int], source: Source, max_voxels: int) -> None:
             source,
             expected=f"at most {max_voxels} voxels (--max-voxels)",
             found=f"a header that claims {_by(shape)} = {voxels}",
+        )
+
+
+def check_compression(packed: int, claimed: int, source: Source) -> None:
+    """Refuse ``packed`` bytes of deflate that cannot hold, or that hardly hold, what a header claims.
+
+    Called before anything is inflated.
+    """
+    if claimed > max(packed, 0) * _DEFLATE_LIMIT:
+        raise InputError(
+            source,
+            expected=f"compressed data that can hold the {claimed} bytes the header claims",
+            found=f"{max(packed, 0)} bytes",
+        )
+    if claimed > _BOMB_BYTES and claimed > packed * _BOMB_RATIO:
+        raise InputError(
+            source,
+            expected=f"a compression of at most {_BOMB_RATIO}:1 in a file this large",
+            found=f"{packed} bytes that claim to inflate to {claimed} (--max-voxels bounds them)",
         )
 
 
@@ -76,7 +103,8 @@ def check_affine(affine: geometry.Affine, source: Source, what: str = "affine") 
 def check_values(
     array: NDArray[np.generic], source: Source, *, allow_constant: bool = False
 ) -> None:
-    """Refuse NaN and infinite voxels (with their count) and, unless allowed, a constant volume."""
+    """Refuse NaN and infinite voxels (with their count) and, unless allowed, a constant volume or one
+    whose values single precision cannot tell apart."""
     if np.issubdtype(array.dtype, np.floating):
         bad = int(array.size - np.count_nonzero(np.isfinite(array)))
         if bad:
@@ -89,6 +117,18 @@ def check_values(
             source,
             expected="voxels that differ",
             found=f"a constant volume ({array.size} voxels equal to {low})",
+        )
+    if not allow_constant:
+        _check_range(float(low), float(high), source)
+
+
+def _check_range(low: float, high: float, source: Source) -> None:
+    largest = max(abs(low), abs(high))
+    if largest > MAX_VALUE or high - low < max(MIN_RANGE, largest * MIN_RELATIVE_RANGE):
+        raise InputError(
+            source,
+            expected="values that single precision holds and tells apart",
+            found=f"voxels from {low:.10g} to {high:.10g}",
         )
 
 

@@ -14,7 +14,7 @@ from mrisr.errors import InputError
 from mrisr.io import checks
 from mrisr.io.dicom_frames import Frame, frames_of
 from mrisr.io.dicom_pixels import Pixels, read_pixels
-from mrisr.io.dicom_scan import File, Series, choose_series
+from mrisr.io.dicom_scan import SHARED, File, Series, choose_series, quiet
 from mrisr.io.dicom_stack import Stack, stack_frames
 from mrisr.io.paths import stem
 from mrisr.volume import Storage, Volume
@@ -49,6 +49,8 @@ def read_dicom(
     )
 
 
+@quiet()
+@np.errstate(all="ignore")  # what overflows is counted and refused by the checks
 def read_series(
     series: Series,
     path: Path,
@@ -109,11 +111,21 @@ def _grid(
     files: Sequence[File], path: Path, frame: int | None, max_voxels: int
 ) -> tuple[Stack, dict[Path, Pixels], int]:
     """The checked stack; pixels only of files that had to be compared with their copies."""
+    _check_one_scan(files)
     kept, pixels = _without_copies(files)
     frames = [f for file in kept for f in frames_of(file)]
     rows, columns = frames[0].size
     checks.check_size((columns, rows, len(frames)), path, max_voxels)
     return stack_frames(frames, path, frame), pixels, len(files) - len(kept)
+
+
+def _check_one_scan(files: Sequence[File]) -> None:
+    """Refuse a SeriesInstanceUID that two scans share."""
+    for file in files:
+        for key, value, first in zip(SHARED, file.shared, files[0].shared, strict=True):
+            if value != first:
+                found = f"another than in {files[0].path.name}"
+                raise InputError(file.path, expected=f"one {key} in the series", found=found)
 
 
 def _without_copies(files: Sequence[File]) -> tuple[list[File], dict[Path, Pixels]]:

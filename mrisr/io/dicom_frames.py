@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from mrisr.errors import InputError
-from mrisr.io.dicom_scan import File, printable, quiet
+from mrisr.io.dicom_scan import File, printable, quiet, reason
 
 #: Attributes that tell the volumes of one series apart, most telling first.
 LABELS = (
@@ -86,8 +86,7 @@ def frames_of(file: File) -> list[Frame]:
     except InputError:
         raise
     except Exception as error:  # pydicom raises almost anything on a value that breaks its type
-        found = printable(error)
-        raise InputError(file.path, expected="readable attributes", found=found) from error
+        raise InputError(file.path, expected="readable attributes", found=reason(error)) from error
 
 
 def _single(file: File) -> Frame:
@@ -175,7 +174,7 @@ def _frame(file: File, number: int, get: Callable[[str], Any]) -> Frame:
         path=path,
         number=number,
         uid=file.sop_uid,
-        size=(int(file.header.Rows), int(file.header.get("Columns") or 0)),
+        size=_size(file),
         position=_numbers(get, "ImagePositionPatient", 3, path),
         along_row=row / lengths[0],
         along_column=column / lengths[1],
@@ -186,6 +185,14 @@ def _frame(file: File, number: int, get: Callable[[str], Any]) -> Frame:
         intercept=intercept or 0.0,
         labels={key: _label(get(key)) for key in LABELS if get(key) not in (None, "")},
     )
+
+
+def _size(file: File) -> tuple[int, int]:
+    rows, columns = (int(file.header.get(k) or 0) for k in ("Rows", "Columns"))
+    if min(rows, columns) < 1:
+        found = f"{rows} and {columns}"
+        raise InputError(file.path, expected="Rows and Columns above zero", found=found)
+    return rows, columns
 
 
 def _numbers(get: Callable[[str], Any], key: str, count: int, path: Path) -> NDArray[np.float64]:

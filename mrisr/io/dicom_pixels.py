@@ -8,23 +8,31 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.encaps import generate_frames
 from pydicom.pixels import get_decoder
 from pydicom.uid import (
+    UID,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEGLossless,
+    JPEGLosslessSV1,
 )
 
 from mrisr.errors import InputError
-from mrisr.io.dicom_scan import printable, quiet
+from mrisr.io import jpeg_lossless
+from mrisr.io.dicom_encoded import check_frames, decoding
+from mrisr.io.dicom_file import BOMB_BYTES, BOMB_RATIO, read_file
+from mrisr.io.dicom_scan import printable, quiet, reason
 
-_INSTALL = "pip install pyjpegls pylibjpeg pylibjpeg-openjpeg python-gdcm"
+_INSTALL = "pip install pyjpegls pylibjpeg pylibjpeg-openjpeg pillow"
 
-#: GDCM comes last: it ends the whole process on some damaged JPEG 2000 data.
-_PREFERRED = ("pydicom", "pyjpegls", "pylibjpeg", "gdcm")
+#: Not among them is GDCM: it ends the whole process on some damaged data.
+_DECODERS = ("pydicom", "pyjpegls", "pylibjpeg", "pillow")
+_END_OF_SEQUENCE = b"\xfe\xff\xdd\xe0"
+_OURS = (JPEGLossless, JPEGLosslessSV1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,15 +66,15 @@ def read_pixels(path: Path) -> Pixels:
         dataset = _dataset(path, data)
         try:
             _check_scalar(dataset, path)
+            _check_bits(dataset, path)
             _check_decoder(dataset, path)
+            _check_end(dataset, data)
             stored = _stored(dataset)
         except InputError:
             raise
         except Exception as error:  # decoders raise almost anything on damaged data
-            reason = printable(error) or type(error).__name__
-            raise InputError(
-                path, expected="whole pixel data", found=f"damage or truncation ({reason})"
-            ) from error
+            found = f"damage or truncation ({reason(error)})"
+            raise InputError(path, expected="whole pixel data", found=found) from error
         inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
     return Pixels(stored, inverted, hashlib.sha256(data).hexdigest())
 
@@ -75,10 +83,17 @@ def _stored(dataset: Dataset) -> NDArray[np.generic]:
     """Stored numbers ``(frames, rows, columns)``, bright is high, in native byte order."""
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax.is_compressed and not syntax.is_deflated:
-        available = get_decoder(syntax).available_plugins
-        preferred = next((p for p in _PREFERRED if p in available), "")
-        dataset.pixel_array_options(decoding_plugin=preferred)
-    decoded = dataset.pixel_array
+        _check_claim(dataset)
+        check_frames(dataset)
+        if syntax in _OURS:
+            decoded = _jpeg_lossless(dataset)
+        else:
+            dataset.pixel_array_options(decoding_plugin=_decoder(syntax))
+            with decoding():
+                decoded = dataset.pixel_array
+    else:
+        _check_native(dataset)
+        decoded = dataset.pixel_array
     decoded = decoded.astype(decoded.dtype.newbyteorder("="), copy=False)
     frames = _sign_extended(decoded.reshape(-1, int(dataset.Rows), int(dataset.Columns)), dataset)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
@@ -86,15 +101,56 @@ def _stored(dataset: Dataset) -> NDArray[np.generic]:
     return frames
 
 
+def _check_end(dataset: Dataset, data: bytes) -> None:
+    """Raise ValueError if the mark after compressed pixels is cut."""
+    mark = data.rfind(_END_OF_SEQUENCE)
+    if dataset["PixelData"].is_undefined_length and len(data) - mark < 8:
+        raise ValueError("the file ends amid its last element")
+
+
+def _check_claim(dataset: Dataset) -> None:
+    """Raise ValueError if hardly any compressed data claim to be many pixels: decoders take their room."""
+    count = int(dataset.get("NumberOfFrames", 1) or 1)
+    claimed = count * int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated) // 8
+    held = len(dataset.PixelData)
+    if claimed > max(BOMB_BYTES, BOMB_RATIO * held):
+        raise ValueError(f"{held} bytes of compressed pixels that claim to be {claimed}")
+
+
+def _jpeg_lossless(dataset: Dataset) -> NDArray[np.generic]:
+    """Frames of a dataset in JPEG lossless, in the words that it allocates."""
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    count = int(dataset.get("NumberOfFrames", 1) or 1)
+    frames = generate_frames(dataset.PixelData, number_of_frames=count)
+    decoded = np.stack([jpeg_lossless.decode(frame, rows, columns) for frame in frames])
+    bits = int(dataset.BitsAllocated)
+    if bits not in (8, 16) or len(decoded) != count or decoded.max() >> bits:
+        raise ValueError(f"{len(decoded)} frames of up to {decoded.max()} in words of {bits} bits")
+    kind = ("i" if int(dataset.PixelRepresentation) == 1 else "u") + str(bits // 8)
+    return decoded.astype(f"u{bits // 8}").view(kind)
+
+
+def _check_native(dataset: Dataset) -> None:
+    """Raise ValueError if uncompressed pixel data hold more than the pixels and padding."""
+    if dataset["PixelData"].is_undefined_length:
+        raise ValueError("compressed pixels under an uncompressed transfer syntax")
+    frames = int(dataset.get("NumberOfFrames", 1) or 1)
+    bits = frames * int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated)
+    if dataset.PixelData[bits // 8 :].strip(b"\0"):
+        held = len(dataset.PixelData)
+        raise ValueError(f"{held} bytes of pixels where Rows and Columns make it {bits // 8}")
+
+
 def _dataset(path: Path, data: bytes) -> Dataset:
     try:
-        dataset = pydicom.dcmread(BytesIO(data), force=data[128:132] != b"DICM")
+        dataset = read_file(BytesIO(data))
         present = "PixelData" in dataset
     except Exception as error:  # pydicom raises almost anything on damaged files
-        reason = printable(error) or type(error).__name__
-        raise InputError(path, expected="a DICOM image", found=f"damage ({reason})") from error
+        found = f"damage ({reason(error)})"
+        raise InputError(path, expected="a DICOM image", found=found) from error
     if not present:
-        raise InputError(path, expected="PixelData", found="none (truncated?)")
+        others = [k for k in ("FloatPixelData", "DoubleFloatPixelData") if k in dataset]
+        raise InputError(path, expected="PixelData", found=(*others, "none (truncated?)")[0])
     if "TransferSyntaxUID" not in dataset.file_meta:
         implicit, little = dataset.original_encoding
         explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
@@ -113,20 +169,36 @@ def _check_scalar(dataset: Dataset, path: Path) -> None:
         )
 
 
+def _check_bits(dataset: Dataset, path: Path) -> None:
+    """Numbers must fill whole bytes and lie in the low bits of them, as pydicom takes for granted."""
+    allocated = int(dataset.BitsAllocated)
+    if allocated % 8:
+        found = str(allocated)
+        raise InputError(path, expected="BitsAllocated of whole bytes", found=found)
+    stored, high = int(dataset.BitsStored), dataset.get("HighBit")
+    if high is not None and int(high) != stored - 1:
+        raise InputError(path, expected=f"HighBit {stored - 1}", found=str(int(high)))
+
+
 def _check_decoder(dataset: Dataset, path: Path) -> None:
     syntax = dataset.file_meta.TransferSyntaxUID
     if not syntax.is_compressed or syntax.is_deflated:
         return
-    try:
-        available = get_decoder(syntax).is_available
-    except NotImplementedError:
-        available = False
-    if not available:
+    if syntax not in _OURS and not _decoder(syntax):
         raise InputError(
             path,
             expected=f"a transfer syntax with a decoder ({_INSTALL})",
             found=printable(syntax.name),
         )
+
+
+def _decoder(syntax: UID) -> str:
+    """What decodes a transfer syntax here; empty where nothing does."""
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        return ""
+    return next((name for name in _DECODERS if name in decoder.available_plugins), "")
 
 
 def _sign_extended(stored: NDArray[np.generic], dataset: Dataset) -> NDArray[np.generic]:

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
+from typing import Protocol, TypeVar
 
-import pydicom
 from pydicom import Dataset
 from pydicom.uid import UID, MediaStorageDirectoryStorage
 
 from mrisr.errors import InputError
+from mrisr.io.dicom_file import BoundedFile, read_file
 
 _ENDINGS = (".dcm", ".ima", ".dicom")
 
 
+#: Attributes that all images of a series share; else two scans carry one SeriesInstanceUID.
+SHARED = ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID")
+
+
 @dataclass(frozen=True, eq=False)
 class File:
-    """One DICOM image file: its header, without pixels, and what tells its series."""
+    """One DICOM image file: its header, without pixels, what tells its series, and the values of
+    ``SHARED``, which are compared and never printed."""
 
     path: Path
     header: Dataset
@@ -28,6 +36,7 @@ class File:
     sop_uid: str
     description: str
     number: str
+    shared: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +68,15 @@ class Series:
         return f"{self.uid} (number {self.number}, {self.description!r}, {len(self.files)} files)"
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence pydicom's warnings about odd but readable files; what matters is checked here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@quiet()
 def find_series(path: Path) -> list[Series]:
     """Series of a DICOM file or of everything below a folder, in the order of their numbers.
 
@@ -90,8 +108,40 @@ def choose_series(path: Path, wanted: str | None) -> Series:
         InputError: several series and no ``wanted`` (they are listed), none or several that match,
             or a broken file that may belong to the chosen one.
     """
-    found = find_series(path)
-    matches = found
+    chosen = pick_series(find_series(path), wanted, path)
+    if chosen.broken:
+        raise chosen.broken[0].error
+    return chosen
+
+
+class Named(Protocol):
+    """What tells one series from another."""
+
+    @property
+    def uid(self) -> str: ...
+    @property
+    def number(self) -> str: ...
+    @property
+    def description(self) -> str: ...
+
+
+AnySeries = TypeVar("AnySeries", bound=Named)
+
+
+def pick_series(
+    found: Sequence[AnySeries], wanted: str | None, source: str | PathLike[str]
+) -> AnySeries:
+    """The only series, or the one whose UID, number or description is ``wanted``.
+
+    Args:
+        found: to pick from.
+        wanted: None where there should be one only.
+        source: what holds them, named in the message.
+
+    Raises:
+        InputError: none or several match; the message lists them.
+    """
+    matches = list(found)
     if wanted is not None:
         key = wanted.strip().lower()
         matches = [s for s in found if s.uid == key]
@@ -103,33 +153,30 @@ def choose_series(path: Path, wanted: str | None) -> Series:
             expected, count = "one series (--series picks)", f"{len(found)} series"
         else:
             expected, count = f"one series {wanted!r}", f"{len(matches)} of {len(found)}"
-        raise InputError(path, expected=expected, found=f"{count}: {listing}")
-    if matches[0].broken:
-        raise matches[0].broken[0].error
+        raise InputError(source, expected=expected, found=f"{count}: {listing}")
     return matches[0]
 
 
-def printable(value: object) -> str:
-    """An attribute as one line of at most 64 printable characters."""
+def printable(value: object, longest: int = 64) -> str:
+    """An attribute, or a library's message, as one line of printable characters."""
     text = "".join(c if c.isprintable() else " " for c in str("" if value is None else value))
-    return " ".join(text.split())[:64]
+    return " ".join(text.split())[:longest]
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence pydicom's warnings about odd but readable files; what matters is checked here."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+def reason(error: Exception) -> str:
+    """What pydicom or a decoder says about a damaged file, on one line."""
+    return printable(error, 160) or type(error).__name__
 
 
 def _scan(path: Path) -> tuple[list[File], list[Broken]]:
     files: list[File] = []
     broken: list[Broken] = []
-    empty: list[Path] = []
+    empty: list[tuple[Path, str]] = []
+    others: list[Path] = []
     for candidate in _candidates(path):
-        if candidate.stat().st_size == 0:
-            empty.append(candidate)
+        if not candidate.exists() or candidate.stat().st_size == 0:
+            what = "an empty file" if candidate.exists() else "a link that leads nowhere"
+            empty.append((candidate, what))
             continue
         try:
             file = _image_file(candidate)
@@ -138,51 +185,94 @@ def _scan(path: Path) -> tuple[list[File], list[Broken]]:
             continue
         if file is not None:
             files.append(file)
+        elif not _has_magic(candidate):
+            others.append(candidate)
     kinds = {(f.path.parent, f.path.suffix.lower()) for f in files}
-    for candidate in empty:
+    for candidate, found in empty:
         suffix = candidate.suffix.lower()
         if suffix in _ENDINGS or (candidate.parent, suffix) in kinds:
-            found = "an empty file"
+            broken.append(Broken(InputError(candidate, expected="a DICOM image", found=found)))
+    names = {_pattern(f.path) for f in files}
+    for candidate in others:
+        if "#" in _pattern(candidate)[1] and _pattern(candidate) in names:
+            found = f"a file of {candidate.stat().st_size} bytes, named like the images beside it"
             broken.append(Broken(InputError(candidate, expected="a DICOM image", found=found)))
     return files, broken
 
 
+def _pattern(path: Path) -> tuple[Path, str]:
+    """What files have in common whose names differ in their numbers only: ``IM0001`` and ``IM0002``."""
+    return path.parent, re.sub(r"\d+", "#", path.name.lower())
+
+
+def _has_magic(path: Path) -> bool:
+    with path.open("rb") as handle:
+        return handle.read(132)[128:] == b"DICM"
+
+
 def _candidates(path: Path) -> Iterator[Path]:
-    """Regular files at or below ``path``, sorted; no hidden ones, no linked folders."""
+    """Regular files and dead links at or below ``path``, sorted; no hidden ones, no linked folders.
+
+    Raises InputError for a folder that cannot be listed.
+    """
     if path.is_file():
         yield path
         return
-    for folder, folders, names in os.walk(path):
+
+    def fail(error: OSError) -> None:
+        raise InputError(
+            error.filename, expected="a readable folder", found=error.strerror or str(error)
+        ) from error
+
+    for folder, folders, names in os.walk(path, onerror=fail):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
-        for name in sorted(names):
-            if not name.startswith(".") and (Path(folder) / name).is_file():
-                yield Path(folder) / name
+        for name in sorted(n for n in names if not n.startswith(".")):
+            candidate = Path(folder) / name
+            if candidate.is_file() or (candidate.is_symlink() and not candidate.exists()):
+                yield candidate
+
+
+def _is_bare(head: bytes) -> bool:
+    """Whether a file without preamble starts with the first element of a dataset or of file meta."""
+    little, big = head[:2] in (b"\2\0", b"\x08\0"), head[:2] in (b"\0\2", b"\0\x08")
+    element = int.from_bytes(head[2:4], "little" if little else "big")
+    explicit = head[4:6].isalpha() and head[4:6].isupper()
+    short = (
+        int.from_bytes(head[4:8], "little") <= 64
+    )  # the value's length, where the VR is implicit
+    return len(head) > 8 and (little or big) and element <= 0x18 and (explicit or short)
 
 
 def _image_file(path: Path) -> File | None:
     """A DICOM image, None for anything else. Raises InputError for one that is damaged."""
     try:
         with path.open("rb") as handle:
-            magic = handle.read(132)[128:] == b"DICM"
+            head = handle.read(132)
     except OSError as error:
         found = error.strerror or str(error)
         raise InputError(path, expected="a readable file", found=found) from error
-    if not magic and path.suffix.lower() not in _ENDINGS:
+    magic = head[128:] == b"DICM"
+    if not magic and path.suffix.lower() not in _ENDINGS and not _is_bare(head):
         return None
     try:
         with quiet():
-            header = pydicom.dcmread(path, stop_before_pixels=True, force=not magic)
+            with BoundedFile(path) as handle:
+                header = read_file(handle, header=True)
             meta = str(header.file_meta.get("MediaStorageSOPClassUID", ""))
             kind = str(header.get("SOPClassUID", meta))
             rows = header.get("Rows")
             uid, sop = (str(header.get(k, "")) for k in ("SeriesInstanceUID", "SOPInstanceUID"))
             texts = [printable(header.get(k)) for k in ("SeriesDescription", "SeriesNumber")]
+            shared = tuple(str(header.get(k, "")) for k in SHARED)
     except Exception as error:  # pydicom raises almost anything on damaged files
-        reason = printable(error) or type(error).__name__
-        raise InputError(path, expected="a DICOM image", found=f"damage ({reason})") from error
+        found = f"damage ({reason(error)})"
+        raise InputError(path, expected="a DICOM image", found=found) from error
     if MediaStorageDirectoryStorage in (kind, meta):
         return None
-    if kind and rows is None and not UID(kind).name.endswith("Image Storage"):
+    name = UID(kind).name
+    if kind and rows is None and not name.endswith("Image Storage"):
+        return None
+    if "Segmentation" in name or "Parametric Map" in name:  # made from images, and none themselves
         return None
     missing = [
         n for n, v in (("SOPClassUID", kind), ("Rows", rows), ("SeriesInstanceUID", uid)) if not v
@@ -190,4 +280,4 @@ def _image_file(path: Path) -> File | None:
     if missing:
         found = f"no {', '.join(missing)} (not DICOM, or truncated)"
         raise InputError(path, expected="a DICOM image", found=found)
-    return File(path, header, uid, sop, *texts)
+    return File(path, header, uid, sop, texts[0], texts[1], shared)

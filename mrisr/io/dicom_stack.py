@@ -76,9 +76,6 @@ def _check_uniform(frames: Sequence[Frame], source: Source) -> None:
         if not np.allclose(f.pixel_spacing, first.pixel_spacing, rtol=1e-4, atol=0):
             found = f"{first.pixel_spacing} and {f.pixel_spacing} mm ({f.path.name})"
             raise InputError(source, expected="one PixelSpacing in the series", found=found)
-        if min(f.size) < 1:
-            found = f"{f.size[0]}x{f.size[1]}"
-            raise InputError(f.path, expected="Rows and Columns above zero", found=found)
 
 
 def _one_volume(

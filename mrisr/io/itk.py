@@ -1,4 +1,4 @@
-"""MetaImage (``.mha``, ``.mhd``) and NRRD through SimpleITK, and SimpleITK images in memory.
+"""MetaImage (``.mha``, ``.mhd``) and NRRD files, and SimpleITK images in memory.
 
 ITK's world is LPS and its arrays are ``(z, y, x)``; both are turned here, so that a Volume is
 ``(i, j, k)`` in ITK's x, y, z order with an affine in RAS.
@@ -15,17 +15,18 @@ from numpy.typing import NDArray
 
 from mrisr import geometry
 from mrisr.errors import InputError
-from mrisr.io import checks, itk_header
+from mrisr.io import checks
+from mrisr.io.itk_header import meta_layout, nrrd_layout
+from mrisr.io.itk_voxels import read_voxels, sha256
 from mrisr.io.paths import ending, stem
 from mrisr.volume import Storage, Volume
 
 _FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
+@np.errstate(all="ignore")  # what overflows is counted and refused by the checks
 def read_itk(path: Path, *, max_voxels: int = 2**31, allow_constant: bool = False) -> Volume:
     """Read a ``.mha``, ``.mhd`` or ``.nrrd`` in its stored dtype.
-
-    The header, the amount of voxel data and its checksums are verified before SimpleITK reads.
 
     Raises:
         InputError: truncated or damaged, no orientation or spacing, voxels outside the header's
@@ -33,33 +34,22 @@ def read_itk(path: Path, *, max_voxels: int = 2**31, allow_constant: bool = Fals
     """
     meta = ending(path) in (".mha", ".mhd")
     try:
-        (itk_header.check_meta if meta else itk_header.check_nrrd)(path, max_voxels)
-        image = _read(path, "MetaImageIO" if meta else "NrrdImageIO")
-        digest = itk_header.sha256(path)
+        layout = (meta_layout if meta else nrrd_layout)(path, max_voxels)
+        checks.check_affine(layout.affine, path)
+        array = read_voxels(layout, path)
+        digest = sha256(path)
     except OSError as error:
         found = error.strerror or str(error)
         raise InputError(path, expected="a readable file", found=found) from error
-    array, grid = _unpack(image, str(path))
-    checks.check_volume(array, grid, path, allow_constant=allow_constant)
+    checks.check_values(array, path, allow_constant=allow_constant)
     return Volume(
         array,
-        grid,
+        layout.affine,
         storage=Storage(array.dtype),
         name=stem(path),
         source=path,
         source_sha256=digest,
     )
-
-
-def write_itk(volume: Volume, path: Path) -> None:
-    """Write a compressed ``.mha`` or ``.nrrd`` at ``path``; a storage with a slope becomes float32.
-
-    Raises OSError where SimpleITK cannot write; it does not notice a full disk, so verify.
-    """
-    try:
-        sitk.WriteImage(to_image(volume), str(path), useCompression=True)
-    except RuntimeError as error:
-        raise OSError(_one_line(error)) from error
 
 
 def from_image(image: sitk.Image, *, allow_constant: bool = False) -> Volume:
@@ -91,13 +81,6 @@ def writable_storage(storage: Storage) -> Storage:
     if dtype.kind not in "iuf" or dtype.itemsize > 8 or dtype == np.float16:
         return Storage(np.dtype(np.float32))
     return Storage(dtype)
-
-
-def _read(path: Path, reader: str) -> sitk.Image:
-    try:
-        return sitk.ReadImage(str(path), imageIO=reader)
-    except RuntimeError as error:
-        raise InputError(path, expected="a volume ITK reads", found=_one_line(error)) from error
 
 
 def _unpack(image: sitk.Image, source: str) -> tuple[NDArray[np.generic], geometry.Affine]:

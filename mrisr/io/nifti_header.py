@@ -50,8 +50,8 @@ def data_offset(header: Header, source: Source) -> int:
     raw = float(header["vox_offset"])
     if raw == 0.0:
         return least
-    if not (np.isfinite(raw) and least <= raw <= _MAX_OFFSET):
-        raise InputError(source, expected=f"a vox_offset of {least} or more", found=f"{raw:g}")
+    if not (np.isfinite(raw) and least <= raw <= _MAX_OFFSET and raw.is_integer()):
+        raise InputError(source, expected=f"a vox_offset of {least} or more", found=f"{raw!r}")
     return int(raw)
 
 
@@ -128,10 +128,11 @@ def volume_affine(
     if not forms:
         wanted = f"the {choice}" if choice else "an sform or a qform"
         raise InputError(source, expected=f"{wanted} to be set", found="code 0")
-    if choice is None and len(forms) == 2:
+    for name, form in forms.items():
+        checks.check_affine(form, source, name)
+    if len(forms) == 2:
         _check_agreement(forms["sform"], forms["qform"], shape, source)
-    name, affine = next(iter(forms.items()))
-    checks.check_affine(affine, source, name)
+    affine = next(iter(forms.values()))
     if choice is not None:
         notes += (f"{choice} used, as asked for",)
     return affine, notes

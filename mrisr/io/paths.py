@@ -22,6 +22,9 @@ ENDINGS: dict[str, Format] = {
     ".nrrd": "itk",
 }
 
+#: Bytes in the name of an output; file systems allow 255.
+LONGEST_NAME = 200
+
 SUPPORTED = ", ".join(ENDINGS)
 
 
@@ -77,6 +80,7 @@ def check_output(
     written = [path, path.with_suffix(".raw")] if ending(path) == ".mhd" else [path]
     read = [p for source in inputs if source is not None for p in _files_behind(Path(source))]
     for target in written:
+        _check_name(target)
         for source in read:
             if _same(target, source):
                 raise OutputError(f"{target}: is an input of this run and is never overwritten")
@@ -123,6 +127,19 @@ def _check_parent(path: Path) -> None:
         raise OutputError(f"{path}: its folder {folder} does not exist")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{path}: its folder {folder} cannot be written")
+
+
+def _check_name(target: Path) -> None:
+    """A file is written under a longer, temporary name first, which must fit as well."""
+    if len(os.fsencode(target.name)) > LONGEST_NAME:
+        raise OutputError(f"{target}: expected a name of at most {LONGEST_NAME} bytes")
+    try:
+        target.parent.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # which is said of the folder, later
+    except OSError as error:
+        cause = error.strerror or str(error)
+        raise OutputError(f"{target}: its folder {target.parent}: {cause}") from error
 
 
 def _files_behind(source: Path) -> list[Path]:

@@ -10,6 +10,7 @@ import ctypes
 import errno
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ _LINUX_EXCHANGE = _MACOS_SWAP = 2
 _HERE = -100  # AT_FDCWD: relative paths start in the working folder
 _UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 _IN_THE_WAY = {errno.ENOTEMPTY, errno.EEXIST}
+_LOCKS = threading.local()  # what this thread has locked
 _ATTEMPTS = 10  # other runs may take the place or leave it between two looks
 #: What a disk answers that cannot flush a folder, or need not. Nothing is lost by then.
 _NO_FLUSH = {errno.EINVAL, errno.EACCES, errno.EPERM, errno.EBADF, errno.ENOTSUP}
@@ -103,17 +105,27 @@ def move_folder(temporary: Path, path: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Only one process at a time is in this block for a folder. Without effect where a disk has no locks.
+    """Only one process at a time is in this block for a folder; it may enter again while it is.
 
-    Keep it short: others wait.
+    Without effect where a disk has no locks. Raises OSError where there is no such folder.
     """
     handle = os.open(folder, os.O_RDONLY)
+    held: set[tuple[int, int]] = _LOCKS.__dict__.setdefault("held", set())
     try:
+        status = os.fstat(handle)
+        key = status.st_dev, status.st_ino
+        if key in held:  # a second lock would wait for the first for ever
+            yield
+            return
         with suppress(OSError, ImportError):
             import fcntl
 
             fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        held.add(key)
+        try:
+            yield
+        finally:
+            held.discard(key)
     finally:
         os.close(handle)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
@@ -16,7 +18,8 @@ from torch import Tensor
 from mrisr.diffusion.denoiser import Denoiser, make_path
 from mrisr.diffusion.schedule import LinearSchedule
 from mrisr.errors import InputError, UsageError
-from mrisr.io.atomic import make_folder, write_bytes
+from mrisr.io.atomic import as_output_error, make_folder, write_bytes
+from mrisr.io.steps import locked
 from mrisr.models.card import ModelCard
 from mrisr.networks import build_network
 
@@ -108,31 +111,70 @@ def load_model(name_or_path: str | Path) -> Model:
     card_file = card_path(name_or_path)
     card = read_card(card_file)
     weights = card_file.with_suffix(".safetensors")
+    data = _read_weights(weights, card.sha256)
     try:
-        data = weights.read_bytes()
-    except OSError as error:
-        raise InputError(
-            weights, expected="safetensors weights", found=error.strerror or str(error)
-        ) from error
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != card.sha256:
-        raise InputError(weights, expected=f"SHA-256 {card.sha256}", found=digest)
-    denoiser = build_denoiser(card)
-    try:
-        denoiser.network.load_state_dict(load_tensors(data))
-    except (SafetensorError, RuntimeError) as error:
+        tensors = load_tensors(data)
+        _check_shapes(card, tensors)
+        denoiser = build_denoiser(card)
+        denoiser.network.load_state_dict(tensors)
+    except (SafetensorError, RuntimeError, ValueError) as error:
         message = " ".join(str(error).split())[:200]
         raise InputError(weights, expected="weights that fit the card", found=message) from error
     return Model(card, denoiser.eval().requires_grad_(False), card_file)
 
 
+def _check_shapes(card: ModelCard, tensors: dict[str, Tensor]) -> None:
+    """Raise ValueError unless the card's network has these weights; it is built without memory."""
+    with torch.device("meta"):
+        wanted = build_denoiser(card).network.state_dict()
+    for name in sorted({*wanted, *tensors}):
+        shapes = [tuple(d[name].shape) if name in d else None for d in (wanted, tensors)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"{name} of shape {shapes[1]}, by the card {shapes[0]}")
+
+
+def _read_weights(path: Path, digest: str) -> bytes:
+    """The weights of a card. Raises InputError unless they have the card's SHA-256."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            path, expected="safetensors weights", found=error.strerror or str(error)
+        ) from error
+    found = hashlib.sha256(data).hexdigest()
+    if found == digest:
+        return data
+    with suppress(OSError):  # a killed save_model left them under the other name
+        data = _next_weights(path).read_bytes()
+        if hashlib.sha256(data).hexdigest() == digest:
+            return data
+    raise InputError(path, expected=f"SHA-256 {digest}", found=found)
+
+
+def _next_weights(path: Path) -> Path:
+    """Where weights wait until their card has replaced the old one."""
+    return path.with_name(f"{path.stem}.next{path.suffix}")
+
+
 def save_model(card: ModelCard, weights: dict[str, Tensor], folder: Path, name: str) -> ModelCard:
-    """Write ``name.safetensors`` and ``name.json``; returns the card with the weights' SHA-256."""
+    """Write ``name.safetensors`` and ``name.json``; returns the card with the weights' SHA-256.
+
+    A kill at any moment leaves the old model, the new one, or none where there was none: the card
+    decides, and :func:`load_model` finds its weights under the one name or the other.
+    """
     make_folder(folder)
     data = save_tensors({k: v.detach().cpu().contiguous() for k, v in weights.items()})
-    card = card.model_copy(update={"sha256": hashlib.sha256(data).hexdigest()})
-    write_bytes(folder / f"{name}.safetensors", data)
-    write_card(card, folder / f"{name}.json")
+    digest = hashlib.sha256(data).hexdigest()
+    card = card.model_copy(update={"sha256": digest})
+    file, path = folder / f"{name}.safetensors", folder / f"{name}.json"
+    waiting = _next_weights(file)
+    with as_output_error(file, len(data)), locked(folder):
+        write_bytes(waiting, data)
+        if not path.exists():
+            os.replace(waiting, file)
+        write_card(card, path)
+        if waiting.exists():
+            os.replace(waiting, file)
     return card
 
 

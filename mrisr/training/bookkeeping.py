@@ -15,7 +15,7 @@ import mrisr
 from mrisr import cache
 from mrisr.config import Config
 from mrisr.diffusion.schedule import LinearSchedule
-from mrisr.io.atomic import write_bytes
+from mrisr.io.atomic import as_output_error, write_bytes
 from mrisr.models.card import ModelCard, TrainingRecord
 from mrisr.operators import CONDITION
 
@@ -98,7 +98,7 @@ class Log:
 
     def __call__(self, **row: Any) -> None:
         if self.main:
-            with self.path.open("a", encoding="utf-8") as file:
+            with as_output_error(self.path), self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             self.report(
                 "  ".join(

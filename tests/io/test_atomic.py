@@ -21,7 +21,7 @@ from mrisr.io import (
     write_json,
     write_volume,
 )
-from mrisr.io.atomic import full_suffix
+from mrisr.io.atomic import full_suffix, write_together
 
 
 def _half(target: Path, error: Exception) -> None:
@@ -60,6 +60,38 @@ def test_errors_of_the_system_name_path_and_cause(tmp_path, code):
     assert "10 bytes needed" in str(caught.value)
     assert target.read_text() == "old"
     assert names(tmp_path) == ["out.json"]
+
+
+def test_the_cause_is_what_the_system_said(tmp_path):
+    """pydicom puts a page of its own on top of it."""
+    on_top = OSError("With tag ... Traceback (most recent call last):\n many lines")
+    on_top.__cause__ = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(OutputError, match=r"a\.dcm: cannot be written: No space left on device"):
+        _half(tmp_path / "a.dcm", on_top)
+    with pytest.raises(OutputError, match=r"a\.dcm: cannot be written: nobody knows \(10 bytes"):
+        _half(tmp_path / "a.dcm", OSError("nobody\nknows"))
+
+
+def test_what_is_needed_at_least_is_told_where_the_size_is_not_known(tmp_path):
+    def fill() -> None:
+        with atomic_path(tmp_path / "a.bin") as temporary:
+            temporary.write_bytes(bytes(77))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OutputError, match="more than 77 bytes needed"):
+        fill()
+
+
+def test_files_that_belong_together_wait_for_each_other(tmp_path):
+    files = {tmp_path / "a.csv": b"new a", tmp_path / "b.csv": b"new b"}
+    for path in files:
+        path.write_bytes(b"old")
+    with pytest.raises(OutputError, match=r"b\.csv"):
+        write_together({**files, tmp_path / "none" / "b.csv": b""})
+    assert {p.read_bytes() for p in files} == {b"old"}
+    write_together(files)
+    assert {p: p.read_bytes() for p in files} == files
+    assert names(tmp_path) == ["a.csv", "b.csv"]
 
 
 def test_no_room_is_told_before_writing(tmp_path):

@@ -108,6 +108,15 @@ def test_what_a_folder_does_not_replace(tmp_path):
     assert names(tmp_path) == ["file", "link", "real"]
 
 
+def test_the_working_folder_is_not_replaced(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for path in (Path(), Path(".."), tmp_path / "here", tmp_path):
+        with pytest.raises(OutputError, match="cannot be replaced in one step"):
+            write_folder(path, "new")
+    assert names(tmp_path) == ["here"]
+
+
 def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path, way, monkeypatch):
     target = tmp_path / "out"
     write_folder(target, "old")

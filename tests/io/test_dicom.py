@@ -214,7 +214,7 @@ def test_missing_decoder_names_the_install_line(make_series, monkeypatch, refuse
     from mrisr.io import dicom_pixels
 
     class Unavailable:
-        is_available = False
+        available_plugins = ()
 
     folder = make_series()
     for path in folder.iterdir():

@@ -123,7 +123,7 @@ def test_mhd_lists_of_files(tmp_path, image, refused):
     ("old", "new", "word"),
     [
         (b"DimSize = 9 7 5", b"DimSize = 30000 30000 30000", "--max-voxels"),
-        (b"DimSize = 9 7 5", b"DimSize = nine", "dimsize"),
+        (b"DimSize = 9 7 5", b"DimSize = nine", "DimSize"),
         (b"ElementSpacing = 0.5", b"ElementSpacing = 0.0", "ElementSpacing"),
         (b"ElementSpacing = 0.5", b"ElementSpacing = -0.5", "ElementSpacing"),
         (b"ElementSpacing", b"ElementOther", "ElementSpacing"),

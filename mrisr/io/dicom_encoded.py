@@ -1,0 +1,101 @@
+"""Compressed DICOM pixels: whether a frame is all there.
+
+The decoders of JPEG and JPEG 2000 fill up what a truncated frame lacks. They say so, if at all, on
+standard error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from pydicom import Dataset
+from pydicom.encaps import generate_frames
+from pydicom.uid import (
+    JPEG2000TransferSyntaxes,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
+)
+
+from mrisr.io.undertone import overheard
+
+#: Markers of JPEG and JPEG-LS: end of image, start of scan.
+_EOI, _SOS = 0xD9, 0xDA
+#: Markers of JPEG 2000: start of codestream, of a tile-part, end of codestream.
+_SOC, _SOT, _EOC = b"\xff\x4f\xff\x51", b"\xff\x90", b"\xff\xd9"
+#: What libjpeg says where it carries on with numbers of its own making.
+_DAMAGE = ("Corrupt JPEG", "Premature end", "premature end")
+
+
+def check_frames(dataset: Dataset) -> None:
+    """Raise ValueError unless every JPEG frame of a dataset runs to its end mark, and no further."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    check: Callable[[bytes], None]
+    if syntax in JPEG2000TransferSyntaxes:
+        check = _check_jpeg_2000
+    elif syntax in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes):
+        check = _check_jpeg
+    else:
+        return
+    count = int(dataset.get("NumberOfFrames", 1) or 1)
+    for frame in generate_frames(dataset.PixelData, number_of_frames=count):
+        try:
+            check(frame)
+        except IndexError:
+            raise ValueError("a compressed frame ends early") from None
+
+
+@contextmanager
+def decoding() -> Iterator[None]:
+    """Keep decoders quiet; raise ValueError where one says that it found damage."""
+    with overheard() as said:
+        yield
+    if any(words in said[0] for words in _DAMAGE if said):
+        raise ValueError("the decoder found corrupt JPEG data")
+
+
+def _check_jpeg(frame: bytes) -> None:
+    """Walk the marker segments and scans of a JPEG or JPEG-LS stream."""
+    position = 2
+    while True:
+        if frame[position] != 0xFF:
+            raise ValueError("a JPEG marker is damaged")
+        marker = frame[position + 1]
+        if marker == 0xFF:  # fill byte
+            position += 1
+            continue
+        if marker == _EOI:
+            break
+        position += 2 + int.from_bytes(frame[position + 2 : position + 4], "big")
+        if marker == _SOS:
+            position = _end_of_scan(frame, position)
+    if frame[position + 2 :].strip(b"\0\xff"):
+        raise ValueError("a JPEG frame ends before its data")
+
+
+def _end_of_scan(frame: bytes, position: int) -> int:
+    """Position of the marker that ends the scan."""
+    while True:
+        position = frame.find(b"\xff", position)
+        if position < 0:
+            raise IndexError
+        following = frame[position + 1]
+        # Below 0x80 the byte is stuffed, 0xD0 to 0xD7 are restarts, 0xFF is fill.
+        if following >= 0x80 and not 0xD0 <= following <= 0xD7 and following != 0xFF:
+            return position
+        position += 1 if following == 0xFF else 2
+
+
+def _check_jpeg_2000(frame: bytes) -> None:
+    """Walk the tile-parts of a JPEG 2000 codestream, with or without a JP2 wrapping."""
+    position = frame.find(_SOT, max(frame.find(_SOC), 0))
+    if position < 0:
+        raise IndexError
+    while frame[position : position + 2] == _SOT:
+        length = int.from_bytes(frame[position + 6 : position + 10], "big")
+        if length == 0:  # the last tile-part may run to the end
+            position = frame.rfind(_EOC, position)
+            break
+        position += max(length, 12)
+    if position < 0 or frame[position : position + 2] != _EOC:
+        raise IndexError

@@ -1,0 +1,195 @@
+"""Inputs that look whole and are not, and paths that are no files: one test for each decision."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.uid import JPEGLSLossless, RLELossless, generate_uid
+
+from mrisr.errors import InputError, OutputError
+from mrisr.io import check_output, checks, read_volume
+from mrisr.io.dicom_encoded import check_frames
+from mrisr.io.undertone import overheard
+
+# --- DICOM: which files count ---------------------------------------------------------------------
+
+
+def bare(path: Path) -> None:
+    """Take preamble and file meta from a file, and the ending from its name."""
+    d = pydicom.dcmread(path)
+    del d.file_meta, d.preamble
+    buffer = BytesIO()
+    pydicom.dcmwrite(buffer, d, implicit_vr=True, little_endian=True, force_encoding=True)
+    path.write_bytes(buffer.getvalue())
+    path.rename(path.with_suffix(""))
+
+
+@pytest.mark.parametrize("which", [(4,), range(5)])
+def test_bare_datasets_count_as_slices(make_series, is_clean, which):
+    folder = make_series()
+    for k in which:
+        bare(folder / f"{k:02d}.dcm")
+    is_clean(read_volume(folder))
+
+
+def test_a_dead_link_is_a_slice_that_is_missing(make_series, refused):
+    folder = make_series()
+    (folder / "04.dcm").unlink()
+    (folder / "04.dcm").symlink_to("store/04.dcm")
+    refused(folder, "04.dcm", "leads nowhere")
+    (folder / "04.dcm").rename(folder / "notes.txt")
+    assert read_volume(folder).shape == (8, 6, 4)
+
+
+def test_a_folder_that_cannot_be_listed_is_no_empty_one(make_series, refused, monkeypatch):
+    folder = make_series()
+    (folder / "more").mkdir()
+    scandir = os.scandir
+
+    def deny(path="."):
+        if Path(path).name == "more":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", deny)
+    refused(folder, "more", "Permission denied")
+
+
+@pytest.mark.parametrize("key", ["PatientID", "StudyInstanceUID", "FrameOfReferenceUID"])
+def test_two_scans_under_one_series(make_series, refused, key):
+    def edit(d, k):
+        setattr(d, key, generate_uid() if k == 3 else "1.2.3")
+
+    refused(make_series(edit=edit), key, "00.dcm", "03.dcm")
+
+
+@pytest.mark.parametrize("kind", ["1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.30"])
+def test_segmentations_and_parametric_maps_are_no_series(make_series, is_clean, edit_file, kind):
+    folder = make_series()
+    shutil.copy(folder / "00.dcm", folder / "made.dcm")
+    edit_file(
+        folder / "made.dcm",
+        lambda d: d.update({"SOPClassUID": kind, "SeriesInstanceUID": generate_uid()}),
+    )
+    is_clean(read_volume(folder))
+
+
+# --- DICOM: whether the pixels are all there ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("attributes", "words"),
+    [
+        ({"HighBit": 11}, ["HighBit 15", "11"]),
+        ({"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0}, ["BitsAllocated"]),
+        ({"Rows": 5}, ["96 bytes", "80"]),
+        ({"Columns": 0}, ["Rows and Columns", "6 and 0"]),
+    ],
+)
+def test_pixels_that_contradict_their_description(make_series, refused, attributes, words):
+    refused(make_series(edit=lambda d, k: d.update(attributes)), "00.dcm", *words)
+
+
+def test_compressed_frames_that_end_early(make_series, refused):
+    folder = make_series()
+    for path in folder.iterdir():
+        d = pydicom.dcmread(path)
+        d.compress(JPEGLSLossless, generate_instance_uid=False)
+        d.save_as(path)
+    d = pydicom.dcmread(folder / "03.dcm")
+    (frame,) = generate_frames(d.PixelData, number_of_frames=1)
+    d.PixelData = encapsulate([frame[:60]])
+    d.save_as(folder / "03.dcm")
+    refused(folder, "03.dcm", "ends early")
+
+
+def framed(name: str) -> pydicom.Dataset:
+    path = pydicom.data.get_testdata_file(name, download=False)
+    return pydicom.dcmread(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["MR_small_jp2klossless.dcm", "JPEG-lossy.dcm", "MR_small_jpeg_ls_lossless.dcm"]
+)
+def test_frames_are_walked_to_their_end_mark(name):
+    d = framed(name)
+    check_frames(d)
+    count = int(d.get("NumberOfFrames", 1))
+    first = next(generate_frames(d.PixelData, number_of_frames=count)).rstrip(b"\0")
+    d.NumberOfFrames = 1
+    for share in (0.02, 0.3, 0.7, 0.99):
+        kept = first[: int(len(first) * share)]
+        d.PixelData = encapsulate([kept + b"\0" * (len(kept) % 2)])
+        with pytest.raises(ValueError, match=r"ends early|damaged"):
+            check_frames(d)
+
+
+def test_syntaxes_without_marks_are_left_to_their_decoder():
+    d = framed("MR_small_RLE.dcm")
+    assert d.file_meta.TransferSyntaxUID == RLELossless
+    check_frames(d)
+
+
+def test_what_libraries_say_is_kept_from_the_user(capfd):
+    with overheard() as said:
+        os.write(2, b"Corrupt JPEG data\n" * 9999)  # more than a pipe takes
+    print("and then", file=sys.stderr)
+    assert said[0].startswith("Corrupt JPEG data")
+    assert capfd.readouterr().err == "and then\n"
+
+
+# --- values and claims ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 1e300), (0, 1e-300), (1e9, 1e9 + 10), (-1e38, 0), (2**60, 2**60 + 4095)]
+)
+def test_values_that_single_precision_cannot_tell_apart(low, high):
+    array = np.array([low, high], dtype=np.float64).reshape(2, 1, 1)
+    with pytest.raises(InputError, match="single precision"):
+        checks.check_values(array, "v.nii")
+    checks.check_values(array, "v.nii", allow_constant=True)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-32768, 32767), (1e6, 1e6 + 4095), (0, 1e-20)])
+def test_values_that_it_can(low, high):
+    checks.check_values(np.array([low, high], dtype=np.float64).reshape(2, 1, 1), "v.nii")
+
+
+def test_compression_that_is_too_good():
+    checks.check_compression(10**6, 10**8, "v")
+    checks.check_compression(10**7, 10**9, "v")
+    with pytest.raises(InputError, match="hold the 1000000 bytes"):
+        checks.check_compression(100, 10**6, "v")
+    with pytest.raises(InputError, match="--max-voxels"):
+        checks.check_compression(10**6, 10**9, "v")
+
+
+# --- paths ----------------------------------------------------------------------------------------
+
+
+def test_paths_that_are_no_files(tmp_path, refused):
+    os.mkfifo(tmp_path / "pipe.nii")
+    refused(tmp_path / "pipe.nii", "neither")
+    (tmp_path / "loop.nii").symlink_to(tmp_path / "loop.nii")
+    refused(tmp_path / "loop.nii", "nothing at that path")
+    refused(tmp_path / f"{'x' * 300}.nii", "too long")
+    (tmp_path / "series.dcm.gz").write_bytes(b"\x1f\x8b")
+    refused(tmp_path / "series.dcm.gz", "unpack")
+
+
+def test_names_too_long_to_write(tmp_path):
+    check_output(tmp_path / f"{'x' * 196}.nii")
+    for name in (f"{'x' * 197}.nii", f"{'x' * 300}.nii", f"{'é' * 99}.nii"):
+        with pytest.raises(OutputError, match="at most 200 bytes"):
+            check_output(tmp_path / name)
+    with pytest.raises(OutputError, match="too long"):
+        check_output(tmp_path / ("y" * 300) / "v.nii")

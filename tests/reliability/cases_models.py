@@ -1,0 +1,243 @@
+"""Models: only whole safetensors weights that are those of their card are ever loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.reliability.case import Case
+from tests.reliability.expect import (
+    assert_line,
+    done,
+    said,
+    same,
+    snapshot,
+    upsample,
+)
+from tests.reliability.models import save_model
+from tests.reliability.runner import models_folder, run_cli
+from tests.reliability.volume_files import nifti
+
+GROUP = "Models"
+
+#: Lays out a folder of models, one of them "zero-inplane", and returns what to say to --model.
+Prepare = Callable[[Path], object]
+
+
+class Explosive:
+    """Unpickled, it leaves a file behind: what a hostile pickle would do, and worse."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.mark,)
+
+
+def bad(name: str, prepare: Prepare, *words: str, code: int = 2, tells: str = "") -> Case:
+    """A case of a model that is not loaded."""
+    should = "refused" + (f"; the line tells {tells}" if tells else "")
+
+    def check(folder: Path) -> str:
+        models = folder / "models"
+        shutil.copytree(models_folder(), models)
+        asked = prepare(models)
+        source = nifti(folder)
+        before = snapshot(folder)
+        outcome = upsample(
+            folder, source, "--model", asked, env={"MRISR_MODELS": str(models)}, seconds=30
+        )
+        assert_line(outcome, code, None, *words)
+        assert "slices" not in outcome.stderr, "refused after the work"
+        after = snapshot(folder)
+        after.pop("work")
+        assert after == before, f"changed: {sorted(after.items() ^ before.items())[:3]}"
+        assert outcome.peak_mib < 500, f"{outcome.peak_mib:.0f} MiB"
+        told = run_cli(["models"], folder, env={"MRISR_MODELS": str(models)})
+        assert told.code in (0, 1, 2), told.stderr
+        assert "Traceback" not in told.stderr, told.stderr
+        return said(outcome, folder)
+
+    return Case(GROUP, name, should, check)
+
+
+def weights(change: Callable[[bytes], bytes], *, own_card: bool = False) -> Prepare:
+    """Change the bytes of the weights; with ``own_card`` the card's SHA-256 fits them again."""
+
+    def prepare(models: Path) -> object:
+        path = models / "zero-inplane.safetensors"
+        data = change(path.read_bytes())
+        path.write_bytes(data)
+        if own_card:
+            card(sha256=hashlib.sha256(data).hexdigest())(models)
+        return "zero-inplane"
+
+    return prepare
+
+
+def card(**changes: Any) -> Prepare:
+    """Change fields of the card; None takes them out."""
+
+    def prepare(models: Path) -> object:
+        path = models / "zero-inplane.json"
+        content = json.loads(path.read_text())
+        for key, value in changes.items():
+            if value is None:
+                del content[key]
+            else:
+                content[key] = {**content[key], **value} if isinstance(value, dict) else value
+        path.write_text(json.dumps(content))
+        return "zero-inplane"
+
+    return prepare
+
+
+def _pickled(name: str, *, as_weights: bool = False) -> Prepare:
+    def prepare(models: Path) -> object:
+        data = pickle.dumps(Explosive(models / "exploded"))
+        if as_weights:
+            return weights(lambda _: data, own_card=True)(models)
+        (models / name).write_bytes(data)
+        return models / name
+
+    return prepare
+
+
+def _only_pickle(models: Path) -> object:
+    """A card whose weights are there as a pickle only."""
+    (models / "zero-inplane.safetensors").rename(models / "zero-inplane.pt")
+    return "zero-inplane"
+
+
+def _long_header(data: bytes) -> bytes:
+    return struct.pack("<Q", 1 << 62) + data[8:]
+
+
+def _other_tensors(data: bytes) -> bytes:
+    """Weights that are whole, but of another network."""
+    from safetensors.numpy import load, save
+
+    tensors = load(data)
+    tensors["tail.weight"] = tensors["tail.weight"][:-1]
+    return save(tensors)
+
+
+def _nan(data: bytes) -> bytes:
+    from safetensors.numpy import load, save
+
+    tensors = load(data)
+    tensors["tail.bias"][:] = float("nan")
+    return save(tensors)
+
+
+def _text_card(models: Path) -> object:
+    (models / "zero-inplane.json").write_text("{ no card")
+    return "zero-inplane"
+
+
+def _not_finite(folder: Path) -> str:
+    models = folder / "models"
+    shutil.copytree(models_folder(), models)
+    asked = weights(_nan, own_card=True)(models)
+    outcome = upsample(
+        folder, nifti(folder), "--model", asked, "--quiet", env={"MRISR_MODELS": str(models)}
+    )
+    assert_line(outcome, 1, None, "not finite")
+    assert list((folder / "work").iterdir()) == []
+    return said(outcome, folder)
+
+
+def _beyond_float16(w: dict[str, Any]) -> None:
+    """Features a million times larger than usual, brought down again by the last layer."""
+    for key in ("tail.weight", "body.0.second.weight", "body.0.modulate.weight"):
+        w[key].normal_(std=0.03)
+    w["head.weight"] *= 1e7
+    w["head.bias"] *= 1e7
+    w["tail.weight"] *= 1e-7
+
+
+def _beyond_bfloat16(w: dict[str, Any]) -> None:
+    """Features of 2^127 - 2^117, of which bfloat16 makes 2^127; twice that is too much for it, and not
+    for float32. The last layer takes nothing of them."""
+    for key in ("head.weight", "body.0.first.weight", "tail.weight", "tail.bias"):
+        w[key].zero_()
+    w["head.bias"].fill_(2.0**127 - 2.0**117)
+
+
+def _range(edit: Callable[[dict[str, Any]], None], note: str) -> Callable[[Path], str]:
+    def check(folder: Path) -> str:
+        save_model(folder / "models", "wide", edit=edit)
+        source, env = nifti(folder), {"MRISR_MODELS": str(folder / "models")}
+        results = {}
+        for precision in ("fp32", "bf16"):
+            part = folder / precision
+            part.mkdir()
+            options = ("--model", "wide", "--precision", precision)
+            results[precision] = done(part, upsample(part, source, *options, env=env))
+        notes = results["bf16"].record["notes"]
+        if note:
+            assert any(note in n for n in notes), f"the record does not note it: {notes}"
+            same(results["bf16"], results["fp32"])
+            return f"the same as in fp32, noted: {'; '.join(notes)}"
+        assert notes == [], notes
+        wide = results["fp32"].voxels.astype(float)
+        off = abs(results["bf16"].voxels - wide).max() / (wide.max() - wide.min())
+        assert off < 0.05, f"{off:.0%} of the range off"
+        return f"within {off:.1%} of the range of fp32"
+
+    return check
+
+
+CASES = [
+    *[
+        bad(f"a {suffix} pickle", _pickled(f"model{suffix}"), "only safetensors", code=1,
+            tells="that pickles are never loaded")
+        for suffix in (".pt", ".pth", ".ckpt", ".bin", ".pkl")
+    ],
+    bad("a pickle called .safetensors, its SHA-256 in the card", _pickled("", as_weights=True),
+        "zero-inplane.safetensors"),
+    bad("a card whose weights are a pickle only", _only_pickle, "zero-inplane", code=1),
+    *[
+        bad(f"weights cut to {share:.0%}", weights(lambda d, s=share: d[: int(len(d) * s)]),  # type: ignore[misc]
+            "zero-inplane.safetensors", "SHA-256", tells="both digests")
+        for share in (0.0, 0.01, 0.5, 0.99)
+    ],
+    bad("weights cut by 8 bytes", weights(lambda d: d[:-8]), "zero-inplane.safetensors", "SHA-256"),
+    bad("a flipped bit in the weights", weights(lambda d: d[:-9] + bytes([d[-9] ^ 4]) + d[-8:]),
+        "SHA-256", tells="both digests"),
+    *[
+        bad(f"weights cut to {share:.0%}, their SHA-256 in the card",
+            weights(lambda d, s=share: d[: int(len(d) * s)], own_card=True),  # type: ignore[misc]
+            "zero-inplane.safetensors")
+        for share in (0.0, 0.01, 0.5, 0.99)
+    ],
+    bad("weights whose header claims 2^62 bytes", weights(_long_header, own_card=True),
+        "zero-inplane.safetensors"),
+    bad("weights of another network", weights(_other_tensors, own_card=True), "fit the card"),
+    Case(GROUP, "weights of NaN", "refused; nothing is written", _not_finite),
+    bad("another SHA-256 in the card", card(sha256="0" * 64), "SHA-256", "0" * 64),
+    bad("a card without SHA-256", card(sha256=None), "zero-inplane"),
+    bad("a card without a network", card(network=None), "zero-inplane.json", "network"),
+    bad("a card that is no JSON", _text_card, "zero-inplane.json"),
+    bad("a card that claims a network too large for any memory", card(network={"width": 10**9}),
+        "zero-inplane"),
+    bad("no weights beside the card",
+        lambda m: ((m / "zero-inplane.safetensors").unlink(), m / "zero-inplane.json")[1],
+        "zero-inplane"),
+    bad("a model of the other job", lambda m: "zero-throughplane", "inplane", code=1),
+    bad("a name that no model has", lambda m: "no-such-model", "zero-inplane", code=1,
+        tells="the models there are"),
+    bad("a path instead of a name", lambda m: "../../etc/passwd", "no model", code=1),
+    bad("an empty folder as model", lambda m: ((m / "run").mkdir(), m / "run")[1], code=1),
+    Case(GROUP, "features beyond the range of float16", "no overflow; the result is that of fp32",
+         _range(_beyond_float16, "")),
+    Case(GROUP, "features that overflow in bf16",
+         "found, computed again in fp32, with a note in the record",
+         _range(_beyond_bfloat16, "computed again in fp32")),
+]  # fmt: skip

@@ -1,0 +1,215 @@
+"""Where results go: nothing that exists is lost, and a refusal comes before the work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tests.reliability.case import Case
+from tests.reliability.dicom_files import series
+from tests.reliability.expect import assert_line, done, said, snapshot, upsample
+from tests.reliability.volume_files import meta, nifti
+
+GROUP = "Outputs"
+_OLD = b"an older result"
+
+#: Lays out the folder and returns the options to run with; the input is ``t2w.nii`` in it.
+Prepare = Callable[[Path], Sequence[object]]
+
+
+def kept(
+    name: str, prepare: Prepare, *words: str, should: str = "", code: int = 3, **run: object
+) -> Case:
+    """A case of an output that is refused, with everything as it was before."""
+
+    def check(folder: Path) -> str:
+        source = nifti(folder)
+        (folder / "work").mkdir()
+        options = prepare(folder)
+        before = snapshot(folder)
+        outcome = upsample(folder, source, *options, seconds=20, **run)
+        assert_line(outcome, code, None, *words)
+        assert "slices" not in outcome.stderr, "refused after the work"
+        after = snapshot(folder)
+        assert after == before, f"changed: {sorted(after.items() ^ before.items())[:3]}"
+        return said(outcome, folder)
+
+    return Case(GROUP, name, should or "refused; everything is as it was", check)
+
+
+def written(name: str, prepare: Prepare, should: str, output: str = "out.nii.gz") -> Case:
+    """A case of an output that is written after all, whole."""
+
+    def check(folder: Path) -> str:
+        source = nifti(folder)
+        (folder / "work").mkdir()
+        options = prepare(folder)
+        result = done(folder, upsample(folder, source, *options), output)
+        assert (folder / "work" / output).is_file()
+        return f"{output} written, {'x'.join(map(str, result.voxels.shape))} voxels"
+
+    return Case(GROUP, name, should, check)
+
+
+def old(folder: Path, *names: str) -> None:
+    """Put older files into the working folder."""
+    for name in names:
+        (folder / "work" / name).write_bytes(_OLD)
+
+
+def over_input(path: Callable[[Path], object], *more: object) -> Prepare:
+    """Options that write over the input by one of its names."""
+    return lambda folder: ["--output", path(folder), *more]
+
+
+def _linked(folder: Path, how: Callable[[Path, Path], object]) -> Path:
+    link = folder / "other.nii"
+    how(folder / "t2w.nii", link)
+    return link
+
+
+def _exists(*names: str, options: Sequence[object] = ()) -> Prepare:
+    def prepare(folder: Path) -> Sequence[object]:
+        old(folder, *names)
+        return options
+
+    return prepare
+
+
+def _into(make: Callable[[Path], object], *options: object) -> Prepare:
+    """Options after something was made of the path ``work/out.nii.gz``."""
+
+    def prepare(folder: Path) -> Sequence[object]:
+        make(folder / "work" / "out.nii.gz")
+        return options
+
+    return prepare
+
+
+def _link_out(folder: Path) -> Sequence[object]:
+    (folder / "precious.nii.gz").write_bytes(_OLD)
+    (folder / "work" / "out.nii.gz").symlink_to(folder / "precious.nii.gz")
+    return ["--force"]
+
+
+def _link_is_replaced(folder: Path) -> str:
+    source = nifti(folder)
+    (folder / "work").mkdir()
+    options = _link_out(folder)
+    done(folder, upsample(folder, source, *options))
+    assert not (folder / "work" / "out.nii.gz").is_symlink(), "still a link"
+    assert (folder / "precious.nii.gz").read_bytes() == _OLD, "the link was followed"
+    return "the link was replaced, its target is as it was"
+
+
+def _closed(folder: Path) -> Sequence[object]:
+    (folder / "work").chmod(0o555)
+    return ["--output", folder / "work" / "out.nii.gz"]
+
+
+def _dicom_untouched(folder: Path) -> str:
+    """An output inside the folder of the series it comes from is one file more, and nothing else."""
+    source = series(folder)
+    before = snapshot(source)
+    outcome = upsample(folder, source, "--output", source / "out.nii.gz")
+    assert outcome.code == 0, outcome.stderr
+    after = snapshot(source)
+    assert sorted(after.keys() - before.keys()) == ["out.json", "out.nii.gz"], sorted(after)
+    assert before.items() <= after.items(), "a slice was changed"
+    again = upsample(folder, source, "--output", folder / "work" / "again.nii.gz")
+    assert again.code == 0, again.stderr
+    return "written beside the slices; the series is read as before"
+
+
+def _voxels_of_input(folder: Path) -> str:
+    """The .raw of a .mhd is an input too."""
+    source = meta(folder, "t2w.mhd")
+    before = snapshot(folder)
+    outcome = upsample(folder, source, "--output", source, "--force")
+    assert_line(outcome, 3, source, "never overwritten")
+    (folder / "work").rmdir()
+    assert snapshot(folder) == before
+    return said(outcome, folder)
+
+
+CASES = [
+    kept(
+        "the output is the input",
+        over_input(lambda f: f / "t2w.nii"),
+        "never overwritten",
+        should="refused; the source is never overwritten",
+    ),
+    kept(
+        "the output is the input, --force",
+        over_input(lambda f: f / "t2w.nii", "--force"),
+        "never overwritten",
+        should="refused; the source is never overwritten",
+    ),
+    kept(
+        "the output is the input by another spelling, --force",
+        over_input(lambda f: "../work/../t2w.nii", "--force"),
+        "never overwritten",
+    ),
+    kept(
+        "the output is a link to the input, --force",
+        over_input(lambda f: _linked(f, lambda a, b: b.symlink_to(a)), "--force"),
+        "never overwritten",
+    ),
+    kept(
+        "the output is a hard link to the input, --force",
+        over_input(lambda f: _linked(f, os.link), "--force"),
+        "never overwritten",
+    ),
+    kept(
+        "--qc is the input, --force",
+        lambda f: ["--qc", f / "t2w.nii", "--force"],
+        "never overwritten",
+    ),
+    kept(
+        "--qc is the output",
+        lambda f: ["--qc", "out.nii.gz"],
+        "different names",
+    ),
+    Case(GROUP, "the output is a .mhd that is the input, --force", "refused", _voxels_of_input),
+    kept("the output exists", _exists("out.nii.gz"), "exists already", "--force"),
+    kept("the record exists", _exists("out.json"), "out.json", "exists already"),
+    kept(
+        "the picture exists",
+        _exists("qc.png", options=["--qc", "qc.png"]),
+        *("qc.png", "exists already"),
+    ),
+    written(
+        "the output and the record exist, --force",
+        _exists("out.nii.gz", "out.json", options=["--force"]),
+        "both are replaced",
+    ),
+    kept("the output is a folder, --force", _into(Path.mkdir, "--force"), "out.nii.gz"),
+    kept("the output is a FIFO, --force", _into(os.mkfifo, "--force"), "out.nii.gz"),
+    kept("the output is a link that leads nowhere", _into(lambda p: p.symlink_to("no")), "exists"),
+    Case(
+        GROUP,
+        "the output is a link to another file, --force",
+        "the link is replaced; the other file is as it was",
+        _link_is_replaced,
+    ),
+    kept("no such folder", lambda f: ["--output", "none/out.nii.gz"], "none", "does not exist"),
+    kept(
+        "a folder that may not be written",
+        _closed,
+        *("work", "cannot be written"),
+        unprivileged=True,
+    ),
+    kept("a file taken for a folder", lambda f: ["--output", f / "t2w.nii" / "out.nii"], "t2w.nii"),
+    kept("an ending that mrisr does not write", lambda f: ["--output", "out.png"], ".nii.gz"),
+    kept("no ending", lambda f: ["--output", "out"], ".nii.gz"),
+    kept("/dev/null", lambda f: ["--output", "/dev/null", "--force"], "/dev/null"),
+    kept("a name of 300 letters", lambda f: ["--output", f"{'x' * 300}.nii"]),
+    kept("a name of 250 letters", lambda f: ["--output", f"{'x' * 245}.nii"]),
+    *[
+        written(f"an output ending in {ending}", lambda f, e=ending: ["--output", f"out{e}"],  # type: ignore[misc]
+                "written whole, and read back before it appears", f"out{ending}")
+        for ending in (".nii", ".nii.gz")
+    ],
+    Case(GROUP, "an output in the folder of the input series", "the series is as it was", _dicom_untouched),
+]  # fmt: skip

@@ -1,0 +1,221 @@
+"""What a path may be: missing, odd, special, or not for us to read."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import socket
+import zipfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from tests.reliability import expect
+from tests.reliability.case import Case
+from tests.reliability.dicom_files import enhanced, series
+from tests.reliability.expect import Make, assert_discreet, assert_line, said, upsample
+from tests.reliability.runner import run_cli
+from tests.reliability.volume_files import meta, nifti
+
+GROUP = "Input paths"
+refuse = partial(expect.refuse, GROUP)
+handle = partial(expect.handle, GROUP)
+#: Longest a case may take to say no; a run that waits for a FIFO takes for ever.
+_PATIENCE_S = 20
+
+
+def inside(name: str, make: Make = nifti) -> Make:
+    """Makes an input in a folder of this name."""
+
+    def build(folder: Path) -> Path:
+        target = folder / name
+        target.mkdir(parents=True)
+        return make(target)
+
+    return build
+
+
+def linked(make: Make) -> Make:
+    """Makes an input and returns a link to it."""
+
+    def build(folder: Path) -> Path:
+        source = make(folder)
+        link = folder / f"link{source.suffix}"
+        link.symlink_to(source)
+        return link
+
+    return build
+
+
+def special(name: str, make: Callable[[Path], object]) -> Make:
+    """Makes something that is no regular file."""
+
+    def build(folder: Path) -> Path:
+        make(folder / name)
+        return folder / name
+
+    return build
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as s:
+        here = Path.cwd()
+        os.chdir(path.parent)  # the name of a socket may be a hundred characters long
+        try:
+            s.bind(path.name)
+        finally:
+            os.chdir(here)
+
+
+def _unreadable(make: Make) -> Make:
+    def build(folder: Path) -> Path:
+        path = make(folder)
+        path.chmod(0)
+        return path
+
+    return build
+
+
+def _in_closed_folder(folder: Path) -> Path:
+    path = inside("closed")(folder)
+    path.parent.chmod(0)
+    return path
+
+
+def _gzipped_dicom(folder: Path) -> Path:
+    path = folder / "enhanced.dcm.gz"
+    path.write_bytes(gzip.compress(enhanced(folder).read_bytes()))
+    return path
+
+
+def _zip(folder: Path) -> Path:
+    path = folder / "study.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for part in series(folder).iterdir():
+            archive.write(part, part.name)
+    return path
+
+
+def _not_utf8(folder: Path) -> Path:
+    path = folder / os.fsdecode(b"t2w_\xff\xfe.nii")
+    try:
+        return nifti(folder).rename(path)
+    except OSError:  # a file system that knows only UTF-8
+        return folder / "t2w.nii"
+
+
+def _device(path: str) -> Make:
+    return lambda folder: Path(path)
+
+
+#: Raw bytes in a name would be written in another spelling; the code and the line count there.
+_ODD = {
+    "spaces": "my study, part 2",
+    "letters beyond ASCII": "Studie größe 前列腺 🧲",
+    "a newline": "two\nlines",
+    "quotes and wildcards": 'it\'s [a] "*?" $HOME',
+    "a leading dash": "-rf",
+    "control characters": "red\x1b[31m\x07",
+}
+
+
+def _odd_output(folder: Path) -> str:
+    """The default name of an output is the input's stem, whatever that is."""
+    source = nifti(folder).rename(folder / "a b\tc.nii")
+    work = folder / "work"
+    work.mkdir()
+    outcome = run_cli(["inplane", "--input", source, "--scale", 2, "--model", "zero-inplane"], work)
+    assert outcome.code == 0, outcome.stderr
+    names = sorted(p.name for p in work.iterdir())
+    assert names == ["a b\tc_inplane-x2.json", "a b\tc_inplane-x2.nii.gz"], names
+    return f"written: {', '.join(names)!r}"
+
+
+def _nothing_given(folder: Path) -> str:
+    outcome = upsample(folder, Path())
+    assert outcome.code in (1, 2), outcome
+    assert_discreet(outcome)
+    assert outcome.stderr.count("\n") == 1, outcome.stderr
+    return said(outcome, folder)
+
+
+def _empty_info(folder: Path) -> str:
+    outcome = run_cli(["info", folder], folder)
+    assert_line(outcome, 2, folder, "none")
+    return said(outcome, folder)
+
+
+CASES = [
+    refuse("nothing at the path", lambda f: f / "none.nii.gz", "nothing at that path"),
+    refuse("an ending that mrisr does not read", lambda f: _png(f), ".png", tells="what is"),
+    refuse("a folder called .nii.gz", special("t2w.nii.gz", Path.mkdir), "no DICOM image"),
+    *[
+        refuse(
+            f"a FIFO called {name}",
+            special(name, os.mkfifo),
+            tells="so at once; it does not wait",
+            seconds=_PATIENCE_S,
+        )
+        for name in ("t2w.nii.gz", "t2w.dcm")
+    ],
+    refuse("a socket", special("t2w.nii", _socket), seconds=_PATIENCE_S),
+    *[refuse(path, _device(path), seconds=_PATIENCE_S) for path in ("/dev/null", "/dev/zero")],
+    refuse(
+        "a link to /dev/zero",
+        special("t2w.nii", lambda p: p.symlink_to("/dev/zero")),
+        seconds=_PATIENCE_S,
+    ),
+    refuse("a link to itself", special("t2w.nii", lambda p: p.symlink_to(p))),
+    refuse("a link that leads nowhere", special("t2w.nii", lambda p: p.symlink_to("no"))),
+    handle("a link to a file", linked(nifti)),
+    handle("a link to a folder of slices", linked(series)),
+    refuse("a name of 300 letters", lambda f: f / f"{'x' * 300}.nii"),
+    refuse("a path of 5000 letters", lambda f: f / "/".join(["x" * 99] * 50) / "t.nii"),
+    refuse("a file taken for a folder", lambda f: nifti(f) / "t2w.nii", "nothing"),
+    *[
+        refuse(
+            f"a {name} that may not be read",
+            _unreadable(make),
+            "Permission denied",
+            unprivileged=True,
+        )
+        for name, make in [
+            (".nii", nifti),
+            (".nii.gz", lambda f: nifti(f, "t2w.nii.gz")),
+            (".mha", meta),
+            ("DICOM file", enhanced),
+            ("folder", series),
+        ]
+    ],
+    refuse(
+        "a file in a folder that may not be entered",
+        _in_closed_folder,
+        "Permission denied",
+        unprivileged=True,
+    ),
+    refuse("a gzipped DICOM file", _gzipped_dicom, "gzip", tells="to unpack it"),
+    refuse("a zip archive", _zip, ".zip"),
+    *[handle(f"{what} in the path", inside(name)) for what, name in _ODD.items()],
+    *[
+        handle(f"{what} in the path of a DICOM series", inside(name, series))
+        for what, name in _ODD.items()
+    ],
+    *[
+        refuse(
+            f"nothing at a path with {what}",
+            lambda f, name=name: f / name / "t2w.nii",  # type: ignore[misc]
+            "nothing at that path",
+            tells="so on one printable line",
+        )
+        for what, name in _ODD.items()
+    ],
+    handle("bytes in the name that are no UTF-8", _not_utf8),
+    Case(GROUP, "an odd name and no --output", "the output is named after it", _odd_output),
+    Case(GROUP, "an empty path", "refused", _nothing_given),
+    Case(GROUP, "mrisr info on an empty folder", "refused", _empty_info),
+]
+
+
+def _png(folder: Path) -> Path:
+    (folder / "t2w.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(500))
+    return folder / "t2w.png"

@@ -1,0 +1,204 @@
+"""Two runs on one output at the same time; runs that are stopped; a folder that goes while they work."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.reliability import hooks
+from tests.reliability.case import Case
+from tests.reliability.dicom_files import series
+from tests.reliability.expect import assert_line
+from tests.reliability.runner import Outcome, Running, run_cli, start_cli
+
+_FACTORS = (2.0, 3.0)
+_GROUP = "Runs that meet or are stopped"
+
+
+def _start(source: Path, output: str, work: Path, scale: float, **more: object) -> Running:
+    """Begin to upsample ``source`` in the folder ``work``."""
+    arguments: list[object] = ["inplane", "--input", source, "--output", output, "--quiet"]
+    arguments += ["--scale", scale, "--model", "zero-inplane"]
+    arguments += ["--force"] if more.pop("force", False) else []
+    return start_cli(arguments, work, **more)  # type: ignore[arg-type]
+
+
+def _meet(
+    source: Path, output: str, work: Path, pauses: tuple[str, str], *, force: bool
+) -> list[Outcome]:
+    """Two runs with different results that write at the same moment, but for ``pauses``."""
+    place = work.parent / f"meeting{len(list(work.parent.iterdir()))}"
+    place.mkdir()
+    env = {hooks.FOLDER: str(place), hooks.PARTNERS: str(len(_FACTORS))}
+    hook = "tests.reliability.hooks:meet_and_pause"
+    runs = [
+        _start(source, output, work, s, force=force, env={**env, hooks.PAUSES: pause}, prepare=hook)
+        for s, pause in zip(_FACTORS, pauses, strict=True)
+    ]
+    return [run.wait() for run in runs]
+
+
+def _left(work: Path, output: str, ends: list[Outcome]) -> float:
+    """Which scale's result is there, with its own record and nothing else."""
+    from mrisr.io import read_volume
+
+    record = work / f"{output.split('.')[0]}.json"
+    voxels = [f"{output[:-4]}.raw"] if output.endswith(".mhd") else []
+    found = sorted(p.name for p in work.iterdir())
+    assert found == sorted([output, record.name, *voxels]), f"in the folder: {found}"
+    known = json.loads(record.read_text())
+    shape = list(read_volume(work / output).shape)
+    assert shape == known["output"]["shape"], "the record is that of the other run's volume"
+    scale = float(known["parameters"]["scale"])
+    winners = [s for s, end in zip(_FACTORS, ends, strict=True) if end.code == 0]
+    assert scale in winners, f"the result of a run that failed: {[e.stderr for e in ends]}"
+    return scale
+
+
+def _one_wins(output: str, times: int) -> Callable[[Path], str]:
+    def run(folder: Path) -> str:
+        source, wins = series(folder, "source"), Counter[float]()
+        for i in range(times):
+            work = folder / f"work{i}"
+            work.mkdir(parents=True)
+            ends = _meet(source, output, work, ("0 0", "0 0"), force=False)
+            assert sorted(e.code for e in ends) == [0, 3], [(e.code, e.stderr) for e in ends]
+            loser = next(e for e in ends if e.code == 3)
+            assert_line(loser, 3, None, output, "exists already")
+            wins[_left(work, output, ends)] += 1
+        return f"{times} times one wins, the other: exit 3, exists already"
+
+    return run
+
+
+def _both_succeed(output: str, times: int) -> Callable[[Path], str]:
+    def run(folder: Path) -> str:
+        source, wins = series(folder, "source"), Counter[float]()
+        work = folder / "work"
+        work.mkdir(parents=True)
+        # The second writes its volume and its record between the volume and the record of the first.
+        for pauses in times * [("0 0", "0 0"), ("0 0.2", "0.1 0")]:
+            ends = _meet(source, output, work, pauses, force=True)
+            assert [e.code for e in ends] == [0, 0], [(e.code, e.stderr) for e in ends]
+            wins[_left(work, output, ends)] += 1
+        return (
+            f"{2 * times} times both exit 0 and the result of one is there, whole, with its record"
+        )
+
+    return run
+
+
+def _at_work(source: Path, work: Path, folder: Path, scale: float) -> Running:
+    """A run that has understood its command line. (Before that, libraries may swallow an interrupt.)"""
+    sign = folder / "at work"
+    sign.unlink(missing_ok=True)
+    hook = "tests.reliability.hooks:tell_when_at_work"
+    env = {hooks.FOLDER: str(folder)}
+    running = _start(source, "out.nii.gz", work, scale, force=True, env=env, prepare=hook)
+    deadline = time.monotonic() + 60
+    while not sign.exists() and time.monotonic() < deadline:
+        time.sleep(0.0005)
+    return running
+
+
+def _stopped(number: signal.Signals, times: int) -> Callable[[Path], str]:
+    def run(folder: Path) -> str:
+        source, draw, seen = series(folder, "source"), random.Random(3), Counter[str]()
+        work = folder / "work"
+        work.mkdir(parents=True)
+        for scale in _FACTORS:  # the first run of a process is slow, the second tells
+            running, began = _at_work(source, work, folder, scale), time.perf_counter()
+            assert running.wait().code == 0
+        whole = time.perf_counter() - began
+        before = {p.name: p.read_bytes() for p in work.iterdir()}
+        for _ in range(times):
+            running = _at_work(source, work, folder, 2.0)
+            time.sleep(draw.uniform(0, whole))
+            running.kill(number)
+            outcome = running.wait()
+            now = {p.name: p.read_bytes() for p in work.iterdir()}
+            seen["through before" if outcome.code == 0 else "stopped"] += 1
+            if outcome.code != 0:
+                assert_line(outcome, 1, None, "stopped")
+                assert now.keys() == before.keys(), f"in the folder: {sorted(now)}"
+            before = now
+        assert seen["stopped"], "no run was stopped"
+        return f"{times} times: {', '.join(f'{n} {what}' for what, n in sorted(seen.items()))}"
+
+    return run
+
+
+def _folder_goes(output: str) -> Callable[[Path], str]:
+    def run(folder: Path) -> str:
+        source, work, place = series(folder, "source"), folder / "work", folder / "place"
+        work.mkdir(parents=True)
+        place.mkdir()
+        hook = "tests.reliability.hooks:lose_the_folder"
+        env = {hooks.FOLDER: str(place)}
+        outcome = _start(source, str(place / output), work, 2.0, env=env, prepare=hook).wait()
+        assert_line(outcome, 3, place / output)
+        assert not place.exists()
+        return outcome.stderr.strip().removeprefix("mrisr: ").replace(f"{folder}/", "")
+
+    return run
+
+
+def _device_full(folder: Path) -> str:
+    """As a link, since the name of the device has no ending that says what to write."""
+    source, work = series(folder, "source"), folder / "work"
+    work.mkdir(parents=True)
+    (work / "out.nii.gz").symlink_to("/dev/full")
+    for force in (False, True):
+        outcome = _start(source, "out.nii.gz", work, 2.0, force=force).wait()
+        assert_line(outcome, 3, Path("out.nii.gz"))
+    named = run_cli(["inplane", "--input", source, "--output", "/dev/full"], work)
+    assert_line(named, 3, Path("/dev/full"))
+    assert (work / "out.nii.gz").readlink() == Path("/dev/full")
+    assert len(list(work.iterdir())) == 1
+    return outcome.stderr.strip().removeprefix("mrisr: ")
+
+
+CASES = [
+    *(
+        Case(
+            _GROUP,
+            f"two runs write {output} at the same moment",
+            "one wins; the other exits 3 and says so",
+            _one_wins(output, 4),
+        )
+        for output in ("out.nii.gz", "out.mhd", "series")
+    ),
+    *(
+        Case(
+            _GROUP,
+            f"two runs write {output} at the same moment, with --force",
+            "both succeed; the result of one is there, whole, with its own record",
+            _both_succeed(output, 2),
+        )
+        for output in ("out.nii.gz", "out.mhd", "series")
+    ),
+    *(
+        Case(
+            _GROUP,
+            f"{number.name} at random moments",
+            "one line, exit 1; the outputs old or new, no temporary files",
+            _stopped(number, 10),
+        )
+        for number in (signal.SIGINT, signal.SIGTERM)
+    ),
+    *(
+        Case(
+            _GROUP,
+            f"the folder of {output} is removed while the network works",
+            "exit 3, one line with the path",
+            _folder_goes(output),
+        )
+        for output in ("out.nii.gz", "out.mhd", "series")
+    ),
+    Case(_GROUP, "/dev/full as output", "exit 3, one line with the path", _device_full),
+]

@@ -1,0 +1,240 @@
+"""Promises as experiments: an input that is refused, and one that gives the clean result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from tests.reliability.case import Case
+from tests.reliability.dicom_files import SECRETS
+from tests.reliability.runner import Outcome, run_cli
+from tests.reliability.volume_files import nifti
+
+#: Makes an input in an empty folder and returns its path.
+Make = Callable[[Path], Path]
+#: What a claim may cost: "refused in 1 s, under 500 MB", and room for a busy machine.
+SECONDS, MEBIBYTES = 2.0, 500.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run wrote: stored numbers, affine and record."""
+
+    voxels: np.ndarray
+    affine: np.ndarray
+    record: dict[str, Any]
+    outcome: Outcome
+
+
+def upsample(
+    folder: Path, source: Path, *options: object, job: str = "inplane", **run: Any
+) -> Outcome:
+    """Run an upsampler by the factor 2 in ``folder/work``, where it writes ``out.nii.gz``."""
+    work = folder / "work"
+    work.mkdir(exist_ok=True)
+    size = ("--scale", 2) if job == "inplane" else ("--factor", 2)
+    given = {"inplane": "--input", "throughplane": "--axial"}[job]
+    arguments: list[object] = [job, given, source, *size]
+    if "--model" not in options:
+        arguments += ["--model", f"zero-{job}"]
+    if "--output" not in options:
+        arguments += ["--output", "out.nii.gz"]
+    return run_cli([*arguments, *options], work, **run)
+
+
+def refused(
+    folder: Path,
+    source: Path,
+    *words: str,
+    options: Sequence[object] = (),
+    code: int = 2,
+    job: str = "inplane",
+    cheap: bool = False,
+    info: bool = True,
+    **run: Any,
+) -> str:
+    """Assert a refusal: its exit code, one line that names the file and says the words, nothing written.
+
+    ``cheap`` bounds its time and memory; ``info`` asks ``mrisr info`` about the same input.
+    Returns the line, without the folder.
+    """
+    before = snapshot(folder)
+    outcome = upsample(folder, source, *options, job=job, **run)
+    assert_line(outcome, code, source, *words)
+    after = snapshot(folder)
+    after.pop("work", None)
+    before.pop("work", None)
+    assert after == before, f"changed or left behind: {sorted(after.items() ^ before.items())[:3]}"
+    if cheap:
+        spent = f"{outcome.seconds:.1f} s and {outcome.peak_mib:.0f} MiB spent"
+        assert outcome.seconds < SECONDS, spent
+        assert outcome.peak_mib < MEBIBYTES, spent
+    if info:
+        told = run_cli(["info", source], folder / "work", **run)
+        assert told.code in (0, 2), f"mrisr info ended with {told.code}: {told.stderr[-300:]}"
+        assert_discreet(told)
+    return said(outcome, folder)
+
+
+def assert_line(outcome: Outcome, code: int, source: Path | None, *words: str) -> None:
+    """Assert that a run failed with one line on standard error, and nothing else to see."""
+    line = outcome.stderr
+    assert not outcome.timed_out, f"no end after {outcome.seconds:.0f} s"
+    assert outcome.code == code, f"exit {outcome.code}: {line[-300:] or outcome.stdout[-300:]}"
+    assert "Traceback" not in line, f"a traceback: {line[-300:]}"
+    assert line.count("\n") == 1, f"{line.count(chr(10))} lines: {line[:300]}"
+    assert line.endswith("\n"), line
+    assert line.startswith("mrisr: "), line
+    assert line.rstrip("\n").isprintable(), f"control characters: {line!r}"
+    assert outcome.stdout == "", f"on standard output: {outcome.stdout[:300]}"
+    if source is not None:
+        assert _one_line(source) in line, f"the file is not named: {line}"
+    if code == 2:
+        assert "expected " in line, line
+        assert ", found " in line, line
+    for word in words:
+        assert word in line, f"{word!r} is not in: {line}"
+    assert_discreet(outcome)
+
+
+def assert_discreet(outcome: Outcome) -> None:
+    """Assert that nothing of the patient was printed, and no traceback."""
+    text = (outcome.stdout + outcome.stderr).lower()
+    assert "traceback" not in text, f"a traceback: {outcome.stderr[-300:]}"
+    for secret in SECRETS:
+        assert secret not in text, f"the patient's {secret!r} was printed"
+
+
+def said(outcome: Outcome, folder: Path) -> str:
+    """The exit code and the line on standard error, without the folder's name."""
+    line = outcome.stderr.strip().removeprefix("mrisr: ").replace(f"{_one_line(folder)}/", "")
+    return f"exit {outcome.code}: {line}"
+
+
+def done(folder: Path, outcome: Outcome, output: str = "out.nii.gz") -> Result:
+    """Assert that a run worked and left its volume and record only; read them."""
+    assert outcome.code == 0, f"exit {outcome.code}: {outcome.stderr[-400:]}"
+    assert_discreet(outcome)
+    path = folder / "work" / output
+    left = sorted(p.name for p in path.parent.iterdir())
+    record = path.parent / f"{path.name.split('.')[0]}.json"
+    assert left == sorted([path.name, record.name]), f"in the output's folder: {left}"
+    image = nib.load(path)
+    stored = image.dataobj.get_unscaled()
+    scaling = np.array([image.dataobj.slope, image.dataobj.inter])
+    values = stored if (scaling == [1, 0]).all() else stored * scaling[0] + scaling[1]
+    return Result(values, image.affine, json.loads(record.read_text()), outcome)
+
+
+def same(result: Result, expected: Result) -> None:
+    """Assert equal voxels, and affines equal within the rounding of float32 headers."""
+    assert result.voxels.dtype == expected.voxels.dtype, f"dtype {result.voxels.dtype}"
+    assert result.voxels.shape == expected.voxels.shape, f"shape {result.voxels.shape}"
+    different = int(np.count_nonzero(result.voxels != expected.voxels))
+    assert different == 0, f"{different} of {result.voxels.size} voxels differ"
+    off = float(np.abs(result.affine - expected.affine).max())
+    assert off <= 1e-5, f"the affine is {off:.2g} mm off"
+
+
+def handled(
+    folder: Path,
+    source: Path,
+    *notes: str,
+    options: Sequence[object] = (),
+    like: Make | None = None,
+    job: str = "inplane",
+    quiet: bool = True,
+    **run: Any,
+) -> str:
+    """Assert that an input gives exactly what the clean volume gives, and that the record says ``notes``.
+
+    Args:
+        like: makes the NIfTI whose result is expected; by default the truth.
+        quiet: without ``notes``, the record must have none.
+    """
+    expected = _expected(like or _truth, job)
+    result = done(folder, upsample(folder, source, *options, job=job, **run))
+    same(result, expected)
+    noted = result.record["notes"]
+    for note in notes:
+        assert any(note in n for n in noted), f"the record does not note {note!r}: {noted}"
+    assert notes or not quiet or not noted, f"the record notes {noted}"
+    return "the clean result" + (f", noted: {'; '.join(noted)}" if noted else "")
+
+
+@cache
+def _expected(make: Make, job: str) -> Result:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        return done(folder, upsample(folder, make(folder), job=job))
+
+
+def _truth(folder: Path) -> Path:
+    return nifti(folder)
+
+
+def refuse(group: str, name: str, make: Make, *words: str, tells: str = "", **options: Any) -> Case:
+    """A case of an input that is refused; ``tells`` is what the line says besides the file's name."""
+    should = "refused" + (f"; the line tells {tells}" if tells else "")
+    if options.get("cheap"):
+        should += "; in 1 s, under 500 MB"
+    return Case(
+        group, name, should, lambda folder: refused(folder, make(folder), *words, **options)
+    )
+
+
+def handle(
+    group: str, name: str, make: Make, *notes: str, should: str = "", **options: Any
+) -> Case:
+    """A case of an input that is as good as the clean one; ``notes`` stand in the record."""
+    should = should or "the clean result" + (", with a note in the record" if notes else "")
+    return Case(
+        group, name, should, lambda folder: handled(folder, make(folder), *notes, **options)
+    )
+
+
+def each(group: str, name: str, should: str, makes: dict[str, Make], *words: str) -> Case:
+    """A case of several inputs that are all refused."""
+
+    def run(folder: Path) -> str:
+        lines = {}
+        for title, make in makes.items():
+            part = folder / f"part{len(lines)}"
+            part.mkdir()
+            try:
+                lines[title] = refused(part, make(part), *words, info=not lines)
+            except AssertionError as error:
+                raise AssertionError(f"{title}: {error}") from error
+        return f"{len(lines)} times refused, e.g. {lines[title]}"
+
+    return Case(group, name, should, run)
+
+
+def snapshot(folder: Path) -> dict[str, str]:
+    """What lies below a folder: kind, size and digest of everything, links not followed."""
+    found = {}
+    for place, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            path = Path(place) / name
+            mode = path.lstat().st_mode
+            known = f"{stat.S_IFMT(mode):o}"
+            if stat.S_ISREG(mode) and os.access(path, os.R_OK):
+                known += f" {hashlib.sha256(path.read_bytes()).hexdigest()}"
+            found[str(path.relative_to(folder))] = known
+    return found
+
+
+def _one_line(path: Path) -> str:
+    """A path as the command line prints it."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(path)).split())

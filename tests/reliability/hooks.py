@@ -1,0 +1,112 @@
+"""What befalls a run: called in its process before the command line starts (``runner.run_cli``)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+FOLDER, PARTNERS, PAUSES = "HOOK_FOLDER", "HOOK_PARTNERS", "HOOK_PAUSES"
+CUDA_PIXELS = "HOOK_CUDA_PIXELS"
+
+
+def lose_the_folder() -> None:
+    """The output's folder is removed while the network works."""
+    _after_inference(lambda: shutil.rmtree(os.environ[FOLDER]))
+
+
+def meet() -> None:
+    """All partners wait for each other when they have their results, so that all write at once."""
+
+    def wait() -> None:
+        folder = Path(os.environ[FOLDER])
+        (folder / str(os.getpid())).touch()
+        deadline = time.monotonic() + 60
+        while len(list(folder.iterdir())) < int(os.environ[PARTNERS]):
+            assert time.monotonic() < deadline, "the partner did not come"
+            time.sleep(0.001)
+
+    _after_inference(wait)
+
+
+def meet_and_pause() -> None:
+    """As ``meet``; then this partner waits before it writes anything, and again before its record."""
+    meet()
+    first, second = map(float, os.environ[PAUSES].split())
+    _after_inference(lambda: time.sleep(first))
+    from mrisr.io import atomic
+
+    write = atomic.write_bytes
+
+    def slow(path: Any, data: bytes, **more: Any) -> Path:
+        if Path(path).suffix == ".json":
+            time.sleep(second)
+        return write(path, data, **more)
+
+    atomic.write_bytes = slow
+
+
+def _after_inference(act: Any) -> None:
+    from mrisr.inference import volumes
+
+    restore_all = volumes.restore_all
+
+    def restored(*arguments: Any, **more: Any) -> Any:
+        result = restore_all(*arguments, **more)
+        act()
+        return result
+
+    volumes.restore_all = restored
+
+
+def tell_when_at_work() -> None:
+    """A file appears when the command line has been understood and the work begins."""
+    from mrisr.inference import volumes
+
+    load_model = volumes.load_model
+
+    def load(*arguments: Any) -> Any:
+        Path(os.environ[FOLDER], "at work").touch()
+        return load_model(*arguments)
+
+    volumes.load_model = load
+
+
+def promise_room() -> None:
+    """The disk says that it has room, as one with quotas does; it is known only in the writing."""
+    shutil.disk_usage = lambda path: SimpleNamespace(free=2**60)  # type: ignore[assignment]
+
+
+def pretend_cuda() -> None:
+    """A CUDA device that has no memory for more pixels than the environment says: the CPU in disguise."""
+    import torch
+
+    from mrisr.inference import engine, record
+
+    class Device:
+        type, index = "cuda", None
+
+    def as_cpu(to: Any) -> Any:
+        def moved(self: Any, *where: Any, **more: Any) -> Any:
+            return to(self, *("cpu" if isinstance(w, Device) else w for w in where), **more)
+
+        return moved
+
+    torch.Tensor.to = as_cpu(torch.Tensor.to)  # type: ignore[method-assign]
+    torch.nn.Module.to = as_cpu(torch.nn.Module.to)  # type: ignore[method-assign]
+    resolve, name, peak = engine.resolve_device, record._device_name, record.peak_memory_gib
+    real = torch.device("cpu")
+    engine.resolve_device = lambda n: Device() if n == "cuda" else resolve(n)  # type: ignore[assignment, return-value]
+    record._device_name = lambda d: "cuda: pretended" if isinstance(d, Device) else name(d)
+    record.peak_memory_gib = lambda d: peak(real if isinstance(d, Device) else d)
+    evaluate = engine.Engine._evaluate
+
+    def limited(self: Any, x: Any, *more: Any) -> Any:
+        if isinstance(self.device, Device) and x[0].numel() > int(os.environ[CUDA_PIXELS]):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return evaluate(self, x, *more)
+
+    engine.Engine._evaluate = limited  # type: ignore[method-assign]

@@ -1,0 +1,206 @@
+"""kill -9 while something is written: what is at the final path afterwards, and after the next run."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.reliability import writers
+from tests.reliability.case import Case
+from tests.reliability.runner import Running, start_cli
+from tests.reliability.writers import WRITERS, Writer
+
+OLD, NEW, LAST = 1, 2, 3
+_PROMISE = "absent, the old content or the new, whole; no temporary file after the next writing"
+
+
+@dataclass
+class Bench:
+    """A folder in which one writer is killed again and again.
+
+    Attributes:
+        folder: has the outputs in ``out``, and what they are made of beside it.
+        small: whether the outputs are small: a few milliseconds instead of a tenth of a second.
+    """
+
+    writer: Writer
+    folder: Path
+    small: bool
+    seen: Counter[str] = field(default_factory=Counter)
+    expected: dict[int, dict[str, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+        for version in (OLD, NEW, LAST):
+            self.write(version)
+            self.expected[version] = self.writer.read(self.target)
+            shutil.copytree(self.target.parent, self.folder / f"kept{version}")
+        parts = [set(e.values()) for e in self.expected.values()]
+        assert all(parts), f"nothing was written: {self.expected}"
+        assert len(set.union(*parts)) == sum(map(len, parts)), "the versions do not differ"
+
+    @property
+    def target(self) -> Path:
+        return self.folder / "out" / self.writer.target
+
+    def start(
+        self, version: int, *, small: bool | None = None, hook: str = "", **run: Any
+    ) -> Running:
+        """Begin to write a version over whatever is there.
+
+        Args:
+            small: another size than the others.
+            hook: what befalls the process: the name of a function in ``hooks.py``.
+            run: further environment variables, in capitals, and what else ``start_cli`` takes.
+        """
+        env = {
+            writers.WRITER: self.writer.name,
+            writers.TARGET: str(self.target),
+            writers.VERSION: str(version),
+            writers.SMALL: str(int(self.small if small is None else small)),
+            writers.BEFALLS: hook,
+        }
+        env |= {k: str(v) for k, v in run.items() if k.isupper()}
+        more = {k: v for k, v in run.items() if not k.isupper()}
+        return start_cli([], self.folder, env=env, prepare=writers.HOOK, **more)
+
+    def write(self, version: int, *, small: bool | None = None) -> None:
+        """Write a version, undisturbed."""
+        outcome = self.start(version, small=small).wait()
+        assert outcome.code == 0, f"the writer failed: {outcome.stderr[-300:]}"
+
+    def restore(self, before: int | None) -> None:
+        """Have this version at the target, or nothing. Temporary files stay where they are."""
+        for path in self.target.parent.iterdir():
+            if not path.name.startswith("."):
+                writers.remove(path)
+        if before is not None:
+            shutil.copytree(self.folder / f"kept{before}", self.target.parent, dirs_exist_ok=True)
+
+    def judge(self, before: int | None) -> str:
+        """What is at the target after a kill; AssertionError if it is corrupt."""
+        old = {} if before is None else self.expected[before]
+        new = self.expected[NEW]
+        try:
+            found = self.writer.read(self.target)
+        except Exception as error:
+            raise AssertionError(f"corrupt: {' '.join(str(error).split())[:200]}") from error
+        kinds = set()
+        for name in old.keys() | new.keys() | found.keys():
+            kind = {new.get(name): "new", old.get(name): "old or absent"}.get(found.get(name))
+            if found.get(name) is None and name in old:
+                kind = "lost"
+            assert kind, f"corrupt: {name} is neither the old one nor the new one"
+            kinds.add(kind)
+        assert "lost" not in kinds, "the old output is gone and there is no new one"
+        assert len(kinds) == 1 or self.writer.several, f"a mixture: {found}"
+        return kinds.pop() if len(kinds) == 1 else "mixed"
+
+    def settle(self) -> None:
+        """The next writing must do its work and leave nothing else behind."""
+        self.write(LAST)
+        assert self.writer.read(self.target) == self.expected[LAST], "the next writing is not whole"
+        self.assert_tidy()
+
+    def assert_tidy(self) -> None:
+        """No temporary file or folder is there."""
+        left = [p.name for p in self.target.parent.iterdir() if "mrisr-" in p.name]
+        if self.target.is_dir():
+            left += [p.name for p in self.target.iterdir() if "mrisr-" in p.name]
+        assert not left, f"left behind: {left}"
+
+
+def kill_at_steps(writer: Writer, folder: Path, most: int | None = None) -> Counter[str]:
+    """Kill it before its operations on files (or ``most`` of them), from nothing and over an old output."""
+    bench = Bench(writer, folder, small=True)
+    for before in (None, OLD):
+        for step in _chosen(_count(bench, before), most):
+            bench.restore(before)
+            outcome = bench.start(NEW, **{writers.STEP: step}).wait()
+            assert outcome.code == -signal.SIGKILL, f"it was not hit: {outcome.stderr[-300:]}"
+            bench.seen[bench.judge(before)] += 1
+            bench.settle()
+    return bench.seen
+
+
+def _count(bench: Bench, before: int | None) -> int:
+    """How many operations on files the writing takes."""
+    bench.restore(before)
+    count = bench.folder / "count"
+    assert bench.start(NEW, **{writers.COUNT: count}).wait().code == 0
+    return int(count.read_text())
+
+
+def _chosen(count: int, most: int | None) -> list[int]:
+    steps = range(1, count + 1)
+    return sorted(random.Random(count).sample(steps, most)) if most and most < count else [*steps]
+
+
+def kill_at_random(writer: Writer, folder: Path, kills: int) -> Counter[str]:
+    """Kill it at random moments of its work, every other time over an old output."""
+    bench = Bench(writer, folder, small=False)
+    begun, draw = folder / "begun", random.Random(7)
+    whole = max(_seconds(bench, begun) for _ in range(2))
+    for i in range(kills):
+        before = OLD if i % 2 else None
+        bench.restore(before)
+        running = _begin(bench, begun)
+        time.sleep(draw.uniform(0, 1.05 * whole))
+        running.kill()
+        code = running.wait().code
+        assert code in (0, -signal.SIGKILL), f"the writer failed: exit {code}"
+        bench.seen[bench.judge(before)] += 1
+    bench.settle()
+    return bench.seen
+
+
+def _seconds(bench: Bench, begun: Path) -> float:
+    running, start = _begin(bench, begun), time.perf_counter()
+    assert running.wait().code == 0
+    return time.perf_counter() - start
+
+
+def _begin(bench: Bench, begun: Path) -> Running:
+    """Start a writing and return when it has really begun."""
+    begun.unlink(missing_ok=True)
+    running = bench.start(NEW, **{writers.BEGUN: begun})
+    deadline = time.monotonic() + 60
+    while not begun.exists() and time.monotonic() < deadline:
+        time.sleep(0.0005)
+    return running
+
+
+def _tell(seen: Counter[str]) -> str:
+    parts = [f"{seen[kind]} {kind}" for kind in ("old or absent", "new", "mixed") if seen[kind]]
+    return f"{seen.total()} kills: {', '.join(parts)}, 0 corrupt"
+
+
+def a_few(writer: Writer, folder: Path) -> Counter[str]:
+    """What there is time for: at some of its steps, and at a dozen random moments."""
+    return kill_at_steps(writer, folder / "steps", 2) + kill_at_random(
+        writer, folder / "random", 12
+    )
+
+
+def _cases(writer: Writer) -> list[Case]:
+    should = _PROMISE + ("; each of the files for itself" if writer.several else "")
+
+    def case(name: str, kill: Callable[[Path], Counter[str]], slow: bool) -> Case:
+        title = f"{writer.name}: {name}"
+        return Case("Killed while writing", title, should, lambda f: _tell(kill(f)), slow)
+
+    return [
+        case("16 moments", lambda f: a_few(writer, f), slow=False),
+        case("before each operation on a file", lambda f: kill_at_steps(writer, f), slow=True),
+        case("200 random moments", lambda f: kill_at_random(writer, f, 200), slow=True),
+    ]
+
+
+CASES = [case for writer in WRITERS for case in _cases(writer)]

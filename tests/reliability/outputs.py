@@ -1,0 +1,278 @@
+"""Writes each kind of output in several versions, and reads it back as a digest.
+
+A writer gets the target, the version, whether it may be small, and a folder for inputs that it keeps.
+A reader gets the target and returns its parts by name as digests of what they hold, without those that
+are missing; it raises for one that cannot be read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def digest(*parts: Any) -> str:
+    """Of arrays and plain values."""
+    known = hashlib.sha256()
+    for part in parts:
+        if hasattr(part, "detach"):
+            part = part.detach().cpu().numpy()
+        data = part.tobytes() if isinstance(part, np.ndarray) else part
+        known.update(data if isinstance(data, bytes) else repr(data).encode())
+    return known.hexdigest()
+
+
+# --- volumes --------------------------------------------------------------------------------------
+
+
+def volume(version: int, small: bool) -> Any:
+    """A volume of noise, every version elsewhere in the world; all of one size on the disk."""
+    from mrisr.volume import Storage, Volume
+
+    shape = (12, 10, 6) if small else (128, 128, 24)
+    values = np.random.default_rng(version).integers(0, 3000, shape).astype(np.int16)
+    affine = np.diag([-0.5, -0.5, 3.0, 1.0])
+    affine[:3, 3] = [10.0 * version, 0, 0]
+    return Volume(values, affine, Storage(np.dtype(np.int16)))
+
+
+def write_a_volume(target: Path, version: int, small: bool, inputs: Path) -> None:
+    from mrisr.io import write_volume
+
+    write_volume(volume(version, small), target, force=True)
+
+
+def read_a_volume(target: Path) -> dict[str, str]:
+    from mrisr.io import read_volume
+
+    if not target.exists():
+        return {}
+    found = read_volume(target)
+    return {target.name: digest(found.array, found.affine.round(4))}
+
+
+def write_carelessly(target: Path, version: int, small: bool, inputs: Path) -> None:
+    """Straight to the final path, as most programs do."""
+    from mrisr.io.nifti import write_nifti
+
+    write_nifti(volume(version, small), target)
+
+
+def write_after_removing(target: Path, version: int, small: bool, inputs: Path) -> None:
+    """Atomic in itself, but the old output goes first."""
+    target.unlink(missing_ok=True)
+    write_a_volume(target, version, small, inputs)
+
+
+def write_and_leave_things_behind(target: Path, version: int, small: bool, inputs: Path) -> None:
+    """Atomic, and untidy under a full disk or a kill."""
+    part = target.with_name(f".{version}.mrisr-tmp{target.suffix}")
+    write_carelessly(part, version, small, inputs)
+    part.replace(target)
+
+
+# --- folders --------------------------------------------------------------------------------------
+
+
+def write_a_folder(target: Path, version: int, small: bool, inputs: Path) -> None:
+    from mrisr.io.atomic import atomic_folder
+
+    count, size = (3, 64) if small else (15, 300_000)
+    with atomic_folder(target) as folder:
+        for k in range(count + version):
+            data = np.random.default_rng([version, k]).bytes(size)
+            (folder / f"{k:04d}.dcm").write_bytes(data)
+
+
+def write_a_folder_in_two_steps(target: Path, version: int, small: bool, inputs: Path) -> None:
+    """As on a system that cannot exchange two folders."""
+    from mrisr.io import steps
+
+    steps._exchange = lambda a, b: False  # type: ignore[assignment]
+    write_a_folder(target, version, small, inputs)
+
+
+def read_a_folder(target: Path) -> dict[str, str]:
+    if not target.exists():
+        return {}
+    files = sorted(target.iterdir())
+    return {target.name: digest(*(x for f in files for x in (f.name, f.read_bytes())))}
+
+
+def read_a_folder_after_tidying(target: Path) -> dict[str, str]:
+    """As the next writing finds it."""
+    from mrisr.io.atomic import remove_leftovers
+
+    remove_leftovers(target)
+    return read_a_folder(target)
+
+
+def write_a_series(target: Path, version: int, small: bool, inputs: Path) -> None:
+    from dataclasses import replace
+    from datetime import datetime, timezone
+
+    from mrisr.dicom.derivation import Derivation
+    from mrisr.dicom.pixels import storable
+    from mrisr.dicom.series import write_series
+    from mrisr.dicom.source import read_source
+    from mrisr.io import read_volume
+    from tests.dicom.synthetic import hospital_series
+
+    origin = inputs / f"series{int(small)}"
+    if not origin.exists():
+        hospital_series(origin, size=16 if small else 64, slices=3 if small else 8)
+    measured = read_volume(origin)
+    made = replace(measured, array=measured.array // (version + 1))
+    derivation = Derivation(
+        label="super-resolved",
+        description="research use only",
+        details="",
+        version="0",
+        model_sha256="0",
+        seed=version,
+        key=str(version),
+        series_offset=81,
+        created=datetime(2024, 1, version, tzinfo=timezone.utc),
+    )
+    write_series(storable(made), target, read_source(origin), derivation, force=True)
+
+
+def read_a_series(target: Path) -> dict[str, str]:
+    from mrisr.io import read_volume
+
+    if not target.exists():
+        return {}
+    found = read_volume(target)
+    count = len(list(target.iterdir()))
+    return {target.name: digest(found.array, found.affine.round(4), count)}
+
+
+# --- records, pictures and tables -----------------------------------------------------------------
+
+
+def write_a_record(target: Path, version: int, small: bool, inputs: Path) -> None:
+    from mrisr.io import write_json
+
+    write_json(target, {f"key {k}": [version, k] for k in range(10 if small else 20_000)})
+
+
+def read_a_record(target: Path) -> dict[str, str]:
+    import json
+
+    return {target.name: digest(json.loads(target.read_text()))} if target.exists() else {}
+
+
+def write_a_picture(target: Path, version: int, small: bool, inputs: Path) -> None:
+    from mrisr.qc import qc_picture
+
+    made = volume(version, True)
+    qc_picture(made, made, None, target, title=f"version {version}", extent_mm=8 if small else 30)
+
+
+def read_a_picture(target: Path) -> dict[str, str]:
+    from matplotlib.image import imread
+
+    return {target.name: digest(imread(target))} if target.exists() else {}
+
+
+def write_some_tables(target: Path, version: int, small: bool, inputs: Path) -> None:
+    from mrisr.evaluation.run import as_figures, as_markdown, write_tables
+    from mrisr.evaluation.score import Score
+
+    numbers = [float(version)] * (len(Score._fields) - 4)
+    scores = [Score(f"p{k}", "t2w", 4.0, 20, *numbers) for k in range(4 if small else 5000)]
+    target.mkdir(exist_ok=True)
+    write_tables(target, as_figures(scores, [], "none"), scores, as_markdown(scores, []))
+
+
+def read_some_tables(target: Path) -> dict[str, str]:
+    names = ("scores.json", "scores.csv", "scores.md")
+    return {n: digest((target / n).read_bytes()) for n in names if (target / n).exists()}
+
+
+# --- what training needs and makes ----------------------------------------------------------------
+
+
+def write_a_cache(target: Path, version: int, small: bool, inputs: Path) -> None:
+    from mrisr.io import write_volume
+    from mrisr.prepare import prepare
+
+    data = inputs / f"patients{version}{int(small)}"
+    if not data.exists():
+        (data / "one").mkdir(parents=True)
+        for plane in ("a", "b"):
+            write_volume(volume(version, small), data / "one" / f"t2w_{plane}.nii")
+    prepare(data, target, crop=8 if small else 96, force=True)
+
+
+def read_a_cache(target: Path) -> dict[str, str]:
+    from mrisr.cache import read_stacks
+
+    if not target.exists():
+        return {}
+    return {target.name: digest(*(x for s in read_stacks(target) for x in (s[:4], s.levels)))}
+
+
+def network(version: int, small: bool) -> Any:
+    """A card and a denoiser with random weights."""
+    import torch
+
+    from mrisr.config import UnshuffleSettings
+    from mrisr.models.store import BUNDLED, build_denoiser, read_card
+
+    width, blocks = (8, 1) if small else (64, 4)
+    made = {"network": UnshuffleSettings(width=width, blocks=blocks, fold=2), "figures": {}}
+    card = read_card(BUNDLED / "partdiff-inplane.json").model_copy(update=made)
+    torch.manual_seed(version)
+    return card, build_denoiser(card)
+
+
+def write_a_checkpoint(target: Path, version: int, small: bool, inputs: Path) -> None:
+    import torch
+
+    from mrisr.checkpoint import Progress, save_checkpoint
+
+    _, denoiser = network(version, small)
+    ema = {k: v + 1 for k, v in denoiser.network.state_dict().items()}
+    optimizer = torch.optim.AdamW(denoiser.parameters())
+    for parameter in denoiser.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    save_checkpoint(target, denoiser.network, ema, optimizer, Progress(version, float(version)))
+
+
+def read_a_checkpoint(target: Path) -> dict[str, str]:
+    import torch
+
+    from mrisr.checkpoint import load_checkpoint
+
+    if not target.exists():
+        return {}
+    _, denoiser = network(0, target.stat().st_size < 1_000_000)
+    ema = {k: v.clone() for k, v in denoiser.network.state_dict().items()}
+    optimizer = torch.optim.AdamW(denoiser.parameters())
+    progress = load_checkpoint(target, denoiser.network, ema, optimizer)
+    moments = [v for s in optimizer.state_dict()["state"].values() for v in s.values()]
+    weights = denoiser.network.state_dict().values()
+    return {target.name: digest(*weights, *ema.values(), *moments, progress)}
+
+
+def write_a_model(target: Path, version: int, small: bool, inputs: Path) -> None:
+    from mrisr.models.store import save_model
+
+    card, denoiser = network(version, small)
+    card = card.model_copy(update={"description": f"version {version}"})
+    save_model(card, denoiser.network.state_dict(), target, "model")
+
+
+def read_a_model(target: Path) -> dict[str, str]:
+    from mrisr.models.store import load_model
+
+    if not (target / "model.json").exists():
+        return {}
+    model = load_model(target)
+    weights = model.denoiser.network.state_dict().values()
+    return {target.name: digest(model.card.description, *weights)}

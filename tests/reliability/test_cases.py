@@ -1,0 +1,29 @@
+"""Every case of the reliability tables as a test, and the tables of the docs against the cases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.reliability import docs
+from tests.reliability.case import Case, Skipped
+from tests.reliability.registry import all_cases
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, id=str(c), marks=[pytest.mark.slow] * c.slow) for c in all_cases()],
+)
+def test_case(case: Case, tmp_path: Path) -> None:
+    try:
+        happened = case.run(tmp_path)
+    except Skipped as reason:
+        pytest.skip(str(reason))
+    assert happened
+
+
+def test_the_page_has_the_cases_of_the_registry() -> None:
+    text = docs.PAGE.read_text(encoding="utf-8")
+    assert docs.START in text
+    assert docs.page(text) == text, "bring it up to date: python -m tests.reliability --docs"

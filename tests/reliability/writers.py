@@ -1,0 +1,142 @@
+"""Everything that mrisr writes, as writers that can be hit while they work.
+
+``write_as_asked`` is what a forked process of ``server.py`` does instead of being the command line;
+the environment says which writer, where, and what befalls it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tests.reliability import hooks, outputs
+
+WRITER, TARGET, VERSION, SMALL = "KILL_WRITER", "KILL_TARGET", "KILL_VERSION", "KILL_SMALL"
+BEGUN, STEP, COUNT = "KILL_BEGUN", "KILL_STEP", "KILL_COUNT"
+BEFALLS = "KILL_BEFALLS"
+HOOK = "tests.reliability.writers:write_as_asked"
+_EVENTS = {"open", "os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "os.truncate"}
+
+
+@dataclass(frozen=True)
+class Writer:
+    """One kind of output.
+
+    Attributes:
+        name: as in the table.
+        target: what the output is called.
+        write: gets the target, a version (other versions differ in every part), whether it may be
+            small, and a folder for inputs that it keeps; replaces what is there.
+        read: gets the target and returns its parts by name as digests of what they hold, without
+            those that are missing. Raises for one that cannot be read.
+        several: its parts take their places one after the other, each whole.
+    """
+
+    name: str
+    target: str
+    write: Callable[[Path, int, bool, Path], None]
+    read: Callable[[Path], dict[str, str]]
+    several: bool = False
+
+
+def write_as_asked() -> NoReturn:
+    """Write what the environment asks for, and end the process as the command line would."""
+    from mrisr.cli import explain
+
+    target, small = Path(os.environ[TARGET]), os.environ.get(SMALL) == "1"
+    inputs = target.parent.parent / "inputs"
+    inputs.mkdir(exist_ok=True)
+    if BEGUN in os.environ:
+        Path(os.environ[BEGUN]).touch()
+    writer = next(w for w in (*WRITERS, *CARELESS) if w.name == os.environ[WRITER])
+    steps = Steps(str(target.parent), int(os.environ.get(STEP, 0)))
+    if STEP in os.environ or COUNT in os.environ:
+        sys.addaudithook(steps.count)
+    if os.environ.get(BEFALLS):
+        getattr(hooks, os.environ[BEFALLS])()
+    try:
+        writer.write(target, int(os.environ[VERSION]), small, inputs)
+    except Exception as error:
+        message, code = explain(error)
+        print(f"mrisr: {message}", file=sys.stderr, flush=True)
+        os._exit(code)
+    if COUNT in os.environ:
+        Path(os.environ[COUNT]).write_text(str(steps.done))
+    os._exit(0)
+
+
+def remove(path: Path) -> None:
+    """A file, or a folder with all that is in it."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@dataclass
+class Steps:
+    """Counts the operations on files in a folder, and ends this process as kill -9 does before one."""
+
+    folder: str
+    fatal: int
+    done: int = 0
+
+    def count(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """An audit hook (sys.addaudithook)."""
+        if event in _EVENTS:
+            # What removes a folder names its files from inside, without the folder.
+            inside = any(isinstance(a, int) and a > 2 for a in arguments[-2:])
+            counts = inside or any(_lies_in(a, self.folder) for a in arguments[:2])
+        else:
+            counts = event == "ctypes.dlsym"  # the exchange of two folders
+        if counts:
+            self.done += 1
+            if self.done == self.fatal:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _lies_in(path: object, folder: str) -> bool:
+    return isinstance(path, (str, bytes, os.PathLike)) and os.fsdecode(path).startswith(folder)
+
+
+WRITERS = (
+    *(
+        Writer(ending, f"out{ending}", outputs.write_a_volume, outputs.read_a_volume)
+        for ending in (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
+    ),
+    Writer("a derived DICOM series", "series", outputs.write_a_series, outputs.read_a_series),
+    Writer("a folder", "folder", outputs.write_a_folder, outputs.read_a_folder),
+    Writer(
+        "a folder, where two cannot be exchanged",
+        "folder",
+        outputs.write_a_folder_in_two_steps,
+        outputs.read_a_folder_after_tidying,
+    ),
+    Writer("a JSON record", "out.json", outputs.write_a_record, outputs.read_a_record),
+    Writer("a QC picture", "out.png", outputs.write_a_picture, outputs.read_a_picture),
+    Writer(
+        "evaluation tables",
+        "tables",
+        outputs.write_some_tables,
+        outputs.read_some_tables,
+        several=True,
+    ),
+    Writer("a prepared cache", "cache", outputs.write_a_cache, outputs.read_a_cache),
+    Writer(
+        "a training checkpoint",
+        "checkpoint.safetensors",
+        outputs.write_a_checkpoint,
+        outputs.read_a_checkpoint,
+    ),
+    Writer("a saved model", "run", outputs.write_a_model, outputs.read_a_model),
+)
+
+#: Writers as they must not be, by which the experiments are tested.
+CARELESS = (
+    Writer("in place", "out.nii", outputs.write_carelessly, outputs.read_a_volume),
+    Writer("old one first", "out.nii", outputs.write_after_removing, outputs.read_a_volume),
+    Writer("untidy", "out.nii", outputs.write_and_leave_things_behind, outputs.read_a_volume),
+)
