@@ -6,13 +6,18 @@ Nothing heavy is imported before a command runs, so ``mrisr --help`` answers at 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated
 
 import typer
 
 from mrisr.cli import archive, models, study, upsample
-from mrisr.errors import MrisrError
+from mrisr.errors import MrisrError, out_of_memory
 
 app = typer.Typer(
     help="Super-resolution of prostate MRI: sharp, isotropic volumes that overlay on the original.",
@@ -67,7 +72,8 @@ def main() -> None:
     ``MRISR_TRACEBACK=1`` shows where an error arose, for a bug report.
     """
     try:
-        code = app(standalone_mode=False) or 0
+        with _terminable():
+            code = app(standalone_mode=False) or 0
         if code == _INTERRUPTED:
             raise KeyboardInterrupt
         sys.stdout.flush()
@@ -77,6 +83,24 @@ def main() -> None:
         message, code = explain(error)
         typer.echo(f"mrisr: {message}", err=True)
     sys.exit(code)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM, which ends a job on a cluster, stop a run as Ctrl-C does: cleanly."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # a second one shall not disturb the cleaning up
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def explain(error: BaseException) -> tuple[str, int]:
@@ -90,7 +114,7 @@ def explain(error: BaseException) -> tuple[str, int]:
         text = error.format_message()  # type: ignore[attr-defined]
     elif isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("mrisr"):
         text = f"{error.name} is not installed; pip install 'mrisr[all]' brings it"
-    elif isinstance(error, MemoryError):
+    elif out_of_memory(error):
         text = "out of memory; nothing was written"
     else:
         where = "MRISR_TRACEBACK=1 shows where, for a bug report"

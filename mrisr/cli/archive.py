@@ -61,7 +61,9 @@ def fetch(
 
 def send(
     url: Url,
-    input: Annotated[Path, typer.Option("--input", "-i", help="Folder of a DICOM series.")],
+    input: Annotated[
+        Path, typer.Option("--input", "-i", help="Folder of a DICOM series.", readable=False)
+    ],
     quiet: Quiet = False,
 ) -> None:
     """Send a DICOM series to an archive (DICOMweb) and make sure that it arrived."""

@@ -16,7 +16,8 @@ def prepare(
     data: Annotated[
         Path,
         typer.Option(
-            help="Folder with a folder per patient, or a manifest CSV (case, path[, series])."
+            help="Folder with a folder per patient, or a manifest CSV (case, path[, series]).",
+            readable=False,
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the cache.")],

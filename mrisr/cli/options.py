@@ -14,6 +14,7 @@ Output = Annotated[
         "-o",
         help="Volume to write: .nii, .nii.gz, .mha, .mhd or .nrrd; a folder means a DICOM series. Left "
         "out: named after the input and the job, in the working folder.",
+        readable=False,
     ),
 ]
 FormatOption = Annotated[
@@ -24,7 +25,8 @@ Template = Annotated[
     Path | None,
     typer.Option(
         help="DICOM series of the same patient and place: gives patient and study to a DICOM output made "
-        "from another format."
+        "from another format.",
+        readable=False,
     ),
 ]
 Deidentify = Annotated[

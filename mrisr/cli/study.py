@@ -16,7 +16,8 @@ def info(
     study: Annotated[
         Path,
         typer.Argument(
-            help="A volume, a DICOM folder with one or many series, or a folder of volumes."
+            help="A volume, a DICOM folder with one or many series, or a folder of volumes.",
+            readable=False,
         ),
     ],
     as_json: Json = False,

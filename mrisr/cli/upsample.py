@@ -42,7 +42,7 @@ def inplane(
             "--input",
             "-i",
             help="Study: NIfTI, MHA/MHD, NRRD or a DICOM series folder.",
-            readable=False,  # checked by the reader, whose exit code says bad input
+            readable=False,  # that is for the reader to say, with its exit code
         ),
     ],
     scale: Annotated[float, typer.Option(help="1.5 to 8, fractions allowed.")] = 4.0,

@@ -24,9 +24,10 @@ from mrisr.io import (
     output_format,
     read_volume,
     stem,
-    write_json,
     write_volume,
 )
+from mrisr.io.atomic import as_output_error, json_bytes, staged
+from mrisr.io.steps import locked
 from mrisr.volume import Volume
 
 if TYPE_CHECKING:
@@ -165,7 +166,11 @@ class Job:
 def write_result(
     job: Job, path: Path, name: str, restored: Restored, began: float, source: Source | None
 ) -> dict[str, Any]:
-    """Write volume or series, picture and record; returns the record. Raises OutputError."""
+    """Write volume or series, picture and record, all of them or none; returns the record.
+
+    Picture and record are whole on the disk before the volume takes its place, and runs on one
+    output wait for each other, so that the three belong together. Raises OutputError.
+    """
     if source is not None:
         from mrisr.dicom.pixels import storable
 
@@ -175,24 +180,29 @@ def write_result(
 
         restored = replace(restored, notes=(*restored.notes, WARNING))
     record = make_record(name, restored, time.perf_counter() - began)
-    if source is not None:
-        from mrisr.dicom.series import write_series
-
-        derivation = describe_in_dicom(record, templated=job.template is not None)
-        write_series(restored.volume, path, source, derivation, force=job.force)
-    else:
-        line = describe_in_a_line(record)
-        write_volume(restored.volume, path, force=job.force, description=line)
-    record["seconds"] = round(time.perf_counter() - began, 2)
+    beside = {record_path(path, stem(path)): json_bytes(record)}
     if job.qc is not None:
-        _draw(job.qc, restored, record)
-    write_json(record_path(path, stem(path)), record, overwrite=job.force)
+        beside[job.qc] = _picture(restored, record)
+    with as_output_error(path), locked(path.parent), staged(beside, overwrite=job.force):
+        _write_image(job, path, restored.volume, record, source)
     return record
 
 
-def _draw(path: Path, restored: Restored, record: dict[str, Any]) -> None:
-    from mrisr.qc import qc_picture
+def _write_image(
+    job: Job, path: Path, volume: Volume, record: dict[str, Any], source: Source | None
+) -> None:
+    if source is None:
+        write_volume(volume, path, force=job.force, description=describe_in_a_line(record))
+        return
+    from mrisr.dicom.series import write_series
+
+    derivation = describe_in_dicom(record, templated=job.template is not None)
+    write_series(volume, path, source, derivation, force=job.force)
+
+
+def _picture(restored: Restored, record: dict[str, Any]) -> bytes:
+    from mrisr.qc import qc_png
 
     source = restored.measurement.volume
     title = f"{record['model']['name']}  {describe_in_a_line(record).split(';')[0]}"
-    qc_picture(restored.volume, source, restored.measurement.interpolated(), path, title=title)
+    return qc_png(restored.volume, source, restored.measurement.interpolated(), title=title)
