@@ -32,8 +32,8 @@ test: $(STAMP) ## the tests, less those marked slow
 slow: $(STAMP) ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow --timeout 3600
 
-reliability: $(STAMP) ## the promises of docs/reliability.md, tried one by one: a table
-	$(BIN)/python -m tests.reliability
+reliability: $(STAMP) ## the promises of docs/reliability.md, tried one by one: a table (THOROUGH=1: with what takes long)
+	$(BIN)/python -m tests.reliability $(if $(THOROUGH),,--fast)
 
 check: lint types layers docs test ## the gate: lint, format, types, import contract, docs, tests
 

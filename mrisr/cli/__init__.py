@@ -5,6 +5,7 @@ Nothing heavy is imported before a command runs, so ``mrisr --help`` answers at 
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -64,6 +65,8 @@ for _command in (
 _PARSER_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 #: What newer versions of Typer return, without a word, when the user presses Ctrl-C.
 _INTERRUPTED = 130
+#: What a terminal, a pipe or a redirection answers when it takes no more.
+_STREAM = (errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EBADF)
 
 
 def main() -> None:
@@ -76,7 +79,8 @@ def main() -> None:
             code = app(standalone_mode=False) or 0
         if code == _INTERRUPTED:
             raise KeyboardInterrupt
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("MRISR_TRACEBACK") and not isinstance(error, _PARSER_ERROR):
             raise
@@ -108,6 +112,8 @@ def explain(error: BaseException) -> tuple[str, int]:
     code = error.exit_code if isinstance(error, MrisrError) else 1
     if isinstance(error, MrisrError):
         text = str(error)
+    elif isinstance(error, OSError) and error.filename is None and error.errno in _STREAM:
+        text, code = f"standard output: cannot be written: {error.strerror}", 3
     elif isinstance(error, (typer.Abort, KeyboardInterrupt)):
         text = "stopped"
     elif isinstance(error, _PARSER_ERROR):
@@ -115,7 +121,7 @@ def explain(error: BaseException) -> tuple[str, int]:
     elif isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("mrisr"):
         text = f"{error.name} is not installed; pip install 'mrisr[all]' brings it"
     elif out_of_memory(error):
-        text = "out of memory; nothing was written"
+        text = "out of memory, nothing was written; a smaller --tile or --scale needs less"
     else:
         where = "MRISR_TRACEBACK=1 shows where, for a bug report"
         text = f"failed: {type(error).__name__}: {error} ({where})"

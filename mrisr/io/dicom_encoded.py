@@ -6,6 +6,8 @@ standard error.
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -25,6 +27,9 @@ _EOI, _SOS = 0xD9, 0xDA
 _SOC, _SOT, _EOC = b"\xff\x4f\xff\x51", b"\xff\x90", b"\xff\xd9"
 #: What libjpeg says where it carries on with numbers of its own making.
 _DAMAGE = ("Corrupt JPEG", "Premature end", "premature end")
+
+#: What pydicom says where it leaves out numbers that RLE holds.
+_RLE_PADDING = re.compile(r"non-conformant padding - (\d+) vs. (\d+)")
 
 
 def check_frames(dataset: Dataset) -> None:
@@ -46,12 +51,17 @@ def check_frames(dataset: Dataset) -> None:
 
 
 @contextmanager
-def decoding() -> Iterator[None]:
-    """Keep decoders quiet; raise ValueError where one says that it found damage."""
-    with overheard() as said:
+def decoding(rows: int, columns: int) -> Iterator[None]:
+    """Keep decoders quiet; raise ValueError where one says that it found damage, or a larger image."""
+    with overheard() as said, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         yield
     if any(words in said[0] for words in _DAMAGE if said):
         raise ValueError("the decoder found corrupt JPEG data")
+    for warning in told:
+        padded = _RLE_PADDING.search(str(warning.message))
+        if padded and int(padded[1]) - int(padded[2]) >= min(rows, columns):
+            raise ValueError(f"{padded[1]} pixels where Rows and Columns make it {padded[2]}")
 
 
 def _check_jpeg(frame: bytes) -> None:

@@ -89,13 +89,16 @@ def _stored(dataset: Dataset) -> NDArray[np.generic]:
             decoded = _jpeg_lossless(dataset)
         else:
             dataset.pixel_array_options(decoding_plugin=_decoder(syntax))
-            with decoding():
+            with decoding(int(dataset.Rows), int(dataset.Columns)):
                 decoded = dataset.pixel_array
     else:
         _check_native(dataset)
         decoded = dataset.pixel_array
     decoded = decoded.astype(decoded.dtype.newbyteorder("="), copy=False)
     frames = _sign_extended(decoded.reshape(-1, int(dataset.Rows), int(dataset.Columns)), dataset)
+    count = int(dataset.get("NumberOfFrames", 1) or 1)
+    if len(frames) != count:
+        raise ValueError(f"{len(frames)} frames of pixels where NumberOfFrames is {count}")
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         return _inverted(frames, dataset)
     return frames

@@ -259,7 +259,8 @@ def _image_file(path: Path) -> File | None:
             with BoundedFile(path) as handle:
                 header = read_file(handle, header=True)
             meta = str(header.file_meta.get("MediaStorageSOPClassUID", ""))
-            kind = str(header.get("SOPClassUID", meta))
+            own = str(header.get("SOPClassUID", ""))
+            kind = own or meta
             rows = header.get("Rows")
             uid, sop = (str(header.get(k, "")) for k in ("SeriesInstanceUID", "SOPInstanceUID"))
             texts = [printable(header.get(k)) for k in ("SeriesDescription", "SeriesNumber")]
@@ -271,7 +272,10 @@ def _image_file(path: Path) -> File | None:
         return None
     name = UID(kind).name
     if kind and rows is None and not name.endswith("Image Storage"):
-        return None
+        if own and meta in ("", own):
+            return None
+        # A whole file says twice what it is; of half a file nobody knows what it was.
+        raise InputError(path, expected="one SOPClassUID", found="none, or two (truncated?)")
     if "Segmentation" in name or "Parametric Map" in name:  # made from images, and none themselves
         return None
     missing = [

@@ -21,7 +21,7 @@ from mrisr.io import (
     write_json,
     write_volume,
 )
-from mrisr.io.atomic import full_suffix, write_together
+from mrisr.io.atomic import full_suffix, staged, write_together
 
 
 def _half(target: Path, error: Exception) -> None:
@@ -92,6 +92,25 @@ def test_files_that_belong_together_wait_for_each_other(tmp_path):
     write_together(files)
     assert {p: p.read_bytes() for p in files} == files
     assert names(tmp_path) == ["a.csv", "b.csv"]
+
+
+def test_what_is_staged_takes_its_place_after_the_block(tmp_path):
+    record = tmp_path / "a.json"
+    record.write_bytes(b"old")
+
+    def fail() -> None:
+        with staged({record: b"new"}):
+            raise RuntimeError("no volume")
+
+    with pytest.raises(RuntimeError, match="no volume"):
+        fail()
+    assert record.read_bytes() == b"old"
+    with pytest.raises(OutputError, match="exists already"), staged({record: b""}, overwrite=False):
+        pass
+    with staged({record: b"new"}):
+        assert record.read_bytes() == b"old"
+    assert record.read_bytes() == b"new"
+    assert names(tmp_path) == ["a.json"]
 
 
 def test_no_room_is_told_before_writing(tmp_path):

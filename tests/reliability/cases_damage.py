@@ -12,7 +12,7 @@ from tests.reliability.fuzz import FUZZ, fuzz
 
 GROUP = "Hostile bytes"
 #: How many lengths, bits of each half and headers the gate tries.
-LENGTHS, BITS, HEADERS = 40, 60, 120
+LENGTHS, BITS, HEADERS = 40, 50, 80
 #: And how many headers where there is time.
 MANY_HEADERS = 5000
 
