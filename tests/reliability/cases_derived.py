@@ -1,0 +1,210 @@
+"""A derived DICOM series: what it carries, who accepts it, and what it leaves behind."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pydicom
+
+from mrisr.dicom.conformance import check_derived
+from mrisr.dicom.source import read_source
+from mrisr.io import read_volume, write_volume
+from tests.dicom.synthetic import SECRETS, hospital_series
+from tests.reliability.case import Case, Skipped
+from tests.reliability.expect import assert_line, said, upsample
+from tests.reliability.runner import Outcome
+
+GROUP = "DICOM out"
+_SMALL = {"size": 32, "slices": 4}
+
+
+def derived(folder: Path, *options: object, job: str = "inplane") -> tuple[Path, Path, Outcome]:
+    """A hospital's series, the series derived from it, and the run."""
+    source = folder / "hospital"
+    if not source.is_dir():
+        hospital_series(source, **_SMALL)
+    outcome = upsample(folder, source, "--output", "sr", *options, job=job)
+    assert outcome.code == 0, outcome.stderr[-300:]
+    return source, folder / "work" / "sr", outcome
+
+
+def _own(job: str) -> Callable[[Path], str]:
+    def check(folder: Path) -> str:
+        source, out, _ = derived(folder, job=job)
+        wrong = check_derived(out, read_source(source))
+        assert not wrong, "; ".join(wrong)
+        d = pydicom.dcmread(out / "0001.dcm")
+        return f"{len(list(out.iterdir()))} files: {d.SeriesDescription}"
+
+    return check
+
+
+def _validated(job: str) -> Callable[[Path], str]:
+    def check(folder: Path) -> str:
+        programs = {name: shutil.which(name) for name in ("dciodvfy", "dcentvfy", "dcmftest")}
+        missing = [name for name, found in programs.items() if found is None]
+        if missing:
+            raise Skipped(f"not installed: {', '.join(missing)} (Debian: dicom3tools, dcmtk)")
+        source, out, _ = derived(folder, job=job)
+        files = sorted(out.iterdir())
+        calls: list[list[object]] = [["dciodvfy", "-new", path] for path in files]
+        calls.append(["dcentvfy", *sorted(source.iterdir()), *files])
+        for call in calls:
+            told = _run(call)
+            errors = [line for line in told.splitlines() if line.startswith("Error")]
+            assert not errors, errors[0]
+        told = _run(["dcmftest", *files])
+        assert told.count("yes:") == len(files), told
+        return f"no errors in {len(files)} files, nor against the source"
+
+    return check
+
+
+def _run(call: list[object]) -> str:
+    done = subprocess.run([str(c) for c in call], capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def _geometry(job: str) -> Callable[[Path], str]:
+    """Independent readers find the last voxel of a series where our reader finds it."""
+
+    def check(folder: Path) -> str:
+        import highdicom as hd
+        import SimpleITK as sitk
+
+        _, out, _ = derived(folder, job=job)
+        volume = read_volume(out)
+        corner = [n - 1 for n in volume.shape]
+        lps = (np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine @ [*corner, 1.0])[:3]
+        image = sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(out)))
+        by_itk = np.array(image.TransformIndexToPhysicalPoint(corner))
+        files = [pydicom.dcmread(path) for path in out.iterdir()]
+        seen = hd.get_volume_from_series(files)
+        index = seen.map_reference_to_indices(lps[None])[0]
+        off = max(np.abs(by_itk - lps).max(), np.abs(index - np.rint(index)).max())
+        assert off < 1e-3, f"{off:.2g} mm or voxels apart"
+        assert seen.array[tuple(np.rint(index).astype(int))] == volume.array[tuple(corner)]
+        return f"within {max(off, 1e-6):.0e} mm"
+
+    return check
+
+
+def _by_dcm2niix(folder: Path) -> str:
+    import nibabel as nib
+
+    program = shutil.which("dcm2niix")
+    if program is None:
+        raise Skipped("not installed: dcm2niix")
+    _, out, _ = derived(folder)
+    (folder / "nifti").mkdir()
+    _run([program, "-o", folder / "nifti", "-f", "out", out])
+    image, volume = nib.load(folder / "nifti" / "out.nii"), read_volume(out)
+    turn = nib.orientations.ornt_transform(
+        nib.io_orientation(image.affine), nib.io_orientation(volume.affine)
+    )
+    image = image.as_reoriented(turn)
+    off = float(np.abs(image.affine - volume.affine).max())
+    different = int(np.count_nonzero(np.asarray(image.dataobj) != volume.array))
+    assert off < 1e-3, f"{off:.2g} mm apart"
+    assert different == 0, f"{different} voxels differ"
+    return f"the same voxels, within {max(off, 1e-6):.0e} mm"
+
+
+def _again(folder: Path) -> str:
+    _, out, _ = derived(folder)
+    first = [pydicom.dcmread(p).SOPInstanceUID for p in sorted(out.iterdir())]
+    derived(folder, "--force")
+    again = [pydicom.dcmread(p).SOPInstanceUID for p in sorted(out.iterdir())]
+    assert first == again
+    derived(folder, "--force", "--seed", 1)
+    other = [pydicom.dcmread(p).SOPInstanceUID for p in sorted(out.iterdir())]
+    assert not set(first) & set(other)
+    return "the same UIDs; others with another seed"
+
+
+def _clutter(folder: Path) -> str:
+    _, out, _ = derived(folder)
+    for path in out.iterdir():
+        for element in pydicom.dcmread(path).iterall():
+            assert not element.tag.is_private, element.tag
+            assert not 0x6000 <= element.tag.group <= 0x60FF, element.tag
+            assert element.keyword not in ("IconImageSequence", "PixelPaddingValue"), element.tag
+    return "none of them left"
+
+
+def _without_the_patient(folder: Path) -> str:
+    source, out, outcome = derived(folder, "--deidentify")
+    for path in (*out.iterdir(), out.with_suffix(".json")):
+        for secret in SECRETS:
+            assert secret.encode("latin-1") not in path.read_bytes(), f"{secret} in {path.name}"
+    old, new = (pydicom.dcmread(next(f.iterdir())) for f in (source, out))
+    for keyword in ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID", "PatientName"):
+        assert old[keyword].value != new[keyword].value, keyword
+    assert "not complete de-identification" in outcome.stderr
+    return "no patient attribute, no old UID; told that this is not complete"
+
+
+def _template(folder: Path) -> str:
+    source = hospital_series(folder / "hospital", **_SMALL)
+    write_volume(read_volume(source), folder / "t2.nii.gz")
+    outcome = upsample(folder, folder / "t2.nii.gz", "--output", "sr", "--template", source)
+    assert outcome.code == 0, outcome.stderr
+    wrong = check_derived(folder / "work" / "sr", read_source(source))
+    assert not wrong, "; ".join(wrong)
+    return "patient, study and frame of reference of the template"
+
+
+def _elsewhere(folder: Path) -> str:
+    source = hospital_series(folder / "hospital", **_SMALL)
+    volume = read_volume(source)
+    affine = volume.affine.copy()
+    affine[2, 3] += 300
+    write_volume(volume.with_array(volume.array, affine), folder / "t2.nii.gz")
+    outcome = upsample(folder, folder / "t2.nii.gz", "--output", "sr", "--template", source)
+    assert_line(outcome, 2, source, "300 mm away")
+    assert not list((folder / "work").iterdir())
+    return said(outcome, folder)
+
+
+def _not_ours(folder: Path) -> str:
+    source = hospital_series(folder / "hospital", **_SMALL)
+    kept = folder / "work" / "sr"
+    kept.mkdir(parents=True)
+    (kept / "thesis.txt").write_text("mine")
+    outcome = upsample(folder, source, "--output", "sr", "--force")
+    assert_line(outcome, 3, None, "not a series made by mrisr")
+    assert (kept / "thesis.txt").read_text() == "mine"
+    return said(outcome, folder)
+
+
+CASES = [
+    Case(GROUP, "in-plane, our own checker", "nothing is wrong", _own("inplane")),
+    Case(GROUP, "through-plane, our own checker", "nothing is wrong", _own("throughplane")),
+    Case(GROUP, "in-plane, dciodvfy, dcentvfy, dcmftest", "no errors", _validated("inplane")),
+    Case(
+        GROUP,
+        "through-plane, dciodvfy, dcentvfy, dcmftest",
+        "no errors",
+        _validated("throughplane"),
+    ),
+    Case(GROUP, "in-plane, SimpleITK and highdicom", "the same geometry", _geometry("inplane")),
+    Case(
+        GROUP,
+        "through-plane, SimpleITK and highdicom",
+        "the same geometry",
+        _geometry("throughplane"),
+    ),
+    Case(GROUP, "dcm2niix", "the same voxels in the same places", _by_dcm2niix),
+    Case(GROUP, "the same run again", "the same UIDs", _again),
+    Case(GROUP, "private groups, overlays, an icon, padding", "left behind", _clutter),
+    Case(GROUP, "--deidentify", "no patient, no old UID, and a warning", _without_the_patient),
+    Case(GROUP, "NIfTI in, --template", "a series of the template's study", _template),
+    Case(GROUP, "a template of another place", "refused", _elsewhere),
+    Case(
+        GROUP, "--force over files that mrisr did not write", "exit 3, nothing replaced", _not_ours
+    ),
+]
