@@ -17,6 +17,7 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEGExtended12Bit,
     JPEGLossless,
     JPEGLosslessSV1,
 )
@@ -187,6 +188,12 @@ def _check_decoder(dataset: Dataset, path: Path) -> None:
     syntax = dataset.file_meta.TransferSyntaxUID
     if not syntax.is_compressed or syntax.is_deflated:
         return
+    if syntax == JPEGExtended12Bit and int(dataset.get("BitsStored") or 0) > 8:
+        raise InputError(
+            path,
+            expected="a transfer syntax that is decoded (dcmdjpeg or gdcmconv --raw unpack others)",
+            found=f"{printable(syntax.name)} of {dataset.BitsStored} bits",
+        )
     if syntax not in _OURS and not _decoder(syntax):
         raise InputError(
             path,

@@ -11,7 +11,9 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from mrisr.errors import InputError
 from mrisr.io import read_volume
+from mrisr.io.dicom_pixels import read_pixels
 
 
 def set_all(**attributes: object):
@@ -140,6 +142,12 @@ def test_files_of_pydicom_that_are_one_image(name):
     )
     np.testing.assert_array_equal(other.array, clean.array)
     np.testing.assert_array_equal(other.affine, clean.affine)
+
+
+def test_jpeg_of_12_bits_says_what_unpacks_it():
+    path = Path(pydicom.data.get_testdata_file("JPGExtended.dcm", download=False))
+    with pytest.raises(InputError, match=r"dcmdjpeg.*JPEG Extended.*12 bits"):
+        read_pixels(path)
 
 
 def test_colour(make_series, refused):
