@@ -88,12 +88,16 @@ def read_source(path: Path, *, series: str | None = None, frame: int | None = No
         frame: which volume, from 1, where the series holds several.
 
     Raises:
-        InputError: as ``mrisr.io.dicom.read_dicom``, or no StudyInstanceUID or SOPInstanceUID.
+        InputError: as ``mrisr.io.dicom.read_dicom``; another modality; no StudyInstanceUID or
+            SOPInstanceUID.
     """
     stack, headers = series_stack(path, series=series, frame=frame)
     first = stack.frames[0]
     header = headers[first.path]
     rows, columns = first.size
+    modality = printable(header.get("Modality"))
+    if modality not in ("", "MR"):
+        raise InputError(path, expected="an MR series (Modality MR)", found=modality)
     with quiet():
         slices = tuple(_slice(f, headers[f.path]) for f in stack.frames)
         orientation, rescale = _orientation(header, first), _rescale_type(header, first)

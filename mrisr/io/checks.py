@@ -17,6 +17,9 @@ MAX_SHEAR = 1e-3
 #: Smallest believable distance between voxel centres, in mm.
 MIN_SPACING = 1e-4
 
+#: No voxel is further from the next, or from the scanner's centre, than a kilometre, in mm.
+MAX_LENGTH = 1e6
+
 #: What networks and operators, which compute in single precision, take as values and as contrast.
 MAX_VALUE, MIN_RANGE, MIN_RELATIVE_RANGE = 1e37, 1e-30, 2.0**-12
 
@@ -76,7 +79,7 @@ def check_axes(shape: Sequence[int], source: Source) -> tuple[int, int, int]:
 
 
 def check_affine(affine: geometry.Affine, source: Source, what: str = "affine") -> None:
-    """Refuse an affine that is not finite, has no spacing along an axis, or shears.
+    """Refuse an affine that is not finite, leads out of any scanner, has no spacing, or shears.
 
     Args:
         affine: ``(4, 4)``, voxel indices to mm.
@@ -85,6 +88,9 @@ def check_affine(affine: geometry.Affine, source: Source, what: str = "affine") 
     """
     if not np.all(np.isfinite(affine)):
         raise InputError(source, expected=f"a finite {what}", found="NaN or infinity in it")
+    if np.abs(affine).max() > MAX_LENGTH:
+        found = f"{np.abs(affine).max():g}"
+        raise InputError(source, expected=f"at most {MAX_LENGTH:g} mm in the {what}", found=found)
     steps = geometry.spacing(affine)
     if steps.min() < MIN_SPACING:
         found = f"spacing {_mm(steps)} mm from its {what}"

@@ -106,3 +106,9 @@ def test_a_source_without_identity_is_refused(tmp_path, keyword):
         d.save_as(path)
     with pytest.raises(InputError, match=keyword):
         read_source(series)
+
+
+def test_another_modality_is_refused(tmp_path):
+    series = hospital_series(tmp_path / "s", size=8, slices=3, Modality="CT")
+    with pytest.raises(InputError, match=r"Modality MR.*found CT"):
+        read_source(series)
