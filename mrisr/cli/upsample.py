@@ -3,39 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated
 
 import typer
 
 from mrisr.cli.console import progress_bar, say_result
-from mrisr.cli.options import (
-    Affine,
-    Churn,
-    Consistency,
-    Deidentify,
-    Device,
-    Force,
-    FormatOption,
-    Frame,
-    Json,
-    MaxVoxels,
-    ModelName,
-    Output,
-    PrecisionOption,
-    Qc,
-    Quiet,
-    Seed,
-    Series,
-    Steps,
-    Template,
-    Tile,
-)
-
-if TYPE_CHECKING:
-    from mrisr.inference.options import Options
+from mrisr.cli.run_options import RunOptions, takes_run_options
 
 
+@takes_run_options
 def inplane(
+    run: RunOptions,
     input: Annotated[
         Path,
         typer.Option(
@@ -46,53 +24,22 @@ def inplane(
         ),
     ],
     scale: Annotated[float, typer.Option(help="1.5 to 8, fractions allowed.")] = 4.0,
-    output: Output = None,
-    format: FormatOption = None,
-    template: Template = None,
-    deidentify: Deidentify = False,
-    model: ModelName = None,
-    steps: Steps = None,
-    churn: Churn = None,
-    seed: Seed = 0,
-    device: Device = "auto",
-    precision: PrecisionOption = "auto",
-    tile: Tile = None,
-    consistency: Consistency = 1.0,
     degradation: Annotated[
         str | None, typer.Option(help="bicubic or kspace: what made the pixels coarse.")
     ] = None,
-    qc: Qc = None,
-    series: Series = None,
-    frame: Frame = None,
-    affine: Affine = None,
-    max_voxels: MaxVoxels = 2**31,
-    force: Force = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
 ) -> None:
     """Make the pixels of every slice smaller."""
-    options = _options(model, steps, churn, seed, device, precision, tile, consistency, degradation)
-    from mrisr.inference.api import Job, run_in_plane
+    options = run.options(degradation)
+    from mrisr.inference.api import run_in_plane
 
-    job = Job(
-        input,
-        output,
-        format,
-        template,
-        deidentify,
-        force,
-        qc,
-        series,
-        frame,
-        affine,
-        max_voxels,
-    )
-    with progress_bar("slices", quiet) as progress:
-        path, record = run_in_plane(job, scale, options, progress)
-    say_result(path, record, quiet, as_json)
+    with progress_bar("slices", run.quiet) as progress:
+        path, record = run_in_plane(run.job(input), scale, options, progress)
+    say_result(path, record, run.quiet, run.as_json)
 
 
+@takes_run_options
 def throughplane(
+    run: RunOptions,
     axial: Annotated[
         Path,
         typer.Option(
@@ -117,80 +64,21 @@ def throughplane(
             "the spacing."
         ),
     ] = None,
-    output: Output = None,
-    format: FormatOption = None,
-    template: Template = None,
-    deidentify: Deidentify = False,
-    model: ModelName = None,
-    steps: Steps = None,
-    churn: Churn = None,
-    seed: Seed = 0,
-    device: Device = "auto",
-    precision: PrecisionOption = "auto",
-    tile: Tile = None,
-    consistency: Consistency = 1.0,
     degradation: Annotated[
         str | None, typer.Option(help="gaussian or box: the slice profile.")
     ] = None,
-    qc: Qc = None,
-    series: Series = None,
-    frame: Frame = None,
-    affine: Affine = None,
-    max_voxels: MaxVoxels = 2**31,
-    force: Force = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
 ) -> None:
     """Make the slices thinner."""
-    options = _options(model, steps, churn, seed, device, precision, tile, consistency, degradation)
-    from mrisr.inference.api import Job, run_through_plane
+    options = run.options(degradation)
+    from mrisr.inference.api import run_through_plane
 
-    job = Job(
-        axial,
-        output,
-        format,
-        template,
-        deidentify,
-        force,
-        qc,
-        series,
-        frame,
-        affine,
-        max_voxels,
-    )
-    with progress_bar("images", quiet) as progress:
+    with progress_bar("images", run.quiet) as progress:
         path, record = run_through_plane(
-            job,
+            run.job(axial),
             options,
             factor=factor,
             spacing=spacing,
             slice_thickness=slice_thickness,
             progress=progress,
         )
-    say_result(path, record, quiet, as_json)
-
-
-def _options(
-    model: str | None,
-    steps: int | None,
-    churn: float | None,
-    seed: int,
-    device: str,
-    precision: Literal["auto", "fp32", "bf16"],
-    tile: int | None,
-    consistency: float,
-    degradation: Any,
-) -> Options:
-    from mrisr.inference.options import Options
-
-    return Options(
-        model=model,
-        steps=steps,
-        churn=churn,
-        seed=seed,
-        device=device,
-        precision=precision,
-        tile=tile,
-        consistency=consistency,
-        degradation=degradation,
-    )
+    say_result(path, record, run.quiet, run.as_json)

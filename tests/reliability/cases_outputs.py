@@ -148,7 +148,7 @@ CASES = [
     ),
     kept(
         "the output is the input by another spelling, --force",
-        over_input(lambda f: "../work/../t2w.nii", "--force"),
+        over_input(lambda f: "./.././t2w.nii", "--force"),
         "never overwritten",
     ),
     kept(

@@ -1,0 +1,106 @@
+"""The options that both upsamplers take, declared once.
+
+Typer reads options from a function's signature. ``takes_run_options`` writes the fields of
+``RunOptions`` into it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from mrisr.cli.options import (
+    Affine,
+    Churn,
+    Consistency,
+    Deidentify,
+    Device,
+    Force,
+    FormatOption,
+    Frame,
+    Json,
+    MaxVoxels,
+    ModelName,
+    Output,
+    PrecisionOption,
+    Qc,
+    Quiet,
+    Seed,
+    Series,
+    Steps,
+    Template,
+    Tile,
+)
+
+if TYPE_CHECKING:
+    from mrisr.inference.job import Job
+    from mrisr.inference.options import Options
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run reads and writes beside its study, and how the model is used."""
+
+    output: Output = None
+    format: FormatOption = None
+    template: Template = None
+    deidentify: Deidentify = False
+    model: ModelName = None
+    steps: Steps = None
+    churn: Churn = None
+    seed: Seed = 0
+    device: Device = "auto"
+    precision: PrecisionOption = "auto"
+    tile: Tile = None
+    consistency: Consistency = 1.0
+    qc: Qc = None
+    series: Series = None
+    frame: Frame = None
+    affine: Affine = None
+    max_voxels: MaxVoxels = 2**31
+    force: Force = False
+    quiet: Quiet = False
+    as_json: Json = False
+
+    def job(self, source: Path) -> Job:
+        """The run on files."""
+        from mrisr.inference.job import Job
+
+        return Job(source, **self._for(Job))
+
+    def options(self, degradation: str | None) -> Options:
+        """How to restore. Raises UsageError for a value out of its range."""
+        from mrisr.inference.options import Options
+
+        return Options(**{**self._for(Options), "degradation": degradation})
+
+    def _for(self, kind: type) -> dict[str, Any]:
+        """The fields that another dataclass has by the same name."""
+        names = {f.name for f in fields(kind)} & {f.name for f in fields(self)}
+        return {name: getattr(self, name) for name in names}
+
+
+def takes_run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command every field of ``RunOptions`` as an option, and them all as its argument ``run``."""
+    hints = get_type_hints(RunOptions, include_extras=True)
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    added = [
+        inspect.Parameter(
+            f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name]
+        )
+        for f in fields(RunOptions)
+    ]
+
+    @wraps(command)
+    def with_run(**given: Any) -> None:
+        run = RunOptions(**{f.name: given.pop(f.name) for f in fields(RunOptions)})
+        command(run=run, **given)
+
+    parameters = [*(p for p in own if p.name != "run"), *added]
+    with_run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_run.__annotations__ = {p.name: p.annotation for p in parameters}
+    return with_run
