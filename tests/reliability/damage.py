@@ -18,15 +18,20 @@ class Tally:
         self._what = what
         self._counts: Counter[str] = Counter()
 
-    def __call__(self, answer: Answer, where: object, *, wrong: bool = False) -> None:
+    def __call__(
+        self, answer: Answer, where: object, *, wrong: bool = False, whole: Answer | None = None
+    ) -> None:
         """Count one. ``wrong`` says that a volume should not have come out as it did."""
         self._counts[answer.kind] += 1
+        self._counts["unchanged"] += answer == whole
         if answer.kind == "failed" or wrong:
             raise AssertionError(f"{where}: {answer.kind}: {answer.detail[:300]}")
 
     def __str__(self) -> str:
         refused, read = self._counts["refused"], self._counts["read"]
-        return f"{refused + read} {self._what}: {refused} refused, {read} read, 0 failed"
+        same = self._counts["unchanged"]
+        unchanged = f" ({same} unchanged)" if same else ""
+        return f"{refused + read} {self._what}: {refused} refused, {read} read{unchanged}, 0 failed"
 
 
 def cut(sample: Sample, count: int | None = None) -> str:
@@ -39,7 +44,7 @@ def cut(sample: Sample, count: int | None = None) -> str:
         lost = answer.kind == "read" and (
             answer != whole or length < size - sample.padding or sample.padding == 0
         )
-        tally(answer, f"cut to {length} of {size} bytes", wrong=lost)
+        tally(answer, f"cut to {length} of {size} bytes", wrong=lost, whole=whole)
     return str(tally)
 
 
@@ -60,7 +65,7 @@ def flip(sample: Sample, count: int | None = None) -> str:
         covered = sample.checked and bit >= start
         other = answer.detail.split()[0] != whole.detail.split()[0]
         wrong = answer.kind == "read" and answer != whole and (covered or other)
-        tally(answer, f"bit {bit % 8} of byte {bit // 8}", wrong=wrong)
+        tally(answer, f"bit {bit % 8} of byte {bit // 8}", wrong=wrong, whole=whole)
     return str(tally)
 
 

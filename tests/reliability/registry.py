@@ -22,6 +22,7 @@ MODULES = (
     "cases_outputs",
     "cases_models",
     "cases_privacy",
+    "cases_damage",
     "cases_derived",
     "cases_collections",
     "cases_faults",

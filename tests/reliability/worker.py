@@ -104,7 +104,13 @@ class Worker:
             stdout=self._noise,
             stderr=self._noise,
             pass_fds=[theirs],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            # Each warning counts, not only the first of its kind.
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "OPENBLAS_NUM_THREADS": "1",
+                "PYTHONWARNINGS": "always",
+            },
         )
         os.close(theirs)
         if self._ask(None, _START_S) is None:
