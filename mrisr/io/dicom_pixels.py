@@ -70,6 +70,7 @@ def read_pixels(path: Path) -> Pixels:
             _check_bits(dataset, path)
             _check_decoder(dataset, path)
             _check_end(dataset, data)
+            _check_unused_bits(dataset, path)
             stored = _stored(dataset)
         except InputError:
             raise
@@ -143,6 +144,36 @@ def _check_native(dataset: Dataset) -> None:
     if dataset.PixelData[bits // 8 :].strip(b"\0"):
         held = len(dataset.PixelData)
         raise ValueError(f"{held} bytes of pixels where Rows and Columns make it {bits // 8}")
+
+
+def _check_unused_bits(dataset: Dataset, path: Path) -> None:
+    """Refuse uncompressed numbers larger than BitsStored allows, which pydicom would cut down.
+
+    The bits above may hold the sign, or an overlay that says so (PS3.5 8.1.1, PS3.3 C.9.2).
+    """
+    bits, allocated = int(dataset.BitsStored), int(dataset.BitsAllocated)
+    syntax = dataset.file_meta.TransferSyntaxUID
+    native = not syntax.is_compressed or syntax.is_deflated
+    if not native or allocated not in (16, 32) or not 0 < bits < allocated:
+        return
+    if _overlays_above(dataset, bits):
+        return
+    order = "<" if syntax.is_little_endian else ">"
+    size = allocated // 8
+    held = dataset.PixelData[: len(dataset.PixelData) // size * size]
+    unused = np.frombuffer(held, dtype=f"{order}u{size}") >> (bits - 1)
+    allowed = unused <= 1  # the highest bit that is used, and none above
+    if int(dataset.PixelRepresentation) == 1:
+        allowed |= unused == (1 << (allocated - bits + 1)) - 1
+    if not allowed.all():
+        found = f"{allowed.size - np.count_nonzero(allowed)} numbers of more"
+        raise InputError(path, expected=f"numbers of {bits} bits (BitsStored)", found=found)
+
+
+def _overlays_above(dataset: Dataset, bits: int) -> bool:
+    """Whether an overlay lies in the unused bits of the pixels."""
+    positions = (dataset.get((group, 0x0102)) for group in range(0x6000, 0x6020, 2))
+    return any(int(p.value or 0) >= bits for p in positions if p is not None)
 
 
 def _dataset(path: Path, data: bytes) -> Dataset:

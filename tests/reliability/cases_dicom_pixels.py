@@ -50,10 +50,18 @@ def truth(voxels: Any, slope: float = 1.0, intercept: float = 0.0) -> Make:
     return make
 
 
-def _high_bits(folder: Path) -> Path:
-    """Twelve bits of image under four bits of an old-style overlay."""
+def _high_bits(*, overlay: bool) -> Make:
+    """Twelve bits of image under four bits of an old-style overlay, which the header knows or not."""
     noisy = (VOXELS & 0xFFF) | (_DRAW.integers(0, 16, VOXELS.shape) << 12).astype(np.uint16)
-    return holding(noisy, BitsStored=12, HighBit=11)(folder)
+
+    def edit(d: FileDataset, k: int) -> None:
+        set_pixels(d, noisy[:, :, k].T)
+        set_all(BitsStored=12, HighBit=11)(d, k)
+        if overlay:
+            d.add_new((0x6000, 0x0100), "US", 16)
+            d.add_new((0x6000, 0x0102), "US", 12)
+
+    return lambda folder: series(folder, edit=edit)
 
 
 def _per_slice(folder: Path) -> Path:
@@ -204,7 +212,7 @@ CASES = [
     ),
     handle(
         "an overlay in the unused high bits",
-        _high_bits,
+        _high_bits(overlay=True),
         like=truth((VOXELS & 0xFFF).astype(np.uint16)),
         should="the image without the overlay",
     ),
@@ -268,6 +276,12 @@ CASES = [
             ("SamplesPerPixel", 2),
         ]
     ],
+    refuse(
+        "numbers of 16 bits where BitsStored is 12",
+        _high_bits(overlay=False),
+        "BitsStored",
+        tells="how many",
+    ),
     refuse(
         "pixels in the high bits (HighBit 15 of 12 bits)",
         edited(set_all(BitsStored=12, HighBit=15)),
