@@ -93,6 +93,8 @@ def _build_models(folder: str) -> None:
 def supervise(connection: socket.socket) -> NoReturn:
     """Run one command in a child and report on it."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # What runs in the background of a shell is deaf to Ctrl-C; a command under test is not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def work() -> None:
         with connection.makefile("rw", encoding="utf-8") as wire:
