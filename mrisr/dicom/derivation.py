@@ -59,10 +59,10 @@ def code_item(code: Code) -> Dataset:
     return item
 
 
-def equipment(derivation: Derivation, offset: str = "") -> Dataset:
+def equipment(derivation: Derivation, offset: str | None = "") -> Dataset:
     """An item of ContributingEquipmentSequence (PS3.3, C.12.1.1.5) for this program.
 
-    ``offset`` is the source's TimezoneOffsetFromUTC.
+    ``offset`` is the source's TimezoneOffsetFromUTC; None leaves the time out.
     """
     item = Dataset()
     item.PurposeOfReferenceCodeSequence = [code_item(EQUIPMENT)]
@@ -73,7 +73,9 @@ def equipment(derivation: Derivation, offset: str = "") -> Dataset:
         derivation.model_sha256 or "no model",
         f"seed {derivation.seed}",
     ]
-    item.ContributionDateTime = local_time(derivation.created, offset).strftime("%Y%m%d%H%M%S.%f%z")
+    if offset is not None:
+        when = local_time(derivation.created, offset)
+        item.ContributionDateTime = when.strftime("%Y%m%d%H%M%S.%f%z")
     item.ContributionDescription = derivation.details[:1024]
     return item
 
@@ -83,8 +85,6 @@ def describe_series(d: Dataset, source: Source, derivation: Derivation, content:
     derivation and equipment. ``content`` says what it holds, if that is not an image.
     """
     first = source.slices[0]
-    zone = str(first.carried.get("TimezoneOffsetFromUTC", ""))
-    when = local_time(derivation.created, zone)
     told = (content,) if content else ()
     d.SeriesInstanceUID = derived_uid(
         source.series_uid, first.sop_uid, first.frame, derivation.key, *told
@@ -94,12 +94,33 @@ def describe_series(d: Dataset, source: Source, derivation: Derivation, content:
     label = " ".join((derivation.label, *told))[:64]
     own = source.description[: max(64 - len(label) - 1, 0)]
     d.SeriesDescription = f"{own} {label}".strip()
-    for moment in ("Series", "Content", "InstanceCreation"):
-        setattr(d, f"{moment}Date", when.strftime("%Y%m%d"))
-        setattr(d, f"{moment}Time", when.strftime("%H%M%S.%f"))
+    zone = _set_times(d, first.carried, derivation)
     d.DerivationDescription = derivation.description[:1024]
     previous = list(first.carried.get("ContributingEquipmentSequence", []))
     d.ContributingEquipmentSequence = [*deepcopy(previous), equipment(derivation, zone)]
+
+
+def _set_times(d: Dataset, carried: Dataset, derivation: Derivation) -> str | None:
+    """Set when the new object was made, in the source's time zone, which is returned.
+
+    A source whose times were removed gets none back, and None is returned: a study that is processed
+    at once would be dated by it.
+    """
+    removed = carried.get("LongitudinalTemporalInformationModified") == "REMOVED"
+    zone = str(carried.get("TimezoneOffsetFromUTC", ""))
+    when = local_time(derivation.created, zone)
+    for moment in ("Series", "Content", "InstanceCreation"):
+        if not removed:
+            setattr(d, f"{moment}Date", when.strftime("%Y%m%d"))
+            setattr(d, f"{moment}Time", when.strftime("%H%M%S.%f"))
+            continue
+        needed = moment == "Content" and "ContentDate" in d  # multi-frame objects must have one
+        for part, nothing in (("Date", "19000101"), ("Time", "000000")):
+            if needed:
+                setattr(d, f"{moment}{part}", nothing)
+            elif f"{moment}{part}" in d:
+                delattr(d, f"{moment}{part}")
+    return None if removed else zone
 
 
 def reference(origin: Slice) -> Dataset:

@@ -153,7 +153,7 @@ def complete(
     scanner_and_library = list(d.ContributingEquipmentSequence)
     describe_series(d, source, replace(derivation, key=f"{derivation.key}\0{key}"), content)
     *earlier, ours = d.ContributingEquipmentSequence
-    scanner_and_library[-1].ContributionDateTime = ours.ContributionDateTime
+    scanner_and_library[-1].ContributionDateTime = ours.get("ContributionDateTime", "")
     d.ContributingEquipmentSequence = [*earlier, *scanner_and_library, ours]
     d.DerivationCodeSequence = [code_item(code)]
     _name(d, derivation)

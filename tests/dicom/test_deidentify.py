@@ -58,6 +58,8 @@ def test_what_it_says_of_itself(clean):
             assert d[keyword].is_empty, keyword
         for keyword in ("PatientAge", "InstitutionName", "StationName", "AcquisitionDate"):
             assert keyword not in d, keyword
+        dated = [e for e in d.iterall() if e.VR in ("DA", "TM", "DT") and not e.is_empty]
+        assert dated == [], "a study that is processed at once would be dated by it"
         assert (d.RepetitionTime, d.EchoTime, d.MagneticFieldStrength) == (5660, 104, 3)
 
 
@@ -93,6 +95,15 @@ def test_a_key_makes_pseudonyms_of_its_own(clean, monkeypatch):
     assert later[0].PatientID == keyed[0].PatientID, "one patient, two studies"
     assert later[0].StudyInstanceUID != keyed[0].StudyInstanceUID
     assert mapped_uid("1.2") == mapped_uid("1.2") != mapped_uid("1.3")
+
+
+def test_dates_that_others_removed_stay_away(tmp_path, derive):
+    series = hospital_series(
+        tmp_path / "s", size=16, slices=3, LongitudinalTemporalInformationModified="REMOVED"
+    )
+    d = pydicom.dcmread(derive(series)[0] / "0001.dcm")
+    assert "ContentDate" not in d
+    assert "ContributionDateTime" not in d.ContributingEquipmentSequence[-1]
 
 
 def test_validator(clean):
