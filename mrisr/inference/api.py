@@ -90,14 +90,7 @@ def inplane(
     """
     settings = Options(**options)
     if isinstance(image, (str, PathLike)):
-        job = Job(
-            Path(image),
-            _path(output),
-            template=_path(template),
-            deidentify=deidentify,
-            force=force,
-            qc=_path(qc),
-        )
+        job = _job(image, output, template, qc, deidentify=deidentify, force=force)
         return run_in_plane(job, scale, settings)[0]
     _in_memory(output, qc, template)
     return like(upsample_in_plane(as_volume(image), scale, settings).volume, image)
@@ -128,14 +121,7 @@ def throughplane(
     """
     settings = Options(**options)
     if isinstance(axial, (str, PathLike)):
-        job = Job(
-            Path(axial),
-            _path(output),
-            template=_path(template),
-            deidentify=deidentify,
-            force=force,
-            qc=_path(qc),
-        )
+        job = _job(axial, output, template, qc, deidentify=deidentify, force=force)
         return run_through_plane(
             job, settings, factor=factor, spacing=spacing, slice_thickness=slice_thickness
         )[0]
@@ -146,8 +132,11 @@ def throughplane(
     return like(restored.volume, axial)
 
 
-def _path(path: str | PathLike[str] | None) -> Path | None:
-    return None if path is None else Path(path)
+def _job(
+    source: str | PathLike[str], *paths: str | PathLike[str] | None, deidentify: bool, force: bool
+) -> Job:
+    output, template, qc = (None if path is None else Path(path) for path in paths)
+    return Job(Path(source), output, template=template, qc=qc, deidentify=deidentify, force=force)
 
 
 def _in_memory(*paths: object) -> None:
