@@ -92,6 +92,8 @@ class Job:
         inputs = [self.source, self.template]
         if self.writes_dicom:
             check_output_folder(path, inputs=inputs, force=self.force)
+            if any(path.resolve() in f.resolve().parents for f in files):
+                raise OutputError(f"{path}: only slices go into the folder of a series")
             self._check_replaced(path)
         else:
             self._check_format(path)

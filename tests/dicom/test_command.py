@@ -121,6 +121,13 @@ def test_what_is_not_ours_is_never_replaced(series, run):
     assert len(list(series.iterdir())) == 4
 
 
+def test_a_picture_does_not_go_among_the_slices(series, run):
+    Path("sr").mkdir()
+    code, _, err = run("inplane", "--input", series, "--output", "sr", "--qc", "sr/qc.png")
+    assert (code, err) == (3, "mrisr: sr: only slices go into the folder of a series\n")
+    assert here() == ["sr"]
+
+
 def test_a_template_gives_patient_and_study(series, run):
     volume = read_volume(series)
     flipped = np.eye(4)
