@@ -16,7 +16,6 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
 from mrisr.dicom.attributes import TYPE_2
@@ -82,7 +81,7 @@ def is_ours(folder: Path) -> bool:
     for path in folder.iterdir():
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True)
-        except (OSError, InvalidDicomError):
+        except Exception:  # pydicom raises almost anything on what is no DICOM file
             return False
         sequence = header.get("ContributingEquipmentSequence") or [Dataset()]
         if sequence[-1].get("ManufacturerModelName") != PRODUCT:
@@ -98,7 +97,7 @@ def series_datasets(
     stored = volume.storage.encode(cast(NDArray[np.floating], volume.array))
     cut = planes.cut(stored)
     for k in range(len(cut)):
-        d = deepcopy(shared)
+        d = Dataset()
         references = [source.slices[j] for j in planes.source_slices[k]]
         _carry(d, references[len(references) // 2] if references else source.slices[0])
         d.update(deepcopy(shared))

@@ -18,6 +18,7 @@ from typing import Any
 
 from mrisr.errors import OutputError
 from mrisr.io.leftovers import full_suffix, remove, remove_leftovers, temporary_path
+from mrisr.io.paths import check_replaceable
 from mrisr.io.steps import flush, flush_folder, flush_tree, move_file, move_folder
 
 __all__ = [
@@ -93,7 +94,7 @@ def atomic_folder(
     """
     path = Path(path)
     with as_output_error(path, size):
-        _check_folder(path)
+        check_replaceable(path)
         temporary = ready_to_write(path, size)
         if not overwrite and path.is_dir() and any(path.iterdir()):
             raise OutputError(f"{path}: exists already (--force replaces)")
@@ -194,14 +195,3 @@ def _cause(error: OSError) -> OSError:
 def _bytes_in(path: Path) -> int:
     files = [path, *path.rglob("*")] if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
-
-
-def _check_folder(path: Path) -> None:
-    """Refuse what no folder can replace. Raises OutputError."""
-    if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
-        raise OutputError(f"{path}: expected a folder to write, found something else there")
-    if path.is_dir() and (path.is_mount() or Path.cwd().is_relative_to(path.resolve())):
-        raise OutputError(
-            f"{path}: the working folder or a mounted one cannot be replaced in one step; "
-            "name a folder in it"
-        )

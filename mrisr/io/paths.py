@@ -113,12 +113,22 @@ def check_output_folder(
             raise OutputError(f"{path}: holds an input of this run and is never overwritten")
         if read.is_dir() and read in target.parents:
             raise OutputError(f"{path}: lies in the input folder {source}; choose another place")
-    if path.is_symlink() or (path.exists() and not path.is_dir()):
-        raise OutputError(f"{path}: expected a folder to write, found something else there")
+    check_replaceable(path)
     if path.is_dir() and any(path.iterdir()) and not force:
         raise OutputError(f"{path}: exists already (--force replaces)")
     _check_parent(path)
     return path
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse what no folder can replace. Raises OutputError."""
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
+        raise OutputError(f"{path}: expected a folder to write, found something else there")
+    if path.is_dir() and (path.is_mount() or Path.cwd().is_relative_to(path.resolve())):
+        raise OutputError(
+            f"{path}: the working folder or a mounted one cannot be replaced in one step; "
+            "name a folder in it"
+        )
 
 
 def _check_parent(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from mrisr import geometry
+from mrisr.cli import main
 from mrisr.dicom.derivation import Derivation
 from mrisr.dicom.pixels import storable
 from mrisr.dicom.series import write_series
@@ -71,6 +73,20 @@ def derive(tmp_path: Path) -> Callable[..., tuple[Path, Volume, Source]]:
         return folder, volume, source
 
     return run
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the program in this process: exit code, standard output, standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mrisr", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return call
 
 
 def tool(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import pydicom
 import pytest
 
 import mrisr
-from mrisr.cli import main
 from mrisr.dicom.conformance import check_derived
 from mrisr.dicom.deidentify import WARNING
 from mrisr.dicom.source import read_source
@@ -29,18 +27,6 @@ def series(tmp_path, monkeypatch) -> Path:
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     return hospital_series(tmp_path / "hospital", size=32, slices=4)
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mrisr", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 def here() -> list[str]:
@@ -119,6 +105,14 @@ def test_what_is_not_ours_is_never_replaced(series, run):
         assert err.count("\n") == 1
     assert (other / "thesis.txt").read_text() == "mine"
     assert len(list(series.iterdir())) == 4
+
+
+def test_the_working_folder_is_refused_before_the_work(series, run, monkeypatch):
+    monkeypatch.setattr("mrisr.inference.job.Job.read", lambda self: pytest.fail("it was read"))
+    code, _, err = run("inplane", "--input", series, "--output", ".")
+    assert code == 3
+    assert "name a folder in it" in err
+    assert here() == []
 
 
 def test_a_picture_does_not_go_among_the_slices(series, run):

@@ -4,23 +4,8 @@ from __future__ import annotations
 
 import sys
 
-import pytest
-
-from mrisr.cli import main
 from tests.dicom.synthetic import hospital_series
 from tests.dicom.web.archive_server import Answer, failure
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mrisr", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return call
 
 
 def test_fetch_then_send(archive, run, study, tmp_path):
