@@ -87,11 +87,11 @@ class Job:
         self._check_dicom_options()
         name = f"{stem(self.source)}_{suffix}{_ENDINGS[self.format or 'nifti'][0]}"
         path = self.output or Path.cwd() / name
-        record = record_path(path, stem(path))
-        files = [record, *([self.qc] if self.qc is not None else [])]
         inputs = [self.source, self.template]
-        if self.writes_dicom:
+        if self.writes_dicom:  # first, because "." has no name that the record could take
             check_output_folder(path, inputs=inputs, force=self.force)
+        files = [record_path(path, stem(path)), *([self.qc] if self.qc is not None else [])]
+        if self.writes_dicom:
             if any(path.resolve() in f.resolve().parents for f in files):
                 raise OutputError(f"{path}: only slices go into the folder of a series")
             self._check_replaced(path)
