@@ -7,6 +7,7 @@ written beside every run, so a run can be repeated from its own folder.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -14,12 +15,18 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mrisr.errors import InputError
-from mrisr.matrices import Kind
+from mrisr.matrices import Interpolation, Kind
 
+#: How a model restores; see :mod:`mrisr.restorers`.
+Method = Literal["diffusion", "regression", "implicit", "inversion", "interpolation"]
 Job = Literal["inplane", "throughplane"]
 Plane = Literal["axial", "coronal", "sagittal"]
+#: What a training may learn from: the planes of volumes, or pictures (:mod:`mrisr.cache`).
+TrainingPlane = Literal["axial", "coronal", "sagittal", "picture"]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+#: Noise scale at which InvSR may start: a signal-to-noise ratio g^2 / (1 - g^2) of at least 1.44.
+StartScale = Annotated[float, Field(ge=0.768, lt=1)]
 
 
 class Settings(BaseModel):
@@ -50,6 +57,17 @@ class DiffusionSettings(Settings):
     from_noise: bool = False
     training: ScheduleSettings = ScheduleSettings(beta_start=5e-5, beta_end=1e-2, steps=2000)
     inference: ScheduleSettings = ScheduleSettings(beta_start=1e-5, beta_end=0.213, steps=100)
+    #: Noise scales to sample at, by the number of steps (`mrisr analyze schedule` finds them): ``steps + 1``
+    #: increasing levels, the first the start, the last 1. Any other number of steps is spaced evenly in time.
+    schedules: dict[int, tuple[float, ...]] = {}
+
+    @model_validator(mode="after")
+    def _levels_rise(self) -> DiffusionSettings:
+        for steps, levels in self.schedules.items():
+            rising = all(a < b for a, b in pairwise(levels))
+            if len(levels) != steps + 1 or not rising or levels[0] <= 0 or levels[-1] != 1:
+                raise ValueError(f"schedules[{steps}]: expected {steps + 1} rising levels up to 1")
+        return self
 
 
 class UnshuffleSettings(Settings):
@@ -83,7 +101,88 @@ class UNetSettings(Settings):
         return self
 
 
-NetworkSettings = Annotated[UnshuffleSettings | UNetSettings, Field(discriminator="type")]
+class LiifSettings(Settings):
+    """The implicit network of LIIF in reduced size, :class:`mrisr.networks.liif.Liif`."""
+
+    type: Literal["liif"]
+    channels: Annotated[int, Field(ge=1)] = 1
+    width: Annotated[int, Field(ge=8)] = 64
+    blocks: Annotated[int, Field(ge=1)] = 8
+    hidden: Annotated[int, Field(ge=8)] = 96
+    layers: Annotated[int, Field(ge=1)] = 3
+
+
+class InterpolationSettings(Settings):
+    """No network: the interpolation that brings the measurement to the target grid is the answer."""
+
+    type: Literal["interpolation"]
+    channels: Annotated[int, Field(ge=1)] = 1
+    kind: Interpolation = "bicubic"
+
+
+DenoiserSettings = Annotated[UnshuffleSettings | UNetSettings, Field(discriminator="type")]
+NetworkSettings = Annotated[
+    UnshuffleSettings | UNetSettings | LiifSettings | InterpolationSettings,
+    Field(discriminator="type"),
+]
+
+
+class InversionSettings(Settings):
+    """InvSR's noise predictor on a frozen denoiser (Yue et al., arXiv 2412.09013)."""
+
+    #: Name or path of the model whose denoiser is frozen; its weights become part of the new model's.
+    denoiser: str
+    #: The frozen denoiser's network; filled in when the training begins.
+    network: DenoiserSettings | None = None
+    #: The five noise scales among which 1 to 5 steps choose, rising. These are InvSR's steps 250, 200, 150,
+    #: 100 and 50 of Stable Diffusion's 1000; none may have g^2 / (1 - g^2) below 1.44 (its Sec. 3.3).
+    levels: tuple[StartScale, StartScale, StartScale, StartScale, StartScale] = (
+        0.8208,
+        0.8682,
+        0.9098,
+        0.9456,
+        0.9755,
+    )
+    #: Weight of the KL term that keeps the noise of the later levels Gaussian; the start is free.
+    kl: Annotated[float, Field(ge=0)] = 0.1
+    #: Share of each batch that is trained as a start, from x_LR; the rest are later states, from x_HR.
+    at_start: Share = 0.5
+
+
+class AdversarialSettings(Settings):
+    """A critic beside the pixel loss: SRGAN's adversarial term and, in place of VGG's features, its own."""
+
+    #: Weight of the adversarial term (SRGAN's 1e-3).
+    weight: Annotated[float, Field(ge=0)] = 1e-3
+    #: Weight of the L1 distance of the critic's features: the perceptual term.
+    features: Annotated[float, Field(ge=0)] = 0.0
+    width: Annotated[int, Field(ge=8)] = 32
+    lr: Positive = 2e-4
+    #: Share of the run after which the adversarial terms begin; the critic learns from the start.
+    after: Share = 0.3
+
+
+class MethodSettings(Settings):
+    """What a model is: everything needed to build it, apart from the length of its condition."""
+
+    method: Method = "diffusion"
+    network: NetworkSettings = UnshuffleSettings()
+    diffusion: DiffusionSettings = DiffusionSettings()
+    inversion: InversionSettings | None = None
+
+    @model_validator(mode="after")
+    def _method_fits(self) -> MethodSettings:
+        types = {"implicit": ("liif",), "interpolation": ("interpolation",)}
+        fitting = types.get(self.method, ("unshuffle", "unet"))
+        if self.method == "inversion":
+            fitting = ("unshuffle",)
+        if self.network.type not in fitting:
+            raise ValueError(f"method {self.method} needs a network of type {' or '.join(fitting)}")
+        if (self.method == "inversion") != (self.inversion is not None):
+            raise ValueError(
+                "the settings `inversion` belong to the method inversion, and to no other"
+            )
+        return self
 
 
 class DegradationSettings(Settings):
@@ -103,8 +202,9 @@ class DegradationSettings(Settings):
 class DataSettings(Settings):
     """Which slices of the cache become which pairs."""
 
-    planes: dict[Plane, Positive] = {"axial": 1.0}
-    #: Patients kept out of training and used for validation. Split by patient, never by slice.
+    planes: dict[TrainingPlane, Positive] = {"axial": 1.0}
+    #: Patients kept out of training and used for validation. Split by patient, never by slice. Pictures are
+    #: split by the folder they lie in, or by name.
     validation: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     #: In-plane pixel in mm to which all stacks are brought first; none keeps each scanner's own.
@@ -117,14 +217,27 @@ class DataSettings(Settings):
     groups: Annotated[int, Field(ge=1)] = 4
     blur_probability: Share = 0.0
     blur_sigma: tuple[float, float] = (0.0, 1.5)
-    #: Planes whose slices may be transposed (all others only flip).
-    transpose: tuple[Plane, ...] = ("axial",)
+    #: Planes whose slices may be transposed. All others only flip; pictures only left to right.
+    transpose: tuple[TrainingPlane, ...] = ("axial",)
+
+    @model_validator(mode="after")
+    def _pictures_stay_apart(self) -> DataSettings:
+        if "picture" in self.planes and len(self.planes) > 1:
+            others = ", ".join(p for p in self.planes if p != "picture")
+            raise ValueError(f"planes: pictures have three channels; take {others} away (null)")
+        if "picture" in self.planes and self.pixel_mm is not None:
+            raise ValueError("pixel_mm: pictures have no size in mm")
+        return self
 
 
 class TrainSettings(Settings):
     """Optimisation, as published unless a file says otherwise."""
 
+    #: Steps; with ``minutes`` the most that are made.
     iterations: Annotated[int, Field(ge=1)]
+    #: Budget of training time: the run ends, and the learning rate falls, along it instead of along the
+    #: steps. Counted in minutes of one core on a CPU, so other load does not count, else on the clock.
+    minutes: Positive | None = None
     batch: Annotated[int, Field(ge=1)] = 16
     lr: Positive = 1e-4
     lr_final: Annotated[float, Field(ge=0)] | None = None
@@ -140,6 +253,9 @@ class TrainSettings(Settings):
     log_every: Annotated[int, Field(ge=1)] = 50
     #: Name or path of a model whose weights the training starts from.
     initialize: str | None = None
+    #: Numbers of the released weights file; half precision takes half the room.
+    store: Literal["float32", "float16"] = "float32"
+    adversarial: AdversarialSettings | None = None
 
 
 class CardSettings(Settings):
@@ -150,24 +266,26 @@ class CardSettings(Settings):
     limitations: tuple[str, ...] = ()
 
 
-class Config(Settings):
+class Config(MethodSettings):
     """Everything that ``mrisr train`` needs besides the cache."""
 
     name: str
     job: Job
     description: str = ""
-    diffusion: DiffusionSettings = DiffusionSettings()
-    network: NetworkSettings = UnshuffleSettings()
     data: DataSettings
     train: TrainSettings
     card: CardSettings = CardSettings()
 
     @model_validator(mode="after")
-    def _groups_divide(self) -> Config:
+    def _settings_agree(self) -> Config:
         if self.train.batch % self.data.groups:
             raise ValueError(
                 f"batch {self.train.batch} is not a multiple of groups {self.data.groups}"
             )
+        if self.method == "interpolation":
+            raise ValueError("an interpolation has nothing to train")
+        if self.train.adversarial and self.method not in ("regression", "inversion"):
+            raise ValueError(f"a critic serves regression and inversion, not {self.method}")
         return self
 
     def dump(self) -> str:

@@ -6,6 +6,7 @@ uninterrupted one would have seen.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -27,12 +28,24 @@ from mrisr.operators import (
 FWHM = float(np.sqrt(8 * np.log(2)))
 
 
+class Measured(NamedTuple):
+    """A group of a batch as it was measured: ``y`` ``(b, c, rows, columns)`` in -1..1, and by which ``A``."""
+
+    y: Tensor
+    operator: SeparableOperator
+
+
 class Pair(NamedTuple):
-    """A batch: x_HR and x_LR on the target grid ``(b, 1, h, w)`` in -1..1, and the condition ``(b, n)``."""
+    """A batch: x_HR and x_LR on the target grid ``(b, c, h, w)`` in -1..1, and the condition ``(b, n)``.
+
+    ``measured`` are its groups, in order, with ``margin`` more target pixels on every side.
+    """
 
     x_high: Tensor
     x_low: Tensor
     condition: Tensor
+    measured: tuple[Measured, ...] = ()
+    margin: int = 0
 
 
 class Drawn(NamedTuple):
@@ -54,6 +67,8 @@ def resample_pixels(stack: cache.Stack, pixel_mm: float | None) -> cache.Stack:
     """The stack with square in-plane pixels of ``pixel_mm``: anti-aliased where that is coarser."""
     if pixel_mm is None:
         return stack
+    if stack.spacing is None:
+        raise ValueError("pictures, which have no pixel size in mm")
     levels = torch.from_numpy(stack.levels.astype(np.float32))
     for dim in (-2, -1):
         factor, n = stack.spacing[dim] / pixel_mm, levels.shape[dim]
@@ -81,7 +96,13 @@ def pixel_sizes(settings: DataSettings) -> tuple[float | None, ...]:
 
 
 class Crops:
-    """Draws square crops from stacks: plane by weight, then slices uniformly within the plane."""
+    """Draws square crops from stacks: plane by weight, then slices uniformly within the plane.
+
+    ``channels`` are those of the crops: 1 from volumes, 3 from pictures.
+
+    Raises:
+        ValueError: there are no slices in the planes of the settings, or they differ in their channels.
+    """
 
     def __init__(self, stacks: Sequence[cache.Stack], settings: DataSettings, job: Job) -> None:
         self.size = settings.crop + 2 * settings.margin
@@ -93,35 +114,40 @@ class Crops:
             raise ValueError(
                 f"the cache has no training slices in the planes {', '.join(settings.planes)}"
             )
-        weight = torch.tensor([settings.planes[self.stacks[i].plane] for i, _ in slices])  # type: ignore[index]
+        self.channels, *others = sorted({s.channels for s in used})
+        if others:
+            raise ValueError(f"slices of {self.channels} and of {others[0]} channels")
         plane = [self.stacks[i].plane for i, _ in slices]
-        count = torch.tensor([float(plane.count(p)) for p in plane])
-        self.slices, self.weights = slices, weight / count
+        weight = torch.tensor([settings.planes[p] for p in plane])  # type: ignore[index]
+        counted = Counter(plane)
+        self.slices = slices
+        self.weights = weight / torch.tensor([float(counted[p]) for p in plane])
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """``n`` crops with flips (and transposition where allowed), int16 ``(n, 1, size, size)``."""
+        """``n`` crops with flips (and transposition where allowed), int16 ``(n, c, size, size)``."""
         picks = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         u = torch.rand(n, 5, generator=generator).tolist()
-        return torch.stack([self._crop(int(p), *v) for p, v in zip(picks, u, strict=True)])[:, None]
+        return torch.stack([self._crop(int(p), *v) for p, v in zip(picks, u, strict=True)])
 
     def _crop(
         self, pick: int, row: float, column: float, flip: float, mirror: float, turn: float
     ) -> Tensor:
         index, k = self.slices[pick]
         stack = self.stacks[index]
-        image = stack.levels[k]
-        if min(image.shape) < self.size:
-            need = [(0, max(0, self.size - m)) for m in image.shape]
-            image = np.pad(image, need, mode="symmetric")
-        r = int(row * (image.shape[0] - self.size + 1))
-        c = int(column * (image.shape[1] - self.size + 1))
-        crop = torch.from_numpy(np.ascontiguousarray(image[r : r + self.size, c : c + self.size]))
+        image = stack.images[k]
+        if min(image.shape[1:]) < self.size:
+            need = [(0, max(0, self.size - m)) for m in image.shape[1:]]
+            image = np.pad(image, [(0, 0), *need], mode="symmetric")
+        r = int(row * (image.shape[1] - self.size + 1))
+        c = int(column * (image.shape[2] - self.size + 1))
+        cut = image[:, r : r + self.size, c : c + self.size]
+        crop = torch.from_numpy(np.ascontiguousarray(cut))
         if flip < 0.5:
-            crop = crop.flip(1)
-        if mirror < 0.5:
-            crop = crop.flip(0)
+            crop = crop.flip(-1)
+        if mirror < 0.5 and stack.plane != cache.PICTURE:  # the sky stays above
+            crop = crop.flip(-2)
         if turn < 0.5 and stack.plane in self.settings.transpose:
-            crop = crop.T
+            crop = crop.mT
         return crop
 
 
@@ -150,7 +176,7 @@ def pair_operator(job: Job, drawn: Drawn, high: tuple[int, int]) -> SeparableOpe
 
 
 def blurred(images: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of ``(b, 1, h, w)`` by ``sigma`` pixels in both directions."""
+    """Gaussian blur of ``(b, c, h, w)`` by ``sigma`` pixels in both directions."""
     for dim in (-2, -1):
         rows = degradation_matrix("gaussian", images.shape[dim], 1.0, round(sigma, 2) * FWHM + 1e-3)
         h = torch.tensor(rows, dtype=images.dtype, device=images.device)
@@ -158,37 +184,39 @@ def blurred(images: Tensor, sigma: float) -> Tensor:
     return images
 
 
-def degrade(x_high: Tensor, job: Job, drawn: Drawn) -> tuple[Tensor, Tensor]:
-    """x_LR on the target grid and the condition vector ``(n,)`` for images ``(b, 1, h, w)``."""
+def measure(x_high: Tensor, job: Job, drawn: Drawn) -> Measured:
+    """Images ``(b, c, h, w)`` degraded as drawn."""
     operator = pair_operator(job, drawn, (x_high.shape[-2], x_high.shape[-1]))
     y = operator(x_high)
     if drawn.blur_sigma > 0.05:
         y = blurred(y, drawn.blur_sigma)
-    return operator.interpolate(y), describe(operator).to(x_high.device)
+    return Measured(y, operator)
 
 
 def make_pairs(crops: Tensor, draws: Sequence[Drawn], job: Job, margin: int) -> Pair:
-    """Integer crops ``(b, 1, s, s)`` to pairs: one draw for each equal share of the batch.
+    """Integer crops ``(b, c, s, s)`` to pairs: one draw for each equal share of the batch.
 
     The margin is cut off after degradation, so no pair shows a border that a slice does not have.
     """
     x = crops.float() * (2.0 / cache.LEVELS) - 1.0
-    parts = []
-    for group, drawn in zip(x.chunk(len(draws)), draws, strict=True):
-        low, condition = degrade(group, job, drawn)
-        parts.append((low, condition.expand(len(group), -1)))
+    groups = x.chunk(len(draws))
+    measured = tuple(measure(g, job, d) for g, d in zip(groups, draws, strict=True))
+    low = torch.cat([operator.interpolate(y) for y, operator in measured])
+    condition = torch.cat([describe(m.operator).to(x).expand(len(m.y), -1) for m in measured])
     inner = slice(margin, x.shape[-1] - margin)
     return Pair(
         x[..., inner, inner].contiguous(),
-        torch.cat([p[0] for p in parts])[..., inner, inner].contiguous(),
-        torch.cat([p[1] for p in parts]),
+        low[..., inner, inner].contiguous(),
+        condition,
+        measured,
+        margin,
     )
 
 
 def split(
     stacks: Sequence[cache.Stack], settings: DataSettings
 ) -> tuple[list[cache.Stack], list[cache.Stack]]:
-    """Training and validation stacks, by patient."""
+    """Training and validation stacks, by patient (or by the folder or name of a picture)."""
     training = [s for s in stacks if s.case not in (*settings.validation, *settings.exclude)]
     return training, [s for s in stacks if s.case in settings.validation]
 
@@ -198,16 +226,13 @@ def validation_images(
     planes: Sequence[str],
     crop: int | None = 320,
 ) -> Iterator[tuple[cache.Stack, Tensor]]:
-    """Each validation stack of the given planes as ``(slices, 1, h, w)`` in -1..1: centre crop, values
+    """Each validation stack of the given planes as ``(slices, c, h, w)`` in -1..1: centre crop, values
     clipped to the volume's 0..99.5 percentile range (the published protocol)."""
     for stack in stacks:
         if stack.plane not in planes:
             continue
-        h, w = stack.levels.shape[1:]
+        h, w = stack.images.shape[2:]
         size = (min(crop or h, h), min(crop or w, w))
         top, left = (h - size[0]) // 2, (w - size[1]) // 2
-        cut = stack.levels[:, top : top + size[0], left : left + size[1]]
-        yield (
-            stack,
-            torch.from_numpy(cut.astype(np.float32) / cache.LEVELS).clamp(0, 1)[:, None] * 2 - 1,
-        )
+        cut = stack.images[..., top : top + size[0], left : left + size[1]]
+        yield stack, torch.from_numpy(cut.astype(np.float32) / cache.LEVELS).clamp(0, 1) * 2 - 1

@@ -12,7 +12,7 @@ import torch
 from mrisr import cache, pairs
 from mrisr.config import DataSettings, DegradationSettings, Job, Kind
 from mrisr.errors import InputError
-from mrisr.operators import in_plane_operator, through_plane_operator
+from mrisr.operators import describe, in_plane_operator, through_plane_operator
 
 
 def make_stack(
@@ -221,13 +221,16 @@ def test_resample_pixels(pixel: float) -> None:
 @pytest.mark.parametrize(("job", "kind"), [("inplane", "bicubic"), ("throughplane", "gaussian")])
 def test_pairs_are_the_operators(job: Job, kind: Kind, factor: float) -> None:
     x = smooth_image((48, 48))
-    low, condition = pairs.degrade(x, job, drawn(kind, factor, thickness=1.2))
+    y, operator = pairs.measure(x, job, drawn(kind, factor, thickness=1.2))
+    condition = describe(operator)
     size = round(48 / factor)
     if job == "inplane":
         op = in_plane_operator((size, size), (48, 48), factor, kind)
     else:
         op = through_plane_operator(size, 48, factor, kind=kind, thickness=1.2)
-    assert torch.equal(low, op.interpolate(op(x)))
+    assert operator.axes == op.axes
+    assert torch.equal(y, op(x))
+    low = operator.interpolate(y)
     degraded = [np.log2(factor), np.log2(factor) if job == "inplane" else 0]
     assert condition[:2].tolist() == pytest.approx(degraded)
     assert float((low - x).square().mean().sqrt()) > 0.01
@@ -237,12 +240,16 @@ def test_pairs_are_the_operators(job: Job, kind: Kind, factor: float) -> None:
 def test_the_margin_hides_the_border(factor: float) -> None:
     """A pair from a crop equals the same place of a whole degraded image."""
     whole = smooth_image((192, 192))
-    low, _ = pairs.degrade(whole, "inplane", drawn("bicubic", factor))
+    y, operator = pairs.measure(whole, "inplane", drawn("bicubic", factor))
+    low = operator.interpolate(y)
     crop = ((whole[..., 64:128, 64:128] + 1) / 2 * cache.LEVELS).round().short()
     pair = pairs.make_pairs(crop, [drawn("bicubic", factor)], "inplane", 16)
     inner = (..., slice(80, 112), slice(80, 112))
     torch.testing.assert_close(pair.x_high, whole[inner], rtol=0, atol=1e-3)
     torch.testing.assert_close(pair.x_low, low[inner], rtol=0, atol=1e-3)
+    (group,) = pair.measured
+    again = group.operator.interpolate(group.y)[..., 16:-16, 16:-16]
+    assert torch.equal(again, pair.x_low)
 
 
 def test_a_batch_is_shared_out_among_the_draws() -> None:

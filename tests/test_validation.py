@@ -11,7 +11,6 @@ from matplotlib.image import imread
 
 from mrisr import cache, pairs
 from mrisr.config import Config, load_config
-from mrisr.diffusion.schedule import INFERENCE
 from mrisr.models.store import load_model
 from mrisr.phantom import phantom
 from mrisr.prepare import Entry, make_stack
@@ -35,22 +34,20 @@ def config() -> Config:
     return load_config(CONFIGS / "smoke.yaml")
 
 
-def pair(stacks: list[cache.Stack], config: Config) -> tuple[torch.Tensor, torch.Tensor]:
-    """x_LR and the condition of the first stack at x2."""
+def measured(stacks: list[cache.Stack], config: Config) -> pairs.Measured:
+    """The first stack at x2."""
     _, x_high = next(pairs.validation_images(stacks, ["axial"]))
     drawn = pairs.Drawn(config.data.degradations[0], 2.0, 1.0, 0.0)
-    return pairs.degrade(x_high, config.job, drawn)
+    return pairs.measure(x_high, config.job, drawn)
 
 
 def test_restore(models: Path, stacks: list[cache.Stack], config: Config) -> None:
-    x_low, condition = pair(stacks, config)
-    nothing = load_model("zero-inplane").denoiser
-    for steps in (1, 5):
-        x = restore(nothing, x_low, condition, INFERENCE, steps=steps)
-        torch.testing.assert_close(x, x_low, rtol=0, atol=1e-5)
-    denoiser = load_model("partdiff-inplane").denoiser
+    y, operator = measured(stacks, config)
+    x = restore(load_model("zero-inplane").restorer, pairs.Measured(y, operator))
+    torch.testing.assert_close(x, operator.interpolate(y), rtol=0, atol=1e-5)
+    restorer = load_model("partdiff-inplane").restorer
     first, again, other = (
-        restore(denoiser, x_low, condition, INFERENCE, steps=2, seed=s) for s in (0, 0, 1)
+        restore(restorer, pairs.Measured(y, operator), seed=s) for s in (0, 0, 1)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -59,7 +56,7 @@ def test_restore(models: Path, stacks: list[cache.Stack], config: Config) -> Non
 def test_a_network_that_adds_nothing_gains_nothing(
     models: Path, stacks: list[cache.Stack], config: Config
 ) -> None:
-    figures, examples = validate(load_model("zero-inplane").denoiser, stacks, config, slices=3)
+    figures, examples = validate(load_model("zero-inplane").restorer, stacks, config, slices=3)
     kinds = ("psnr", "gain", "ssim", "ssim_gain")
     assert figures.keys() == {f"x{f}_{kind}" for f in (2, 4) for kind in kinds}
     for name, value in figures.items():
@@ -80,7 +77,7 @@ def test_through_plane_is_validated_on_coronal_slices(
     through = config.model_copy(update={"job": "throughplane"})
     assert validation_planes(config) == ["axial"]
     assert validation_planes(through) == ["coronal"]
-    _, examples = validate(load_model("zero-throughplane").denoiser, stacks, through, slices=1)
+    _, examples = validate(load_model("zero-throughplane").restorer, stacks, through, slices=1)
     assert len(examples) == 4  # two patients, two factors
 
 

@@ -41,6 +41,23 @@ ModelName = Annotated[
     str | None,
     typer.Option("--model", help="Name of a model (see `mrisr models`) or the path of one."),
 ]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        help="Instead of --model: the job's model of a method: partdiff, partdiff25, partdiff50, "
+        "partdiff75, sr3, invsr, srgan, liif, regression, bicubic, bspline or lanczos."
+    ),
+]
+Update = Annotated[
+    Literal["corrected", "published"],
+    typer.Option(help="Steps along the moving mean, or the published ones that lag behind it."),
+]
+Start = Annotated[
+    float | None,
+    typer.Option(
+        help="Noise scale to start at, for models without alignment such as sr3. Left out: the model's own."
+    ),
+]
 Steps = Annotated[
     int | None,
     typer.Option(
@@ -59,7 +76,10 @@ Tile = Annotated[
     typer.Option(help="Edge of a tile in pixels. Left out: whole images wherever they fit."),
 ]
 Consistency = Annotated[
-    float, typer.Option(help="Weight, 0 to 1, of the last projection onto what was measured.")
+    float | None,
+    typer.Option(
+        help="Weight, 0 to 1, of the last projection onto what was measured. Left out: 1 (interpolations: 0)."
+    ),
 ]
 Qc = Annotated[
     Path | None,

@@ -24,6 +24,7 @@ from mrisr.cli.options import (
     Frame,
     Json,
     MaxVoxels,
+    Method,
     ModelName,
     Output,
     PrecisionOption,
@@ -31,9 +32,11 @@ from mrisr.cli.options import (
     Quiet,
     Seed,
     Series,
+    Start,
     Steps,
     Template,
     Tile,
+    Update,
 )
 
 if TYPE_CHECKING:
@@ -50,13 +53,16 @@ class RunOptions:
     template: Template = None
     deidentify: Deidentify = False
     model: ModelName = None
+    method: Method = None
     steps: Steps = None
     churn: Churn = None
+    update: Update = "corrected"
+    start: Start = None
     seed: Seed = 0
     device: Device = "auto"
     precision: PrecisionOption = "auto"
     tile: Tile = None
-    consistency: Consistency = 1.0
+    consistency: Consistency = None
     qc: Qc = None
     series: Series = None
     frame: Frame = None

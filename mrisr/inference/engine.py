@@ -15,14 +15,13 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
-from mrisr.diffusion.sampler import sample
-from mrisr.diffusion.schedule import LinearSchedule, sampling_levels
 from mrisr.errors import UsageError, out_of_memory
 from mrisr.inference.options import OptionFields, Options
 from mrisr.models.store import Model
 from mrisr.networks import channels_last
-from mrisr.operators import SeparableOperator, describe
+from mrisr.operators import SeparableOperator
 from mrisr.pairs import seeded
+from mrisr.restorers.base import Sampling, given
 
 #: Overlap of neighbouring tiles in pixels, and the smallest tile that out of memory leads to.
 OVERLAP = 64
@@ -94,14 +93,25 @@ class Engine:
         self.model, self.card, self.options = model, model.card, options
         self.device = resolve_device(options.device)
         self.precision = resolve_precision(options.precision, self.device)
-        denoiser = model.denoiser.to(self.device)
-        self.denoiser = channels_last(denoiser)
+        self.restorer = channels_last(model.restorer.to(self.device))
         self.steps = options.steps or self.card.default_steps
         self.churn = self.card.default_churn if options.churn is None else options.churn
+        asked = options.consistency
+        self.consistency = self.card.default_consistency if asked is None else asked
         self.tile = options.tile
         self.notes: list[str] = []
-        clock = LinearSchedule(**self.card.diffusion.inference.model_dump())
-        self.levels = sampling_levels(clock, self.denoiser.path.start, self.steps)
+        #: Network evaluations per image.
+        self.evaluations = self.restorer.evaluations(self._sampling((1, 1)))
+
+    def _sampling(self, high: tuple[int, int]) -> Sampling:
+        """The options as they apply to images of size ``high``."""
+        return Sampling(
+            noise=lambda step: self.noise(high, step),
+            steps=self.steps,
+            churn=self.churn,
+            update=self.options.update,
+            start=self.options.start,
+        )
 
     def resampled(self, **changes: Unpack[OptionFields]) -> Engine:
         """An engine on the same model with other options (steps, churn, update, seed ...)."""
@@ -132,28 +142,20 @@ class Engine:
                 self._shrink(max(operator.interpolate(y[:1]).shape[-2:]))
 
     def _restore(self, y: Tensor, operator: SeparableOperator) -> Tensor:
-        x_low = operator.interpolate(y)
-        high = (x_low.shape[-2], x_low.shape[-1])
-        condition = describe(operator).to(self.device)
-        return sample(
-            lambda x, g: self._denoise(x, x_low, g, condition),
-            x_low,
-            self.levels,
-            self.denoiser.path,
-            lambda step: self.noise(high, step),
-            update=self.options.update,
-            churn=self.churn,
-            from_noise=self.card.diffusion.from_noise,
-        )
+        measured = given(y, operator)
+        high = (measured.x_low.shape[-2], measured.x_low.shape[-1])
+        return self.restorer.restore(measured, self._sampling(high), self._evaluate)
 
-    def _denoise(self, x: Tensor, x_low: Tensor, g: Tensor, condition: Tensor) -> Tensor:
-        """One evaluation of the network on whole images, through tiles where they are too large."""
-        if self._tile_for(x) is None:
-            return self._evaluate(x, x_low, g, condition)
-        total = torch.zeros_like(x_low)
-        weight = torch.zeros_like(x_low[:1])
-        for rows, columns, share in self._tiles(x):
-            part = self._evaluate(x[..., rows, columns], x_low[..., rows, columns], g, condition)
+    def _evaluate(self, function: Callable[..., Tensor], *images: Tensor) -> Tensor:
+        """One evaluation of a network on whole images, through tiles where they are too large."""
+        if not images or self._tile_for(images[0]) is None:
+            return self._compute(function, *images)
+        total = weight = torch.zeros((), device=self.device)
+        for rows, columns, share in self._tiles(images[0]):
+            part = self._compute(function, *(x[..., rows, columns] for x in images))
+            if not total.ndim:
+                total = part.new_zeros(*part.shape[:2], *images[0].shape[-2:])
+                weight = torch.zeros_like(total[:1, :1])
             total[..., rows, columns] += share * part
             weight[..., rows, columns] += share
         return total / weight
@@ -175,16 +177,14 @@ class Engine:
                 across = ramp(columns.stop - left, left, w)[None, :]
                 yield rows, columns, (down * across).to(x)
 
-    def _evaluate(self, x: Tensor, x_low: Tensor, g: Tensor, condition: Tensor) -> Tensor:
-        n = len(x)
-        arguments = (x, x_low, g.float().expand(n), condition.expand(n, -1))
+    def _compute(self, function: Callable[..., Tensor], *images: Tensor) -> Tensor:
         if self.precision == torch.bfloat16:
             with torch.autocast(self.device.type, torch.bfloat16):
-                out = self.denoiser(*arguments).float()
+                out = function(*images).float()
             if bool(torch.isfinite(out).all()):
                 return out
             self._note("numbers overflowed in bf16; computed again in fp32")
-        return self.denoiser(*arguments)
+        return function(*images)
 
     def _shrink(self, size: int) -> None:
         """Halve the tile after running out of memory; at the smallest, move to the CPU."""
@@ -195,7 +195,7 @@ class Engine:
         elif self.device.type != "cpu":
             self.device = torch.device("cpu")
             self.precision = resolve_precision(self.options.precision, self.device)
-            self.denoiser = self.denoiser.to(self.device)
+            self.restorer = self.restorer.to(self.device)
             self.tile = None
             torch.cuda.empty_cache()
             self._note("out of memory at the smallest tile: continued on the CPU")

@@ -13,14 +13,16 @@ class OptionFields(TypedDict, total=False):
     """Keyword arguments of :func:`mrisr.inplane` and :func:`mrisr.throughplane`; see :class:`Options`."""
 
     model: str | None
+    method: str | None
     steps: int | None
     churn: float | None
     update: Literal["corrected", "published"]
+    start: float | None
     seed: int
     device: str
     precision: Literal["auto", "fp32", "bf16"]
     tile: int | None
-    consistency: float
+    consistency: float | None
     degradation: Kind | None
 
 
@@ -29,34 +31,44 @@ class Options:
     """How to restore.
 
     Attributes:
-        model: name of a bundled or installed model, or the path of one; by default the job's own.
+        model: name of a bundled or installed model, the path of one, or an interpolation (bicubic,
+            bspline, lanczos); by default the job's own.
+        method: instead of a model: the job's model of a method, such as ``sr3``, ``invsr`` or ``regression``.
         steps: evaluations of the network per image; by default what the model's card says. One is
             regression (highest fidelity); more add texture.
         churn: 0 deterministic steps, 1 ancestral ones; by default the card's.
         update: path-corrected steps, or the published ones.
+        start: noise scale at which a model on the plain path starts from the noised low-resolution image;
+            by default the model's own start.
         seed: of the shared noise field. Same seed, same machine: same voxels.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto`` takes bfloat16 where the device computes it natively.
         tile: edge of a tile in pixels; by default whole images wherever they fit.
-        consistency: weight 0..1 of the final projection onto the measurement.
+        consistency: weight 0..1 of the final projection onto the measurement; by default the card's: 1,
+            for an interpolation 0.
         degradation: what made the input coarse; by default anti-aliased bicubic in-plane and a
             Gaussian slice profile through-plane.
     """
 
     model: str | None = None
+    method: str | None = None
     steps: int | None = None
     churn: float | None = None
     update: Literal["corrected", "published"] = "corrected"
+    start: float | None = None
     seed: int = 0
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     tile: int | None = None
-    consistency: float = 1.0
+    consistency: float | None = None
     degradation: Kind | None = None
 
     def __post_init__(self) -> None:
+        if self.model is not None and self.method is not None:
+            raise UsageError("give --model or --method, not both")
         _within("steps", self.steps, 1, 1000)
         _within("churn", self.churn, 0, 1)
+        _within("start", self.start, 0.003, 0.9999)
         _within("consistency", self.consistency, 0, 1)
         _within("tile", self.tile, 128, 1 << 16)
         _within("seed", self.seed, 0, 2**32 - 1)

@@ -74,7 +74,7 @@ def make_record(job: str, restored: Restored, seconds: float) -> dict[str, Any]:
             "churn": engine.churn,
             "update": options.update,
             "seed": options.seed,
-            "consistency": options.consistency,
+            "consistency": engine.consistency,
             "tile": engine.tile,
         },
         "input": {"sha256": source.source_sha256, **describe_volume(source)},

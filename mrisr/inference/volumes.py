@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from mrisr.config import Job
 from mrisr.errors import InputError, UsageError
 from mrisr.inference.engine import Engine, Progress, restore_all
 from mrisr.inference.measurement import Measurement, measure_in_plane, measure_through_plane
 from mrisr.inference.options import Options
 from mrisr.matrices import Kind
-from mrisr.models.store import DEFAULTS, load_model
+from mrisr.models.store import load_model, model_for
 from mrisr.operators import through_plane_operator
 from mrisr.volume import Volume
 
@@ -48,7 +49,7 @@ def upsample_in_plane(
     engine = _engine(options, "inplane")
     measurement = measure_in_plane(volume, scale, options.degradation or IN_PLANE[0])
     restored = restore_all(engine, measurement.stack(), measurement.operator, progress)
-    result = measurement.project(restored, options.consistency)
+    result = measurement.project(restored, engine.consistency)
     parameters: dict[str, object] = {"scale": scale, "degradation": options.degradation}
     return Restored(
         measurement.to_volume(result), measurement, engine, parameters, _notes(volume, engine)
@@ -83,9 +84,9 @@ def upsample_through_plane(
     thickness, why = _thickness(volume, slice_thickness)
     kind = options.degradation or THROUGH_PLANE[0]
     measurement = measure_through_plane(volume, factor, kind, thickness)
-    views = _views(measurement)
-    restored = _restore_views(engine, measurement, views, progress)
-    result = measurement.project(restored, options.consistency)
+    views = reformats(measurement)
+    restored = restore_reformats(engine, measurement, views, progress)
+    result = measurement.project(restored, engine.consistency)
     parameters: dict[str, object] = {
         "factor": factor,
         "degradation": kind,
@@ -98,10 +99,13 @@ def upsample_through_plane(
     return Restored(thin, measurement, engine, parameters, _notes(volume, engine))
 
 
-def _restore_views(
-    engine: Engine, measurement: Measurement, views: list[int], progress: Progress | None
+def restore_reformats(
+    engine: Engine, measurement: Measurement, views: list[int], progress: Progress | None = None
 ) -> torch.Tensor:
-    """Mean of the stacks that come out of each family of reformatted images."""
+    """Mean of the stacks that come out of each family of reformatted images, not yet projected.
+
+    ``views`` names a family by the stack's dimension (1 rows, 2 columns) that serves as its images' columns.
+    """
     axis = measurement.operator.axes[-3]
     operator = through_plane_operator(
         axis.n_low, axis.n_high, axis.factor, kind=axis.kind, thickness=axis.thickness
@@ -116,11 +120,16 @@ def _restore_views(
     return total / len(views)
 
 
-def _engine(options: Options, job: str) -> Engine:
-    model = load_model(options.model or DEFAULTS[job])
-    if model.card.job != job:
+def _engine(options: Options, job: Job) -> Engine:
+    model = load_model(options.model or model_for(job, options.method))
+    if model.card.job not in (job, None):
         raise UsageError(
             f"model {model.card.name}: expected one for {job}, found one for {model.card.job}"
+        )
+    if model.card.network.channels != 1:
+        raise UsageError(
+            f"model {model.card.name}: expected one for volumes, of 1 channel, found one of "
+            f"{model.card.network.channels}"
         )
     return Engine(model, options)
 
@@ -163,7 +172,7 @@ def _thickness(volume: Volume, asked: float | None) -> tuple[float, str]:
     return 1.0, "slice spacing"
 
 
-def _views(measurement: Measurement) -> list[int]:
+def reformats(measurement: Measurement) -> list[int]:
     """Stack dimensions (1 rows, 2 columns) that serve as the columns of reformatted images: all whose
     pixels are not much coarser than the target, and at least the finest."""
     spacing = measurement.volume.spacing

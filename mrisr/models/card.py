@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from mrisr.config import DiffusionSettings, Job, NetworkSettings, Settings
+from mrisr.config import Job, MethodSettings, Settings
 
 
 class TrainingRecord(Settings):
@@ -24,24 +24,36 @@ class TrainingRecord(Settings):
     seed: int
     software: str
     initialized_from: str | None = None
+    #: Budget of training time in minutes (of one core on a CPU), if the run ended by it.
+    minutes: float | None = None
+
+    @classmethod
+    def none(cls) -> TrainingRecord:
+        """Of what was not trained."""
+        numbers = dict.fromkeys(("slices", "iterations", "batch", "crop", "seed"), 0)
+        words = dict.fromkeys(("hardware", "precision", "software"), "none")
+        return cls(cases=(), validation_cases=(), seconds=0.0, **numbers, **words)
 
 
-class ModelCard(Settings):
-    """JSON beside the weights. ``sha256`` is that of the weights file."""
+class ModelCard(MethodSettings):
+    """JSON beside the weights. ``sha256`` is that of the weights file, empty where there are none.
+
+    ``job`` is none for an interpolation, which serves both.
+    """
 
     format: int = 1
     name: str
-    job: Job
+    job: Job | None
     description: str = ""
     version: str
     sha256: str = ""
     condition: int
-    network: NetworkSettings
-    diffusion: DiffusionSettings
     #: Factors the model was trained for.
     factors: tuple[float, float]
     default_steps: int = 1
     default_churn: float = 0.0
+    #: Weight of the final projection onto the measurement.
+    default_consistency: float = 1.0
     training: TrainingRecord
     #: Held-out figures by ``mrisr evaluate``: rows, the command and the data they came from.
     figures: dict[str, Any] = Field(default_factory=dict)

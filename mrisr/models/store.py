@@ -7,6 +7,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from pydantic import ValidationError
@@ -15,33 +16,39 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from mrisr.diffusion.denoiser import Denoiser, make_path
-from mrisr.diffusion.schedule import LinearSchedule
+from mrisr import __version__
+from mrisr.config import InterpolationSettings, Job
 from mrisr.errors import InputError, UsageError
 from mrisr.io.atomic import as_output_error, make_folder, write_bytes
 from mrisr.io.steps import locked
-from mrisr.models.card import ModelCard
-from mrisr.networks import build_network
+from mrisr.matrices import Interpolation
+from mrisr.models.card import ModelCard, TrainingRecord
+from mrisr.operators import CONDITION
+from mrisr.restorers import Restorer, build_restorer
 
 BUNDLED = Path(__file__).parent
+#: The methods of the published comparison, each trained for the same few minutes.
+COMPARISON = BUNDLED / "comparison"
 #: Folder with further models, searched before the bundled ones.
 FOLDER_VARIABLE = "MRISR_MODELS"
-DEFAULTS = {"inplane": "partdiff-inplane", "throughplane": "partdiff-throughplane"}
+DEFAULTS: dict[Job, str] = {"inplane": "partdiff-inplane", "throughplane": "partdiff-throughplane"}
+#: Models without weights, for both jobs.
+INTERPOLATIONS: tuple[Interpolation, ...] = ("bicubic", "bicubic-sharp", "bspline", "lanczos")
 
 
 @dataclass(frozen=True)
 class Model:
-    """Weights in a :class:`Denoiser` (eval mode, CPU, float32) and their card."""
+    """Weights in a :class:`mrisr.restorers.Restorer` (eval mode, CPU, float32) and their card."""
 
     card: ModelCard
-    denoiser: Denoiser
+    restorer: Restorer
     path: Path
 
 
 def folders() -> list[Path]:
     """Where models are looked for, first hit wins."""
     extra = os.environ.get(FOLDER_VARIABLE)
-    return [*([Path(extra)] if extra else []), BUNDLED]
+    return [*([Path(extra)] if extra else []), BUNDLED, COMPARISON]
 
 
 def available() -> dict[str, Path]:
@@ -52,6 +59,13 @@ def available() -> dict[str, Path]:
             if card.with_suffix(".safetensors").exists():
                 found.setdefault(card.stem, card)
     return found
+
+
+def model_for(job: Job, method: str | None = None) -> str:
+    """Name of a job's model: of a method (``sr3``, ``invsr``, ``bicubic`` ...), or its default one."""
+    if method is None:
+        return DEFAULTS[job]
+    return method if method in INTERPOLATIONS else f"{method}-{job}"
 
 
 def card_path(name_or_path: str | Path) -> Path:
@@ -69,7 +83,9 @@ def card_path(name_or_path: str | Path) -> Path:
         raise UsageError(f"{path}: only safetensors weights are loaded, never pickles")
     known = available()
     if str(name_or_path) not in known:
-        raise UsageError(f"no model {str(name_or_path)!r}; there are: {', '.join(known) or 'none'}")
+        raise UsageError(
+            f"no model {str(name_or_path)!r}; there are: {', '.join([*known, *INTERPOLATIONS])}"
+        )
     return known[str(name_or_path)]
 
 
@@ -93,21 +109,41 @@ def read_card(path: Path) -> ModelCard:
         ) from error
 
 
-def build_denoiser(card: ModelCard) -> Denoiser:
-    """The denoiser a card describes, with fresh weights."""
-    d = card.diffusion
-    clock = LinearSchedule(**d.inference.model_dump())
-    network = build_network(card.network, card.condition)
-    return Denoiser(network, make_path(d.path, d.start, clock), d.prediction)
+def interpolation_card(kind: Interpolation) -> ModelCard:
+    """The card of an interpolation: no job of its own, no weights, no training."""
+    return ModelCard(
+        name=kind,
+        job=None,
+        description=f"{kind} interpolation, without training.",
+        version=__version__,
+        condition=CONDITION,
+        method="interpolation",
+        network=InterpolationSettings(type="interpolation", kind=kind),
+        factors=(1.0, 8.0),
+        default_consistency=0.0,
+        training=TrainingRecord.none(),
+    )
+
+
+def card_of(name_or_path: str | Path) -> ModelCard:
+    """The card of a model, or of an interpolation. Raises as :func:`card_path` and :func:`read_card`."""
+    for kind in INTERPOLATIONS:
+        if str(name_or_path) == kind:
+            return interpolation_card(kind)
+    return read_card(card_path(name_or_path))
 
 
 def load_model(name_or_path: str | Path) -> Model:
-    """Load a model by name or path and check its weights against the card's SHA-256.
+    """Load a model by name or path and check its weights against the card's SHA-256; or make an interpolation
+    by its name.
 
     Raises:
         UsageError: there is no such model.
         InputError: weights are missing, truncated, altered or do not fit the card.
     """
+    if name_or_path in INTERPOLATIONS:
+        card = card_of(name_or_path)
+        return Model(card, build_restorer(card, card.condition).eval(), Path(card.name))
     card_file = card_path(name_or_path)
     card = read_card(card_file)
     weights = card_file.with_suffix(".safetensors")
@@ -115,18 +151,18 @@ def load_model(name_or_path: str | Path) -> Model:
     try:
         tensors = load_tensors(data)
         _check_shapes(card, tensors)
-        denoiser = build_denoiser(card)
-        denoiser.network.load_state_dict(tensors)
+        restorer = build_restorer(card, card.condition)
+        restorer.network.load_state_dict(tensors)
     except (SafetensorError, RuntimeError, ValueError) as error:
         message = " ".join(str(error).split())[:200]
         raise InputError(weights, expected="weights that fit the card", found=message) from error
-    return Model(card, denoiser.eval().requires_grad_(False), card_file)
+    return Model(card, restorer.eval().requires_grad_(False), card_file)
 
 
 def _check_shapes(card: ModelCard, tensors: dict[str, Tensor]) -> None:
     """Raise ValueError unless the card's network has these weights; it is built without memory."""
     with torch.device("meta"):
-        wanted = build_denoiser(card).network.state_dict()
+        wanted = build_restorer(card, card.condition).network.state_dict()
     for name in sorted({*wanted, *tensors}):
         shapes = [tuple(d[name].shape) if name in d else None for d in (wanted, tensors)]
         if shapes[0] != shapes[1]:
@@ -156,14 +192,21 @@ def _next_weights(path: Path) -> Path:
     return path.with_name(f"{path.stem}.next{path.suffix}")
 
 
-def save_model(card: ModelCard, weights: dict[str, Tensor], folder: Path, name: str) -> ModelCard:
+def save_model(
+    card: ModelCard,
+    weights: dict[str, Tensor],
+    folder: Path,
+    name: str,
+    store: Literal["float32", "float16"] = "float32",
+) -> ModelCard:
     """Write ``name.safetensors`` and ``name.json``; returns the card with the weights' SHA-256.
 
     A kill at any moment leaves the old model, the new one, or none where there was none: the card
     decides, and :func:`load_model` finds its weights under the one name or the other.
     """
     make_folder(folder)
-    data = save_tensors({k: v.detach().cpu().contiguous() for k, v in weights.items()})
+    dtype = getattr(torch, store)
+    data = save_tensors({k: v.detach().to("cpu", dtype).contiguous() for k, v in weights.items()})
     digest = hashlib.sha256(data).hexdigest()
     card = card.model_copy(update={"sha256": digest})
     file, path = folder / f"{name}.safetensors", folder / f"{name}.json"

@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from mrisr.config import UNetSettings, UnshuffleSettings
+from mrisr.config import NetworkSettings, UNetSettings, UnshuffleSettings
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
@@ -17,13 +17,16 @@ def channels_last(module: AnyModule) -> AnyModule:
     return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def build_network(settings: UnshuffleSettings | UNetSettings, condition: int) -> nn.Module:
-    """The network of a configuration, freshly initialised; ``condition`` is the vector's length."""
+def build_network(settings: NetworkSettings, condition: int) -> nn.Module:
+    """The denoising or regressing network of a configuration, freshly initialised; ``condition`` is
+    the vector's length."""
     options = settings.model_dump(exclude={"type"})
     if isinstance(settings, UnshuffleSettings):
         from mrisr.networks.unshuffle import UnshuffleResNet
 
         return UnshuffleResNet(condition=condition, **options)
+    if not isinstance(settings, UNetSettings):
+        raise TypeError(f"{settings.type} is no network of this kind")
     from mrisr.networks.unet import UNet
 
     return UNet(condition=condition, **options)

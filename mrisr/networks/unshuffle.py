@@ -38,19 +38,49 @@ class ResidualBlock(nn.Module):
         return x + self.second(F.silu(h))
 
 
-class UnshuffleResNet(nn.Module):
-    """Predicts x_HR from the latent and the low-resolution image on the target grid.
+class UnshuffleBody(nn.Module):
+    """Images folded by ``fold``, residual blocks, one long skip, and unfolded again.
 
     Args:
-        channels: image channels (1 for MRI).
+        entering, leaving: image channels in and out.
         width: feature channels.
         blocks: residual blocks.
         fold: pixel-unshuffle factor.
         condition: length of the vector that describes the degradation.
+    """
+
+    def __init__(
+        self, entering: int, leaving: int, *, width: int, blocks: int, fold: int, condition: int
+    ) -> None:
+        super().__init__()
+        self.fold = fold
+        embedding = 2 * width
+        self.embed = NoiseScaleEmbedding(embedding, condition)
+        self.head = nn.Conv2d(entering * fold**2, width, 3, padding=1)
+        self.body = nn.ModuleList(ResidualBlock(width, embedding) for _ in range(blocks))
+        self.tail = nn.Conv2d(width, leaving * fold**2, 3, padding=1)
+        zero_(self.tail)
+
+    def folded(self, x: Tensor, g: Tensor, condition: Tensor) -> Tensor:
+        """``(b, entering, h, w), (b,), (b, condition) -> (b, leaving, h, w)``; zero at the start."""
+        h, w = x.shape[-2:]
+        pad = (-h % self.fold, -w % self.fold)
+        if any(pad):
+            x = F.pad(x, (0, pad[1], 0, pad[0]), mode="replicate")
+        features = self.head(F.pixel_unshuffle(x, self.fold))
+        emb = self.embed(g, condition)
+        hidden = features
+        for block in self.body:
+            hidden = block(hidden, emb)
+        return F.pixel_shuffle(self.tail(hidden + features), self.fold)[..., :h, :w]
+
+
+class UnshuffleResNet(UnshuffleBody):
+    """Predicts x_HR from the latent and the low-resolution image on the target grid.
 
     ``forward(x_t, x_low, g, condition)`` takes ``(b, c, h, w)`` twice, ``(b,)`` and
     ``(b, condition)``; any ``h`` and ``w``. The output is x_low plus a correction whose last
-    layer starts at zero.
+    layer starts at zero. ``channels`` is 1 for MRI, 3 for RGB.
     """
 
     def __init__(
@@ -62,25 +92,33 @@ class UnshuffleResNet(nn.Module):
         fold: int = 4,
         condition: int = 7,
     ) -> None:
-        super().__init__()
-        self.fold = fold
-        embedding = 2 * width
-        self.embed = NoiseScaleEmbedding(embedding, condition)
-        self.head = nn.Conv2d(2 * channels * fold**2, width, 3, padding=1)
-        self.body = nn.ModuleList(ResidualBlock(width, embedding) for _ in range(blocks))
-        self.tail = nn.Conv2d(width, channels * fold**2, 3, padding=1)
-        zero_(self.tail)
+        size = {"width": width, "blocks": blocks, "fold": fold, "condition": condition}
+        super().__init__(2 * channels, channels, **size)
 
     def forward(self, x_t: Tensor, x_low: Tensor, g: Tensor, condition: Tensor) -> Tensor:
-        h, w = x_low.shape[-2:]
-        x = torch.cat([x_t, x_low], dim=1)
-        pad = (-h % self.fold, -w % self.fold)
-        if any(pad):
-            x = F.pad(x, (0, pad[1], 0, pad[0]), mode="replicate")
-        features = self.head(F.pixel_unshuffle(x, self.fold))
-        emb = self.embed(g, condition)
-        hidden = features
-        for block in self.body:
-            hidden = block(hidden, emb)
-        correction = F.pixel_shuffle(self.tail(hidden + features), self.fold)
-        return x_low + correction[..., :h, :w].to(x_low.dtype)
+        correction = self.folded(torch.cat([x_t, x_low], dim=1), g, condition)
+        return x_low + correction.to(x_low.dtype)
+
+
+class NoisePredictor(UnshuffleBody):
+    """InvSR's ``f_w(x_LR, t)``: mean and log variance of the noise, per pixel (its Sec. 3.2).
+
+    ``forward(x_low, g, condition)`` takes ``(b, c, h, w)``, ``(b,)`` and ``(b, condition)``; both outputs
+    have the image's shape. It starts as standard normal noise.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int = 1,
+        width: int = 64,
+        blocks: int = 12,
+        fold: int = 4,
+        condition: int = 7,
+    ) -> None:
+        size = {"width": width, "blocks": blocks, "fold": fold, "condition": condition}
+        super().__init__(channels, 2 * channels, **size)
+
+    def forward(self, x_low: Tensor, g: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_variance = self.folded(x_low, g, condition).to(x_low.dtype).chunk(2, dim=1)
+        return mean, log_variance.clamp(-10.0, 4.0)

@@ -13,10 +13,12 @@ import torch
 
 import mrisr
 from mrisr import cache
-from mrisr.config import Config
+from mrisr.config import Config, MethodSettings
 from mrisr.diffusion.schedule import LinearSchedule
+from mrisr.errors import UsageError
 from mrisr.io.atomic import as_output_error, write_bytes
 from mrisr.models.card import ModelCard, TrainingRecord
+from mrisr.models.store import Model, load_model
 from mrisr.operators import CONDITION
 
 
@@ -28,18 +30,53 @@ def fingerprint(config: Config) -> str:
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
 
-def default_steps(config: Config) -> int:
-    """One step where the network predicts x_HR (its first estimate is the regression); the whole
-    published run of K ancestral steps where it predicts the noise."""
+def default_sampling(config: Config) -> tuple[int, float]:
+    """Steps and churn. One step where it is a regression: all methods but diffusion, and diffusion that
+    predicts x_HR from a partial start. Else the whole published run of ancestral steps."""
     d = config.diffusion
-    if d.prediction == "high":
-        return 1
+    if config.method != "diffusion" or (d.prediction == "high" and not d.from_noise):
+        return 1, 0.0
     clock = LinearSchedule(**d.inference.model_dump())
-    return round(float(clock.time(torch.tensor(d.start))))
+    return round(float(clock.time(torch.tensor(d.start)))), 1.0
 
 
-def new_card(config: Config, training: list[cache.Stack]) -> ModelCard:
-    """The card as it stands before the first step."""
+def frozen_model(config: Config) -> Model | None:
+    """The model whose denoiser an inversion freezes; none for other methods.
+
+    Raises:
+        UsageError: there is no such model, or it is no diffusion model for this job.
+    """
+    if config.inversion is None:
+        return None
+    model = load_model(config.inversion.denoiser)
+    if (model.card.method, model.card.job) != ("diffusion", config.job):
+        raise UsageError(
+            f"inversion.denoiser: expected a diffusion model for {config.job}, found "
+            f"{model.card.name}: {model.card.method} for {model.card.job}"
+        )
+    found, wanted = model.card.network.channels, config.network.channels
+    if found != wanted:
+        raise UsageError(
+            f"inversion.denoiser: expected a model of {wanted} channels, found "
+            f"{model.card.name} of {found}"
+        )
+    return model
+
+
+def _inverted(config: Config, frozen: Model | None) -> dict[str, Any]:
+    """Method settings of the card: for an inversion with what the frozen denoiser is."""
+    settings = {name: getattr(config, name) for name in MethodSettings.model_fields}
+    if frozen is not None and config.inversion is not None:
+        loss = {"loss": config.diffusion.loss}
+        settings["diffusion"] = frozen.card.diffusion.model_copy(update=loss)
+        network = {"network": frozen.card.network}
+        settings["inversion"] = config.inversion.model_copy(update=network)
+    return settings
+
+
+def new_card(config: Config, training: list[cache.Stack], frozen: Model | None = None) -> ModelCard:
+    """The card as it stands before the first step; ``frozen`` is an inversion's denoiser."""
+    steps, churn = default_sampling(config)
     factors = [f for d in config.data.degradations for f in (d.factors or d.range)]
     t = config.train
     return ModelCard(
@@ -49,11 +86,10 @@ def new_card(config: Config, training: list[cache.Stack]) -> ModelCard:
         version=mrisr.__version__,
         condition=CONDITION,
         **config.card.model_dump(),
-        network=config.network,
-        diffusion=config.diffusion,
+        **_inverted(config, frozen),
         factors=(min(factors), max(factors)),
-        default_steps=default_steps(config),
-        default_churn=1.0 if config.diffusion.prediction == "noise" else 0.0,
+        default_steps=steps,
+        default_churn=churn,
         training=TrainingRecord(
             cases=tuple(sorted({s.case for s in training})),
             validation_cases=config.data.validation,
@@ -66,7 +102,7 @@ def new_card(config: Config, training: list[cache.Stack]) -> ModelCard:
             precision=t.precision,
             seed=t.seed,
             software=software(),
-            initialized_from=t.initialize,
+            initialized_from=frozen.card.name if frozen else t.initialize,
         ),
     )
 

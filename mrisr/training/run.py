@@ -17,15 +17,26 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from mrisr import cache, pairs
-from mrisr.checkpoint import Progress, load_checkpoint, save_checkpoint
+from mrisr.checkpoint import Progress, State, load_checkpoint, save_checkpoint
 from mrisr.config import Config
 from mrisr.errors import InputError, UsageError
 from mrisr.io.atomic import make_folder, write_bytes
-from mrisr.models.store import build_denoiser, load_model, save_model
+from mrisr.models.store import load_model, save_model
 from mrisr.networks import channels_last
 from mrisr.pairs import seeded
-from mrisr.training.bookkeeping import Log, fingerprint, hardware, new_card
-from mrisr.training.steps import DROPOUT, Batch, batch_loss, batches, learning_rate, update_ema
+from mrisr.restorers import build_restorer
+from mrisr.restorers.inversion import InversionRestorer
+from mrisr.training.adversary import Adversary
+from mrisr.training.bookkeeping import Log, fingerprint, frozen_model, hardware, new_card
+from mrisr.training.steps import (
+    DEVICE,
+    DROPOUT,
+    Batch,
+    batch_pair,
+    batches,
+    learning_rate,
+    update_ema,
+)
 from mrisr.validation import validate, write_examples
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -69,40 +80,77 @@ class Run:
             raise InputError(
                 data, expected=f"slices for {config.name}", found=str(error)
             ) from error
+        found, wanted = self.crops.channels, config.network.channels
+        if found != wanted:
+            raise InputError(
+                data, expected=f"network.channels = {wanted} channels", found=f"slices of {found}"
+            )
         torch.manual_seed(config.train.seed)
-        self.card = new_card(config, training)
-        denoiser = build_denoiser(self.card)
+        frozen = frozen_model(config)
+        self.card = new_card(config, training, frozen)
+        restorer = build_restorer(self.card, self.card.condition)
         if config.train.initialize:
             first = load_model(config.train.initialize)
-            denoiser.network.load_state_dict(first.denoiser.network.state_dict())
-        denoiser = channels_last(denoiser)
+            restorer.network.load_state_dict(first.restorer.network.state_dict())
+        if frozen is not None:
+            assert isinstance(restorer, InversionRestorer)
+            restorer.denoiser.network.load_state_dict(frozen.restorer.network.state_dict())
+        restorer = channels_last(restorer)
         t = config.train
-        optimizer = torch.optim.AdamW(
-            denoiser.parameters(), t.lr, t.betas, weight_decay=t.weight_decay
-        )
-        self.module, self.optimizer = fabric.setup(denoiser, optimizer)
-        self.module.mark_forward_method("loss")
-        self.network = denoiser.network
+        trained = [p for p in restorer.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trained, t.lr, t.betas, weight_decay=t.weight_decay)
+        self.module, self.optimizer = fabric.setup(restorer, optimizer)
+        self.module.mark_forward_method("objective")
+        self.network = restorer.network
+        self.adversary = None
+        if t.adversarial is not None:
+            self.adversary = Adversary(t.adversarial, config.network.channels, fabric)
         self.ema = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
         self.progress = Progress(fingerprint=fingerprint(config))
 
+    @property
+    def state(self) -> State:
+        """What a checkpoint holds, apart from the progress."""
+        modules, optimizers = {"network": self.network}, {"optimizer": self.optimizer}
+        if self.adversary is not None:
+            modules["critic"] = self.adversary.critic
+            optimizers["critic_optimizer"] = self.adversary.optimizer
+        return State(modules, optimizers, self.ema)
+
     def resume(self) -> None:
         """Take up the checkpoint. Raises InputError if it is unusable, UsageError if settings differ."""
-        progress = load_checkpoint(self.checkpoint, self.network, self.ema, self.optimizer)
+        progress = load_checkpoint(self.checkpoint, self.state)
         if progress.fingerprint != self.progress.fingerprint:
             raise UsageError(
                 f"{self.output}: the run was started with other settings; use another --output"
             )
         self.progress = progress
 
-    def step(self, batch: Batch) -> Tensor:
-        """One optimiser step; returns the loss, detached."""
-        t = self.config.train
-        rank = self.fabric.global_rank
+    def share_done(self) -> float:
+        """How much of the run is done, 0..1: by steps or, where there is one, by the budget of time.
+        The same on all processes."""
+        t, p = self.config.train, self.progress
+        share = p.step / t.iterations
+        if t.minutes is not None:
+            spent = p.spent / (60 * t.minutes)
+            share = max(share, float(self.fabric.broadcast(spent)))
+        return min(share, 1.0)
+
+    def step(self, batch: Batch, share: float) -> tuple[Tensor, float]:
+        """One optimiser step when ``share`` of the run is done; returns loss (detached) and learning rate."""
+        t, device, rank = self.config.train, self.fabric.device, self.fabric.global_rank
+        lr = learning_rate(batch.step, share, t)
         torch.manual_seed(seeded("cpu", t.seed, batch.step, rank, DROPOUT).initial_seed())
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(batch.step, t)
-        loss = batch_loss(self.module, batch, self.config, self.fabric.device, rank)
+            group["lr"] = lr
+        pair = batch_pair(batch, self.config, device)
+        generator = seeded(device, t.seed, batch.step, rank, DEVICE)
+        bf16 = t.precision == "bf16"
+        # Autocast here, not by Fabric: its mixed precision would round the images themselves to bf16.
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            loss, restored = self.module.objective(pair, generator)
+            if self.adversary is not None:
+                loss = loss + self.adversary.term(restored, pair.x_high, share)
         self.fabric.backward(loss)
         self.fabric.clip_gradients(
             self.module, self.optimizer, max_norm=t.clip, error_if_nonfinite=False
@@ -110,15 +158,17 @@ class Run:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         update_ema(self.ema, self.network, batch.step, t.ema)
-        return loss.detach()
+        if self.adversary is not None:
+            self.adversary.learn(restored, pair.x_high, bf16=bf16)
+        return loss.detach(), lr
 
     def save(self) -> None:
         """Write the checkpoint."""
-        save_checkpoint(self.checkpoint, self.network, self.ema, self.optimizer, self.progress)
+        save_checkpoint(self.checkpoint, self.state, self.progress)
 
     def validate(self) -> dict[str, float]:
         """Figures of the averaged weights on the held-out patients; writes the example picture."""
-        averaged = build_denoiser(self.card).to(self.fabric.device)
+        averaged = build_restorer(self.card, self.card.condition).to(self.fabric.device)
         averaged.network.load_state_dict(self.ema)
         rows, examples = validate(averaged.eval(), self.held_out, self.config)
         write_examples(self.output / "examples" / f"{self.progress.step:07d}.png", examples)
@@ -128,12 +178,14 @@ class Run:
         """Write the averaged weights and the card."""
         record = self.card.training.model_copy(
             update={
+                "iterations": self.progress.step,
+                "minutes": self.config.train.minutes,
                 "seconds": round(self.progress.seconds, 1),
                 "hardware": hardware(self.fabric.device, self.fabric.world_size),
             }
         )
         card = self.card.model_copy(update={"training": record})
-        save_model(card, self.ema, self.output, "model")
+        save_model(card, self.ema, self.output, "model", self.config.train.store)
 
 
 def train(
@@ -183,20 +235,26 @@ def train(
 def _loop(run: Run, log: Log) -> None:
     """All remaining steps, with log entries, checkpoints and validation when they are due."""
     t, fabric = run.config.train, run.fabric
+    clock = time.process_time if fabric.device.type == "cpu" else time.perf_counter
     began, before = time.perf_counter(), run.progress.seconds
     running, counted = torch.zeros((), device=fabric.device), 0
     steps = batches(run.crops, run.config, run.progress.step, fabric.global_rank, fabric.world_size)
-    for batch in steps:
-        running += run.step(batch)
+    share = run.share_done()
+    for batch in steps if share < 1 else ():
+        lap = clock()
+        loss, lr = run.step(batch, share)
+        running += loss
         counted += 1
         step = run.progress.step = batch.step + 1
         run.progress.seconds = before + time.perf_counter() - began
-        last = step == t.iterations
+        run.progress.spent += clock() - lap
+        share = run.share_done()
+        last = share == 1
         if step % t.log_every == 0 or last:
             log(
                 step=step,
                 loss=_finite(running, counted, run),
-                lr=learning_rate(batch.step, t),
+                lr=lr,
                 seconds=run.progress.seconds,
             )
             running.zero_()
@@ -206,6 +264,8 @@ def _loop(run: Run, log: Log) -> None:
             log(step=step, **run.validate())
         if fabric.is_global_zero and (step % t.checkpoint_every == 0 or last):
             run.save()  # after the validation: a kill during it repeats it on resumption
+        if last:
+            break
 
 
 def _finite(total: Tensor, count: int, run: Run) -> float:

@@ -15,8 +15,6 @@ from torch import Tensor
 
 from mrisr import pairs
 from mrisr.config import Config, TrainSettings
-from mrisr.diffusion.denoiser import Denoiser, training_noise_scales
-from mrisr.diffusion.schedule import LinearSchedule
 
 CROPS, DEVICE, DROPOUT = 1, 2, 3  # purposes of a step's generators
 
@@ -29,13 +27,13 @@ class Batch(NamedTuple):
     draws: list[pairs.Drawn]
 
 
-def learning_rate(step: int, settings: TrainSettings) -> float:
-    """Warm-up, then constant, or a cosine to ``lr_final`` if that is set."""
+def learning_rate(step: int, share: float, settings: TrainSettings) -> float:
+    """Warm-up, then constant, or a cosine to ``lr_final`` if that is set; ``share`` 0..1 is done."""
     warm = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
     if settings.lr_final is None:
         return settings.lr * warm
-    share = 0.5 * (1 + math.cos(math.pi * step / settings.iterations))
-    return warm * (settings.lr_final + (settings.lr - settings.lr_final) * share)
+    fall = 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+    return warm * (settings.lr_final + (settings.lr - settings.lr_final) * fall)
 
 
 def batches(
@@ -57,20 +55,10 @@ def batches(
             yield batch
 
 
-def batch_loss(
-    denoiser: Denoiser, batch: Batch, config: Config, device: torch.device, rank: int
-) -> Tensor:
-    """Degradation, noise and loss of one batch, all on the device."""
-    d = config.diffusion
-    generator = pairs.seeded(device, config.train.seed, batch.step, rank, DEVICE)
+def batch_pair(batch: Batch, config: Config, device: torch.device) -> pairs.Pair:
+    """The batch's pairs, degraded on the device."""
     crops = batch.crops.to(device, non_blocking=True)
-    pair = pairs.make_pairs(crops, batch.draws, config.job, config.data.margin)
-    schedule = LinearSchedule(**d.training.model_dump())
-    g = training_noise_scales(schedule, d.start, len(crops), d.at_start, generator)
-    noise = torch.randn(pair.x_high.shape, generator=generator, device=device)
-    # Autocast here, not by Fabric: its mixed precision would round the images themselves to bf16.
-    with torch.autocast(device.type, torch.bfloat16, enabled=config.train.precision == "bf16"):
-        return denoiser.loss(pair.x_high, pair.x_low, g, noise, pair.condition, d.loss)
+    return pairs.make_pairs(crops, batch.draws, config.job, config.data.margin)
 
 
 @torch.no_grad()

@@ -74,11 +74,10 @@ def test_slices_share_their_noise(models: Path) -> None:
 def test_the_cards_defaults_and_the_options(models: Path) -> None:
     e = engine()
     assert (e.steps, e.churn) == (e.card.default_steps, e.card.default_churn)
-    assert len(e.levels) == e.steps + 1
+    assert e.evaluations == e.steps
     other = e.resampled(steps=5, churn=0.5)
     assert (other.steps, other.churn, other.options.seed) == (5, 0.5, e.options.seed)
-    assert other.levels[0] == pytest.approx(e.denoiser.path.start)
-    assert float(other.levels[-1]) == 1.0
+    assert other.evaluations == 5
 
 
 def test_batches_make_no_difference(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +145,7 @@ def test_tiles_as_large_as_the_image_change_no_bit(models: Path) -> None:
 def limited(e: Engine, pixels: int, error: Exception) -> list[tuple[int, int]]:
     """Make the network fail on more than ``pixels``; returns the sizes it is then asked for."""
     asked: list[tuple[int, int]] = []
-    forward = e.denoiser.forward
+    forward = e.restorer.denoiser.forward
 
     def evaluate(x: Tensor, *more: Tensor) -> Tensor:
         asked.append((x.shape[-2], x.shape[-1]))
@@ -154,7 +153,7 @@ def limited(e: Engine, pixels: int, error: Exception) -> list[tuple[int, int]]:
             raise error
         return forward(x, *more)
 
-    e.denoiser.forward = evaluate  # type: ignore[method-assign]
+    e.restorer.denoiser.forward = evaluate  # type: ignore[method-assign]
     return asked
 
 
@@ -200,7 +199,7 @@ def test_overflow_in_bf16_is_computed_again(models: Path, value: float) -> None:
     y = waves(2, 24, 30)[:, None]
     expected = engine(precision="fp32").restore(y, OPERATOR)
     e = engine(precision="bf16")
-    forward = e.denoiser.forward
+    forward = e.restorer.denoiser.forward
 
     def evaluate(*arguments: Tensor) -> Tensor:
         out = forward(*arguments)
@@ -208,7 +207,7 @@ def test_overflow_in_bf16_is_computed_again(models: Path, value: float) -> None:
             out[..., 3, 3] = value
         return out
 
-    e.denoiser.forward = evaluate  # type: ignore[method-assign]
+    e.restorer.denoiser.forward = evaluate  # type: ignore[method-assign]
     assert torch.equal(e.restore(y, OPERATOR), expected)
     assert e.notes == ["numbers overflowed in bf16; computed again in fp32"]
 
@@ -227,14 +226,14 @@ def test_bf16_is_as_good(models: Path) -> None:
 def test_out_of_memory_on_the_device_continues_on_the_cpu(models: Path) -> None:
     y = waves(1, 24, 30)[:, None]
     e = engine(device="cuda")
-    forward = e.denoiser.forward
+    forward = e.restorer.denoiser.forward
 
     def evaluate(x: Tensor, *more: Tensor) -> Tensor:
         if x.device.type == "cuda":
             raise torch.OutOfMemoryError("no room")
         return forward(x, *more)
 
-    e.denoiser.forward = evaluate  # type: ignore[method-assign]
+    e.restorer.denoiser.forward = evaluate  # type: ignore[method-assign]
     x = e.restore(y, OPERATOR)
     assert e.device.type == "cpu"
     assert "continued on the CPU" in e.notes[-1]

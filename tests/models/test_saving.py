@@ -22,7 +22,7 @@ class Killed(BaseException):
 def saved(tmp_path: Path, tiny_models: Path) -> tuple[Path, ModelCard, dict[str, torch.Tensor]]:
     """A model in a folder, and its card and weights with a change."""
     model = store.load_model(tiny_models / "partdiff-inplane.json")
-    weights = model.denoiser.network.state_dict()
+    weights = model.restorer.network.state_dict()
     store.save_model(model.card, weights, tmp_path, "model")
     new = {k: v + 1 for k, v in weights.items()}
     return tmp_path, model.card.model_copy(update={"description": "new"}), new
@@ -64,7 +64,7 @@ def test_killed_after_the_card(saved, monkeypatch) -> None:
     monkeypatch.undo()
     model = store.load_model(folder)
     assert model.card.description == "new"
-    found = model.denoiser.network.state_dict()
+    found = model.restorer.network.state_dict()
     assert all(torch.equal(found[k], weights[k]) for k in weights)
     store.save_model(card, weights, folder, "model")
     assert names(folder) == ["model.json", "model.safetensors"]

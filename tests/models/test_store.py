@@ -15,6 +15,7 @@ from mrisr.errors import InputError, UsageError
 from mrisr.models import store
 from mrisr.models.card import ModelCard, TrainingRecord
 from mrisr.operators import CONDITION
+from mrisr.restorers import build_restorer
 
 CARD = ModelCard(
     name="tiny",
@@ -42,7 +43,7 @@ CARD = ModelCard(
 
 def fresh_weights(card: ModelCard = CARD) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
-    return store.build_denoiser(card).network.state_dict()
+    return build_restorer(card, card.condition).network.state_dict()
 
 
 @pytest.fixture
@@ -65,14 +66,14 @@ def refused(name_or_path: str | Path, kind: type[Exception]) -> str:
 def test_round_trip(saved: Path, name: str) -> None:
     model = store.load_model(saved / name)
     weights = fresh_weights()
-    loaded = model.denoiser.network.state_dict()
+    loaded = model.restorer.network.state_dict()
     assert loaded.keys() == weights.keys()
     assert all(torch.equal(loaded[k], weights[k]) for k in weights)
     assert model.card.model_copy(update={"sha256": ""}) == CARD
     assert model.path == saved / "tiny.json"
-    assert not model.denoiser.training
-    assert not any(p.requires_grad for p in model.denoiser.parameters())
-    assert model.denoiser.path.start == 0.5
+    assert not model.restorer.training
+    assert not any(p.requires_grad for p in model.restorer.parameters())
+    assert model.card.diffusion.start == 0.5
 
 
 def test_the_card_states_the_weights_digest(saved: Path) -> None:
@@ -166,3 +167,24 @@ def test_a_card_without_weights_is_not_listed(saved: Path, monkeypatch: pytest.M
     monkeypatch.setenv(store.FOLDER_VARIABLE, str(saved))
     (saved / "tiny.safetensors").unlink()
     assert "tiny" not in store.available()
+
+
+# --- models without weights, and models by method -------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", store.INTERPOLATIONS)
+def test_interpolations_are_models(kind: str) -> None:
+    model = store.load_model(kind)
+    assert (model.card.method, model.card.job, model.card.default_consistency) == (
+        "interpolation",
+        None,
+        0.0,
+    )
+    assert store.card_of(kind) == model.card
+    assert list(model.restorer.parameters()) == []
+
+
+def test_a_method_names_the_jobs_model() -> None:
+    assert store.model_for("inplane") == "partdiff-inplane"
+    assert store.model_for("throughplane", "sr3") == "sr3-throughplane"
+    assert store.model_for("throughplane", "bspline") == "bspline"

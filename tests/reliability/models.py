@@ -27,6 +27,7 @@ def save_model(folder: Path, name: str, job: str = "inplane", edit: Edit | None 
     from mrisr.models import store
     from mrisr.models.card import ModelCard, TrainingRecord
     from mrisr.operators import CONDITION
+    from mrisr.restorers import build_restorer
 
     record = TrainingRecord(
         cases=("seen",),
@@ -52,7 +53,7 @@ def save_model(folder: Path, name: str, job: str = "inplane", edit: Edit | None 
         diffusion={},
     )
     torch.manual_seed(3)
-    weights = store.build_denoiser(card).network.state_dict()
+    weights = build_restorer(card, card.condition).network.state_dict()
     if edit is not None:
         edit(weights)
     store.save_model(card, weights, folder, name)

@@ -217,55 +217,58 @@ def read_a_cache(target: Path) -> dict[str, str]:
 
 
 def network(version: int, small: bool) -> Any:
-    """A card and a denoiser with random weights."""
+    """A card and a restorer with random weights."""
     import torch
 
     from mrisr.config import UnshuffleSettings
-    from mrisr.models.store import BUNDLED, build_denoiser, read_card
+    from mrisr.models.store import BUNDLED, read_card
+    from mrisr.restorers import build_restorer
 
     width, blocks = (8, 1) if small else (64, 4)
     made = {"network": UnshuffleSettings(width=width, blocks=blocks, fold=2), "figures": {}}
     card = read_card(BUNDLED / "partdiff-inplane.json").model_copy(update=made)
     torch.manual_seed(version)
-    return card, build_denoiser(card)
+    return card, build_restorer(card, card.condition)
 
 
 def write_a_checkpoint(target: Path, version: int, small: bool, inputs: Path) -> None:
     import torch
 
-    from mrisr.checkpoint import Progress, save_checkpoint
+    from mrisr.checkpoint import Progress, State, save_checkpoint
 
-    _, denoiser = network(version, small)
-    ema = {k: v + 1 for k, v in denoiser.network.state_dict().items()}
-    optimizer = torch.optim.AdamW(denoiser.parameters())
-    for parameter in denoiser.parameters():
+    _, restorer = network(version, small)
+    ema = {k: v + 1 for k, v in restorer.network.state_dict().items()}
+    optimizer = torch.optim.AdamW(restorer.parameters())
+    state = State({"network": restorer.network}, {"optimizer": optimizer}, ema)
+    for parameter in restorer.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
-    save_checkpoint(target, denoiser.network, ema, optimizer, Progress(version, float(version)))
+    save_checkpoint(target, state, Progress(version, float(version)))
 
 
 def read_a_checkpoint(target: Path) -> dict[str, str]:
     import torch
 
-    from mrisr.checkpoint import load_checkpoint
+    from mrisr.checkpoint import State, load_checkpoint
 
     if not target.exists():
         return {}
-    _, denoiser = network(0, target.stat().st_size < 1_000_000)
-    ema = {k: v.clone() for k, v in denoiser.network.state_dict().items()}
-    optimizer = torch.optim.AdamW(denoiser.parameters())
-    progress = load_checkpoint(target, denoiser.network, ema, optimizer)
+    _, restorer = network(0, target.stat().st_size < 1_000_000)
+    ema = {k: v.clone() for k, v in restorer.network.state_dict().items()}
+    optimizer = torch.optim.AdamW(restorer.parameters())
+    state = State({"network": restorer.network}, {"optimizer": optimizer}, ema)
+    progress = load_checkpoint(target, state)
     moments = [v for s in optimizer.state_dict()["state"].values() for v in s.values()]
-    weights = denoiser.network.state_dict().values()
+    weights = restorer.network.state_dict().values()
     return {target.name: digest(*weights, *ema.values(), *moments, progress)}
 
 
 def write_a_model(target: Path, version: int, small: bool, inputs: Path) -> None:
     from mrisr.models.store import save_model
 
-    card, denoiser = network(version, small)
+    card, restorer = network(version, small)
     card = card.model_copy(update={"description": f"version {version}"})
-    save_model(card, denoiser.network.state_dict(), target, "model")
+    save_model(card, restorer.network.state_dict(), target, "model")
 
 
 def read_a_model(target: Path) -> dict[str, str]:
@@ -274,5 +277,5 @@ def read_a_model(target: Path) -> dict[str, str]:
     if not (target / "model.json").exists():
         return {}
     model = load_model(target)
-    weights = model.denoiser.network.state_dict().values()
+    weights = model.restorer.network.state_dict().values()
     return {target.name: digest(model.card.description, *weights)}

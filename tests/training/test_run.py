@@ -2,76 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 
-import mrisr
-from mrisr import cache
 from mrisr.config import Config, TrainSettings, load_config
 from mrisr.errors import InputError, UsageError
 from mrisr.models.store import load_model
 from mrisr.training import train
 from mrisr.training.steps import learning_rate
-
-SMOKE = Path(__file__).resolve().parents[1] / "configs" / "smoke.yaml"
-LIMIT_S = 120  # for processes that may share a busy machine
-
-
-def environment() -> dict[str, str]:
-    """Of child processes: the same package, one thread, one machine."""
-    root = str(Path(mrisr.__file__).parents[1])
-    return os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache of three patients with axial slices of blobs and stripes."""
-    folder = tmp_path_factory.mktemp("cache")
-    entries = []
-    r, c = np.meshgrid(np.arange(56), np.arange(64), indexing="ij")
-    for i, case in enumerate(("one", "two", "held-out")):
-        slices = [
-            1500 + 900 * np.sin(r / (2 + k) + i) + 900 * np.cos((r + c) / (3 + i)) for k in range(3)
-        ]
-        stack = cache.Stack(
-            case, "t2w", "axial", (3.0, 0.5, 0.5), np.stack(slices).clip(0).astype(np.int16)
-        )
-        np.savez_compressed(folder / f"{case}.npz", levels=stack.levels)
-        entries.append(cache.index_entry(stack, f"{case}.npz"))
-    index = {"format": cache.FORMAT, "series": entries}
-    (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
-    return folder
-
-
-def smoke(**train_changes: Any) -> Config:
-    """The smoke configuration with one patient held out and, if given, other training settings."""
-    content = load_config(SMOKE).model_dump()
-    content["data"]["validation"] = ("held-out",)
-    content["train"] |= train_changes
-    return Config.model_validate(content)
-
-
-def rows(run: Path) -> list[dict[str, float]]:
-    """Lines of the log without what depends on the clock."""
-    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
-
-
-def run_step(checkpoint: Path) -> int:
-    """Steps that a checkpoint has behind it."""
-    with safe_open(checkpoint, "pt") as file:
-        return int(json.loads(file.metadata()["progress"])["step"])
+from tests.training.helpers import CRITIC, LIMIT_S, environment, kill_after, rows, smoke, variant
 
 
 def test_smoke_run_makes_a_model(data: Path, tmp_path: Path) -> None:
@@ -92,7 +37,7 @@ def test_smoke_run_makes_a_model(data: Path, tmp_path: Path) -> None:
     assert {"x2_gain", "x2_ssim_gain", "x4_psnr"} <= validation.keys()
     assert len(lines) == len(found)
     assert [p.name for p in (tmp_path / "run" / "examples").iterdir()] == ["0000020.png"]
-    out = model.denoiser(
+    out = model.restorer.denoiser(
         *torch.zeros(2, 1, 1, 20, 22), torch.tensor([0.25]), torch.zeros(1, model.card.condition)
     )
     assert out.shape == (1, 1, 20, 22)
@@ -150,7 +95,7 @@ def test_starts_from_another_models_weights(data: Path, tmp_path: Path) -> None:
     first = train(smoke(iterations=2), data, tmp_path / "first", device="cpu")
     config = smoke(iterations=1, lr=1e-12, warmup=0, initialize=str(first), ema=0.0)
     second = train(config, data, tmp_path / "second", device="cpu")
-    a, b = (load_model(p).denoiser.network.state_dict() for p in (first, second))
+    a, b = (load_model(p).restorer.network.state_dict() for p in (first, second))
     for key in a:
         torch.testing.assert_close(a[key], b[key], rtol=0, atol=1e-6)
     assert load_model(second).card.training.initialized_from == str(first)
@@ -180,49 +125,22 @@ def test_validation_samples_what_predicts_the_noise(
 )
 def test_learning_rate(step: int, expected: float) -> None:
     warm = TrainSettings(iterations=100, lr=1e-3, lr_final=1e-4, warmup=10)
-    assert learning_rate(step, warm) == pytest.approx(expected, rel=0.03)
-    assert learning_rate(step, TrainSettings(iterations=100, lr=1e-3)) == 1e-3
+    assert learning_rate(step, step / 100, warm) == pytest.approx(expected, rel=0.03)
+    assert learning_rate(step, step / 100, TrainSettings(iterations=100, lr=1e-3)) == 1e-3
 
 
 # --- killed and resumed ---------------------------------------------------------------------------
 
-#: Trains slowly (a pause per log line), so that it can be killed at a chosen moment.
-SLOW = """
-import sys, time
-from pathlib import Path
-from mrisr.config import load_config
-from mrisr.training import train
-train(load_config(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), resume=True, device="cpu",
-      report=lambda line: time.sleep(0.03))
-"""
 
-
-def kill_after(config: Path, data: Path, run: Path, step: int) -> int:
-    """Train in another process and kill it once its checkpoint is at ``step`` or later."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", SLOW, config, data, run],
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    checkpoint = run / "checkpoint.safetensors"
-    end = time.monotonic() + LIMIT_S
-    while not checkpoint.exists() or run_step(checkpoint) < step:
-        if process.poll() is not None or time.monotonic() > end:
-            process.kill()
-            pytest.fail(f"no checkpoint at step {step}: {process.communicate()[1]}")
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    return run_step(checkpoint)
-
-
-def test_a_killed_run_continues_as_if_nothing_had_happened(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["diffusion", "srgan"])
+def test_a_killed_run_continues_as_if_nothing_had_happened(
+    data: Path, tmp_path: Path, method: str
+) -> None:
     """Same loss curve and the same weights to the last bit as a run that was left alone."""
     threads = torch.get_num_threads()
     config = smoke(iterations=60, checkpoint_every=7, log_every=1, validate_every=60)
+    if method == "srgan":
+        config = variant(config, method="regression", train={"adversarial": CRITIC})
     file = tmp_path / "config.yaml"
     file.write_text(config.dump(), encoding="utf-8")
     torch.set_num_threads(1)
@@ -261,8 +179,11 @@ train(load_config(sys.argv[1]), Path(sys.argv[2]), run, device="cpu")
 """
 
 
-def test_two_processes_train_one_model(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["diffusion", "srgan"])
+def test_two_processes_train_one_model(data: Path, tmp_path: Path, method: str) -> None:
     config = smoke(iterations=6, checkpoint_every=6, log_every=2, validate_every=6)
+    if method == "srgan":
+        config = variant(config, method="regression", train={"adversarial": CRITIC})
     file, script = tmp_path / "config.yaml", tmp_path / "worker.py"
     file.write_text(config.dump(), encoding="utf-8")
     script.write_text(WORKER, encoding="utf-8")
@@ -276,8 +197,8 @@ def test_two_processes_train_one_model(data: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = ((digests / rank).read_text().split() for rank in ("0", "1"))
-    assert len(first) == 6
+    assert len(first) == (6 if method == "diffusion" else 12)  # the critic steps as well
     assert first == second
-    assert len(set(first)) == 6
+    assert len(set(first)) == len(first)
     assert [row["step"] for row in rows(tmp_path / "run") if "loss" in row] == [2, 4, 6]
     assert "2 process" in load_model(tmp_path / "run").card.training.hardware

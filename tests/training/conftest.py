@@ -1,0 +1,31 @@
+"""A small cache to train from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mrisr import cache
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of three patients with axial slices of blobs and stripes."""
+    folder = tmp_path_factory.mktemp("cache")
+    entries = []
+    r, c = np.meshgrid(np.arange(56), np.arange(64), indexing="ij")
+    for i, case in enumerate(("one", "two", "held-out")):
+        slices = [
+            1500 + 900 * np.sin(r / (2 + k) + i) + 900 * np.cos((r + c) / (3 + i)) for k in range(3)
+        ]
+        stack = cache.Stack(
+            case, "t2w", "axial", (3.0, 0.5, 0.5), np.stack(slices).clip(0).astype(np.int16)
+        )
+        np.savez_compressed(folder / f"{case}.npz", levels=stack.levels)
+        entries.append(cache.index_entry(stack, f"{case}.npz"))
+    index = {"format": cache.FORMAT, "series": entries}
+    (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
+    return folder
