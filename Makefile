@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test slow reliability check lint types layers docs format clean
+.PHONY: help install demo test slow reliability results check lint types layers docs format clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -34,6 +34,10 @@ slow: $(STAMP) ## the tests that take minutes
 
 reliability: $(STAMP) ## the promises of docs/reliability.md, tried one by one: a table (THOROUGH=1: with what takes long)
 	$(BIN)/python -m tests.reliability $(if $(THOROUGH),,--fast)
+
+results: $(STAMP) ## the tables of docs/results.md, from DATA=FOLDER-OF-PATIENTS (TRAIN=1: train the models first)
+	@test -n "$(DATA)" || { echo "make results DATA=FOLDER, with a folder per patient" >&2; exit 1; }
+	$(BIN)/python docs/scripts/results.py --data $(DATA) --output runs/results $(if $(TRAIN),--train)
 
 check: lint types layers docs test ## the gate: lint, format, types, import contract, docs, tests
 

@@ -64,7 +64,8 @@ MODELS_HEAD = """<!-- Written by the docs build from the cards in mrisr/models; 
 What is bundled with mrisr, as the JSON card beside each weights file states it;
 `mrisr models NAME` prints the same. Every figure comes from the command named above it, on patients
 that the model has not seen. *Gain* is PSNR over interpolation, *texture* the power of fine detail
-against the reference's (0 dB is as much, blur is negative), *residual* the disagreement with the
+against the reference's (0 dB is as much, blur is negative), *spectrum error* how far the power is off
+over all frequencies, too much and too little alike, *residual* the disagreement with the
 measurement as a share of the intensity range.
 
 Read the gains with two things in mind. The low-resolution images were made by the very operator that
@@ -91,50 +92,24 @@ def models_page(cards: list[ModelCard]) -> str:
 
 
 def card_sections(card: ModelCard) -> list[str]:
-    """One card: what it is, its figures per patient, its curve of fidelity and texture."""
-    t, d = card.training, card.diffusion
-    (low, high), network = card.factors, card.network.model_dump()
-    facts = {
-        "job": card.job,
-        "factors": f"x{low:g} to x{high:g}",
-        "default": f"{card.default_steps} step(s), churn {card.default_churn:g}",
-        "network": ", ".join(f"{key} {value}" for key, value in network.items()),
-        "diffusion": f"{d.path} path from g = {d.start:g}, predicts {d.prediction}",
-        "trained on": ", ".join(t.cases),
-        "held out": ", ".join(t.validation_cases),
-        "training": f"{t.iterations} steps of {t.batch} crops of {t.crop} pixels, "
-        f"{t.seconds / 60:.0f} min on {t.hardware}, {t.precision}, seed {t.seed}",
-        "started from": t.initialized_from or "random weights",
-        "software": t.software,
-        "weights": f"{card.weights_licence}, SHA-256 `{card.sha256}`",
-        "data": "; ".join(card.data_licences) or "not stated",
-        "intended use": card.intended_use,
-        "limitations": "; ".join(card.limitations) or "not stated",
-    }
-    rows = [f"| {key} | {str(value).replace('|', ' ')} |" for key, value in facts.items()]
+    """One card: what it is, its figures per patient, its ways to sample at each factor."""
+    from mrisr.tables import card_facts
+
+    rows = [f"| {key} | {value.replace('|', ' ')} |" for key, value in card_facts(card).items()]
     parts = [f"## {card.name}\n", card.description, "\n| | |\n|---|---|", *rows, ""]
     return [*parts, *figures_sections(card), ""]
 
 
 def figures_sections(card: ModelCard) -> list[str]:
-    """The tables of ``mrisr evaluate``, made again from the figures that it put into the card."""
-    from mrisr.evaluation.run import as_markdown
-    from mrisr.evaluation.score import Score
-    from mrisr.evaluation.settings import Sampler
+    """The tables of the figures that ``mrisr evaluate --card`` put into the card."""
+    from mrisr.evaluation.card import means_tables, patients_table
 
     figures = card.figures
     if not figures:
         return ["Not scored yet."]
-
-    def score(row: dict[str, Any]) -> Score:
-        return Score(**{name: row[name] for name in Score._fields})
-
-    curve = [
-        (Sampler(**{name: row[name] for name in Sampler.model_fields}), score(row))
-        for row in figures.get("curve", [])
-    ]
-    tables = as_markdown([score(row) for row in figures["patients"]], curve)
-    return [f"```console\n$ {figures['command']}\n```\n", f"{figures['protocol']}.\n", tables]
+    tables = [patients_table(figures), *means_tables(figures)]
+    head = [f"```console\n$ {figures['command']}\n```\n", f"{figures['protocol']}.\n"]
+    return [*head, *(table.as_markdown() for table in tables)]
 
 
 def setup(app: Any) -> None:

@@ -4,6 +4,10 @@ A cache is a folder with ``index.json`` and one ``.npz`` per series. A stack has
 ``(slices, rows, columns)``; rows run superior to inferior in coronal and sagittal stacks and anterior to
 posterior in axial ones. Voxels are int16 with ``LEVELS`` at the volume's 99.5th percentile and 0 at
 its minimum, so values above the percentile survive (up to eight times as bright).
+
+A picture is a stack of one slice in three channels, ``(1, 3, rows, columns)``, of the plane ``picture`` and
+without a spacing; its bytes 0..255 are the levels 0..``LEVELS``. A cache of pictures has a format number of
+its own, so that a program that knows volumes only refuses it.
 """
 
 from __future__ import annotations
@@ -21,25 +25,39 @@ from numpy.typing import NDArray
 from mrisr.errors import InputError
 
 FORMAT = 1
+FORMAT_PICTURES = 2
 LEVELS = 4095
+#: The plane of a picture.
+PICTURE = "picture"
 
 
 class Stack(NamedTuple):
     """One series of the cache.
 
     Attributes:
-        case: patient; the split goes by it.
+        case: patient, or folder or name of a picture; the split goes by it.
         series: name of the series within the patient.
-        plane: ``axial``, ``coronal`` or ``sagittal``.
-        spacing: mm between slices, rows and columns.
-        levels: int16 ``(slices, rows, columns)``; ``levels / LEVELS`` is the scaled intensity.
+        plane: ``axial``, ``coronal``, ``sagittal`` or ``picture``.
+        spacing: mm between slices, rows and columns; none for a picture.
+        levels: int16 ``(slices, rows, columns)`` or ``(slices, channels, rows, columns)``;
+            ``levels / LEVELS`` is the scaled intensity.
     """
 
     case: str
     series: str
     plane: str
-    spacing: tuple[float, float, float]
+    spacing: tuple[float, float, float] | None
     levels: NDArray[np.int16]
+
+    @property
+    def images(self) -> NDArray[np.int16]:
+        """The levels with their channels, ``(slices, channels, rows, columns)``."""
+        return self.levels if self.levels.ndim == 4 else self.levels[:, None]
+
+    @property
+    def channels(self) -> int:
+        """1 for a volume, 3 for a picture."""
+        return self.images.shape[1]
 
 
 def scaling(values: NDArray[np.generic]) -> tuple[float, float]:
@@ -61,13 +79,22 @@ def quantise(values: NDArray[np.generic]) -> NDArray[np.int16]:
     return np.clip(np.rint(levels), 0, np.iinfo(np.int16).max).astype(np.int16)
 
 
+def picture_levels(picture: NDArray[np.uint8]) -> NDArray[np.int16]:
+    """A picture ``(rows, columns, 3)`` of bytes as the levels ``(1, 3, rows, columns)`` of a stack.
+
+    0 and 255 are 0 and ``LEVELS``; the bytes between are rounded to levels, and each to another one.
+    """
+    levels = np.rint(np.arange(256) * (LEVELS / 255)).astype(np.int16)
+    return np.ascontiguousarray(np.moveaxis(levels[picture], -1, 0)[None])
+
+
 def index_entry(stack: Stack, file: str, **more: Any) -> dict[str, Any]:
     """What ``index.json`` says of one series."""
     return {
         "case": stack.case,
         "series": stack.series,
         "plane": stack.plane,
-        "spacing": [round(float(s), 6) for s in stack.spacing],
+        "spacing": stack.spacing and [round(float(s), 6) for s in stack.spacing],
         "shape": list(stack.levels.shape),
         "file": file,
         **more,
@@ -87,8 +114,12 @@ def read_index(folder: str | Path) -> list[dict[str, Any]]:
         raise InputError(
             path, expected="the index of a cache made by `mrisr prepare`", found=str(error)
         ) from error
-    if content.get("format") != FORMAT:
-        raise InputError(path, expected=f"cache format {FORMAT}", found=str(content.get("format")))
+    if content.get("format") not in (FORMAT, FORMAT_PICTURES):
+        raise InputError(
+            path,
+            expected=f"cache format {FORMAT} or {FORMAT_PICTURES}",
+            found=str(content.get("format")),
+        )
     return list(content["series"])
 
 
@@ -118,5 +149,5 @@ def _read_stack(folder: Path, entry: dict[str, Any]) -> Stack:
         raise InputError(
             path, expected=f"int16 {entry['shape']}", found=f"{levels.dtype} {levels.shape}"
         )
-    a, b, c = entry["spacing"]
-    return Stack(entry["case"], entry["series"], entry["plane"], (a, b, c), levels)
+    spacing = entry["spacing"] and (*entry["spacing"],)
+    return Stack(entry["case"], entry["series"], entry["plane"], spacing, levels)

@@ -1,4 +1,4 @@
-"""Volumes to one compact training cache (:mod:`mrisr.cache`): ``mrisr prepare``."""
+"""Volumes or pictures to one compact training cache (:mod:`mrisr.cache`): ``mrisr prepare``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mrisr import cache, geometry
+from mrisr import cache, geometry, pictures
 from mrisr.errors import InputError, MrisrError, OutputError, UsageError
 from mrisr.io import read_volume, stem
 from mrisr.io.atomic import as_output_error, atomic_folder, json_bytes
@@ -23,7 +23,7 @@ ENDINGS = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
 
 
 class Entry(NamedTuple):
-    """A volume to prepare: patient, name of the series, path."""
+    """A volume or picture to prepare: patient (or folder), name of the series, path."""
 
     case: str
     series: str
@@ -73,6 +73,27 @@ def _from_folder(folder: Path) -> Iterator[Entry]:
             name = stem(path)
             taken[name] += 1
             yield Entry(case.name, name if taken[name] == 1 else f"{name}-{taken[name]}", path)
+
+
+def find_picture_sources(data: Path) -> list[Entry]:
+    """Pictures of a folder. Those in a folder inside it, at any depth, make one case of that folder's
+    name; those that lie in it directly are a case each.
+
+    Raises:
+        InputError: nothing is found.
+    """
+    sources = []
+    taken: Counter[tuple[str, str]] = Counter()
+    for path in pictures.find_pictures(data):
+        inner = path.relative_to(data)
+        case = inner.parts[0] if len(inner.parts) > 1 else path.stem
+        taken[case, path.stem] += 1
+        n = taken[case, path.stem]
+        sources.append(Entry(case, path.stem if n == 1 else f"{path.stem}-{n}", path))
+    if not sources:
+        endings = ", ".join(pictures.ENDINGS)
+        raise InputError(data, expected=f"a folder with pictures ({endings})", found="none")
+    return sources
 
 
 def _images(search: Callable[[str], Iterable[Path]]) -> set[Path]:
@@ -125,13 +146,19 @@ def _packed(stack: cache.Stack) -> bytes:
     return packed.getvalue()
 
 
+#: Where a line for each volume goes.
+Report = Callable[[str], None]
+#: A volume or picture as a stack, and the SHA-256 of its file. Raises MrisrError.
+Reader = Callable[[Entry], tuple[cache.Stack, str | None]]
+
+
 def prepare(
     data: Path,
     output: Path,
     *,
     crop: int | None = None,
     force: bool = False,
-    report: Callable[[str], None] = lambda line: None,
+    report: Report = lambda line: None,
 ) -> list[str]:
     """Write the cache of all volumes under ``data`` to the folder ``output``, whole or not at all.
 
@@ -143,44 +170,81 @@ def prepare(
         UsageError: the cache exists and ``force`` is not given.
         OutputError: it cannot be written, or the folder holds something else than a cache.
     """
+
+    def read(source: Entry) -> tuple[cache.Stack, str | None]:
+        volume = read_volume(source.path)
+        return make_stack(source, volume, crop), volume.source_sha256
+
+    _check_output(output, force)
+    return _write(find_sources(data), read, data, output, report)
+
+
+def prepare_pictures(
+    data: Path,
+    output: Path,
+    *,
+    edge: int | None = None,
+    crop: int | None = None,
+    force: bool = False,
+    report: Report = lambda line: None,
+) -> list[str]:
+    """Write the cache of all pictures in the folder ``data``, as :func:`prepare` that of volumes.
+
+    Args:
+        edge: pixels that each picture's shorter edge is reduced to; shorter ones are left out.
+        crop: pixels of the central square that is kept, after that.
+    """
+
+    def read(source: Entry) -> tuple[cache.Stack, str | None]:
+        picture = pictures.read_picture(source.path, edge=edge, crop=crop)
+        levels = cache.picture_levels(picture.rgb)
+        return cache.Stack(source.case, source.series, cache.PICTURE, None, levels), picture.sha256
+
+    _check_output(output, force)
+    return _write(find_picture_sources(data), read, data, output, report)
+
+
+def _check_output(output: Path, force: bool) -> None:
     if (output / "index.json").exists() and not force:
         raise UsageError(f"{output}: a cache exists; --force makes it anew")
     _check_replaceable(output)
-    sources = find_sources(data)
+
+
+def _write(
+    sources: list[Entry], read: Reader, data: Path, output: Path, report: Report
+) -> list[str]:
+    """The cache of ``sources`` in place of an old one; returns the errors of those left out."""
     with as_output_error(output):
         output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(output) as folder:
-        return _write_cache(sources, data, folder, crop, report)
+        return _write_cache(sources, read, data, folder, report)
 
 
 def _write_cache(
-    sources: list[Entry],
-    data: Path,
-    folder: Path,
-    crop: int | None,
-    report: Callable[[str], None],
+    sources: list[Entry], read: Reader, data: Path, folder: Path, report: Report
 ) -> list[str]:
-    """Volumes and index of the cache; returns the errors of those left out."""
+    """Stacks and index of the cache; returns the errors of those left out."""
     (folder / "volumes").mkdir()
     entries: list[dict[str, Any]] = []
     errors: list[str] = []
     for source in sources:
         try:
-            volume = read_volume(source.path)
+            stack, sha256 = read(source)
         except MrisrError as error:
             errors.append(str(error))
             report(f"left out: {error}")
             continue
-        stack = make_stack(source, volume, crop)
         name = f"volumes/{len(entries):04d}.npz"  # a manifest's names may repeat or hold a path
         (folder / name).write_bytes(_packed(stack))
-        entries.append(cache.index_entry(stack, name, source_sha256=volume.source_sha256))
+        entries.append(cache.index_entry(stack, name, source_sha256=sha256))
         report(f"{source.case} {source.series}: {stack.plane} {stack.levels.shape}")
     if not entries:
         raise InputError(
-            data, expected="at least one usable volume", found=f"{len(errors)} refused"
+            data, expected="at least one that is usable", found=f"{len(errors)} refused"
         )
-    content = {"format": cache.FORMAT, "levels": cache.LEVELS, "series": entries}
+    of_pictures = any(entry["plane"] == cache.PICTURE for entry in entries)
+    number = cache.FORMAT_PICTURES if of_pictures else cache.FORMAT
+    content = {"format": number, "levels": cache.LEVELS, "series": entries}
     (folder / "index.json").write_bytes(json_bytes(content))
     return errors
 

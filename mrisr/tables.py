@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from mrisr.evaluation.card import gains, means_tables, patients_table
+from mrisr.evaluation.tabulate import Table as Figures
 from mrisr.io.survey import SeriesInfo
 from mrisr.models.card import ModelCard
 
@@ -30,13 +32,14 @@ def plain_table(*columns: str) -> Table:
 
 def listing(cards: Sequence[ModelCard]) -> str:
     """One line per model."""
-    table = plain_table("model", "job", "factors", "steps", "gain over interpolation", "sha256")
+    columns = ("model", "method", "factors", "steps", "gain over interpolation", "sha256")
+    table = plain_table(*columns)
     for card in cards:
         low, high = card.factors
         table.add_row(
             card.name,
-            card.job,
-            f"x{low:g} to x{high:g}",
+            card.method,
+            f"x{low:g} to x{high:g}" if low < high else f"x{low:g}",
             str(card.default_steps),
             _gains(card),
             card.sha256[:12],
@@ -46,83 +49,59 @@ def listing(cards: Sequence[ModelCard]) -> str:
 
 def _gains(card: ModelCard) -> str:
     """Mean gain per factor over the scored patients, as the card states it."""
-    gains: dict[float, list[float]] = {}
-    for row in card.figures.get("patients", []):
-        gains.setdefault(row["factor"], []).append(row["gain"])
-    return ", ".join(f"x{f:g} {sum(g) / len(g):+.2f} dB" for f, g in gains.items()) or "not scored"
+    found = gains(card.figures) if card.figures else {}
+    return ", ".join(f"x{f:g} {gain:+.2f} dB" for f, gain in found.items()) or "not scored"
 
 
-def card_text(card: ModelCard) -> str:
-    """A model card for reading."""
+def card_facts(card: ModelCard) -> dict[str, str]:
+    """What a card says, apart from its figures: title -> text."""
     t, d = card.training, card.diffusion
-    facts = plain_table("", "")
-    rows = {
-        "model": card.name,
-        "job": card.job,
-        "description": card.description,
+    facts = {
+        "job": card.job or "both",
+        "method": card.method,
         "factors": f"x{card.factors[0]:g} to x{card.factors[1]:g}",
         "default": f"{card.default_steps} step(s), churn {card.default_churn:g}",
         "network": ", ".join(f"{k} {v}" for k, v in card.network.model_dump().items()),
-        "diffusion": f"{d.path} path from g = {d.start:g}, predicts {d.prediction}",
+    }
+    if card.method == "diffusion":
+        start = "pure noise" if d.from_noise else f"g = {d.start:g}"
+        facts["diffusion"] = f"{d.path} path from {start}, predicts {d.prediction}"
+    return facts | {
         "trained on": ", ".join(t.cases),
         "held out": ", ".join(t.validation_cases),
-        "training": f"{t.iterations} steps of {t.batch} crops of {t.crop}, "
-        f"{t.seconds / 60:.0f} min on {t.hardware}, {t.precision}",
+        "training": f"{t.iterations} steps of {t.batch} crops of {t.crop} pixels, "
+        f"{t.seconds / 60:.0f} min on {t.hardware}, {t.precision}, seed {t.seed}",
         "started from": t.initialized_from or "random weights",
         "software": t.software,
-        "weights": f"{card.sha256} ({card.weights_licence})",
+        "weights": f"{card.weights_licence}, SHA-256 {card.sha256}",
         "data licences": "; ".join(card.data_licences) or "not stated",
         "intended use": card.intended_use,
         "limitations": "; ".join(card.limitations) or "not stated",
     }
-    for key, value in rows.items():
+
+
+def card_text(card: ModelCard) -> str:
+    """A model card for reading."""
+    facts = plain_table("", "")
+    for key, value in {
+        "model": card.name,
+        "description": card.description,
+        **card_facts(card),
+    }.items():
         facts.add_row(key, value)
     parts: list[object] = [facts]
     if card.figures:
-        parts += ["", f"held-out figures, by: {card.figures['command']}", _figures(card)]
-    if card.figures.get("curve"):
-        parts += ["", "fidelity and texture against steps, mean over patients", _curve(card)]
+        parts += ["", f"held-out figures, by: {card.figures['command']}"]
+        for table in (patients_table(card.figures), *means_tables(card.figures)):
+            parts += ["", table.title, _printed(table)]
     return rendered(*parts)
 
 
-def _figures(card: ModelCard) -> Table:
-    table = plain_table(
-        "patient",
-        "series",
-        "factor",
-        "interpolation dB / SSIM",
-        "the same, projected",
-        "model dB / SSIM",
-        "gain dB",
-        "residual",
-    )
-    for r in card.figures["patients"]:
-        table.add_row(
-            r["case"],
-            r["series"],
-            f"x{r['factor']:g}",
-            f"{r['psnr_interpolated']:.2f} / {r['ssim_interpolated']:.4f}",
-            f"{r['psnr_projected']:.2f} / {r['ssim_projected']:.4f}",
-            f"{r['psnr']:.2f} / {r['ssim']:.4f}",
-            f"{r['gain']:+.2f}",
-            f"{r['residual']:.1e}",
-        )
-    return table
-
-
-def _curve(card: ModelCard) -> Table:
-    table = plain_table("steps", "churn", "update", "PSNR", "SSIM", "gain dB", "texture dB")
-    for r in card.figures["curve"]:
-        table.add_row(
-            str(r["steps"]),
-            f"{r['churn']:g}",
-            r["update"],
-            f"{r['psnr']:.2f}",
-            f"{r['ssim']:.4f}",
-            f"{r['gain']:+.2f}",
-            f"{r['texture']:+.1f}",
-        )
-    return table
+def _printed(table: Figures) -> Table:
+    printed = plain_table(*table.columns)
+    for row in table.cells:
+        printed.add_row(*row)
+    return printed
 
 
 def survey_text(found: Sequence[SeriesInfo]) -> str:

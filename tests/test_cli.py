@@ -267,11 +267,14 @@ def test_prepare_train_evaluate(run: Run, tmp_path: Path) -> None:
     refused(run(*train), 1, "--resume")
     evaluation = tmp_path / "evaluate.yaml"
     settings = {"job": "inplane", "model": str(folder), "planes": ["axial"], "kind": "bicubic"}
-    evaluation.write_text(yaml.safe_dump({**settings, "factors": [2], "crop": 48}))
+    methods = [{"name": "own"}]
+    evaluation.write_text(
+        yaml.safe_dump({**settings, "factors": [2], "crop": 48, "methods": methods})
+    )
     arguments = ("--config", evaluation, "--data", cache, "--output", tmp_path / "scores", "--card")
     done = run("evaluate", *arguments)
     assert done.code == 0
-    assert "| held-out | t2w | x2 |" in done.out
+    assert "| x2 | held-out | own |" in done.out
     card = run("models", folder).out
     assert "held-out figures" in card
     study = data / "held-out" / "t2w.nii.gz"

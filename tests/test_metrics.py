@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from mrisr.metrics import psnr, ssim, texture
+from mrisr.metrics import psnr, spectrum_error, ssim, texture
 
 
 def images(n: int = 2, size: int = 48) -> Tensor:
@@ -70,3 +70,54 @@ def test_texture_counts_what_the_coarse_grid_cannot_hold(dim: int) -> None:
     assert float(texture(neither, reference, (4, 4))) < -60
     rows_only = float(texture(wave(20, dim), wave(20, dim) + wave(24, -2), (4, 1)))
     assert (rows_only < -2) if dim == -2 else (rows_only < -60)
+
+
+# --- spectrum error ---------------------------------------------------------------------------------
+
+
+def noise(n: int = 2, size: tuple[int, int] = (64, 64), seed: int = 2) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).random((n, 1, *size))).float()
+
+
+@pytest.mark.parametrize("dims", [(-2, -1), (-2,), (-1,)])
+@pytest.mark.parametrize("size", [(64, 64), (50, 71)])
+def test_spectrum_error_of_half_the_amplitude_is_6_db(
+    dims: tuple[int, ...], size: tuple[int, int]
+) -> None:
+    x = noise(size=size)
+    torch.testing.assert_close(spectrum_error(x, x, dims), torch.zeros(2))
+    for other in (x * 0.5, x * 2):  # too little and too much are the same
+        found = spectrum_error(other, x, dims)
+        torch.testing.assert_close(found, torch.full((2,), 6.0206), rtol=0, atol=0.02)
+
+
+def test_spectrum_error_grows_with_blur_and_does_not_ask_where_texture_lies() -> None:
+    x = noise()
+    blurred = [
+        torch.from_numpy(gaussian_filter(x.numpy(), (0, 0, s, s))).float() for s in (0.5, 1.0, 2.0)
+    ]
+    errors = [float(spectrum_error(b, x).mean()) for b in blurred]
+    assert 1 < errors[0] < errors[1] < errors[2]
+    elsewhere = noise(seed=9)
+    assert float(spectrum_error(elsewhere, x).mean()) < 1.5
+    assert float(psnr(elsewhere, x).mean()) < float(psnr(blurred[2], x).mean())
+
+
+@pytest.mark.parametrize(("dim", "other"), [(-2, -1), (-1, -2)])
+def test_spectrum_error_of_one_axis_looks_along_it_only(dim: int, other: int) -> None:
+    x = noise(1, (96, 96))
+    smoothed = x.numpy()
+    for axis in (dim + 4,):
+        smoothed = gaussian_filter(smoothed, [1.5 if a == axis else 0 for a in range(4)])
+    blurred = torch.from_numpy(smoothed).float()
+    along, across = (float(spectrum_error(blurred, x, (d,))) for d in (dim, other))
+    assert along > 15
+    assert along > 2 * across
+
+
+def test_bands_in_which_nothing_is_seen_do_not_count() -> None:
+    smooth = torch.from_numpy(gaussian_filter(noise().numpy(), (0, 0, 3, 3))).float()
+    unseen = smooth + 1e-4 * (noise(seed=4) - 0.5)  # far below half a grey level of 255
+    assert float(spectrum_error(unseen, smooth).max()) < 0.05
+    seen = smooth + 0.05 * (noise(seed=4) - 0.5)
+    assert float(spectrum_error(seen, smooth).min()) > 3

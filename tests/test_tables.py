@@ -14,18 +14,15 @@ from mrisr.phantom import phantom
 from mrisr.tables import card_text, listing, rendered, survey_text
 
 
-def row(case: str, factor: float, gain: float) -> dict[str, object]:
+def row(method: str, case: str, factor: float, gain: float) -> dict[str, object]:
     return {
+        "method": method,
         "case": case,
         "series": "t2w_ax",
         "factor": factor,
-        "psnr": 28.5,
+        "psnr": 26.5 + gain,
         "ssim": 0.812,
         "texture": -3.0,
-        "psnr_interpolated": 28.5 - gain,
-        "ssim_interpolated": 0.7,
-        "psnr_projected": 27.8,
-        "ssim_projected": 0.75,
         "residual": 2e-4,
         "gain": gain,
     }
@@ -38,17 +35,25 @@ def card(models: Path) -> ModelCard:
 
 @pytest.fixture
 def scored(card: ModelCard) -> ModelCard:
+    places = [("a", 2, 2.0), ("a", 4, 1.0), ("b", 2, 3.0), ("b", 4, 1.5)]
     figures = {
-        "command": "mrisr evaluate --config configs/evaluate_inplane.yaml --data CACHE",
-        "patients": [row("a", 2, 2.0), row("a", 4, 1.0), row("b", 2, 3.0), row("b", 4, 1.5)],
-        "curve": [{"steps": 10, "churn": 1.0, "update": "corrected", **row("mean", 4, 1.25)}],
+        "command": "mrisr evaluate --config configs/evaluate_card_inplane.yaml --data CACHE",
+        "protocol": "none",
+        "baseline": "bicubic-sharp",
+        "default": "1 step",
+        "patients": [row("1 step", *p) for p in places]
+        + [row("bicubic-sharp", *p[:2], 0) for p in places],
+        "means": [
+            {"method": "1 step", "factor": f, "psnr": 27.5, "ssim": 0.8, "texture": -3.0, "gain": g}
+            for f, g in ((2.0, 2.5), (4.0, 1.25))
+        ],
     }
     return card.model_copy(update={"figures": figures})
 
 
 def test_listing(card: ModelCard, scored: ModelCard) -> None:
     head, first, second = listing([card, scored]).splitlines()
-    for column in ("model", "job", "factors", "steps", "gain", "sha256"):
+    for column in ("model", "method", "factors", "steps", "gain", "sha256"):
         assert column in head
     assert "not scored" in first
     assert "x2 +2.50 dB, x4 +1.25 dB" in second
@@ -75,12 +80,14 @@ def test_a_card_says_everything(card: ModelCard, scored: ModelCard) -> None:
         assert words in plain
     assert "held-out figures" not in plain
     text = card_text(scored)
-    assert "held-out figures, by: mrisr evaluate --config configs/evaluate_inplane.yaml" in text
-    assert "27.50 / 0.7000" in text
-    assert "27.80 / 0.7500" in text
+    assert (
+        "held-out figures, by: mrisr evaluate --config configs/evaluate_card_inplane.yaml" in text
+    )
+    assert "26.50 / 0.8120" in text
     assert "28.50 / 0.8120" in text
     assert "+1.50" in text
-    assert "fidelity and texture against steps" in text
+    assert "x4, mean over patients" in text
+    assert "method diffusion" in plain
 
 
 def test_survey_text(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from mrisr.cli import archive, models, study, upsample
+from mrisr.cli import analyze, archive, models, study, upsample
 from mrisr.errors import MrisrError, out_of_memory
 
 app = typer.Typer(
@@ -59,6 +59,7 @@ for _command in (
     archive.send,
 ):
     app.command()(_command)
+app.add_typer(analyze.app, name="analyze")
 
 
 #: Base of the errors by which the parser refuses a command line, wherever Typer keeps its Click.

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mrisr.cli.console import say
-from mrisr.cli.options import Device, Force, Json, ModelName, Quiet
+from mrisr.cli.options import Device, Force, Json, Quiet
 
 
 def prepare(
@@ -22,17 +22,40 @@ def prepare(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the cache.")],
     crop: Annotated[
-        int | None, typer.Option(help="Keep only the central square of this many pixels.")
+        int | None, typer.Option(help="Keep only the central square of this many pixels.", min=1)
+    ] = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="The folder holds RGB pictures (PNG, JPEG ...).")
+    ] = False,
+    edge: Annotated[
+        int | None,
+        typer.Option(
+            help="Reduce pictures to this many pixels along the shorter edge, before the crop.",
+            min=16,
+        ),
     ] = None,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Turn volumes into one compact training cache."""
-    from mrisr.prepare import prepare as run
+    """Turn volumes, or pictures, into one compact training cache."""
+    from mrisr.errors import UsageError
 
-    errors = run(data, output, crop=crop, force=force, report=say(quiet))
+    if pictures:
+        from mrisr.prepare import prepare_pictures
+
+        what = "pictures"
+        errors = prepare_pictures(
+            data, output, edge=edge, crop=crop, force=force, report=say(quiet)
+        )
+    else:
+        from mrisr.prepare import prepare as run
+
+        if edge is not None:
+            raise UsageError("--edge: only pictures are reduced; it goes with --pictures")
+        what = "volumes"
+        errors = run(data, output, crop=crop, force=force, report=say(quiet))
     if errors:
-        typer.echo(f"{len(errors)} volumes left out", err=True)
+        typer.echo(f"{len(errors)} {what} left out", err=True)
         raise typer.Exit(8)
 
 
@@ -61,20 +84,45 @@ def evaluate(
     config: Annotated[
         Path, typer.Option("--config", "-c", help="Evaluation, e.g. configs/evaluate_inplane.yaml.")
     ],
-    data: Annotated[Path, typer.Option(help="Cache made by `mrisr prepare`.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the tables.")],
-    model: ModelName = None,
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Cache made by `mrisr prepare`; with `scoring: reference` a folder of patients."
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="Folder for the report. A run started again goes on there."
+        ),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="Model for the methods of the file that name none."),
+    ] = None,
     device: Device = "auto",
     card: Annotated[
-        bool, typer.Option("--card", help="Write the figures into the model's card.")
+        bool,
+        typer.Option(
+            "--card", help="Write the figures of the file's model, or --model, into its card."
+        ),
+    ] = False,
+    skip_missing: Annotated[
+        bool, typer.Option("--skip-missing", help="Leave out methods whose model is missing.")
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score a model on held-out patients against interpolation."""
+    """Compare methods on held-out patients: tables, pictures, error against steps."""
+    from mrisr.evaluation.report import as_markdown
+    from mrisr.evaluation.run import Switches
     from mrisr.evaluation.run import evaluate as run
 
-    table = run(config, data, output, model=model, device=device, into_card=card, report=say(quiet))
-    typer.echo(table)
+    switches = Switches(model, device, into_card=card, skip_missing=skip_missing)
+    done = run(config, data, output, switches, report=say(quiet))
+    typer.echo(as_markdown(done))
+    if done.failures:
+        typer.echo(f"{len(done.failures)} results are missing", err=True)
+        raise typer.Exit(8)
 
 
 def models(

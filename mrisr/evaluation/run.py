@@ -1,210 +1,193 @@
-"""``mrisr evaluate``: tables of a model on held-out patients, and the figures of its card."""
+"""``mrisr evaluate``: methods compared on held-out patients; tables, a report, and the figures of a card."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Iterable, Sequence
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import torch
+
+import mrisr
 from mrisr import cache
-from mrisr.errors import InputError, UsageError
-from mrisr.evaluation.score import Case, Score, held_out, score_case, with_sampler
-from mrisr.evaluation.settings import EvaluationSettings, Sampler, load_evaluation
-from mrisr.inference.engine import Engine
-from mrisr.inference.options import Options
+from mrisr.errors import InputError, MrisrError, OutputError
+from mrisr.evaluation.card import write_figures
+from mrisr.evaluation.case import Case, Scored
+from mrisr.evaluation.html import as_html
+from mrisr.evaluation.methods import Method, held_out_cases, load_methods
+from mrisr.evaluation.outcome import Evaluation, Failure
+from mrisr.evaluation.perceptual import load_lpips
+from mrisr.evaluation.report import as_csv, as_dictionary, as_markdown
+from mrisr.evaluation.results import Result, Store, key_of
+from mrisr.evaluation.score import degraded_cases
+from mrisr.evaluation.settings import EvaluationSettings, load_evaluation
+from mrisr.evaluation.statistics import summarise
 from mrisr.io.atomic import json_bytes, make_folder, write_together
-from mrisr.models.card import ModelCard
-from mrisr.models.store import load_model, write_card
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Switches:
+    """What is asked besides the file.
+
+    Attributes:
+        model: takes the place of the file's model.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        into_card: also write the figures of the file's model into its card.
+        skip_missing: leave out methods whose model is missing.
+    """
+
+    model: str | None = None
+    device: str = "auto"
+    into_card: bool = False
+    skip_missing: bool = False
 
 
 def evaluate(
     config: Path,
     data: Path,
     output: Path,
-    *,
-    model: str | None = None,
-    device: str = "auto",
-    into_card: bool = False,
-    report: Callable[[str], None] = lambda line: None,
-) -> str:
-    """Score a model and write ``scores.csv``, ``scores.json`` and ``scores.md`` into ``output``.
+    switches: Switches | None = None,
+    report: Report = lambda line: None,
+) -> Evaluation:
+    """Compare the methods of a file and write the report into ``output``.
+
+    ``results.csv``, ``results.json``, ``results.md`` and ``results.html`` are written at the end; each
+    single result lies in ``cases/`` as soon as it is there, and is not made again by a second run unless
+    something that decides it has changed.
 
     Args:
         config: an evaluation file.
-        data: a cache made by ``mrisr prepare``.
-        model: another model than the file's.
-        into_card: also put the figures into the model's card.
-
-    Returns:
-        The Markdown text.
+        data: a cache made by ``mrisr prepare``; with ``scoring: reference`` a folder of patients.
 
     Raises:
-        InputError: the cache holds none of the patients.
-        UsageError: the model is for another job.
+        InputError: the data hold none of the patients.
+        UsageError: models are missing, are for another job, or were trained on a patient to score.
     """
+    asked = switches or Switches()
     settings = load_evaluation(config)
-    loaded = load_model(model or settings.model)
-    cases = _cases(loaded.card, settings, data)
-    make_folder(output)
-    engine = Engine(loaded, Options(device=device))
-    scores = score_default(engine, cases, settings, report)
-    curve = score_curve(engine, cases, settings, report)
-    figures = as_figures(scores, curve, _command(config, loaded.card.name))
-    text = as_markdown(scores, curve)
-    write_tables(output, figures, scores, text)
-    if into_card:
-        write_card(loaded.card.model_copy(update={"figures": figures}), loaded.path)
-    return text
+    notes: list[str] = []
 
+    def note(line: str) -> None:
+        notes.append(line)
+        report(line)
 
-def write_tables(output: Path, figures: dict[str, Any], scores: Sequence[Score], text: str) -> None:
-    """Write ``scores.json``, ``scores.csv`` and ``scores.md``. Raises OutputError."""
-    write_together(
-        {
-            output / "scores.json": json_bytes(figures),
-            output / "scores.csv": as_csv(scores).encode(),
-            output / "scores.md": text.encode(),
-        }
+    methods = load_methods(
+        settings,
+        model=asked.model,
+        device=asked.device,
+        skip_missing=asked.skip_missing,
+        report=note,
     )
+    cases = find_cases(data, settings, held_out_cases(settings, methods, note))
+    store = Store(make_folder(output) / "cases")
+    results, failures = score_all(methods, cases, settings, store, report)
+    done = Evaluation(
+        settings=settings,
+        methods=methods,
+        results=results,
+        rows=summarise(
+            results, [m.name for m in methods], settings.baseline_name, settings.reference
+        ),
+        failures=failures,
+        notes=notes,
+        command=command_of(config, settings, asked),
+        machine=machine_of(methods),
+    )
+    write_results(done, as_html(done), output)
+    if asked.into_card:
+        write_figures(done, asked.model or settings.model)
+    return done
 
 
-def _cases(card: ModelCard, settings: EvaluationSettings, data: Path) -> list[Case]:
-    """The stacks to score, none of a patient that the model was trained on."""
-    if card.job != settings.job:
-        raise UsageError(f"{card.name}: expected a model for {settings.job}, found {card.job}")
-    names = settings.cases or card.training.validation_cases
-    seen = sorted(set(names) & set(card.training.cases))
-    if seen:
-        raise UsageError(f"{card.name} was trained on {', '.join(seen)}; score other patients")
-    cases = held_out(cache.read_stacks(data, settings.planes), settings, names)
+def find_cases(data: Path, settings: EvaluationSettings, names: Sequence[str]) -> Sequence[Case]:
+    """The stacks of the patients to score. Raises InputError where there is none."""
+    if settings.scoring == "reference":
+        from mrisr.evaluation.reference import reference_cases
+
+        return reference_cases(data, settings, names)
+    stacks = cache.read_stacks(data, settings.planes)
+    cases = degraded_cases(stacks, settings, names, load_lpips())
     if not cases:
         wanted = f"stacks of {', '.join(names)} ({', '.join(settings.planes)})"
         raise InputError(data, expected=wanted, found="none")
     return cases
 
 
-def _command(config: Path, model: str) -> str:
-    """What reproduces the figures; CACHE and OUT stand for the reader's folders."""
-    return (
-        f"mrisr evaluate --config configs/{config.name} --model {model} --data CACHE --output OUT"
+def score_all(
+    methods: Sequence[Method],
+    cases: Sequence[Case],
+    settings: EvaluationSettings,
+    store: Store,
+    report: Report,
+) -> tuple[list[Result], list[Failure]]:
+    """Every method on every stack at every factor; what fails is reported and left out."""
+    results, failures = [], []
+    for case in cases:
+        for factor in settings.factors:
+            for method in methods:
+                where = f"{case.name} {case.series} x{factor:g}, {method.name}"
+                try:
+                    scored, kept = score_or_load(method, case, factor, settings, store)
+                except OutputError:
+                    raise
+                except (MrisrError, RuntimeError, ValueError, MemoryError) as error:
+                    reason = " ".join(str(error).split())[:300] or type(error).__name__
+                    failures.append(Failure(case.name, case.series, factor, method.name, reason))
+                    report(f"failed: {where}: {reason}")
+                    continue
+                means = scored.means()
+                figures = f"{means['psnr']:.2f} dB, SSIM {means['ssim']:.4f}"
+                report(f"{where}: {figures}{' (kept)' if kept else f', {scored.seconds:.2g} s'}")
+                results.append(Result(case.name, case.series, factor, method.name, scored))
+    return results, failures
+
+
+def score_or_load(
+    method: Method, case: Case, factor: float, settings: EvaluationSettings, store: Store
+) -> tuple[Scored, bool]:
+    """A result, and whether it is one that an earlier run has kept."""
+    key = key_of(case, method, factor, settings)
+    kept = store.load(case, method, factor, key)
+    if kept is not None:
+        return kept, True
+    return store.save(case, method, factor, key, case.score(method, factor)), False
+
+
+def write_results(evaluation: Evaluation, page: str, output: Path) -> None:
+    """Write ``results.csv``, ``.json``, ``.md`` and, of the page, ``.html``. Raises OutputError."""
+    write_together(
+        {
+            output / "results.json": json_bytes(as_dictionary(evaluation)),
+            output / "results.csv": as_csv(evaluation).encode(),
+            output / "results.md": as_markdown(evaluation).encode(),
+            output / "results.html": page.encode(),
+        }
     )
 
 
-def score_default(
-    engine: Engine,
-    cases: Iterable[Case],
-    settings: EvaluationSettings,
-    report: Callable[[str], None],
-) -> list[Score]:
-    """The model's default sampler, patient by patient and factor by factor."""
-    scores = []
-    for case in cases:
-        for factor in settings.factors:
-            s = score_case(engine, case, settings, factor)
-            report(
-                f"{s.case} {s.series} x{factor:g}: {s.psnr:.2f} dB ({s.gain:+.2f}), SSIM {s.ssim:.4f}"
-            )
-            scores.append(s)
-    return scores
+def command_of(config: Path, settings: EvaluationSettings, asked: Switches) -> str:
+    """What reproduces the figures; DATA or CACHE and OUT stand for the reader's folders."""
+    data = "DATA" if settings.scoring == "reference" else "CACHE"
+    model = asked.model or settings.model
+    named = f" --model {model}" if model is not None else ""
+    return f"mrisr evaluate --config configs/{config.name}{named} --data {data} --output OUT"
 
 
-def score_curve(
-    engine: Engine,
-    cases: Sequence[Case],
-    settings: EvaluationSettings,
-    report: Callable[[str], None],
-) -> list[tuple[Sampler, Score]]:
-    """Fidelity and texture of each sampler at one factor, averaged over patients."""
-    factor = settings.curve_factor or max(settings.factors)
-    rows = []
-    for sampler in settings.samplers:
-        sampled = with_sampler(engine, sampler)
-        scores = [score_case(sampled, case, settings, factor) for case in cases]
-        row = mean_score(scores)
-        report(
-            f"{sampler.steps} steps, churn {sampler.churn:g}, {sampler.update}: {row.psnr:.2f} dB"
-        )
-        rows.append((sampler, row))
-    return rows
-
-
-def mean_score(scores: Sequence[Score]) -> Score:
-    """Mean over patients (each patient's stacks first), not over slices."""
-    patients = sorted({s.case for s in scores})
-    rows = {p: [s._asdict() for s in scores if s.case == p] for p in patients}
-    names = [name for name in Score._fields if name not in ("case", "series")]
-    means: dict[str, Any] = {
-        name: _mean([_mean([row[name] for row in rows[p]]) for p in patients]) for name in names
-    }
-    return Score("mean", f"{len(patients)} patients", **means)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
-def as_figures(
-    scores: Sequence[Score], curve: Sequence[tuple[Sampler, Score]], command: str
-) -> dict[str, Any]:
-    """JSON-ready figures with the command that makes them."""
-
-    def row(s: Score) -> dict[str, Any]:
-        values = {
-            k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in s._asdict().items()
-        }
-        return {**values, "gain": round(s.gain, 4)}
-
+def machine_of(methods: Sequence[Method]) -> dict[str, str]:
+    """Hardware and software, as far as seconds depend on them."""
+    devices = {m.engine.device for m in methods if m.engine is not None}
+    names = []
+    for device in sorted(devices, key=str):
+        if device.type == "cuda":
+            names.append(torch.cuda.get_device_name(device))
+        else:
+            names.append(f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)")
     return {
-        "command": command,
-        "protocol": "centre crop; volume scaled to its 0..99.5 percentile, clipped to 0..1; PSNR and SSIM "
-        "per slice, then the mean over slices; residual is the RMS of A x - y over the intensity range",
-        "patients": [row(s) for s in scores],
-        "curve": [{**sampler.model_dump(), **row(s)} for sampler, s in curve],
+        "hardware": "; ".join(names) or "none",
+        "mrisr": mrisr.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
     }
-
-
-def as_csv(scores: Sequence[Score]) -> str:
-    """One row per stack and factor."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*Score._fields, "gain"])
-    writer.writerows([*s, s.gain] for s in scores)
-    return text.getvalue()
-
-
-def as_markdown(scores: Sequence[Score], curve: Sequence[tuple[Sampler, Score]]) -> str:
-    """The tables as Markdown."""
-    lines = [
-        "| patient | series | factor | interpolation | interpolation, projected | model | gain dB "
-        "| residual | s / slice |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for s in scores:
-        lines.append(
-            f"| {s.case} | {s.series} | x{s.factor:g} "
-            f"| {s.psnr_interpolated:.2f} / {s.ssim_interpolated:.4f} "
-            f"| {s.psnr_projected:.2f} / {s.ssim_projected:.4f} "
-            f"| {s.psnr:.2f} / {s.ssim:.4f} | {s.gain:+.2f} | {s.residual:.1e} | {s.seconds:.2f} |"
-        )
-    if curve:
-        first = curve[0][1]
-        lines += [
-            "",
-            f"| sampler (x{first.factor:g}, mean over patients) | PSNR | SSIM | gain dB | texture dB "
-            "| s / slice |",
-            "|---|---|---|---|---|---|",
-            f"| interpolation | {first.psnr_interpolated:.2f} | {first.ssim_interpolated:.4f} | 0 "
-            f"| {first.texture_interpolated:+.1f} | |",
-            f"| interpolation, projected | {first.psnr_projected:.2f} | {first.ssim_projected:.4f} "
-            f"| {first.psnr_projected - first.psnr_interpolated:+.2f} "
-            f"| {first.texture_projected:+.1f} | |",
-        ]
-        for sampler, s in curve:
-            kind = "deterministic" if sampler.churn == 0 else f"ancestral (churn {sampler.churn:g})"
-            lines.append(
-                f"| {sampler.steps} step{'s' * (sampler.steps > 1)}, {kind}, {sampler.update} | {s.psnr:.2f} "
-                f"| {s.ssim:.4f} | {s.gain:+.2f} | {s.texture:+.1f} | {s.seconds:.2f} |"
-            )
-    return "\n".join(lines) + "\n"

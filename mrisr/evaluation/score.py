@@ -2,123 +2,134 @@
 
 from __future__ import annotations
 
+import hashlib
+import statistics
 import time
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mrisr import cache, metrics, pairs
-from mrisr.config import DegradationSettings, Job
-from mrisr.evaluation.settings import EvaluationSettings, Sampler
-from mrisr.inference.engine import Engine
-from mrisr.matrices import Interpolation
+from mrisr.config import DegradationSettings
+from mrisr.errors import UsageError
+from mrisr.evaluation.case import Scored
+from mrisr.evaluation.methods import Method
+from mrisr.evaluation.perceptual import Lpips
+from mrisr.evaluation.settings import EvaluationSettings
 from mrisr.operators import SeparableOperator
 
-#: The interpolation that results are compared with.
-BASELINE: dict[Job, Interpolation] = {"inplane": "bicubic-sharp", "throughplane": "bspline"}
+#: One slice is restored this often for its time, as long as that takes no more than so many seconds.
+TIMED, TIMED_SECONDS = 5, 3.0
 
 
-class Score(NamedTuple):
-    """Means over the slices of one stack; PSNR in dB on intensities 0..1, texture in dB, seconds per slice.
+@dataclass(frozen=True)
+class DegradedCase:
+    """A held-out stack whose slices are degraded, restored and compared with what they were.
 
-    ``interpolated`` is bicubic (in-plane, a = -3/4 as PyTorch's) or cubic B-spline (through-plane)
-    interpolation;
-    ``projected`` is the same after data consistency, which tells the network's share of a gain.
-    ``residual`` is the RMS of ``A x_hat - y`` over the intensity range.
+    Attributes:
+        name: the patient.
+        series: the stack.
+        images: slices ``(n, 1, h, w)`` in -1..1, clipped to the volume's 0..99.5 percentile range.
+        settings: of the degradation.
+        lpips: measured as well where it is there.
     """
-
-    case: str
-    series: str
-    factor: float
-    slices: int
-    psnr: float
-    ssim: float
-    texture: float
-    psnr_interpolated: float
-    ssim_interpolated: float
-    texture_interpolated: float
-    psnr_projected: float
-    ssim_projected: float
-    texture_projected: float
-    residual: float
-    seconds: float
-
-    @property
-    def gain(self) -> float:
-        """PSNR over interpolation, dB."""
-        return self.psnr - self.psnr_interpolated
-
-
-class Case(NamedTuple):
-    """A held-out stack: its slices ``(n, 1, h, w)`` in -1..1, clipped to the volume's 0..99.5 percentile
-    range."""
 
     name: str
     series: str
     images: Tensor
+    settings: EvaluationSettings
+    lpips: Lpips | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the slices, and of the weights of LPIPS."""
+        shape = str(tuple(self.images.shape)).encode()
+        content = hashlib.sha256(shape + self.images.numpy().tobytes())
+        content.update((self.lpips.digest if self.lpips else "").encode())
+        return content.hexdigest()
+
+    def score(self, method: Method, factor: float) -> Scored:
+        """Restore all slices in batches, then the middle one alone for its time."""
+        engine = method.engine
+        if engine is None:
+            raise UsageError(f"{method.name}: volumes cannot be compared with degraded slices")
+        operator = operator_for(self.settings, factor, self.images.shape)
+
+        def restore(y: Tensor) -> Tensor:
+            return operator.project(engine.restore(y, operator), y, method.consistency)
+
+        size = engine.batch_size((self.images.shape[-2], self.images.shape[-1]))
+        results = [restore(operator(x)) for x in self.images.split(size)]
+        x = torch.cat(results)
+        square = (operator(x) - operator(self.images)).square().mean() / 4  # on 0..1, not -1..1
+        result, reference = ((i + 1).div(2).clamp(0, 1) for i in (x, self.images))
+        middle = len(x) // 2
+        seconds, cpu_seconds = timed(lambda: restore(operator(self.images[middle : middle + 1])))
+        return Scored(
+            slices={k: v.tolist() for k, v in self._figures(result, reference, operator).items()},
+            volume={"residual": float(square.sqrt()), "consistency": float(square) * 1e5},
+            seconds=seconds,
+            cpu_seconds=cpu_seconds,
+            evaluations=method.evaluations,
+            result=result[middle, 0].numpy(),
+            reference=reference[middle, 0].numpy(),
+            facts=_notes(engine.notes),
+        )
+
+    def _figures(
+        self, result: Tensor, reference: Tensor, operator: SeparableOperator
+    ) -> dict[str, Tensor]:
+        """Every metric per slice, ``(n,)`` each."""
+        rows, columns = (operator.axes[d].factor if d in operator.axes else 1.0 for d in (-2, -1))
+        measured: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+            "psnr": metrics.psnr,
+            "ssim": metrics.ssim,
+            "spectrum": lambda x, r: metrics.spectrum_error(x, r, tuple(operator.axes)),
+            "texture": lambda x, r: metrics.texture(x, r, (rows, columns)),
+        }
+        if self.lpips is not None:
+            measured["lpips"] = self.lpips
+        batches = list(zip(result.split(8), reference.split(8), strict=True))
+        return {name: torch.cat([f(x, r) for x, r in batches]) for name, f in measured.items()}
 
 
-def held_out(
-    stacks: Sequence[cache.Stack], settings: EvaluationSettings, cases: Sequence[str]
-) -> list[Case]:
+def _notes(notes: Sequence[str]) -> dict[str, Any]:
+    return {"notes": list(notes)} if notes else {}
+
+
+def timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Median wall and processor seconds of a few calls; the caller has made one before, to warm up."""
+    wall: list[float] = []
+    processor: list[float] = []
+    while len(wall) < TIMED and sum(wall) < TIMED_SECONDS:
+        began = time.perf_counter(), time.process_time()
+        work()
+        wall.append(time.perf_counter() - began[0])
+        processor.append(time.process_time() - began[1])
+    return statistics.median(wall), statistics.median(processor)
+
+
+def degraded_cases(
+    stacks: Sequence[cache.Stack],
+    settings: EvaluationSettings,
+    names: Sequence[str],
+    lpips: Lpips | None = None,
+) -> list[DegradedCase]:
     """The stacks to score, centre-cropped, at each scanner's own pixel size."""
-    chosen = [s for s in stacks if s.case in cases]
+    chosen = [s for s in stacks if s.case in names]
     images = pairs.validation_images(chosen, settings.planes, settings.crop)
-    return [Case(stack.case, stack.series, x) for stack, x in images]
+    return [DegradedCase(s.case, s.series, x, settings, lpips) for s, x in images]
 
 
 def operator_for(
     settings: EvaluationSettings, factor: float, shape: Sequence[int]
 ) -> SeparableOperator:
     """The degradation of images ``(..., rows, columns)`` of this shape."""
-    drawn = pairs.Drawn(_degradation(settings), factor, settings.thickness, 0.0)
-    return pairs.pair_operator(settings.job, drawn, (shape[-2], shape[-1]))
-
-
-def score_case(engine: Engine, case: Case, settings: EvaluationSettings, factor: float) -> Score:
-    """Score one stack at one factor."""
-    operator = operator_for(settings, factor, case.images.shape)
-    bands = (1.0 if -2 not in operator.axes else factor, 1.0 if -1 not in operator.axes else factor)
-    size = engine.batch_size((case.images.shape[-2], case.images.shape[-1]))
-    parts: list[Tensor] = []
-    seconds = 0.0
-    for x_high in case.images.split(size):
-        y = operator(x_high)
-        began = time.perf_counter()
-        x = operator.project(engine.restore(y, operator), y, settings.consistency)
-        seconds += time.perf_counter() - began
-        base = operator.interpolating_by(BASELINE[settings.job]).interpolate(y)
-        compared = (x, base, operator.project(base, y))
-        residual = (operator(x) - y).square().mean((-3, -2, -1))
-        parts.append(torch.cat([_figures(compared, x_high, bands), residual[None]]))
-    columns = torch.cat(parts, dim=1)
-    rms = float(columns[-1].mean().sqrt()) / 2  # images span -1..1, the range is 2
-    means = dict(zip(Score._fields[4:13], columns[:-1].mean(dim=1).tolist(), strict=True))
-    n = len(case.images)
-    return Score(case.name, case.series, factor, n, **means, residual=rms, seconds=seconds / n)
-
-
-def _figures(images: Sequence[Tensor], x_high: Tensor, bands: tuple[float, float]) -> Tensor:
-    """PSNR, SSIM and texture of each of ``images``, in this order: ``(3 * len(images), b)``."""
-    reference = (x_high + 1) / 2
-    rows = []
-    for image in images:
-        scaled = ((image + 1) / 2).clamp(0, 1)
-        rows += [
-            metrics.psnr(scaled, reference),
-            metrics.ssim(scaled, reference),
-            metrics.texture(scaled, reference, bands),
-        ]
-    return torch.stack(rows)
-
-
-def with_sampler(engine: Engine, sampler: Sampler) -> Engine:
-    """The same model sampled another way."""
-    return engine.resampled(steps=sampler.steps, churn=sampler.churn, update=sampler.update)
-
-
-def _degradation(settings: EvaluationSettings) -> DegradationSettings:
     thickness = (settings.thickness, settings.thickness)
-    return DegradationSettings(kind=settings.kind, factors=settings.factors, thickness=thickness)
+    setting = DegradationSettings(kind=settings.kind, factors=settings.factors, thickness=thickness)
+    drawn = pairs.Drawn(setting, factor, settings.thickness, 0.0)
+    return pairs.pair_operator(settings.job, drawn, (shape[-2], shape[-1]))

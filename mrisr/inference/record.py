@@ -65,6 +65,7 @@ def make_record(job: str, restored: Restored, seconds: float) -> dict[str, Any]:
         "use": DISCLAIMER,
         "model": {
             "name": engine.card.name,
+            "method": engine.card.method,
             "version": engine.card.version,
             "sha256": engine.card.sha256,
         },
@@ -73,6 +74,7 @@ def make_record(job: str, restored: Restored, seconds: float) -> dict[str, Any]:
             "steps": engine.steps,
             "churn": engine.churn,
             "update": options.update,
+            "start": options.start,
             "seed": options.seed,
             "consistency": engine.consistency,
             "tile": engine.tile,

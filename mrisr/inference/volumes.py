@@ -52,7 +52,11 @@ def upsample_in_plane(
     result = measurement.project(restored, engine.consistency)
     parameters: dict[str, object] = {"scale": scale, "degradation": options.degradation}
     return Restored(
-        measurement.to_volume(result), measurement, engine, parameters, _notes(volume, engine)
+        measurement.to_volume(result),
+        measurement,
+        engine,
+        parameters,
+        _notes(volume, engine, scale),
     )
 
 
@@ -96,7 +100,7 @@ def upsample_through_plane(
     }
     thin = measurement.to_volume(result)
     thin = replace(thin, slice_thickness=float(thin.spacing[measurement.order[0]]))
-    return Restored(thin, measurement, engine, parameters, _notes(volume, engine))
+    return Restored(thin, measurement, engine, parameters, _notes(volume, engine, factor))
 
 
 def restore_reformats(
@@ -188,5 +192,12 @@ def _shifted(progress: Progress | None, offset: int, total: int) -> Progress | N
     return None if progress is None else lambda done, _: progress(offset + done, total)
 
 
-def _notes(volume: Volume, engine: Engine) -> tuple[str, ...]:
-    return (*volume.notes, *engine.notes)
+def _notes(volume: Volume, engine: Engine, factor: float) -> tuple[str, ...]:
+    """What is worth knowing: of the volume, of the run, and a factor that the model was not trained for."""
+    low, high = engine.card.factors
+    outside = (
+        ()
+        if low <= factor <= high
+        else (f"x{factor:g} lies outside the model's x{low:g} to x{high:g}",)
+    )
+    return (*volume.notes, *engine.notes, *outside)

@@ -60,17 +60,18 @@ class ImplicitRestorer(Restorer):
     def objective(self, pair: Pair, generator: torch.Generator) -> Objective:
         """Pixel loss on one square of target pixels per group, placed anew in every step."""
         h, w = pair.x_high.shape[-2:]
+        edge = min(WINDOW, h, w)
         u = torch.rand(2, generator=generator, device=generator.device).tolist()
-        top, left = (int(v * (size - WINDOW + 1)) for v, size in zip(u, (h, w), strict=True))
-        inner = (..., slice(top, top + WINDOW), slice(left, left + WINDOW))
+        top, left = (int(v * (size - edge + 1)) for v, size in zip(u, (h, w), strict=True))
+        inner = (..., slice(top, top + edge), slice(left, left + edge))
         corrections = []
         for y, operator in pair.measured:
             rows, columns = (
-                target_axis(operator, dim, pair.margin + first + WINDOW, y.device)
+                target_axis(operator, dim, pair.margin + first + edge, y.device)
                 for dim, first in ((-2, top), (-1, left))
             )
             features = self.network.features(y)
-            asked = (rows.positions[-WINDOW:], columns.positions[-WINDOW:])
+            asked = (rows.positions[-edge:], columns.positions[-edge:])
             corrections.append(self.network(features, *asked, (rows.cell, columns.cell)))
         restored = pair.x_low[inner] + torch.cat(corrections)
         return Objective(self.pixel_loss(restored, pair.x_high[inner]))

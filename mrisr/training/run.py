@@ -21,10 +21,10 @@ from mrisr.checkpoint import Progress, State, load_checkpoint, save_checkpoint
 from mrisr.config import Config
 from mrisr.errors import InputError, UsageError
 from mrisr.io.atomic import make_folder, write_bytes
-from mrisr.models.store import load_model, save_model
+from mrisr.models.store import Model, load_model, save_model
 from mrisr.networks import channels_last
 from mrisr.pairs import seeded
-from mrisr.restorers import build_restorer
+from mrisr.restorers import Restorer, build_restorer
 from mrisr.restorers.inversion import InversionRestorer
 from mrisr.training.adversary import Adversary
 from mrisr.training.bookkeeping import Log, fingerprint, frozen_model, hardware, new_card
@@ -54,6 +54,16 @@ def make_fabric(device: str) -> Fabric:
         num_nodes=max(1, world // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))),
         strategy="ddp" if world > 1 else "auto",
     )
+
+
+def take_weights(restorer: Restorer, model: Model) -> None:
+    """Start from a model's weights. Raises UsageError if its network is another."""
+    try:
+        restorer.network.load_state_dict(model.restorer.network.state_dict())
+    except RuntimeError as error:
+        raise UsageError(
+            f"train.initialize: {model.card.name} has another network than the configuration"
+        ) from error
 
 
 class Run:
@@ -90,8 +100,7 @@ class Run:
         self.card = new_card(config, training, frozen)
         restorer = build_restorer(self.card, self.card.condition)
         if config.train.initialize:
-            first = load_model(config.train.initialize)
-            restorer.network.load_state_dict(first.restorer.network.state_dict())
+            take_weights(restorer, load_model(config.train.initialize))
         if frozen is not None:
             assert isinstance(restorer, InversionRestorer)
             restorer.denoiser.network.load_state_dict(frozen.restorer.network.state_dict())

@@ -35,7 +35,7 @@ KEYS = {
     "notes",
 }
 GRID = {"shape", "spacing_mm", "orientation", "plane", "dtype", "affine_ras_mm"}
-SHARED = {"degradation", "steps", "churn", "update", "seed", "consistency", "tile"}
+SHARED = {"degradation", "steps", "churn", "update", "start", "seed", "consistency", "tile"}
 THROUGH = {"factor", "slice_thickness_mm", "slice_thickness_from", "reformats"}
 
 

@@ -179,17 +179,21 @@ def read_a_picture(target: Path) -> dict[str, str]:
 
 
 def write_some_tables(target: Path, version: int, small: bool, inputs: Path) -> None:
-    from mrisr.evaluation.run import as_figures, as_markdown, write_tables
-    from mrisr.evaluation.score import Score
+    from mrisr.evaluation.outcome import Evaluation
+    from mrisr.evaluation.run import write_results
+    from mrisr.evaluation.settings import EvaluationSettings
+    from tests.evaluation.made import result
 
-    numbers = [float(version)] * (len(Score._fields) - 4)
-    scores = [Score(f"p{k}", "t2w", 4.0, 20, *numbers) for k in range(4 if small else 5000)]
+    entry = {"job": "inplane", "planes": ["axial"], "kind": "bicubic", "factors": [4]}
+    settings = EvaluationSettings(**entry, methods=[{"name": "a"}])
+    results = [result("a", f"p{k}", [float(version)]) for k in range(4 if small else 1000)]
+    made = Evaluation(settings, [], results, [], [], [], "none", {})
     target.mkdir(exist_ok=True)
-    write_tables(target, as_figures(scores, [], "none"), scores, as_markdown(scores, []))
+    write_results(made, f"page {version}" * (1 if small else 5000), target)
 
 
 def read_some_tables(target: Path) -> dict[str, str]:
-    names = ("scores.json", "scores.csv", "scores.md")
+    names = ("results.json", "results.csv", "results.md", "results.html")
     return {n: digest((target / n).read_bytes()) for n in names if (target / n).exists()}
 
 

@@ -19,15 +19,13 @@ from mrisr.training import train
 from tests.training.helpers import CRITIC, rows, smoke, variant
 
 LIIF = {"type": "liif", "width": 8, "blocks": 1, "hidden": 8, "layers": 2}
-WIDE = {"crop": 48}
 
 
 def of(method: str, tmp_path: Path, data: Path, **train_changes: Any) -> Config:
     """The smoke configuration of a method; for an inversion its denoiser is trained first."""
     config = smoke(**train_changes)
     if method == "implicit":
-        content = config.model_dump()["data"] | WIDE
-        return variant(config, method=method, network=LIIF, data=content)
+        return variant(config, method=method, network=LIIF)
     if method == "inversion":
         plain = {"path": "plain", "start": 0.01, "at_start": 0.0}
         first = variant(smoke(iterations=2), diffusion=plain)
@@ -87,7 +85,8 @@ def test_an_inversion_needs_a_denoiser_of_its_job(data: Path, tmp_path: Path) ->
 def test_a_critic_changes_what_is_learned_once_it_may(data: Path, tmp_path: Path) -> None:
     weights = []
     for name, critic in (("none", None), ("later", CRITIC | {"after": 1.0}), ("now", CRITIC)):
-        config = of("regression", tmp_path, data, iterations=4, adversarial=critic)
+        config = of("regression", tmp_path, data, iterations=4)
+        config = variant(config, train={"adversarial": critic})
         train(config, data, tmp_path / name, device="cpu")
         weights.append((tmp_path / name / "model.safetensors").read_bytes())
     assert weights[0] == weights[1]

@@ -101,6 +101,14 @@ def test_starts_from_another_models_weights(data: Path, tmp_path: Path) -> None:
     assert load_model(second).card.training.initialized_from == str(first)
 
 
+def test_another_networks_weights_are_refused(data: Path, tmp_path: Path) -> None:
+    first = train(smoke(iterations=1), data, tmp_path / "first", device="cpu")
+    config = smoke(initialize=str(first))
+    wider = variant(config, network=config.network.model_dump() | {"width": 16})
+    with pytest.raises(UsageError, match="another network"):
+        train(wider, data, tmp_path / "second", device="cpu")
+
+
 @pytest.mark.parametrize(
     "diffusion",
     [

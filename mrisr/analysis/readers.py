@@ -1,0 +1,143 @@
+"""A page for human readers: two-alternative forced choice, "which one is the real scan?" (SR3, PartDiff).
+
+One HTML file with everything in it: pictures, script, style. It loads nothing and sends nothing. Each slice
+is shown once, restored by one setting, beside itself; were it shown again by another setting, the reader
+would know the one that comes back for the real scan. Sides and order are shuffled by the seed.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from string import Template
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from mrisr.analysis.scoring import unit
+from mrisr.analysis.steps import Restored, Setting
+from mrisr.errors import UsageError
+
+#: Edge in pixels of the central square that readers see.
+SHOWN = 192
+
+
+class Trial(NamedTuple):
+    """A pair to show: where it comes from, its setting's index, and the side (0 left, 1 right) of the real
+    scan."""
+
+    case: str
+    series: str
+    slice: int
+    setting: int
+    real: int
+    restored: Tensor
+    reference: Tensor
+
+
+def check_enough(settings: int, slices: int) -> None:
+    """Raise UsageError where there are fewer slices than settings."""
+    if slices < settings:
+        raise UsageError(
+            f"readers: expected at least {settings} slices, one for each setting, found {slices}"
+        )
+
+
+def draw_trials(
+    settings: Sequence[Setting], restored: Sequence[Restored], seed: int = 0
+) -> list[Trial]:
+    """Every slice once, in random order, the settings in turn, so that all have equally many pairs.
+
+    Slices that would make it uneven are left out. Interpolation (0 steps) is too easy to be asked for.
+
+    Raises:
+        UsageError: there are fewer slices than settings.
+    """
+    random = np.random.default_rng(seed)
+    asked = [i for i, s in enumerate(settings) if s.steps > 0]
+    slices = [(part, k) for part in restored for k in range(len(part.slices.images))]
+    check_enough(len(asked), len(slices))
+    each = len(slices) // len(asked)
+    order = random.permutation(len(slices))[: each * len(asked)]
+    turns = random.permutation(np.tile(asked, each))
+    sides = random.permutation(np.arange(len(order)) % 2)
+    trials = []
+    for index, setting, real in zip(order, turns, sides, strict=True):
+        part, k = slices[index]
+        trials.append(
+            Trial(
+                part.slices.case,
+                part.slices.series,
+                k,
+                int(setting),
+                int(real),
+                part.images[setting][k, 0],
+                part.slices.images[k, 0],
+            )
+        )
+    return trials
+
+
+def data_uri(image: Tensor) -> str:
+    """The centre of an image ``(h, w)`` in -1..1 as an 8-bit PNG without metadata, in the text of a link."""
+    from PIL import Image
+
+    h, w = image.shape
+    top, left = max(0, (h - SHOWN) // 2), max(0, (w - SHOWN) // 2)
+    levels = (unit(image[top : top + SHOWN, left : left + SHOWN]) * 255).round().byte().numpy()
+    picture = io.BytesIO()
+    Image.fromarray(levels).save(picture, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(picture.getvalue()).decode()
+
+
+def encode(content: Any, seed: int) -> str:
+    """JSON that cannot be read at a glance (no more than that); ``decode`` of the page's script undoes it."""
+    state, out = seed, bytearray()
+    for byte in json.dumps(content).encode():
+        state = (state * 1664525 + 1013904223) % 2**32
+        out.append(byte ^ (state >> 24))
+    return base64.b64encode(bytes(out)).decode()
+
+
+def reader_page(settings: Sequence[Setting], trials: Sequence[Trial]) -> str:
+    """The page as HTML. It names no patient; :func:`key_rows` tells which pair is which."""
+    pairs = []
+    for trial in trials:
+        made, real = data_uri(trial.restored), data_uri(trial.reference)
+        pairs.append([real, made] if trial.real == 0 else [made, real])
+    asked = sorted({t.setting for t in trials})
+    key = {
+        "settings": [settings[i].name for i in asked],
+        "setting": [asked.index(t.setting) for t in trials],
+        "real": [t.real for t in trials],
+    }
+    digest = hashlib.sha256(json.dumps([pairs, key]).encode()).hexdigest()
+    seed = int(digest[:8], 16)
+    data = {"id": digest[:16], "seed": seed, "pairs": pairs, "key": encode(key, seed)}
+    folder = files("mrisr.analysis")
+    return Template(folder.joinpath("readers.html").read_text(encoding="utf-8")).substitute(
+        style=folder.joinpath("readers.css").read_text(encoding="utf-8"),
+        script=folder.joinpath("readers.js").read_text(encoding="utf-8"),
+        data=json.dumps(data),
+        count=len(trials),
+    )
+
+
+def key_rows(settings: Sequence[Setting], trials: Sequence[Trial]) -> list[dict[str, Any]]:
+    """Which pair is which slice, restored how, and where the real scan is: for whoever runs the test."""
+    return [
+        {
+            "pair": i + 1,
+            "case": t.case,
+            "series": t.series,
+            "slice": t.slice,
+            "setting": settings[t.setting].name,
+            "real": ("left", "right")[t.real],
+        }
+        for i, t in enumerate(trials)
+    ]

@@ -1,0 +1,211 @@
+"""The methods of an evaluation, ready to run: models are loaded, and held to the patients they may see."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mrisr.errors import InputError, UsageError
+from mrisr.evaluation.settings import EvaluationSettings, MethodEntry
+from mrisr.inference.engine import Engine
+from mrisr.inference.options import Options
+from mrisr.models.card import ModelCard
+from mrisr.models.store import Model, card_path, load_model, read_card
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the comparison.
+
+    Attributes:
+        entry: as the file states it, its model filled in.
+        options: for the engine or the upsampling of whole volumes.
+        model: none for volumes that were made elsewhere.
+    """
+
+    entry: MethodEntry
+    options: Options
+    model: Model | None
+
+    @property
+    def name(self) -> str:
+        """What the tables call it."""
+        return self.entry.name
+
+    @cached_property
+    def engine(self) -> Engine | None:
+        """The model on its device, made on first use; none for volumes that were made elsewhere."""
+        return None if self.model is None else Engine(self.model, self.options)
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the network per image; 0 for interpolation and volumes made elsewhere."""
+        return 0 if self.engine is None else self.engine.evaluations
+
+    @property
+    def consistency(self) -> float:
+        """Weight of the final projection onto the measurement."""
+        return 0.0 if self.engine is None else self.engine.consistency
+
+    def volume_path(self, case: str) -> Path | None:
+        """Where a patient's volume made elsewhere lies."""
+        return None if self.entry.volumes is None else Path(self.entry.volumes.format(case=case))
+
+    def deciding(self, case: str) -> dict[str, Any]:
+        """All of the method that a score of this patient depends on. Raises InputError for a volume
+        that cannot be read."""
+        path = self.volume_path(case)
+        if path is not None:
+            return {"volume": _digest_of(path)}
+        engine = self.engine
+        assert engine is not None
+        card = engine.card
+        built = card.model_dump(
+            mode="json", include={"method", "network", "diffusion", "inversion"}
+        )
+        return {
+            "weights": card.sha256,
+            "model": built,
+            "condition": card.condition,
+            "sampling": self.entry.sampled()
+            | {"steps": engine.steps, "churn": engine.churn, "consistency": engine.consistency},
+            "device": engine.device.type,
+            "precision": str(engine.precision),
+        }
+
+
+def _digest_of(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(
+            path, expected="a volume made elsewhere", found=error.strerror or str(error)
+        ) from error
+
+
+def load_methods(
+    settings: EvaluationSettings,
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    skip_missing: bool = False,
+    report: Callable[[str], None] = lambda line: None,
+) -> list[Method]:
+    """The methods of a file with their models.
+
+    Args:
+        model: takes the place of the file's model, for the methods that name none.
+        skip_missing: leave out methods whose model is missing and say so, instead of refusing.
+
+    Raises:
+        UsageError: models are missing, all of them named in one line; or one is for another job, or
+            cannot be sampled as it is asked to.
+    """
+    found: list[Method] = []
+    missing: list[str] = []
+    loaded: dict[str, Model] = {}
+    for entry in settings.compared:
+        if entry.volumes is None and entry.model is None:
+            entry = entry.model_copy(update={"model": model or settings.model})
+        try:
+            found.append(_load(entry, settings, device, loaded))
+        except _Missing as error:
+            missing.append(f"{entry.name} ({error})")
+    if missing and not skip_missing:
+        raise UsageError(
+            f"models are missing: {'; '.join(missing)} (--skip-missing leaves them out)"
+        )
+    for text in missing:
+        report(f"left out: {text}")
+    if not found:
+        raise UsageError("no method is left to score")
+    return found
+
+
+class _Missing(Exception):
+    """There is no such model."""
+
+
+def _load(
+    entry: MethodEntry, settings: EvaluationSettings, device: str, loaded: dict[str, Model]
+) -> Method:
+    options = Options(model=entry.model, device=device, **entry.sampled())
+    if entry.volumes is not None:
+        return Method(entry, options, None)
+    if entry.model is None:
+        raise UsageError(f"{entry.name}: name a model in the file, or give --model")
+    if entry.model not in loaded:
+        try:
+            loaded[entry.model] = load_model(entry.model)
+        except UsageError as error:
+            raise _Missing(str(error).split(";")[0]) from error
+    model = loaded[entry.model]
+    if model.card.job not in (None, settings.job):
+        raise UsageError(
+            f"{entry.name}: expected a model for {settings.job}, found {model.card.job}"
+        )
+    method = Method(entry, options, model)
+    try:
+        method.evaluations  # noqa: B018  (refused here: what the model cannot do)
+    except UsageError as error:
+        raise UsageError(f"{entry.name}: {error}") from error
+    return method
+
+
+def ancestry(model: Model) -> tuple[list[ModelCard], list[str]]:
+    """A model's card and the cards of the models that its weights began with; and, where the line breaks
+    off, the name of the model that is not here. Models trained side by side lie in neighbouring folders."""
+    cards, seen = [model.card], {model.card.name}
+    name = model.card.training.initialized_from
+    while name is not None and name not in seen:
+        seen.add(name)
+        earlier = _card_of(name, model.path.parent.parent / name)
+        if earlier is None:
+            return cards, [name]
+        cards.append(earlier)
+        name = earlier.training.initialized_from
+    return cards, []
+
+
+def _card_of(*places: str | Path) -> ModelCard | None:
+    for place in places:
+        with suppress(UsageError, InputError):
+            return read_card(card_path(place))
+    return None
+
+
+def held_out_cases(
+    settings: EvaluationSettings,
+    methods: Iterable[Method],
+    report: Callable[[str], None] = lambda line: None,
+) -> list[str]:
+    """The patients to score: the file's, or those that all models held out.
+
+    Raises:
+        UsageError: a model, or one that it began with, was trained on a patient to score; or no patient
+            was held out by all.
+    """
+    models = {m.model.card.name: m.model for m in methods if m.model is not None}
+    trained = [m for m in models.values() if m.card.training.cases]
+    names = list(settings.cases)
+    if not names and trained:
+        first, *others = (m.card.training.validation_cases for m in trained)
+        names = [n for n in first if all(n in held for held in others)]
+    if not names:
+        raise UsageError("no patient was held out by all models; name patients in the file (cases)")
+    for model in trained:
+        line, lost = ancestry(model)
+        for card in line:
+            seen = sorted(set(names) & set(card.training.cases))
+            if seen:
+                who = model.card.name
+                who += "" if card is model.card else f" began as {card.name}, which"
+                raise UsageError(f"{who} was trained on {', '.join(seen)}; score other patients")
+        for name in lost:
+            report(f"note: {model.card.name} began as {name}, which is not here to be checked")
+    return names

@@ -1,0 +1,179 @@
+"""Means over patients with their intervals, and paired comparisons of two methods.
+
+The unit is the patient: slices of one patient resemble each other, so many slices of few patients are few
+observations. Differences per slice are described (mean, spread, share) but not tested.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from mrisr.evaluation.case import METRICS, SLICE_METRICS
+from mrisr.evaluation.results import Result
+
+#: Patients from which on Wilcoxon's signed rank test can fall below 0.05 at all (two-sided, 2 / 2^6).
+WILCOXON_FROM = 6
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Mean over ``n`` patients; ``half`` is half the width of its 95% interval, none for one patient."""
+
+    value: float
+    half: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A method's figure less the reference method's, on the same patients and slices.
+
+    Attributes:
+        patients: mean difference over patients.
+        p: of a paired t test over patients, two-sided; none for one patient, or where all differ alike.
+        p_wilcoxon: of Wilcoxon's signed rank test, from six patients on.
+        slices: number of slices of all patients, which are no independent observations.
+        slice_mean: mean difference over these.
+        slice_sd: and its standard deviation.
+        slice_share: share of them on which the difference is above zero.
+    """
+
+    patients: Mean
+    p: float | None
+    p_wilcoxon: float | None
+    slices: int
+    slice_mean: float
+    slice_sd: float
+    slice_share: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method at one factor, over all its patients.
+
+    Attributes:
+        means: name of a figure -> its mean over patients.
+        gain: PSNR over the baseline's, where both have been measured.
+        paired: metric of slices -> comparison with the reference method.
+    """
+
+    method: str
+    factor: float
+    means: dict[str, Mean]
+    gain: Mean | None
+    paired: dict[str, Paired]
+
+    def as_json(self) -> dict[str, Any]:
+        """The row as JSON-ready values."""
+        return asdict(self)
+
+
+def mean_of(values: Sequence[float]) -> Mean:
+    """Mean with the 95% interval of Student's t.
+
+    >>> mean_of([1.0, 3.0]).value
+    2.0
+    >>> mean_of([1.0]).half is None
+    True
+    """
+    from scipy.stats import t
+
+    n = len(values)
+    half = None
+    if n > 1:
+        half = float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
+    return Mean(float(np.mean(values)), half, n)
+
+
+def patient_means(results: Iterable[Result]) -> dict[str, dict[str, float]]:
+    """Patient -> figure -> mean over the patient's stacks."""
+    stacks: dict[str, list[dict[str, float]]] = {}
+    for result in results:
+        stacks.setdefault(result.case, []).append(result.scored.means())
+    found: dict[str, dict[str, float]] = {}
+    for case, rows in stacks.items():
+        named = {name: [r[name] for r in rows if name in r] for name in METRICS}
+        found[case] = {name: float(np.mean(v)) for name, v in named.items() if v}
+    return found
+
+
+def _slices(results: Iterable[Result], metric: str) -> dict[tuple[str, str, int], float]:
+    return {
+        (r.case, r.series, k): value
+        for r in results
+        for k, value in enumerate(r.scored.slices.get(metric, ()))
+        if math.isfinite(value)
+    }
+
+
+def _paired(mine: Sequence[Result], others: Sequence[Result], metric: str) -> Paired | None:
+    """The comparison of one metric on what both have; none where they share nothing."""
+    a, b = patient_means(mine), patient_means(others)
+    differences = [
+        a[case][metric] - b[case][metric]
+        for case in a
+        if case in b and metric in a[case] and metric in b[case]
+    ]
+    left, right = _slices(mine, metric), _slices(others, metric)
+    slices = np.array([left[k] - right[k] for k in left if k in right])
+    if not differences or not len(slices):
+        return None
+    return Paired(
+        patients=mean_of(differences),
+        p=_t_test(differences),
+        p_wilcoxon=_wilcoxon(differences),
+        slices=len(slices),
+        slice_mean=float(slices.mean()),
+        slice_sd=float(slices.std(ddof=1)) if len(slices) > 1 else 0.0,
+        slice_share=float((slices > 0).mean()),
+    )
+
+
+def _t_test(differences: Sequence[float]) -> float | None:
+    from scipy.stats import ttest_1samp
+
+    if len(differences) < 2 or np.ptp(differences) <= 1e-9 * np.max(np.abs(differences)):
+        return None
+    return float(ttest_1samp(differences, 0.0).pvalue)
+
+
+def _wilcoxon(differences: Sequence[float]) -> float | None:
+    from scipy.stats import wilcoxon
+
+    if len(differences) < WILCOXON_FROM or not np.any(differences):
+        return None
+    return float(wilcoxon(differences).pvalue)
+
+
+def summarise(
+    results: Sequence[Result], methods: Sequence[str], baseline: str, reference: str | None
+) -> list[Row]:
+    """A row for each factor and method that has results, in the order of ``methods``."""
+    rows = []
+    for factor in sorted({r.factor for r in results}):
+        here = {m: [r for r in results if r.factor == factor and r.method == m] for m in methods}
+        for method, mine in here.items():
+            if not mine:
+                continue
+            patients = patient_means(mine).values()
+            named = {name: [p[name] for p in patients if name in p] for name in METRICS}
+            base = _paired(mine, here.get(baseline, []), "psnr")
+            paired = {}
+            if reference is not None and method != reference:
+                found = {m: _paired(mine, here.get(reference, []), m) for m in SLICE_METRICS}
+                paired = {m: p for m, p in found.items() if p is not None}
+            rows.append(
+                Row(
+                    method=method,
+                    factor=factor,
+                    means={name: mean_of(v) for name, v in named.items() if v},
+                    gain=None if base is None else base.patients,
+                    paired=paired,
+                )
+            )
+    return rows

@@ -1,0 +1,188 @@
+"""The readers' page: fair pairs, nothing given away, nothing from outside, and its script played by node."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+from importlib.resources import files
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.stats import binomtest
+
+from mrisr.analysis.readers import Trial, data_uri, draw_trials, encode, key_rows, reader_page
+from mrisr.analysis.scoring import Scores
+from mrisr.analysis.slices import Slices
+from mrisr.analysis.steps import Restored, Setting
+from mrisr.errors import UsageError
+
+SCRIPT = Path(str(files("mrisr.analysis").joinpath("readers.js")))
+SETTINGS = [
+    Setting(name, steps, SimpleNamespace())  # type: ignore[arg-type]
+    for name, steps in (("interpolation", 0), ("1 step", 1), ("4 <steps>", 4))
+]
+
+
+def restored(*counts: int) -> list[Restored]:
+    """Series whose real slices are 0 and whose restorations by setting i are 0.1 i, apart from a mark."""
+    out = []
+    for number, count in enumerate(counts):
+        truth = torch.zeros(count, 1, 40, 30)
+        truth[:, 0, 0, 0] = 0.01 * torch.arange(count)
+        images = [truth + 0.1 * i for i in range(len(SETTINGS))]
+        slices = Slices(f"patient-{number}", "t2w", truth)
+        out.append(Restored(slices, images, [Scores(*[np.zeros(count)] * 3)] * len(SETTINGS)))
+    return out
+
+
+@pytest.fixture
+def node() -> str:
+    path = shutil.which("node")
+    if path is None:
+        pytest.skip("needs node, which runs the page's script")
+    return path
+
+
+# --- pairs ----------------------------------------------------------------------------------------
+
+
+def test_each_slice_is_shown_once_and_all_settings_equally_often() -> None:
+    trials = draw_trials(SETTINGS, restored(6, 5), seed=1)
+    assert len(trials) == 10
+    assert len({(t.case, t.slice) for t in trials}) == 10
+    assert sorted(t.setting for t in trials) == [1] * 5 + [2] * 5  # interpolation is not asked for
+    assert sorted(t.real for t in trials) == [0] * 5 + [1] * 5
+    for t in trials:
+        assert torch.allclose(t.restored - t.reference, torch.tensor(0.1 * t.setting))
+
+
+def test_the_seed_decides() -> None:
+    def drawn(seed: int) -> list[Any]:
+        return [t[:5] for t in draw_trials(SETTINGS, restored(6, 6), seed=seed)]
+
+    assert drawn(3) == drawn(3)
+    assert drawn(3) != drawn(4)
+
+
+def test_too_few_slices_are_refused() -> None:
+    with pytest.raises(UsageError, match="at least 2 slices, one for each setting, found 1"):
+        draw_trials(SETTINGS, restored(1))
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+
+def payload(page: str) -> dict[str, Any]:
+    match = re.search(r'<script type="application/json" id="data">(.*?)</script>', page)
+    assert match is not None
+    return dict(json.loads(match[1]))
+
+
+def test_nothing_comes_from_outside_and_nothing_is_given_away() -> None:
+    page = reader_page(SETTINGS, draw_trials(SETTINGS, restored(6, 6)))
+    assert "http:" not in page
+    assert "https:" not in page
+    assert not re.search(r"<(link|iframe|object)|@import|url\(|fetch\(|XMLHttp", page)
+    assert "default-src 'none'" in page
+    for word in ("patient-", "t2w", "1 step", "4 <steps>", "4 &lt;steps"):
+        assert word not in page
+    assert set(re.findall(r'alt="([^"]*)"', page)) == {"Left image", "Right image"}
+    data = payload(page)
+    assert set(data) == {"id", "seed", "pairs", "key"}
+    assert not base64.b64decode(data["key"]).isascii()  # no JSON to be read at a glance
+
+
+def test_pictures_are_plain_and_on_the_side_that_the_key_says() -> None:
+    trials = draw_trials(SETTINGS, restored(6, 6))
+    pairs = payload(reader_page(SETTINGS, trials))["pairs"]
+    rows = key_rows(SETTINGS, trials)
+    assert len(pairs) == len(trials) == len(rows)
+    for trial, pair, row in zip(trials, pairs, rows, strict=True):
+        levels = []
+        for uri in pair:
+            with Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) as picture:
+                assert (picture.size, picture.mode, picture.info) == ((30, 40), "L", {})
+                levels.append(int(np.asarray(picture)[20, 20]))
+        made = round((1 + 0.1 * trial.setting) / 2 * 255)
+        assert levels == ([128, made] if row["real"] == "left" else [made, 128])
+        assert row["setting"] == SETTINGS[trial.setting].name
+
+
+def test_the_centre_is_shown() -> None:
+    image = torch.full((300, 200), -1.0)
+    image[150, 100] = 1.0
+    with Image.open(io.BytesIO(base64.b64decode(data_uri(image).partition(",")[2]))) as picture:
+        shown = np.asarray(picture)
+    assert shown.shape == (192, 192)
+    assert np.argwhere(shown == 255).tolist() == [[96, 96]]
+
+
+# --- its script -----------------------------------------------------------------------------------
+
+
+def in_node(node: str, expression: str) -> Any:
+    code = f"const page = require({json.dumps(str(SCRIPT))}); console.log(JSON.stringify({expression}))"
+    run = subprocess.run([node, "-e", code], capture_output=True, text=True, check=True, timeout=60)
+    return json.loads(run.stdout)
+
+
+def test_what_python_encodes_the_page_decodes(node: str) -> None:
+    content = {"settings": ["1 step", "é 4"], "real": [0, 1, 1]}
+    text = json.dumps(encode(content, 4_000_000_123))
+    assert in_node(node, f"page.decode({text}, 4000000123)") == content
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 5), (3, 7), (10, 20), (12, 12)])
+def test_the_interval_is_wilson_s(node: str, k: int, n: int) -> None:
+    wanted = binomtest(k, n).proportion_ci(method="wilson")
+    assert in_node(node, f"page.wilson({k}, {n})") == pytest.approx([wanted.low, wanted.high])
+
+
+@pytest.mark.parametrize("plan", ["straight", "reload", "no storage"])
+def test_a_reader_plays_the_page(node: str, tmp_path: Path, plan: str) -> None:
+    trials: list[Trial] = draw_trials(SETTINGS, restored(4, 2), seed=5)
+    data = payload(reader_page(SETTINGS, trials))
+    (tmp_path / "data.json").write_text(json.dumps(data))
+    driver = Path(__file__).with_name("page_driver.js")
+    run = subprocess.run(
+        [node, str(driver), str(SCRIPT), str(tmp_path / "data.json"), plan],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    found = json.loads(run.stdout)
+    resumed = ["trial"] if plan == "reload" else []
+    counts = [f"{i + 1} of 6" for i in range(6)]
+    wanted = ["intro", "trial", *counts[:2], *resumed, *counts[2:], "result", "intro"]
+    assert found["told"] == wanted
+    assert found["shown"] == data["pairs"]
+    assert found["reader"] == ""  # the next reader starts anew
+
+    chosen = [[1, 1, 0][i % 3] for i in range(6)]
+    fooled = [side != t.real for side, t in zip(chosen, trials, strict=True)]
+    for row, setting in zip(found["table"], (1, 2, None), strict=True):
+        mine = [f for f, t in zip(fooled, trials, strict=True) if setting in (None, t.setting)]
+        name = "all" if setting is None else SETTINGS[setting].name
+        ci = binomtest(sum(mine), len(mine)).proportion_ci(method="wilson")
+        interval = f"{100 * ci.low:.0f}% to {100 * ci.high:.0f}%"
+        rate = f"{100 * sum(mine) / len(mine):.0f}%"
+        assert row == [name, len(mine), sum(mine), rate, interval]
+
+    (table, result) = found["saved"]
+    rows = list(csv.DictReader(io.StringIO(table["text"])))
+    assert [r["reader"] for r in rows] == ["'=re\"ader"] * 6  # no formula in a spreadsheet
+    assert [r["chosen"] for r in rows] == [("left", "right")[side] for side in chosen]
+    assert [r["real"] for r in rows] == [r["real"] for r in key_rows(SETTINGS, trials)]
+    assert [int(r["fooled"]) for r in rows] == fooled
+    assert json.loads(result["text"])["rates"][-1]["fooled"] == sum(fooled)

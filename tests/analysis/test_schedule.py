@@ -1,0 +1,204 @@
+"""The grid of schedules, its search on training patients alone, and the schedule in a model's card."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mrisr.analysis.schedule import (
+    Candidate,
+    Search,
+    Tried,
+    best,
+    candidates,
+    criterion_value,
+    even,
+    with_schedule,
+)
+from mrisr.analysis.schedule_files import write_schedule
+from mrisr.analysis.schedule_run import analyze_schedule
+from mrisr.analysis.scoring import Means, Scores, means, restore
+from mrisr.analysis.slices import read_slices
+from mrisr.diffusion.schedule import INFERENCE, sampling_levels
+from mrisr.errors import InputError, OutputError, UsageError
+from mrisr.inference.engine import Engine
+from mrisr.inference.options import Options
+from mrisr.models.store import load_model
+
+HOW = Search(steps=3, factor=2.0, slices=1, crop=32, device="cpu")
+
+
+# --- the grid -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [2, 4, 10])
+def test_candidates_rise_from_the_start_to_one(models: Path, steps: int) -> None:
+    model = load_model("partdiff-inplane")
+    grid = candidates(model, replace(HOW, steps=steps, churns=(0.0, 1.0)))
+    assert len({(c.levels, c.churn) for c in grid}) == len(grid) > 20
+    for c in grid:
+        assert len(c.levels) == steps + 1
+        assert c.levels[0] == model.card.diffusion.start
+        assert c.levels[-1] == 1.0
+        assert all(a < b for a, b in zip(c.levels, c.levels[1:], strict=False))
+        with_schedule(model, c.levels)  # a card takes it
+    assert grid[0].family == "even"
+    assert grid[0].levels == pytest.approx(sampling_levels(INFERENCE, 0.25, steps).tolist())
+
+
+def test_the_families(models: Path) -> None:
+    grid = candidates(load_model("partdiff-inplane"), replace(HOW, steps=4))
+    squared = next(c for c in grid if c.family == "time" and c.parameter == 2.0)
+    last = INFERENCE.time(torch.tensor(0.25))
+    wanted = INFERENCE.scale_at(last * torch.tensor([1.0, 0.75, 0.5, 0.25, 0.0]) ** 2)
+    assert squared.levels[1:-1] == pytest.approx(wanted[1:-1].tolist(), abs=1e-7)
+    snr = next(c for c in grid if c.family == "snr" and c.parameter == 0.95)
+    assert snr.levels[-2] == pytest.approx(0.95)
+    logs = torch.logit(torch.tensor(snr.levels[:-1], dtype=torch.float64) ** 2)
+    assert logs.diff().numpy() == pytest.approx(float(logs.diff()[0]), rel=1e-6)
+
+
+def test_what_leaves_nothing_to_search_is_refused(models: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="at least 2, found 1"):
+        candidates(load_model("partdiff-inplane"), replace(HOW, steps=1))
+    with pytest.raises(UsageError, match="bicubic: expected a diffusion model"):
+        analyze_schedule("bicubic", data, tmp_path / "out", HOW)
+    with pytest.raises(UsageError, match="factor: expected above 1"):
+        analyze_schedule("partdiff-inplane", data, tmp_path / "out", replace(HOW, factor=50.0))
+    assert not (tmp_path / "out").exists()
+
+
+# --- the choice -----------------------------------------------------------------------------------
+
+
+def test_criteria() -> None:
+    figures = {"a": Means(30.0, 0.9, 4.0, 1.0), "b": Means(28.0, 0.8, 2.0, 0.5)}
+    assert criterion_value(figures, "psnr") == 29.0
+    assert criterion_value(figures, "spectrum") == -3.0
+    assert criterion_value(figures, "nearest") == -0.75
+
+
+def test_interpolation_is_as_far_as_the_scale_says() -> None:
+    base = Scores(np.array([20.0]), np.array([0.6]), np.array([10.0]))
+    assert means(base, base) == pytest.approx((20.0, 0.6, 10.0, 2**0.5))
+    better = Scores(np.array([21.0]), np.array([0.84]), np.array([3.0]))
+    assert means(better, base) == pytest.approx((21.0, 0.84, 3.0, 0.5))
+
+
+def test_the_best_is_the_largest_and_the_earlier_of_equals() -> None:
+    tried = [
+        Tried(Candidate("even", 1.0, churn, (0.25, 0.5, 1.0)), {}, value)
+        for churn, value in ((0.0, 3.0), (0.5, 4.0), (1.0, 4.0))
+    ]
+    assert best(tried) is tried[1]
+    assert even(tried, 1.0) is tried[2]
+
+
+def test_the_engine_takes_the_schedule(models: Path, data: Path) -> None:
+    model = load_model("partdiff-inplane")
+    images = read_slices(data, "inplane", ["seen"], 1, 32)[0].images
+
+    def result(levels: tuple[float, ...] | None) -> torch.Tensor:
+        changed = model if levels is None else with_schedule(model, levels)
+        options = Options(steps=3, device="cpu", precision="fp32")
+        return restore(Engine(changed, options), images, "inplane", 2.0)
+
+    grid = candidates(model, HOW)
+    plain = result(None)
+    assert torch.allclose(result(grid[0].levels), plain, atol=1e-5)
+    assert not torch.allclose(result(grid[-1].levels), plain, atol=1e-5)
+    assert model.card.diffusion.schedules == {}  # the model itself is as it was
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def test_it_searches_training_patients_and_checks_on_the_others(
+    models: Path, data: Path, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    text = analyze_schedule(
+        "partdiff-inplane", data, tmp_path, replace(HOW, churns=(0.0, 1.0)), report=lines.append
+    )
+    content = json.loads((tmp_path / "schedule.json").read_text())
+    assert list(content["training"]["gain_by_patient"]) == ["seen"]
+    assert sorted(content["validation"]["gain_by_patient"]) == ["unseen", "unseen-too"]
+    with (tmp_path / "schedule.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(lines)
+    found = content["training"]["means"]
+    top = min(rows, key=lambda r: float(r["distance"]))
+    assert float(top["distance"]) == pytest.approx(found["chosen"]["distance"], abs=1e-4)
+    chosen = content["chosen"]
+    assert [float(g) for g in top["levels"].split()] == pytest.approx(chosen["levels"])
+    evenly = next(r for r in rows if r["family"] == "even" and float(r["churn"]) == chosen["churn"])
+    assert float(evenly["psnr"]) == pytest.approx(found["evenly spaced"]["psnr"], abs=1e-3)
+    assert "Validation patients, scored after the choice (2):" in text
+    assert "--churn 0 --churn 1" in content["command"]
+    assert (tmp_path / "schedule.png").stat().st_size > 10_000
+
+
+def test_where_levels_make_no_difference_the_even_ones_stay(
+    models: Path, data: Path, tmp_path: Path
+) -> None:
+    analyze_schedule("zero-throughplane", data, tmp_path, HOW)
+    content = json.loads((tmp_path / "schedule.json").read_text())
+    assert content["chosen"]["family"] == "even"
+    assert content["training"]["gain_by_patient"] == {
+        "seen": {"psnr": 0.0, "ssim": 0.0, "spectrum": 0.0, "distance": 0.0}
+    }
+
+
+def test_a_cache_without_training_patients_is_refused(
+    models: Path, data: Path, tmp_path: Path
+) -> None:
+    index = json.loads((data / "index.json").read_text())
+    index["series"] = [s for s in index["series"] if s["case"] != "seen"]
+    other = tmp_path / "cache"
+    other.mkdir()
+    (other / "index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match="training patients of partdiff-inplane"):
+        analyze_schedule("partdiff-inplane", other, tmp_path / "out", HOW)
+
+
+# --- into the card --------------------------------------------------------------------------------
+
+
+def test_schedules_gather_in_a_copy_that_loads(models: Path, tmp_path: Path) -> None:
+    model = load_model("partdiff-inplane")
+    folder = tmp_path / "copy"
+    two, three = (0.25, 0.7, 1.0), (0.25, 0.5, 0.9, 1.0)
+    assert write_schedule(with_schedule(model, two), folder) == folder / "model.json"
+    write_schedule(with_schedule(model, three), folder / "model.json")
+    loaded = load_model(folder)
+    assert loaded.card.diffusion.schedules == {2: two, 3: three}
+    assert loaded.card.sha256 == model.card.sha256
+    weights, before = (m.restorer.network.state_dict() for m in (loaded, model))
+    assert all(torch.equal(weights[name], before[name]) for name in before)
+    assert load_model("partdiff-inplane").card.diffusion.schedules == {}
+
+
+def test_a_schedule_does_not_go_into_another_model(models: Path, tmp_path: Path) -> None:
+    model = with_schedule(load_model("partdiff-inplane"), (0.25, 0.7, 1.0))
+    write_schedule(with_schedule(load_model("zero-inplane"), (0.25, 0.6, 1.0)), tmp_path)
+    with pytest.raises(OutputError, match="expected the weights of partdiff-inplane"):
+        write_schedule(model, tmp_path)
+    assert load_model(tmp_path).card.diffusion.schedules == {2: (0.25, 0.6, 1.0)}
+
+
+def test_the_command_writes_the_schedule_where_it_is_told(
+    models: Path, data: Path, tmp_path: Path
+) -> None:
+    text = analyze_schedule(
+        "partdiff-inplane", data, tmp_path / "out", replace(HOW, steps=2), write=tmp_path / "copy"
+    )
+    content = json.loads((tmp_path / "out" / "schedule.json").read_text())
+    card = load_model(tmp_path / "copy").card
+    assert card.diffusion.schedules[2] == tuple(content["chosen"]["levels"])
+    assert "model.json: has the schedule for 2 steps" in text

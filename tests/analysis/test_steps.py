@@ -1,0 +1,106 @@
+"""Quality against steps: figures are those of the metrics, means are over patients, patients are unseen."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mrisr import metrics
+from mrisr.analysis.preference import distance, preferred, win_rates
+from mrisr.analysis.scoring import restore, score, unit
+from mrisr.analysis.slices import operator_for, read_slices
+from mrisr.analysis.steps import steps_of
+from mrisr.analysis.steps_run import Steps, analyze_steps
+from mrisr.errors import InputError, UsageError
+from mrisr.inference.engine import Engine
+from mrisr.inference.options import Options
+from mrisr.models.store import load_model
+
+HOW = Steps(steps=(1, 3), factor=2.0, slices=2, crop=48, device="cpu")
+
+
+def test_a_list_of_steps() -> None:
+    assert steps_of("1,2, 50") == (1, 2, 50)
+    for wrong in ("", "0,1", "2,1", "1,1", "one"):
+        with pytest.raises(UsageError, match="steps: expected increasing whole numbers"):
+            steps_of(wrong)
+
+
+def test_restored_as_the_product_does(models: Path, data: Path) -> None:
+    engine = Engine(load_model("partdiff-throughplane"), Options(device="cpu", precision="fp32"))
+    images = read_slices(data, "throughplane", ["unseen"], 2, 48)[0].images
+    found = restore(engine, images, "throughplane", 4.0)
+    operator = operator_for("throughplane", 4.0, images)
+    y = operator(images)
+    assert float((operator(found) - y).abs().max()) < 1e-4  # the model's data consistency
+    scores = score(found, images, "throughplane")
+    assert scores.psnr == pytest.approx(metrics.psnr(unit(found), unit(images)).numpy())
+    along = metrics.spectrum_error(unit(found), unit(images), dims=(-2,))
+    assert scores.spectrum == pytest.approx(along.numpy())
+
+
+def test_the_command_s_files_agree(models: Path, data: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    text = analyze_steps("partdiff-inplane", data, tmp_path, HOW, readers=True, report=lines.append)
+    assert len(lines) == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "readers.html", "readers_key.csv", "steps.csv", "steps.json", "steps.md", "steps.png",
+        "steps_slices.csv",
+    ]  # fmt: skip
+    with (tmp_path / "steps_slices.csv").open(newline="") as file:
+        slices = list(csv.DictReader(file))
+    content = json.loads((tmp_path / "steps.json").read_text())
+    names = ["interpolation", "1 step", "3 steps"]
+    assert [s["setting"] for s in content["settings"]] == names
+    assert [s["evaluations"] for s in content["settings"]] == [0, 1, 3]
+    assert content["patients"] == ["unseen", "unseen-too"]
+    shares = []
+    for case in content["patients"]:
+        rows = [[r for r in slices if (r["case"], r["setting"]) == (case, n)] for n in names]
+        ssim, spectrum = (
+            np.array([[float(r[key]) for r in row] for row in rows]) for key in ("ssim", "spectrum")
+        )
+        shares.append(preferred(distance(ssim, spectrum)))
+    mean = np.mean(shares, axis=0)
+    assert np.array(content["preference"]) == pytest.approx(mean)
+    for row, name, rate in zip(content["settings"], names, win_rates(mean), strict=True):
+        mine = [float(r["psnr"]) for r in slices if r["setting"] == name]
+        assert row["psnr"] == pytest.approx(np.mean(mine), abs=1e-3)
+        assert row["win_rate"] == pytest.approx(rate)
+        assert f"| {name} | {row['evaluations']} | {row['psnr']:.2f} |" in text
+
+
+def test_one_patient_has_no_interval(models: Path, data: Path, tmp_path: Path) -> None:
+    analyze_steps("partdiff-inplane", data, tmp_path, replace(HOW, cases=("stranger",)))
+    content = json.loads((tmp_path / "steps.json").read_text())
+    assert content["settings"][0]["psnr_low"] is None
+    assert content["command"].endswith("--cases stranger --output OUT")
+
+
+def test_a_model_that_adds_nothing_is_the_same_at_every_step(
+    models: Path, data: Path, tmp_path: Path
+) -> None:
+    analyze_steps("zero-inplane", data, tmp_path, HOW)
+    one, three = json.loads((tmp_path / "steps.json").read_text())["settings"][1:]
+    assert one["psnr"] == pytest.approx(three["psnr"], abs=0.01)
+
+
+def test_what_is_refused(models: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(UsageError, match="was trained on seen"):
+        analyze_steps("partdiff-inplane", data, out, replace(HOW, cases=("seen", "unseen")))
+    with pytest.raises(InputError, match="series of nobody"):
+        analyze_steps("partdiff-inplane", data, out, replace(HOW, cases=("nobody",)))
+    with pytest.raises(UsageError, match="factor"):
+        analyze_steps("partdiff-inplane", data, out, replace(HOW, factor=40.0))
+    with pytest.raises(UsageError, match="expected a trained model"):
+        analyze_steps("bicubic", data, out, HOW)
+    few = replace(HOW, cases=("unseen",), slices=1)
+    with pytest.raises(UsageError, match="at least 2 slices"):
+        analyze_steps("partdiff-inplane", data, out, few, readers=True)
+    assert not out.exists()

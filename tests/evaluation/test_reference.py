@@ -1,0 +1,225 @@
+"""Through-plane results against the patient's own coronal scan, on a phantom patient."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mrisr import geometry, registration
+from mrisr.errors import InputError
+from mrisr.evaluation.agreement import compare, correlation
+from mrisr.evaluation.methods import Method, load_methods
+from mrisr.evaluation.reference import ReferenceCase, reference_cases
+from mrisr.evaluation.run import Switches, evaluate
+from mrisr.evaluation.settings import EvaluationSettings
+from mrisr.inference.options import Options
+from mrisr.inference.volumes import upsample_through_plane
+from mrisr.io import write_volume
+from mrisr.phantom import phantom
+from mrisr.volume import Volume
+
+FACTOR = 4.0
+SETTINGS: dict[str, Any] = {
+    "job": "throughplane",
+    "scoring": "reference",
+    "kind": "gaussian",
+    "factors": [FACTOR],
+    "cases": ["unseen"],
+    "views": "coronal",
+    "region": None,
+    "methods": [
+        {"name": "bspline", "model": "bspline"},
+        {"name": "projected", "model": "bspline", "consistency": 1},
+        {"name": "network", "model": "partdiff-throughplane", "steps": 1},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a patient of two scans, one who has the axial stack alone, and something else."""
+    folder = tmp_path_factory.mktemp("patients")
+    axial = phantom((52, 48, 12), spacing=(0.75, 0.75, 3.0), noise=0.01)
+    coronal = phantom((40, 56, 5), plane="coronal", spacing=(0.8, 0.8, 3.0), noise=0.01)
+    for case, name, volume in [
+        ("unseen", "t2w_ax", axial),
+        ("unseen", "t2w_cor", coronal),
+        ("unseen-too", "t2w_ax", axial),
+    ]:
+        (folder / case).mkdir(exist_ok=True)
+        write_volume(volume, folder / case / f"{name}.nii")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def case(patients: Path) -> ReferenceCase:
+    """The patient with two scans, registered once for all tests."""
+    return reference_cases(patients, settings(), ["unseen"])[0]
+
+
+def settings(**changes: Any) -> EvaluationSettings:
+    return EvaluationSettings.model_validate(SETTINGS | changes)
+
+
+def methods(**changes: Any) -> dict[str, Method]:
+    return {m.name: m for m in load_methods(settings(**changes), device="cpu")}
+
+
+@pytest.fixture(scope="module")
+def truth(case: ReferenceCase) -> Volume:
+    """The tissue on the target grid."""
+    shape, affine = geometry.resampled_grid(case.axial.shape, case.axial.affine, (1, 1, FACTOR))
+    return phantom(shape, affine, slice_thickness=0.75)
+
+
+def test_two_scans_of_one_patient_register_where_they_lie(case: ReferenceCase) -> None:
+    found = case.registration
+    assert np.abs(found.shift_mm).max() < 0.3
+    assert np.abs(found.angles_deg).max() < 0.6
+    assert len(case.overlap.boxes) == 5
+
+
+def test_truth_agrees_far_better_than_when_it_is_shifted(
+    case: ReferenceCase, truth: Volume
+) -> None:
+    overlap = replace(case.overlap, motion=np.eye(4))
+    right = compare(overlap, truth, 3.75)
+    assert min(right.slices["ncc"]) > 0.97
+    assert np.mean(right.slices["psnr"]) > 26
+    for axis in range(3):
+        affine = truth.affine.copy()
+        affine[:3, 3] += affine[:3, axis] / truth.spacing[axis]  # 1 mm
+        wrong = compare(overlap, replace(truth, affine=affine), 3.75)
+        assert np.mean(wrong.slices["psnr"]) < np.mean(right.slices["psnr"]) - 2
+        assert np.mean(wrong.slices["ncc"]) < np.mean(right.slices["ncc"]) - 0.01
+
+
+def test_intensities_of_another_scanner_do_not_matter(case: ReferenceCase, truth: Volume) -> None:
+    other = truth.with_array(truth.array.astype(np.float32) * 0.3 + 500)
+    one, two = compare(case.overlap, truth, 3.75), compare(case.overlap, other, 3.75)
+    for name, values in one.slices.items():
+        np.testing.assert_allclose(values, two.slices[name], rtol=1e-3, atol=1e-3)
+    assert two.facts["least_squares"][0] == pytest.approx(
+        one.facts["least_squares"][0] / 0.3, rel=1e-3
+    )
+
+
+def test_equal_spread_keeps_the_power_that_least_squares_takes(
+    case: ReferenceCase, truth: Volume
+) -> None:
+    """Noise on a result must show as more texture, not as less contrast everywhere."""
+    noise = np.random.default_rng(0).normal(0, 150, truth.shape)
+    noisy = compare(case.overlap, truth.with_array(truth.array + noise), 3.75)
+    clean = compare(case.overlap, truth, 3.75)
+    assert noisy.facts["least_squares"][0] < 0.97 * clean.facts["least_squares"][0]
+    assert np.mean(noisy.slices["texture"]) > np.mean(clean.slices["texture"]) + 1
+
+
+def test_the_control_tells_whether_blur_is_rewarded(case: ReferenceCase, truth: Volume) -> None:
+    """Against a scan that it fits, blur costs; noise that the scan does not have makes it pay."""
+    clean = compare(case.overlap, truth, 3.75)
+    assert clean.facts["blurred"]["ncc"] < np.mean(clean.slices["ncc"]) - 0.02
+    assert clean.facts["blurred"]["psnr"] < np.mean(clean.slices["psnr"]) - 1
+    noise = np.random.default_rng(0).normal(0, 700, truth.shape)
+    noisy = compare(case.overlap, truth.with_array(truth.array + noise), 3.75)
+    assert noisy.facts["blurred"]["ncc"] > np.mean(noisy.slices["ncc"]) + 0.02
+
+
+def test_correlation() -> None:
+    image = np.arange(12.0).reshape(3, 4)
+    assert correlation(image, 5 - 2 * image) == pytest.approx(-1)
+    assert correlation(image, image * 7 + 3) == pytest.approx(1)
+    assert correlation(np.ones((3, 4)), image) == 0
+
+
+def test_scores_of_methods(models: Path, case: ReferenceCase) -> None:
+    ready = methods()
+    plain, projected = (case.score(ready[n], FACTOR) for n in ("bspline", "projected"))
+    network = case.score(ready["network"], FACTOR)
+    assert set(plain.slices) == {"psnr", "ssim", "spectrum", "texture", "ncc"}
+    assert {len(v) for v in plain.slices.values()} == {len(case.overlap.boxes)}
+    assert np.mean(plain.slices["ncc"]) > 0.8
+    assert projected.volume["residual"] < 1e-3 < plain.volume["residual"]
+    assert projected.volume["consistency"] == pytest.approx(projected.volume["residual"] ** 2 * 1e5)
+    assert np.mean(projected.slices["texture"]) > np.mean(plain.slices["texture"])
+    assert (plain.evaluations, network.evaluations) == (0, 1)
+    assert network.seconds > 0
+    assert plain.result.shape == network.reference.shape
+    np.testing.assert_array_equal(plain.reference, network.reference)
+    assert plain.facts["overlap_slices"] == 5
+    json.dumps(dict(plain.facts))
+
+
+def test_the_part_is_restored_as_the_whole_would_be(models: Path, patients: Path) -> None:
+    """Only the A-P rows that are compared are restored, to what the product makes of them."""
+    wide = reference_cases(patients, settings(views="both"), ["unseen"])[0]
+    method = methods(views="both")["network"]
+    scored = wide.score(method, FACTOR)
+    whole = upsample_through_plane(wide.axial, method.options, factor=FACTOR)
+    expected = compare(wide.overlap, whole.volume, 3.75)
+    for metric in ("psnr", "ncc"):
+        np.testing.assert_allclose(scored.slices[metric], expected.slices[metric], rtol=2e-3)
+
+
+def test_a_volume_made_elsewhere(models: Path, case: ReferenceCase, tmp_path: Path) -> None:
+    made = upsample_through_plane(
+        case.axial, Options(model="bspline", device="cpu"), factor=FACTOR
+    ).volume
+    write_volume(made, tmp_path / "unseen.nii.gz")
+    (tmp_path / "unseen.json").write_text(json.dumps({"seconds": 120.0, "cpu_seconds": 60.0}))
+    entry = {"name": "other", "volumes": str(tmp_path / "{case}.nii.gz")}
+    ready = methods(methods=[*SETTINGS["methods"], entry])
+    here, there = case.score(ready["bspline"], FACTOR), case.score(ready["other"], FACTOR)
+    for name, values in here.slices.items():
+        np.testing.assert_allclose(there.slices[name], values, rtol=1e-3, atol=1e-3)
+    assert there.seconds == pytest.approx(120 / 48)  # the stack has 48 coronal reformats
+    assert there.cpu_seconds == pytest.approx(60 / 48)
+    assert there.facts["made_elsewhere"] == {"seconds": 120.0, "cpu_seconds": 60.0}
+    assert there.volume == {}
+
+
+def test_a_scan_that_does_not_register_is_one_line(
+    models: Path, case: ReferenceCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registration, "LIMITS", (1e-6, 10.0))
+    fresh = replace(case)
+    with pytest.raises(InputError, match=r"t2w_cor.nii: expected a scan that registers to .*shift"):
+        fresh.score(methods()["bspline"], FACTOR)
+
+
+def test_the_digest_is_of_both_scans(case: ReferenceCase) -> None:
+    assert replace(case).digest == case.digest
+    for name in ("axial", "coronal"):
+        scan: Volume = getattr(case, name)
+        array = scan.array.copy()
+        array[0, 0, 0] += 1
+        affine = scan.affine.copy()
+        affine[0, 3] += 0.5
+        for changed in (scan.with_array(array), scan.with_array(scan.array, affine)):
+            assert replace(case, **{name: changed}).digest != case.digest
+
+
+def test_missing_patients_and_scans(patients: Path) -> None:
+    with pytest.raises(InputError, match="expected the patients nobody"):
+        reference_cases(patients, settings(), ["unseen", "nobody"])
+    with pytest.raises(
+        InputError, match="unseen-too: expected a scan that is coronal, found axial"
+    ):
+        reference_cases(patients, settings(), ["unseen-too"])
+
+
+def test_by_one_command(
+    models: Path, patients: Path, write: Callable[..., Path], tmp_path: Path
+) -> None:
+    changes = {"model": None, "planes": [], "reference": None, "crop": 320}
+    config = write(**changes, **{k: v for k, v in SETTINGS.items() if k not in changes})
+    done = evaluate(config, patients, tmp_path / "out", Switches(device="cpu"))
+    assert not done.failures
+    assert [r.method for r in done.results] == ["bspline", "projected", "network"]
+    assert "a reference, not the truth" in (tmp_path / "out" / "results.md").read_text()
