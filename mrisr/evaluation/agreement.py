@@ -37,8 +37,8 @@ def compare(overlap: Overlap, volume: Volume, factor: float) -> Compared:
     the texture, because least squares lowers the contrast by whatever the two scans do not share and would
     book that as blur. Both are then scaled to the reference volume's 0..99.5 percentile and clipped.
 
-    ``blurred`` among the facts is a control: PSNR and NCC after a Gaussian blur along the rows' axis. Where they
-    rise by it, they reward blur, and a sharper result cannot win by them.
+    ``blurred`` among the facts is a control: PSNR and NCC after a Gaussian blur along the rows' axis. Where
+    they rise by it they reward blur, and a sharper result cannot win by them.
 
     Args:
         factor: how much coarser than the reference's rows the measured slices are, for ``texture``.

@@ -124,8 +124,8 @@ def test_equal_spread_keeps_the_power_that_least_squares_takes(
 def test_the_control_tells_whether_blur_is_rewarded(case: ReferenceCase, truth: Volume) -> None:
     """Against a scan that it fits, blur costs; noise that the scan does not have makes it pay."""
     clean = compare(case.overlap, truth, 3.75)
-    assert clean.facts["blurred"]["ncc"] < np.mean(clean.slices["ncc"]) - 0.02
-    assert clean.facts["blurred"]["psnr"] < np.mean(clean.slices["psnr"]) - 1
+    assert clean.facts["blurred"]["ncc"] < np.mean(clean.slices["ncc"]) - 0.005
+    assert clean.facts["blurred"]["psnr"] < np.mean(clean.slices["psnr"]) - 0.5
     noise = np.random.default_rng(0).normal(0, 700, truth.shape)
     noisy = compare(case.overlap, truth.with_array(truth.array + noise), 3.75)
     assert noisy.facts["blurred"]["ncc"] > np.mean(noisy.slices["ncc"]) + 0.02
