@@ -76,10 +76,13 @@ the whole method: network and projection onto the measurement, against interpola
 
 def write_models(_app: Any) -> None:
     """Write reference/models.md, if it has changed."""
-    from mrisr.models.store import BUNDLED, read_card
+    from mrisr.models.store import BUNDLED, COMPARISON, read_card
 
-    cards = [read_card(path) for path in sorted(BUNDLED.glob("*.json"))]
-    text = models_page(cards)
+    released, compared = (
+        [read_card(path) for path in sorted(folder.glob("*.json"))]
+        for folder in (BUNDLED, COMPARISON)
+    )
+    text = models_page(released) + comparison_section(compared)
     page = Path(__file__).parent / "reference" / "models.md"
     if not page.exists() or page.read_text(encoding="utf-8") != text:
         page.write_text(text, encoding="utf-8")
@@ -89,6 +92,34 @@ def models_page(cards: list[ModelCard]) -> str:
     """The page of all cards as Markdown."""
     parts = [section for card in cards for section in card_sections(card)]
     return "\n".join([MODELS_HEAD, *(parts or ["No model is bundled yet.\n"])])
+
+
+COMPARISON_HEAD = """
+## Models of the comparison
+
+Trained on the same pairs, each for the same minutes of one core, to be compared with one another: see
+[the methods](../explanation/methods.md) and [their results](../results.md). Their configurations are in
+`configs/comparison/`; `mrisr models NAME` prints a card. Not scored one by one.
+
+| model | method | parameters | steps trained | minutes of one core | hardware |
+|---|---|---|---|---|---|
+"""
+
+
+def comparison_section(cards: list[ModelCard]) -> str:
+    """A line for each model of the comparison."""
+    from mrisr.restorers import build_restorer
+
+    lines = []
+    for card in cards:
+        network = build_restorer(card, card.condition).network
+        size = sum(p.numel() for p in network.parameters()) / 1e6
+        t = card.training
+        lines.append(
+            f"| {card.name} | {card.method} | {size:.2f} M | {t.iterations} of {t.batch} crops "
+            f"| {t.minutes:g} | {t.hardware} |"
+        )
+    return COMPARISON_HEAD + "\n".join(lines) + "\n"
 
 
 def card_sections(card: ModelCard) -> list[str]:
