@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from mrisr.config import Job, MethodSettings, Settings
+from mrisr.config import DiffusionSettings, Job, MethodSettings, NetworkSettings, Settings
 
 
 class TrainingRecord(Settings):
@@ -41,6 +41,9 @@ class ModelCard(MethodSettings):
     ``job`` is none for an interpolation, which serves both.
     """
 
+    # A card leaves nothing of what the model is to a default that may change.
+    network: NetworkSettings
+    diffusion: DiffusionSettings
     format: int = 1
     name: str
     job: Job | None

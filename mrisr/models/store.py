@@ -17,7 +17,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from mrisr import __version__
-from mrisr.config import InterpolationSettings, Job
+from mrisr.config import DiffusionSettings, InterpolationSettings, Job
 from mrisr.errors import InputError, UsageError
 from mrisr.io.atomic import as_output_error, make_folder, write_bytes
 from mrisr.io.steps import locked
@@ -119,6 +119,7 @@ def interpolation_card(kind: Interpolation) -> ModelCard:
         condition=CONDITION,
         method="interpolation",
         network=InterpolationSettings(type="interpolation", kind=kind),
+        diffusion=DiffusionSettings(),
         factors=(1.0, 8.0),
         default_consistency=0.0,
         training=TrainingRecord.none(),
