@@ -236,10 +236,11 @@ def reference_cases(
 
     Args:
         data: a folder of patients or a manifest, as for ``mrisr prepare``.
-        names: the patients to score.
+        names: the patients to score. One that lacks a scan is left out, unless ``settings.cases`` names it.
 
     Raises:
-        InputError: a patient or one of the two scans is missing, or a file cannot be read.
+        InputError: a patient that was named or its scan is missing, no patient has both scans, or a file
+            cannot be read.
     """
     entries = [entry for entry in find_sources(data) if entry.case in names]
     missing = sorted(set(names) - {entry.case for entry in entries})
@@ -252,11 +253,16 @@ def reference_cases(
             volume = read_volume(entry.path)
             scans.setdefault(volume.plane, (entry.series, volume))
         lacking = [plane for plane in ("axial", "coronal") if plane not in scans]
+        if lacking and name not in settings.cases:
+            continue
         if lacking:
             found = f"{', '.join(sorted(scans))} only"
             raise InputError(data / name, expected=f"a scan that is {lacking[0]}", found=found)
         series, axial = scans["axial"]
         cases.append(ReferenceCase(name, series, axial, scans["coronal"][1], settings))
+    if not cases:
+        wanted = f"an axial and a coronal scan of one of {', '.join(names)}"
+        raise InputError(data, expected=wanted, found="none")
     return cases
 
 

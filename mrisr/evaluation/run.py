@@ -81,7 +81,10 @@ def evaluate(
         skip_missing=asked.skip_missing,
         report=note,
     )
-    cases = find_cases(data, settings, held_out_cases(settings, methods, note))
+    names = held_out_cases(settings, methods, note)
+    cases = find_cases(data, settings, names)
+    for name in sorted(set(names) - {case.name for case in cases}):
+        note(f"left out: {name}, which has no scan to score")
     store = Store(make_folder(output) / "cases")
     results, failures = score_all(methods, cases, settings, store, report)
     done = Evaluation(

@@ -211,6 +211,10 @@ def test_missing_patients_and_scans(patients: Path) -> None:
     with pytest.raises(
         InputError, match="unseen-too: expected a scan that is coronal, found axial"
     ):
+        reference_cases(patients, settings(cases=["unseen-too"]), ["unseen-too"])
+    found = reference_cases(patients, settings(), ["unseen", "unseen-too"])
+    assert [case.name for case in found] == ["unseen"]
+    with pytest.raises(InputError, match="expected an axial and a coronal scan of one of unseen-too"):
         reference_cases(patients, settings(), ["unseen-too"])
 
 
