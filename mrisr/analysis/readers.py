@@ -20,7 +20,7 @@ import numpy as np
 from torch import Tensor
 
 from mrisr.analysis.scoring import unit
-from mrisr.analysis.steps import Restored, Setting
+from mrisr.analysis.steps import RestoredSlices, Setting
 from mrisr.errors import UsageError
 
 #: Edge in pixels of the central square that readers see.
@@ -49,7 +49,7 @@ def check_enough(settings: int, slices: int) -> None:
 
 
 def draw_trials(
-    settings: Sequence[Setting], restored: Sequence[Restored], seed: int = 0
+    settings: Sequence[Setting], restored: Sequence[RestoredSlices], seed: int = 0
 ) -> list[Trial]:
     """Every slice once, in random order, the settings in turn, so that all have equally many pairs.
 

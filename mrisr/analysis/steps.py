@@ -29,7 +29,7 @@ class Setting(NamedTuple):
     engine: Engine
 
 
-class Restored(NamedTuple):
+class RestoredSlices(NamedTuple):
     """A series with its restorations: images ``(n, 1, h, w)`` in -1..1 and figures, one for each setting."""
 
     slices: Slices
@@ -70,13 +70,13 @@ def restore_all(
     job: Job,
     factor: float,
     report: Callable[[str], None] = lambda line: None,
-) -> list[Restored]:
+) -> list[RestoredSlices]:
     """Restore and score every series by every setting."""
     out = []
     for part in slices:
         images = [restore(s.engine, part.images, job, factor) for s in settings]
         scores = [score(x, part.images, job) for x in images]
-        out.append(Restored(part, images, scores))
+        out.append(RestoredSlices(part, images, scores))
         best = max(zip(scores, settings, strict=True), key=lambda pair: pair[0].psnr.mean())
         report(
             f"{part.case} {part.series}: {len(part.images)} slices, best PSNR "
@@ -85,7 +85,7 @@ def restore_all(
     return out
 
 
-def quality(restored: Sequence[Restored]) -> Quality:
+def quality(restored: Sequence[RestoredSlices]) -> Quality:
     """Means over patients, each patient's series first, of all figures and of the preferences. The first
     setting is interpolation, by which distances are scaled."""
     rows, matrices = [], []
@@ -123,7 +123,7 @@ def as_rows(settings: Sequence[Setting], found: Quality) -> list[dict[str, str |
 
 
 def slice_rows(
-    settings: Sequence[Setting], restored: Sequence[Restored]
+    settings: Sequence[Setting], restored: Sequence[RestoredSlices]
 ) -> list[dict[str, str | float | None]]:
     """One row per slice and setting."""
     return [

@@ -40,7 +40,7 @@ from mrisr.volume import Volume
 MARGIN = {"coronal": 12, "both": 48}
 
 
-class Restored(NamedTuple):
+class RestoredRows(NamedTuple):
     """A restored volume and what it cost; ``measurement`` is what it must agree with, where its grid is
     the target grid."""
 
@@ -175,7 +175,7 @@ class ReferenceCase:
         offset, scale = cache.scaling(self.axial.array)
         return replace(measured, offset=offset, scale=scale)
 
-    def _restore(self, method: Method, factor: float) -> Restored:
+    def _restore(self, method: Method, factor: float) -> RestoredRows:
         engine = method.engine
         assert engine is not None
         measured = self.measurement(factor)
@@ -186,7 +186,7 @@ class ReferenceCase:
         facts: dict[str, Any] = {"images": sum(measured.stack().shape[3 - view] for view in views)}
         if engine.notes:
             facts["notes"] = list(engine.notes)
-        return Restored(volume, measured, seconds, cpu_seconds, facts)
+        return RestoredRows(volume, measured, seconds, cpu_seconds, facts)
 
     def _views(self, measured: Measurement) -> list[int]:
         """The families of reformats: all that the product takes, or the coronal one (columns along L-R)."""
@@ -195,7 +195,7 @@ class ReferenceCase:
         world = geometry.world_axes(measured.volume.affine)
         return [view for view in (1, 2) if world[measured.order[view]] == 0]
 
-    def _read(self, method: Method) -> Restored:
+    def _read(self, method: Method) -> RestoredRows:
         """A volume made elsewhere, in the axial stack's frame; its cost is read from the JSON beside it."""
         path = method.volume_path(self.name)
         assert path is not None
@@ -203,7 +203,7 @@ class ReferenceCase:
         cost = _cost_beside(path)
         axis = geometry.world_axes(self.axial.affine).index(1)
         images = self.axial.shape[axis]
-        return Restored(
+        return RestoredRows(
             volume,
             None,
             float(cost.get("seconds", np.nan)) / images,

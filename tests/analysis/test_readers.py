@@ -23,7 +23,7 @@ from scipy.stats import binomtest
 from mrisr.analysis.readers import Trial, data_uri, draw_trials, encode, key_rows, reader_page
 from mrisr.analysis.scoring import Scores
 from mrisr.analysis.slices import Slices
-from mrisr.analysis.steps import Restored, Setting
+from mrisr.analysis.steps import RestoredSlices, Setting
 from mrisr.errors import UsageError
 
 SCRIPT = Path(str(files("mrisr.analysis").joinpath("readers.js")))
@@ -33,7 +33,7 @@ SETTINGS = [
 ]
 
 
-def restored(*counts: int) -> list[Restored]:
+def restored(*counts: int) -> list[RestoredSlices]:
     """Series whose real slices are 0 and whose restorations by setting i are 0.1 i, apart from a mark."""
     out = []
     for number, count in enumerate(counts):
@@ -41,7 +41,7 @@ def restored(*counts: int) -> list[Restored]:
         truth[:, 0, 0, 0] = 0.01 * torch.arange(count)
         images = [truth + 0.1 * i for i in range(len(SETTINGS))]
         slices = Slices(f"patient-{number}", "t2w", truth)
-        out.append(Restored(slices, images, [Scores(*[np.zeros(count)] * 3)] * len(SETTINGS)))
+        out.append(RestoredSlices(slices, images, [Scores(*[np.zeros(count)] * 3)] * len(SETTINGS)))
     return out
 
 

@@ -214,7 +214,9 @@ def test_missing_patients_and_scans(patients: Path) -> None:
         reference_cases(patients, settings(cases=["unseen-too"]), ["unseen-too"])
     found = reference_cases(patients, settings(), ["unseen", "unseen-too"])
     assert [case.name for case in found] == ["unseen"]
-    with pytest.raises(InputError, match="expected an axial and a coronal scan of one of unseen-too"):
+    with pytest.raises(
+        InputError, match="expected an axial and a coronal scan of one of unseen-too"
+    ):
         reference_cases(patients, settings(), ["unseen-too"])
 
 
