@@ -50,7 +50,7 @@ def described(method: Method) -> dict[str, Any]:
         "churn": method.engine.churn,
         "consistency": method.consistency,
         "evaluations": method.evaluations,
-        "training_minutes": round(card.training.seconds / 60, 1),
+        "training_minutes": card.training.minutes or round(card.training.seconds / 60, 1),
         "precision": str(method.engine.precision).removeprefix("torch."),
     }
 

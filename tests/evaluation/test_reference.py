@@ -221,11 +221,23 @@ def test_missing_patients_and_scans(patients: Path) -> None:
 
 
 def test_by_one_command(
-    models: Path, patients: Path, write: Callable[..., Path], tmp_path: Path
+    models: Path,
+    case: ReferenceCase,
+    patients: Path,
+    write: Callable[..., Path],
+    tmp_path: Path,
 ) -> None:
-    changes = {"model": None, "planes": [], "reference": None, "crop": 320}
+    """Methods and a volume made elsewhere, in one report."""
+    options = Options(model="bspline", device="cpu")
+    made = upsample_through_plane(case.axial, options, factor=FACTOR).volume
+    write_volume(made, tmp_path / "unseen.nii.gz")
+    entry = {"name": "elsewhere", "volumes": str(tmp_path / "{case}.nii.gz")}
+    changes: dict[str, Any] = {"model": None, "planes": [], "reference": None, "crop": 320}
+    changes["methods"] = [*SETTINGS["methods"], entry]
     config = write(**changes, **{k: v for k, v in SETTINGS.items() if k not in changes})
     done = evaluate(config, patients, tmp_path / "out", Switches(device="cpu"))
     assert not done.failures
-    assert [r.method for r in done.results] == ["bspline", "projected", "network"]
+    names = ["bspline", "projected", "network", "elsewhere"]
+    assert [r.method for r in done.results] == names
+    assert "elsewhere" in (tmp_path / "out" / "results.html").read_text()
     assert "a reference, not the truth" in (tmp_path / "out" / "results.md").read_text()
