@@ -99,15 +99,17 @@ COMPARISON_HEAD = """
 
 Trained on the same pairs, each for the same minutes of one core, to be compared with one another: see
 [the methods](../explanation/methods.md) and [their results](../results.md). Their configurations are in
-`configs/comparison/`; `mrisr models NAME` prints a card. Not scored one by one.
+`configs/comparison/`; `mrisr models NAME` prints a card, with the command that made the figures. *Gain* is
+that of the card's default over interpolation.
 
-| model | method | parameters | steps trained | minutes of one core | hardware |
-|---|---|---|---|---|---|
+| model | method | parameters | steps trained | minutes of one core | hardware | default | gain |
+|---|---|---|---|---|---|---|---|
 """
 
 
 def comparison_section(cards: list[ModelCard]) -> str:
     """A line for each model of the comparison."""
+    from mrisr.evaluation.card import gains
     from mrisr.restorers import build_restorer
 
     lines = []
@@ -115,9 +117,11 @@ def comparison_section(cards: list[ModelCard]) -> str:
         network = build_restorer(card, card.condition).network
         size = sum(p.numel() for p in network.parameters()) / 1e6
         t = card.training
+        figures = gains(card.figures) if card.figures else {}
+        found = ", ".join(f"x{f:g} {g:+.2f} dB" for f, g in figures.items()) or "not scored"
         lines.append(
             f"| {card.name} | {card.method} | {size:.2f} M | {t.iterations} of {t.batch} crops "
-            f"| {t.minutes:g} | {t.hardware} |"
+            f"| {t.minutes:g} | {t.hardware} | {card.default_steps} step(s) | {found} |"
         )
     return COMPARISON_HEAD + "\n".join(lines) + "\n"
 

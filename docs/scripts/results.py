@@ -79,7 +79,9 @@ def main() -> None:
     for name, file in SECTIONS.items():
         data = asked.data if name == "reference" else cache
         folder = asked.output / name
-        arguments = ("evaluate", "--config", ROOT / "configs" / file, "--data", data)
+        arguments = ["evaluate", "--config", ROOT / "configs" / file, "--data", data]
+        if models is not None and name != "reference":
+            arguments.append("--card")
         code = mrisr(*arguments, "--output", folder, models=models)
         if code not in (0, 8):
             raise SystemExit(f"{file}: evaluation failed")

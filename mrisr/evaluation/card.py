@@ -18,19 +18,35 @@ from mrisr.models.store import write_card
 KEPT = ("psnr", "ssim", "spectrum", "texture", "lpips", "residual", "cpu_seconds", "evaluations")
 
 
-def write_figures(evaluation: Evaluation, model: str | None) -> ModelCard:
-    """Put the figures of the file's model into its card.
+def write_figures(evaluation: Evaluation, model: str | None) -> list[ModelCard]:
+    """Put the figures of the file's model into its card; of a file without one, those of every model that
+    it samples by its defaults, unless that card's figures were made by another command.
 
     Raises:
-        UsageError: the file has no model of its own, or no method samples it by default.
-        OutputError: the card cannot be written.
+        UsageError: there is no such model, or no method samples it by default.
+        OutputError: a card cannot be written.
     """
-    own = [m for m in evaluation.methods if m.entry.model == model and m.model is not None]
-    if model is None or not own or own[0].model is None:
+    learned = [m for m in evaluation.methods if m.model is not None and not _is_interpolation(m)]
+    names = [model] if model is not None else list(dict.fromkeys(m.entry.model for m in learned))
+    written = []
+    for name in names:
+        own = [m for m in learned if m.entry.model == name]
+        found = own[0].model if own else None
+        if found is None:
+            continue
+        if model is None and not _may_replace(found.card, own, evaluation.command):
+            continue
+        card = found.card.model_copy(update={"figures": card_figures(evaluation, own)})
+        write_card(card, found.path)
+        written.append(card)
+    if not written:
         raise UsageError("--card: name the model in the file (model), or give --model")
-    card = own[0].model.card.model_copy(update={"figures": card_figures(evaluation, own)})
-    write_card(card, own[0].model.path)
-    return card
+    return written
+
+
+def _may_replace(card: ModelCard, own: Sequence[Method], command: str) -> bool:
+    """Whether a comparison may write a card's figures: it samples the model by default, and made the old."""
+    return any(map(_is_default, own)) and card.figures.get("command", command) == command
 
 
 def card_figures(evaluation: Evaluation, own: Sequence[Method]) -> dict[str, Any]:

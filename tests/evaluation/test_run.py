@@ -23,7 +23,7 @@ from mrisr.evaluation.outcome import Evaluation
 from mrisr.evaluation.report import as_markdown
 from mrisr.evaluation.run import Switches, evaluate
 from mrisr.evaluation.score import DegradedCase
-from mrisr.models.store import load_model, read_card
+from mrisr.models.store import load_model, read_card, write_card
 from tests.evaluation.conftest import METHODS
 
 CPU = Switches(device="cpu")
@@ -248,11 +248,35 @@ def test_figures_go_into_the_card_when_asked(
     assert [len(t.cells) for t in means_tables(figures)] == [4, 4]
 
 
+def test_a_comparison_fills_the_cards_that_are_its_own(
+    own: Path, data: Path, write: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Not those that it samples only otherwise than by default, nor those that another command has filled."""
+    methods = [
+        {"name": "bicubic-sharp", "model": "bicubic-sharp"},
+        {"name": "zero", "model": "zero-inplane"},
+        {"name": "three", "model": "partdiff-inplane", "steps": 3},
+    ]
+    file = write(methods=methods, model=None, reference=None)
+    card = Switches(device="cpu", into_card=True)
+    for _ in range(2):  # the second time over figures of its own
+        evaluate(file, data, tmp_path / "out", card)
+    zero = read_card(own / "zero-inplane.json")
+    assert zero.figures["default"] == "zero"
+    assert list(gains(zero.figures)) == [2.0, 4.0]
+    assert read_card(own / "partdiff-inplane.json").figures == {}
+    other = zero.model_copy(update={"figures": zero.figures | {"command": "mrisr evaluate other"}})
+    write_card(other, own / "zero-inplane.json")
+    with pytest.raises(UsageError, match="--card"):
+        evaluate(file, data, tmp_path / "out", card)
+    assert read_card(own / "zero-inplane.json") == other
+
+
 def test_a_card_needs_a_model_and_its_default(
     own: Path, data: Path, write: Callable[..., Path], tmp_path: Path
 ) -> None:
     card = Switches(device="cpu", into_card=True)
-    named = [{"name": "a", "model": "zero-inplane"}]
+    named = [{"name": "a", "model": "zero-inplane", "steps": 2}]
     with pytest.raises(UsageError, match="--card: name the model"):
         evaluate(write(methods=named, model=None, reference=None), data, tmp_path / "out", card)
     with pytest.raises(UsageError, match="by its defaults"):
