@@ -150,7 +150,7 @@ class Engine:
         """One evaluation of a network on whole images, through tiles where they are too large."""
         if not images or self._tile_for(images[0]) is None:
             return self._compute(function, *images)
-        total = weight = torch.zeros((), device=self.device)
+        total = weight = images[0].new_zeros(())
         for rows, columns, share in self._tiles(images[0]):
             part = self._compute(function, *(x[..., rows, columns] for x in images))
             if not total.ndim:

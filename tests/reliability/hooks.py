@@ -102,11 +102,11 @@ def pretend_cuda() -> None:
     engine.resolve_device = lambda n: Device() if n == "cuda" else resolve(n)  # type: ignore[assignment, return-value]
     record._device_name = lambda d: "cuda: pretended" if isinstance(d, Device) else name(d)
     record.peak_memory_gib = lambda d: peak(real if isinstance(d, Device) else d)
-    evaluate = engine.Engine._evaluate
+    compute = engine.Engine._compute
 
-    def limited(self: Any, x: Any, *more: Any) -> Any:
+    def limited(self: Any, function: Any, x: Any, *more: Any) -> Any:
         if isinstance(self.device, Device) and x[0].numel() > int(os.environ[CUDA_PIXELS]):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return evaluate(self, x, *more)
+        return compute(self, function, x, *more)
 
-    engine.Engine._evaluate = limited  # type: ignore[method-assign]
+    engine.Engine._compute = limited  # type: ignore[method-assign]
