@@ -8,6 +8,10 @@ its minimum, so values above the percentile survive (up to eight times as bright
 A picture is a stack of one slice in three channels, ``(1, 3, rows, columns)``, of the plane ``picture`` and
 without a spacing; its bytes 0..255 are the levels 0..``LEVELS``. A cache of pictures has a format number of
 its own, so that a program that knows volumes only refuses it.
+
+Where a patient's zones were labelled, ``labels`` lies beside the levels: uint8
+``(readers, slices, rows, columns)`` with 0 background, 1 peripheral and 2 transition zone, one volume for
+each reader or algorithm.
 """
 
 from __future__ import annotations
@@ -41,6 +45,7 @@ class Stack(NamedTuple):
         spacing: mm between slices, rows and columns; none for a picture.
         levels: int16 ``(slices, rows, columns)`` or ``(slices, channels, rows, columns)``;
             ``levels / LEVELS`` is the scaled intensity.
+        labels: uint8 ``(readers, slices, rows, columns)`` of the zones; none where nobody labelled them.
     """
 
     case: str
@@ -48,6 +53,7 @@ class Stack(NamedTuple):
     plane: str
     spacing: tuple[float, float, float] | None
     levels: NDArray[np.int16]
+    labels: NDArray[np.uint8] | None = None
 
     @property
     def images(self) -> NDArray[np.int16]:
@@ -96,6 +102,7 @@ def index_entry(stack: Stack, file: str, **more: Any) -> dict[str, Any]:
         "plane": stack.plane,
         "spacing": stack.spacing and [round(float(s), 6) for s in stack.spacing],
         "shape": list(stack.levels.shape),
+        **({} if stack.labels is None else {"readers": len(stack.labels)}),
         "file": file,
         **more,
     }
@@ -141,6 +148,7 @@ def _read_stack(folder: Path, entry: dict[str, Any]) -> Stack:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             levels = content["levels"]
+            labels = content["labels"] if entry.get("readers") else None
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
         raise InputError(
             path, expected="an array `levels` of the cache", found=str(error)
@@ -149,5 +157,13 @@ def _read_stack(folder: Path, entry: dict[str, Any]) -> Stack:
         raise InputError(
             path, expected=f"int16 {entry['shape']}", found=f"{levels.dtype} {levels.shape}"
         )
+    if labels is not None:
+        wanted = [entry["readers"], *entry["shape"]]
+        if list(labels.shape) != wanted or labels.dtype != np.uint8:
+            raise InputError(
+                path,
+                expected=f"labels uint8 {wanted}",
+                found=f"{labels.dtype} {labels.shape}",
+            )
     spacing = entry["spacing"] and (*entry["spacing"],)
-    return Stack(entry["case"], entry["series"], entry["plane"], spacing, levels)
+    return Stack(entry["case"], entry["series"], entry["plane"], spacing, levels, labels)

@@ -95,3 +95,19 @@ def world_centroid(weights: NDArray[np.floating], affine: Affine) -> NDArray[np.
         for a in range(3)
     ]
     return (np.asarray(affine, dtype=np.float64) @ [*index, 1.0])[:3]
+
+
+def same_grid(
+    shape: Sequence[int],
+    affine: Affine,
+    other_shape: Sequence[int],
+    other_affine: Affine,
+    tolerance_mm: float = 1e-3,
+) -> bool:
+    """Whether two grids have the same voxels: equal shapes, and no corner moved beyond the tolerance."""
+    if tuple(shape) != tuple(other_shape):
+        return False
+    ends = [(0, n - 1) for n in shape]
+    corners = np.array([(i, j, k, 1) for i in ends[0] for j in ends[1] for k in ends[2]])
+    apart = corners @ (np.asarray(affine) - np.asarray(other_affine)).T
+    return bool(np.abs(apart[:, :3]).max() <= tolerance_mm)

@@ -2,120 +2,34 @@
 
 from __future__ import annotations
 
-import csv
 import io
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrisr import cache, geometry, pictures
 from mrisr.errors import InputError, MrisrError, OutputError, UsageError
-from mrisr.io import read_volume, stem
+from mrisr.io import read_volume
 from mrisr.io.atomic import as_output_error, atomic_folder, json_bytes
+from mrisr.sources import Entry, find_picture_sources, find_sources, read_labels
 from mrisr.volume import Volume
-
-IMAGE_NAMES = ("*t2*", "*T2*")
-ENDINGS = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
-
-
-class Entry(NamedTuple):
-    """A volume or picture to prepare: patient (or folder), name of the series, path."""
-
-    case: str
-    series: str
-    path: Path
-
-
-def find_sources(data: Path) -> list[Entry]:
-    """Volumes of a manifest or of a folder.
-
-    A manifest is a CSV with the columns ``case`` and ``path`` (relative to the manifest) and
-    optionally ``series``. A folder holds one folder per patient with image files (``*t2*``
-    or ``*T2*``) or DICOM series folders inside, or such files directly.
-
-    Raises:
-        InputError: nothing is found, or a column is missing.
-    """
-    sources = list(_from_manifest(data) if data.is_file() else _from_folder(data))
-    if not sources:
-        raise InputError(
-            data, expected="a folder per patient with T2w volumes, or a manifest", found="none"
-        )
-    return sources
-
-
-def _from_manifest(path: Path) -> Iterator[Entry]:
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        if not {"case", "path"} <= set(rows.fieldnames or ()):
-            raise InputError(
-                path, expected="the columns case, path", found=", ".join(rows.fieldnames or ())
-            )
-        for row in rows:
-            volume = path.parent / row["path"]
-            yield Entry(row["case"], row.get("series") or stem(volume), volume)
-
-
-def _from_folder(folder: Path) -> Iterator[Entry]:
-    """A folder per patient; volumes that lie in ``folder`` itself are a patient each."""
-    if not folder.is_dir():
-        return
-    for path in sorted(p for p in _images(folder.glob) if not _hidden(p, folder)):
-        yield Entry(stem(path), stem(path), path)
-    for case in sorted(p for p in folder.iterdir() if p.is_dir() and not _hidden(p, folder)):
-        taken: Counter[str] = Counter()
-        found = _images(case.rglob) | {p.parent for p in case.rglob("*.dcm")}
-        for path in sorted(p for p in found if not _hidden(p, case)):
-            name = stem(path)
-            taken[name] += 1
-            yield Entry(case.name, name if taken[name] == 1 else f"{name}-{taken[name]}", path)
-
-
-def find_picture_sources(data: Path) -> list[Entry]:
-    """Pictures of a folder. Those in a folder inside it, at any depth, make one case of that folder's
-    name; those that lie in it directly are a case each.
-
-    Raises:
-        InputError: nothing is found.
-    """
-    sources = []
-    taken: Counter[tuple[str, str]] = Counter()
-    for path in pictures.find_pictures(data):
-        inner = path.relative_to(data)
-        case = inner.parts[0] if len(inner.parts) > 1 else path.stem
-        taken[case, path.stem] += 1
-        n = taken[case, path.stem]
-        sources.append(Entry(case, path.stem if n == 1 else f"{path.stem}-{n}", path))
-    if not sources:
-        endings = ", ".join(pictures.ENDINGS)
-        raise InputError(data, expected=f"a folder with pictures ({endings})", found="none")
-    return sources
-
-
-def _images(search: Callable[[str], Iterable[Path]]) -> set[Path]:
-    found = {path for pattern in IMAGE_NAMES for path in search(pattern)}
-    return {path for path in found if path.is_file() and path.name.endswith(ENDINGS)}
-
-
-def _hidden(path: Path, root: Path) -> bool:
-    """Whether a name below ``root`` starts with a dot, as those of unfinished outputs do."""
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def canonical_stack(volume: Volume) -> tuple[NDArray[np.generic], tuple[float, float, float]]:
     """Voxels as ``(slices, rows, columns)`` with rows superior to inferior (or anterior to posterior in
-    axial stacks) and columns right to left (anterior to posterior in sagittal ones), and their spacing."""
+    axial stacks) and columns right to left (anterior to posterior in sagittal ones), and their spacing.
+    Slices run towards superior, posterior or right."""
     world = geometry.world_axes(volume.affine)
     through = volume.slice_axis
     rows, columns = sorted((a for a in range(3) if a != through), key=lambda a: -world[a])
     order = (through, rows, columns)
     array = volume.array.transpose(order)
     codes = geometry.axis_codes(volume.affine)
-    flips = [i for i, a in enumerate(order) if i and codes[a] in "SAR"]
+    against = ("ILA", "SAR", "SAR")  # what each dimension does not run towards
+    flips = [i for i, a in enumerate(order) if codes[a] in against[i]]
     s = volume.spacing
     return np.flip(array, tuple(flips)), (
         float(s[order[0]]),
@@ -131,18 +45,29 @@ def _cropped(array: NDArray[np.generic], size: int | None) -> NDArray[np.generic
     return array[:, starts[0] : starts[0] + size, starts[1] : starts[1] + size]
 
 
-def make_stack(source: Entry, volume: Volume, crop: int | None = None) -> cache.Stack:
-    """The cache's stack of one volume; intensities are scaled before the crop."""
+def make_stack(
+    source: Entry,
+    volume: Volume,
+    crop: int | None = None,
+    labels: Sequence[Volume] = (),
+) -> cache.Stack:
+    """The cache's stack of one volume and its labels, which lie on its grid; intensities are scaled before
+    the crop."""
     array, spacing = canonical_stack(volume)
-    levels = _cropped(cache.quantise(array), crop)
-    return cache.Stack(
-        source.case, source.series, volume.plane, spacing, np.ascontiguousarray(levels)
-    )
+    levels = np.ascontiguousarray(_cropped(cache.quantise(array), crop))
+    readers = None
+    if labels:
+        stacks = [canonical_stack(volume.with_array(v.array))[0] for v in labels]
+        readers = np.stack([_cropped(s, crop) for s in stacks]).astype(np.uint8)
+    return cache.Stack(source.case, source.series, volume.plane, spacing, levels, readers)
 
 
 def _packed(stack: cache.Stack) -> bytes:
     packed = io.BytesIO()
-    np.savez_compressed(packed, levels=stack.levels)
+    if stack.labels is None:
+        np.savez_compressed(packed, levels=stack.levels)
+    else:
+        np.savez_compressed(packed, levels=stack.levels, labels=stack.labels)
     return packed.getvalue()
 
 
@@ -170,10 +95,14 @@ def prepare(
         UsageError: the cache exists and ``force`` is not given.
         OutputError: it cannot be written, or the folder holds something else than a cache.
     """
+    taken: set[Path] = set()  # a repeated scan on the same grid is not what was labelled
 
     def read(source: Entry) -> tuple[cache.Stack, str | None]:
         volume = read_volume(source.path)
-        return make_stack(source, volume, crop), volume.source_sha256
+        free = [path for path in source.labels if path not in taken]
+        labels = read_labels(free, volume, strict=data.is_file())
+        taken.update(v.source for v in labels if v.source is not None)
+        return make_stack(source, volume, crop, labels), volume.source_sha256
 
     _check_output(output, force)
     return _write(find_sources(data), read, data, output, report)
@@ -237,7 +166,8 @@ def _write_cache(
         name = f"volumes/{len(entries):04d}.npz"  # a manifest's names may repeat or hold a path
         (folder / name).write_bytes(_packed(stack))
         entries.append(cache.index_entry(stack, name, source_sha256=sha256))
-        report(f"{source.case} {source.series}: {stack.plane} {stack.levels.shape}")
+        readers = "" if stack.labels is None else f", zones by {len(stack.labels)}"
+        report(f"{source.case} {source.series}: {stack.plane} {stack.levels.shape}{readers}")
     if not entries:
         raise InputError(
             data, expected="at least one that is usable", found=f"{len(errors)} refused"

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from mrisr.config import Config, load_config
+from mrisr.config import load_config
 from mrisr.errors import InputError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -42,7 +42,7 @@ def test_there_are_configurations() -> None:
 def test_every_configuration_loads(path: Path) -> None:
     config = load_config(path)
     assert config.name == path.stem
-    again = Config.model_validate(yaml.safe_load(config.dump()))
+    again = type(config).model_validate(yaml.safe_load(config.dump()))
     assert again == config
 
 

@@ -20,7 +20,8 @@ from mrisr.errors import InputError, UsageError
 from mrisr.io import write_volume
 from mrisr.phantom import phantom
 from mrisr.pictures import read_picture
-from mrisr.prepare import find_picture_sources, prepare, prepare_pictures
+from mrisr.prepare import prepare, prepare_pictures
+from mrisr.sources import find_picture_sources
 
 ORIENTATION = 0x0112
 

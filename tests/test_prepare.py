@@ -13,7 +13,8 @@ from scipy.spatial.transform import Rotation
 from mrisr import cache
 from mrisr.errors import InputError, OutputError, UsageError
 from mrisr.phantom import phantom
-from mrisr.prepare import Entry, canonical_stack, find_sources, make_stack, prepare
+from mrisr.prepare import canonical_stack, make_stack, prepare
+from mrisr.sources import Entry, find_sources
 from mrisr.volume import Volume
 
 WORLD = {"sagittal": 0, "coronal": 1, "axial": 2}

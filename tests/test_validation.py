@@ -13,7 +13,8 @@ from mrisr import cache, pairs
 from mrisr.config import Config, load_config
 from mrisr.models.store import load_model
 from mrisr.phantom import phantom
-from mrisr.prepare import Entry, make_stack
+from mrisr.prepare import make_stack
+from mrisr.sources import Entry
 from mrisr.validation import Example, restore, validate, validation_planes, write_examples
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

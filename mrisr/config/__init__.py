@@ -1,0 +1,75 @@
+"""Configuration of networks, diffusion, data and training: frozen, checked, loaded from YAML.
+
+A file may name a ``base`` (a path relative to itself) whose settings it changes: mappings are merged,
+lists replaced, and ``null`` takes a setting (or a key of the base) back to its default. What was resolved is
+written beside every run, so a run can be repeated from its own folder.
+"""
+
+from mrisr.config.base import Positive, Settings, Share, load_settings
+from mrisr.config.loading import load_config
+from mrisr.config.methods import (
+    DenoiserSettings,
+    DiffusionSettings,
+    InterpolationSettings,
+    InversionSettings,
+    Job,
+    LiifSettings,
+    Method,
+    MethodSettings,
+    NetworkSettings,
+    ScheduleSettings,
+    StartScale,
+    UNetSettings,
+    UnshuffleSettings,
+)
+from mrisr.config.training import (
+    AdversarialSettings,
+    CardSettings,
+    Config,
+    DataSettings,
+    DegradationSettings,
+    Plane,
+    TrainingPlane,
+    TrainSettings,
+)
+from mrisr.config.zones import (
+    AugmentationSettings,
+    ZonesConfig,
+    ZonesDataSettings,
+    ZonesNetworkSettings,
+)
+from mrisr.matrices import Kind
+
+__all__ = [
+    "AdversarialSettings",
+    "AugmentationSettings",
+    "CardSettings",
+    "Config",
+    "DataSettings",
+    "DegradationSettings",
+    "DenoiserSettings",
+    "DiffusionSettings",
+    "InterpolationSettings",
+    "InversionSettings",
+    "Job",
+    "Kind",
+    "LiifSettings",
+    "Method",
+    "MethodSettings",
+    "NetworkSettings",
+    "Plane",
+    "Positive",
+    "ScheduleSettings",
+    "Settings",
+    "Share",
+    "StartScale",
+    "TrainSettings",
+    "TrainingPlane",
+    "UNetSettings",
+    "UnshuffleSettings",
+    "ZonesConfig",
+    "ZonesDataSettings",
+    "ZonesNetworkSettings",
+    "load_config",
+    "load_settings",
+]
