@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
-from mrisr.config import DiffusionSettings, Job, MethodSettings, NetworkSettings, Settings
+from mrisr.config import (
+    DiffusionSettings,
+    Job,
+    MethodSettings,
+    NetworkSettings,
+    Settings,
+    ZonesNetworkSettings,
+)
 
 
 class TrainingRecord(Settings):
@@ -35,28 +42,15 @@ class TrainingRecord(Settings):
         return cls(cases=(), validation_cases=(), seconds=0.0, **numbers, **words)
 
 
-class ModelCard(MethodSettings):
-    """JSON beside the weights. ``sha256`` is that of the weights file, empty where there are none.
+class Card(Settings):
+    """What the card of any model says: JSON beside the weights. ``sha256`` is that of the weights file,
+    empty where there are none."""
 
-    ``job`` is none for an interpolation, which serves both.
-    """
-
-    # A card leaves nothing of what the model is to a default that may change.
-    network: NetworkSettings
-    diffusion: DiffusionSettings
     format: int = 1
     name: str
-    job: Job | None
     description: str = ""
     version: str
     sha256: str = ""
-    condition: int
-    #: Factors the model was trained for.
-    factors: tuple[float, float]
-    default_steps: int = 1
-    default_churn: float = 0.0
-    #: Weight of the final projection onto the measurement.
-    default_consistency: float = 1.0
     training: TrainingRecord
     #: Held-out figures by ``mrisr evaluate``: rows, the command and the data they came from.
     figures: dict[str, Any] = Field(default_factory=dict)
@@ -64,3 +58,31 @@ class ModelCard(MethodSettings):
     weights_licence: str = "Apache-2.0"
     intended_use: str = "Research on prostate T2-weighted MRI. Not for diagnosis."
     limitations: tuple[str, ...] = ()
+
+
+class ModelCard(Card, MethodSettings):
+    """The card of a model that restores. ``job`` is none for an interpolation, which serves both."""
+
+    # A card leaves nothing of what the model is to a default that may change.
+    network: NetworkSettings
+    diffusion: DiffusionSettings
+    job: Job | None
+    condition: int
+    #: Factors the model was trained for.
+    factors: tuple[float, float]
+    default_steps: int = 1
+    default_churn: float = 0.0
+    #: Weight of the final projection onto the measurement.
+    default_consistency: float = 1.0
+
+
+class ZonesCard(Card):
+    """The card of a model that segments the zones of the prostate."""
+
+    network: ZonesNetworkSettings
+    job: Literal["zones"]
+    #: In-plane pixel in mm on which the network works, its window in such pixels and in slices.
+    pixel_mm: float
+    window: tuple[int, int]
+    #: Distances of slices in mm it was trained on.
+    slice_spacing: tuple[float, float]

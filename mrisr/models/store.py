@@ -4,36 +4,59 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from mrisr import __version__
-from mrisr.config import DiffusionSettings, InterpolationSettings, Job
-from mrisr.errors import InputError, UsageError
+from mrisr.config import DiffusionSettings, InterpolationSettings
+from mrisr.errors import InputError
 from mrisr.io.atomic import as_output_error, make_folder, write_bytes
 from mrisr.io.steps import locked
 from mrisr.matrices import Interpolation
-from mrisr.models.card import ModelCard, TrainingRecord
+from mrisr.models.card import Card, ModelCard, TrainingRecord
+from mrisr.models.find import (
+    BUNDLED,
+    COMPARISON,
+    FOLDER_VARIABLE,
+    INTERPOLATIONS,
+    available,
+    card_path,
+    model_for,
+    read_card,
+)
 from mrisr.operators import CONDITION
 from mrisr.restorers import Restorer, build_restorer
 
-BUNDLED = Path(__file__).parent
-#: The methods of the published comparison, each trained for the same few minutes.
-COMPARISON = BUNDLED / "comparison"
-#: Folder with further models, searched before the bundled ones.
-FOLDER_VARIABLE = "MRISR_MODELS"
-DEFAULTS: dict[Job, str] = {"inplane": "partdiff-inplane", "throughplane": "partdiff-throughplane"}
-#: Models without weights, for both jobs.
-INTERPOLATIONS: tuple[Interpolation, ...] = ("bicubic", "bicubic-sharp", "bspline", "lanczos")
+AnyCard = TypeVar("AnyCard", bound=Card)
+
+__all__ = [
+    "BUNDLED",
+    "COMPARISON",
+    "FOLDER_VARIABLE",
+    "INTERPOLATIONS",
+    "Model",
+    "available",
+    "card_of",
+    "card_path",
+    "checked_weights",
+    "interpolation_card",
+    "load_model",
+    "model_for",
+    "read_card",
+    "read_weights",
+    "save_model",
+    "write_card",
+]
 
 
 @dataclass(frozen=True)
@@ -43,70 +66,6 @@ class Model:
     card: ModelCard
     restorer: Restorer
     path: Path
-
-
-def folders() -> list[Path]:
-    """Where models are looked for, first hit wins."""
-    extra = os.environ.get(FOLDER_VARIABLE)
-    return [*([Path(extra)] if extra else []), BUNDLED, COMPARISON]
-
-
-def available() -> dict[str, Path]:
-    """Name to card file of every model that is bundled or installed."""
-    found: dict[str, Path] = {}
-    for folder in folders():
-        for card in sorted(folder.glob("*.json")):
-            if card.with_suffix(".safetensors").exists():
-                found.setdefault(card.stem, card)
-    return found
-
-
-def model_for(job: Job, method: str | None = None) -> str:
-    """Name of a job's model: of a method (``sr3``, ``invsr``, ``bicubic`` ...), or its default one."""
-    if method is None:
-        return DEFAULTS[job]
-    return method if method in INTERPOLATIONS else f"{method}-{job}"
-
-
-def card_path(name_or_path: str | Path) -> Path:
-    """The card of a model given by name, by its weights or card file, or by a training run's folder.
-
-    Raises:
-        UsageError: there is no such model; the message lists those there are.
-    """
-    path = Path(name_or_path)
-    if path.is_dir():
-        path = path / "model.json"
-    if path.suffix in (".safetensors", ".json") and path.exists():
-        return path.with_suffix(".json")
-    if path.suffix in (".pt", ".pth", ".ckpt", ".bin", ".pkl"):
-        raise UsageError(f"{path}: only safetensors weights are loaded, never pickles")
-    known = available()
-    if str(name_or_path) not in known:
-        raise UsageError(
-            f"no model {str(name_or_path)!r}; there are: {', '.join([*known, *INTERPOLATIONS])}"
-        )
-    return known[str(name_or_path)]
-
-
-def read_card(path: Path) -> ModelCard:
-    """Read a card file.
-
-    Raises:
-        InputError: it is missing or not a card.
-    """
-    try:
-        return ModelCard.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise InputError(
-            path, expected="a model card", found=error.strerror or str(error)
-        ) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise InputError(
-            path, expected=f"a model card with a valid {where!r}", found=first["msg"]
-        ) from error
 
 
 def interpolation_card(kind: Interpolation) -> ModelCard:
@@ -147,30 +106,42 @@ def load_model(name_or_path: str | Path) -> Model:
         return Model(card, build_restorer(card, card.condition).eval(), Path(card.name))
     card_file = card_path(name_or_path)
     card = read_card(card_file)
-    weights = card_file.with_suffix(".safetensors")
-    data = _read_weights(weights, card.sha256)
-    try:
-        tensors = load_tensors(data)
-        _check_shapes(card, tensors)
-        restorer = build_restorer(card, card.condition)
-        restorer.network.load_state_dict(tensors)
-    except (SafetensorError, RuntimeError, ValueError) as error:
-        message = " ".join(str(error).split())[:200]
-        raise InputError(weights, expected="weights that fit the card", found=message) from error
+    restorer_of = partial(build_restorer, card, card.condition)
+    tensors = checked_weights(card_file, card, lambda: restorer_of().network)
+    restorer = restorer_of()
+    restorer.network.load_state_dict(tensors)
     return Model(card, restorer.eval().requires_grad_(False), card_file)
 
 
-def _check_shapes(card: ModelCard, tensors: dict[str, Tensor]) -> None:
-    """Raise ValueError unless the card's network has these weights; it is built without memory."""
-    with torch.device("meta"):
-        wanted = build_restorer(card, card.condition).network.state_dict()
+def checked_weights(
+    card_file: Path, card: Card, build: Callable[[], nn.Module]
+) -> dict[str, Tensor]:
+    """The weights beside a card, for the network that ``build`` makes; that is only tried without memory.
+
+    Raises:
+        InputError: weights are missing, truncated, altered or do not fit the card.
+    """
+    weights = card_file.with_suffix(".safetensors")
+    data = read_weights(weights, card.sha256)
+    try:
+        tensors = load_tensors(data)
+        with torch.device("meta"):
+            _check_shapes(build().state_dict(), tensors)
+    except (SafetensorError, RuntimeError, ValueError) as error:
+        message = " ".join(str(error).split())[:200]
+        raise InputError(weights, expected="weights that fit the card", found=message) from error
+    return tensors
+
+
+def _check_shapes(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless both have the same names and shapes."""
     for name in sorted({*wanted, *tensors}):
         shapes = [tuple(d[name].shape) if name in d else None for d in (wanted, tensors)]
         if shapes[0] != shapes[1]:
             raise ValueError(f"{name} of shape {shapes[1]}, by the card {shapes[0]}")
 
 
-def _read_weights(path: Path, digest: str) -> bytes:
+def read_weights(path: Path, digest: str) -> bytes:
     """The weights of a card. Raises InputError unless they have the card's SHA-256."""
     try:
         data = path.read_bytes()
@@ -194,12 +165,12 @@ def _next_weights(path: Path) -> Path:
 
 
 def save_model(
-    card: ModelCard,
+    card: AnyCard,
     weights: dict[str, Tensor],
     folder: Path,
     name: str,
     store: Literal["float32", "float16"] = "float32",
-) -> ModelCard:
+) -> AnyCard:
     """Write ``name.safetensors`` and ``name.json``; returns the card with the weights' SHA-256.
 
     A kill at any moment leaves the old model, the new one, or none where there was none: the card
@@ -222,6 +193,6 @@ def save_model(
     return card
 
 
-def write_card(card: ModelCard, path: Path) -> None:
+def write_card(card: Card, path: Path) -> None:
     """Write a card file."""
     write_bytes(path, (card.model_dump_json(indent=2) + "\n").encode())

@@ -13,7 +13,7 @@ import torch
 
 import mrisr
 from mrisr import cache
-from mrisr.config import Config, MethodSettings
+from mrisr.config import Config, MethodSettings, ZonesConfig
 from mrisr.diffusion.schedule import LinearSchedule
 from mrisr.errors import UsageError
 from mrisr.io.atomic import as_output_error, write_bytes
@@ -22,7 +22,7 @@ from mrisr.models.store import Model, load_model
 from mrisr.operators import CONDITION
 
 
-def fingerprint(config: Config) -> str:
+def fingerprint(config: Config | ZonesConfig) -> str:
     """Digest of the settings that must not change between a run and its resumption."""
     fixed = config.model_dump(mode="json", exclude={"card", "description"})
     for key in ("validate_every", "checkpoint_every", "log_every"):

@@ -6,8 +6,6 @@ Everything random in step ``i`` follows from (seed, i, rank), so a run can stop 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import torch
@@ -22,7 +20,6 @@ CROPS, DEVICE, DROPOUT = 1, 2, 3  # purposes of a step's generators
 class Batch(NamedTuple):
     """What the CPU sends to the device: integer crops and how they are to be degraded."""
 
-    step: int
     crops: Tensor
     draws: list[pairs.Drawn]
 
@@ -36,23 +33,17 @@ def learning_rate(step: int, share: float, settings: TrainSettings) -> float:
     return warm * (settings.lr_final + (settings.lr - settings.lr_final) * fall)
 
 
-def batches(
-    crops: pairs.Crops, config: Config, first: int, rank: int, world: int
-) -> Iterator[Batch]:
-    """Batches of steps ``first`` to the last; the next one is drawn while the device works."""
+def draw_batch(crops: pairs.Crops, config: Config, step: int, rank: int, world: int) -> Batch:
+    """What a process learns from in a step."""
+    generator = pairs.seeded("cpu", config.train.seed, step, rank, CROPS)
+    draws = [pairs.draw_degradation(config.data, generator) for _ in range(config.data.groups)]
+    drawn = crops.draw(config.train.batch // world, generator)
+    return Batch(pinned(drawn), draws)
 
-    def draw(step: int) -> Batch:
-        generator = pairs.seeded("cpu", config.train.seed, step, rank, CROPS)
-        draws = [pairs.draw_degradation(config.data, generator) for _ in range(config.data.groups)]
-        drawn = crops.draw(config.train.batch // world, generator)
-        return Batch(step, drawn.pin_memory() if torch.cuda.is_available() else drawn, draws)
 
-    with ThreadPoolExecutor(1) as pool:
-        ahead = pool.submit(draw, first)
-        for step in range(first, config.train.iterations):
-            batch = ahead.result()
-            ahead = pool.submit(draw, min(step + 1, config.train.iterations - 1))
-            yield batch
+def pinned(x: Tensor) -> Tensor:
+    """A tensor in memory from which a GPU, if there is one, takes it while it works."""
+    return x.pin_memory() if torch.cuda.is_available() else x
 
 
 def batch_pair(batch: Batch, config: Config, device: torch.device) -> pairs.Pair:

@@ -1,0 +1,144 @@
+"""Training of a model that restores: any method but interpolation, with or without a critic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from mrisr import cache, pairs
+from mrisr.checkpoint import State
+from mrisr.config import Config
+from mrisr.errors import InputError, UsageError
+from mrisr.models.store import Model, load_model, save_model
+from mrisr.networks import channels_last
+from mrisr.pairs import seeded
+from mrisr.restorers import Restorer, build_restorer
+from mrisr.restorers.inversion import InversionRestorer
+from mrisr.training.adversary import Adversary
+from mrisr.training.bookkeeping import fingerprint, frozen_model, new_card
+from mrisr.training.loop import Trainee
+from mrisr.training.steps import DEVICE, DROPOUT, Batch, batch_pair, draw_batch
+from mrisr.validation import validate, write_examples
+
+
+def take_weights(restorer: Restorer, model: Model) -> None:
+    """Start from a model's weights. Raises UsageError if its network is another."""
+    try:
+        restorer.network.load_state_dict(model.restorer.network.state_dict())
+    except RuntimeError as error:
+        raise UsageError(
+            f"train.initialize: {model.card.name} has another network than the configuration"
+        ) from error
+
+
+class Restoration(Trainee[Batch]):
+    """A restorer in training.
+
+    Args:
+        config, data, output: as for :func:`mrisr.training.train`.
+        fabric: launched.
+    """
+
+    def __init__(self, config: Config, data: Path, output: Path, fabric: Fabric) -> None:
+        share, rest = divmod(config.train.batch, fabric.world_size)
+        if rest or share % config.data.groups:
+            raise UsageError(
+                f"batch {config.train.batch}: expected a multiple of {fabric.world_size} processes "
+                f"times {config.data.groups} groups"
+            )
+        self.config = config
+        training, self.held_out = pairs.split(cache.read_stacks(data), config.data)
+        self.validates = bool(self.held_out)
+        self.crops = _crops(training, config, data)
+        torch.manual_seed(config.train.seed)
+        frozen = frozen_model(config)
+        self.card = new_card(config, training, frozen)
+        restorer = _initialised(config, build_restorer(self.card, self.card.condition), frozen)
+        super().__init__(
+            config.train,
+            output,
+            fabric,
+            module=restorer,
+            network=restorer.network,
+            fingerprint=fingerprint(config),
+        )
+        self.module.mark_forward_method("objective")
+        self.adversary = None
+        if config.train.adversarial is not None:
+            self.adversary = Adversary(config.train.adversarial, config.network.channels, fabric)
+
+    @property
+    def state(self) -> State:
+        """What a checkpoint holds, apart from the progress."""
+        state = super().state
+        if self.adversary is not None:
+            state.modules["critic"] = self.adversary.critic
+            state.optimizers["critic_optimizer"] = self.adversary.optimizer
+        return state
+
+    def draw(self, step: int) -> Batch:
+        """Integer crops and how they are to be degraded."""
+        return draw_batch(
+            self.crops, self.config, step, self.fabric.global_rank, self.fabric.world_size
+        )
+
+    def loss(self, batch: Batch, step: int, share: float) -> Tensor:
+        """What the method minimises on the batch's pairs, which are made on the device."""
+        t, device, rank = self.settings, self.fabric.device, self.fabric.global_rank
+        torch.manual_seed(seeded("cpu", t.seed, step, rank, DROPOUT).initial_seed())
+        pair = batch_pair(batch, self.config, device)
+        generator = seeded(device, t.seed, step, rank, DEVICE)
+        # Autocast here, not by Fabric: its mixed precision would round the images themselves to bf16.
+        with torch.autocast(device.type, torch.bfloat16, enabled=t.precision == "bf16"):
+            loss, restored = self.module.objective(pair, generator)
+            if self.adversary is not None:
+                loss = loss + self.adversary.term(restored, pair.x_high, share)
+        self._seen = restored.detach(), pair.x_high
+        return loss
+
+    def after_step(self) -> None:
+        """The critic's own step, on what the loss has just seen."""
+        if self.adversary is not None:
+            restored, x_high = self._seen
+            self.adversary.learn(restored, x_high, bf16=self.settings.precision == "bf16")
+
+    def validate(self) -> dict[str, float]:
+        """Figures of the averaged weights on the held-out patients; writes the example picture."""
+        averaged = build_restorer(self.card, self.card.condition).to(self.fabric.device)
+        averaged.network.load_state_dict(self.ema)
+        rows, examples = validate(averaged.eval(), self.held_out, self.config)
+        write_examples(self.output / "examples" / f"{self.progress.step:07d}.png", examples)
+        return rows
+
+    def export(self) -> None:
+        """Write the averaged weights and the card."""
+        record = self.card.training.model_copy(update=self.finished_record())
+        card = self.card.model_copy(update={"training": record})
+        save_model(card, self.ema, self.output, "model", self.settings.store)
+
+
+def _crops(training: list[cache.Stack], config: Config, data: Path) -> pairs.Crops:
+    """What crops are drawn from. Raises InputError unless there are slices of the network's channels."""
+    try:
+        crops = pairs.Crops(training, config.data, config.job)
+    except ValueError as error:
+        raise InputError(data, expected=f"slices for {config.name}", found=str(error)) from error
+    found, wanted = crops.channels, config.network.channels
+    if found != wanted:
+        raise InputError(
+            data, expected=f"network.channels = {wanted} channels", found=f"slices of {found}"
+        )
+    return crops
+
+
+def _initialised(config: Config, restorer: Restorer, frozen: Model | None) -> Restorer:
+    """The restorer with the weights that it starts from."""
+    if config.train.initialize:
+        take_weights(restorer, load_model(config.train.initialize))
+    if frozen is not None:
+        assert isinstance(restorer, InversionRestorer)
+        restorer.denoiser.network.load_state_dict(frozen.restorer.network.state_dict())
+    return channels_last(restorer)

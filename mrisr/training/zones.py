@@ -1,0 +1,138 @@
+"""Training of the zonal segmenter on the labelled stacks of a cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from monai.losses.dice import DiceCELoss
+from torch import Tensor
+
+import mrisr
+from mrisr import cache
+from mrisr.config import ZonesConfig
+from mrisr.errors import InputError
+from mrisr.models.card import TrainingRecord, ZonesCard
+from mrisr.models.store import save_model
+from mrisr.pairs import seeded
+from mrisr.training.bookkeeping import fingerprint, software
+from mrisr.training.loop import Trainee
+from mrisr.training.steps import CROPS, DEVICE, DROPOUT, pinned
+from mrisr.zones.augment import Variation, draw_variation, vary
+from mrisr.zones.data import WHOLE, LabelledStack, RawCrops, ZoneCrops, labelled_stacks
+from mrisr.zones.labels import ZONES
+from mrisr.zones.network import CrossSliceUNet
+from mrisr.zones.windows import Windowed, zone_shares
+
+Batch = tuple[RawCrops, list[Variation]]
+
+
+class Segmentation(Trainee[Batch]):
+    """A zonal segmenter in training: overlap and cross-entropy against the readers' shares.
+
+    Args:
+        config, data, output: as for :func:`mrisr.training.train`.
+        fabric: launched.
+    """
+
+    def __init__(self, config: ZonesConfig, data: Path, output: Path, fabric: Fabric) -> None:
+        self.config = config
+        training, self.held_out = labelled_stacks(cache.read_stacks(data, ["axial"]), config.data)
+        self.validates = bool(self.held_out)
+        try:
+            self.crops = ZoneCrops(training, config.data, config.augmentation)
+        except ValueError as error:
+            wanted = f"labelled stacks for {config.name}"
+            raise InputError(data, expected=wanted, found=str(error)) from error
+        torch.manual_seed(config.train.seed)
+        network = CrossSliceUNet(config.network)
+        self.card = _new_card(config, training)
+        self.objective = DiceCELoss(softmax=True, batch=True, lambda_ce=1.0, lambda_dice=1.0)
+        super().__init__(
+            config.train,
+            output,
+            fabric,
+            module=network,
+            network=network,
+            fingerprint=fingerprint(config),
+        )
+        self.share = self.per_process()
+
+    def draw(self, step: int) -> Batch:
+        """Crops with room, and how each is to be varied."""
+        generator = seeded("cpu", self.settings.seed, step, self.fabric.global_rank, CROPS)
+        crops = self.crops.draw(self.share, generator)
+        drawn = [
+            draw_variation(self.config.augmentation, self.config.data, generator)
+            for _ in range(self.share)
+        ]
+        return RawCrops(*(pinned(x) for x in crops)), drawn
+
+    def loss(self, batch: Batch, step: int, share: float) -> Tensor:
+        """Dice and cross-entropy of the varied stacks, varied on the device."""
+        t, device, rank = self.settings, self.fabric.device, self.fabric.global_rank
+        torch.manual_seed(seeded("cpu", t.seed, step, rank, DROPOUT).initial_seed())
+        crops = RawCrops(*(x.to(device, non_blocking=True) for x in batch[0]))
+        generator = seeded(device, t.seed, step, rank, DEVICE)
+        image, target = vary(crops, batch[1], self.config.data.crop, generator)
+        with torch.autocast(device.type, torch.bfloat16, enabled=t.precision == "bf16"):
+            scores = self.module(image)
+        return torch.as_tensor(self.objective(scores.float(), target))
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Dice of each zone on the held-out patients, on the working pixels, against most of the readers."""
+        network = CrossSliceUNet(self.config.network).to(self.fabric.device).eval()
+        network.load_state_dict(self.ema)
+        data = self.config.data
+        device = self.fabric.device
+        windowed = Windowed(lambda x: network(x.to(device)), data.crop, data.slices)
+        found: dict[str, list[float]] = {}
+        for stack in self.held_out:
+            levels = torch.from_numpy(stack.levels).float() / cache.LEVELS
+            shares = zone_shares(levels, windowed)
+            wanted = torch.from_numpy(stack.shares).float() / WHOLE > 0.5
+            for i, (name, label) in enumerate(ZONES.items()):
+                got = torch.zeros_like(wanted[i]) if shares is None else shares.argmax(0) == label
+                both = float((got & wanted[i]).sum())
+                total = float(got.sum() + wanted[i].sum())
+                found.setdefault(f"dice_{name}", []).append(2 * both / max(total, 1.0))
+        return {name: sum(values) / len(values) for name, values in found.items()}
+
+    def export(self) -> None:
+        """Write the averaged weights and the card."""
+        record = self.card.training.model_copy(update=self.finished_record())
+        card = self.card.model_copy(update={"training": record})
+        save_model(card, self.ema, self.output, "model", self.settings.store)
+
+
+def _new_card(config: ZonesConfig, training: list[LabelledStack]) -> ZonesCard:
+    """The card as it stands before the first step."""
+    t, data = config.train, config.data
+    between = [s.spacing[0] for s in training]
+    return ZonesCard(
+        name=config.name,
+        job="zones",
+        description=config.description,
+        version=mrisr.__version__,
+        **config.card.model_dump(),
+        network=config.network,
+        pixel_mm=data.pixel_mm,
+        window=(data.crop, data.slices),
+        slice_spacing=(min(between), max(between)),
+        training=TrainingRecord(
+            cases=tuple(sorted({s.case for s in training})),
+            validation_cases=data.validation,
+            slices=sum(len(s.levels) for s in training),
+            iterations=t.iterations,
+            batch=t.batch,
+            crop=data.crop,
+            seconds=0.0,
+            hardware="",
+            precision=t.precision,
+            seed=t.seed,
+            software=software(),
+            initialized_from=t.initialize,
+        ),
+    )

@@ -1,0 +1,150 @@
+"""Labelled stacks of the cache on the grid on which the segmenter works, and crops of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mrisr import cache, pairs
+from mrisr.config import AugmentationSettings, ZonesDataSettings
+from mrisr.operators import interpolation_matrix
+from mrisr.zones.labels import ZONES
+
+#: Share of a zone that all readers agree on, as it is stored.
+WHOLE = 255
+#: Room around a crop for rotation and scaling, as a factor of its edge.
+ROOM = 1.6
+
+
+class LabelledStack(NamedTuple):
+    """A stack on the working pixels, slices from inferior to superior.
+
+    Attributes:
+        case, series: patient and stack.
+        levels: int16 ``(slices, rows, columns)``, as in the cache.
+        shares: uint8 ``(2, slices, rows, columns)``: of the readers, 255 for all, those who call it
+            peripheral and transition zone; in between also where a voxel is cut by a border.
+        spacing: mm between slices, rows, columns.
+        centre: row and column of the gland's centroid.
+    """
+
+    case: str
+    series: str
+    levels: NDArray[np.int16]
+    shares: NDArray[np.uint8]
+    spacing: tuple[float, float, float]
+    centre: tuple[float, float]
+
+
+class RawCrops(NamedTuple):
+    """A batch before it is varied: levels ``(b, slices, n, n)`` int16, shares ``(b, 2, slices, n, n)``
+    uint8, and how far ``(b, 2)`` the wanted centre lies from the crop's, in pixels (rows, columns)."""
+
+    levels: Tensor
+    shares: Tensor
+    offset: Tensor
+
+
+def labelled_stacks(
+    stacks: Sequence[cache.Stack], settings: ZonesDataSettings
+) -> tuple[list[LabelledStack], list[LabelledStack]]:
+    """The labelled axial stacks to train on and those to validate on, split by patient."""
+    training, validation = [], []
+    for stack in stacks:
+        if stack.labels is None or stack.plane != "axial" or not stack.labels.any():
+            continue
+        if stack.case in settings.validation:
+            validation.append(on_working_pixels(stack, settings.pixel_mm))
+        elif stack.case not in settings.exclude:
+            training.append(on_working_pixels(stack, settings.pixel_mm))
+    return training, validation
+
+
+def on_working_pixels(stack: cache.Stack, pixel_mm: float) -> LabelledStack:
+    """A labelled stack with square pixels of ``pixel_mm``."""
+    if stack.labels is None or stack.spacing is None:
+        raise ValueError(f"{stack.case} {stack.series}: not labelled")
+    image = pairs.resample_pixels(stack, pixel_mm)
+    votes = np.stack([(stack.labels == label).mean(axis=0) for label in ZONES.values()])
+    factors = [s / pixel_mm for s in stack.spacing[1:]]
+    shares = resized(torch.from_numpy(votes.astype(np.float32)), factors, image.levels.shape[1:])
+    rows, columns = (np.average(np.arange(n), weights=w) for n, w in _profiles(shares))
+    return LabelledStack(
+        stack.case,
+        stack.series,
+        image.levels,
+        shares.mul(WHOLE).round().clamp(0, WHOLE).byte().numpy(),
+        image.spacing or stack.spacing,
+        (float(rows), float(columns)),
+    )
+
+
+def _profiles(shares: Tensor) -> list[tuple[int, NDArray[np.float32]]]:
+    gland = shares.sum((0, 1))
+    return [(gland.shape[d], gland.sum(1 - d).numpy()) for d in (0, 1)]
+
+
+def resized(x: Tensor, factors: Sequence[float], size: Sequence[int]) -> Tensor:
+    """Images ``(..., rows, columns)``, linearly interpolated at ``factors`` times as many pixels per mm, of
+    which there are ``size`` from the same first edge on."""
+    for dim, factor, n in zip((-2, -1), factors, size, strict=True):
+        if factor != 1 or x.shape[dim] != n:
+            rows = interpolation_matrix("linear", x.shape[dim], factor, n)
+            x = (x.movedim(dim, -1) @ torch.tensor(rows.T, dtype=x.dtype)).movedim(-1, dim)
+    return x
+
+
+class ZoneCrops:
+    """Draws crops of consecutive slices around the gland, sometimes anywhere: stacks with equal chances.
+
+    Raises:
+        ValueError: there is no labelled stack.
+    """
+
+    def __init__(
+        self,
+        stacks: Sequence[LabelledStack],
+        settings: ZonesDataSettings,
+        variation: AugmentationSettings,
+    ) -> None:
+        if not stacks:
+            raise ValueError("the cache has no labelled axial stacks to train on")
+        self.stacks, self.settings, self.variation = stacks, settings, variation
+        self.size = math.ceil(settings.crop * ROOM / 2) * 2
+
+    def draw(self, n: int, generator: torch.Generator) -> RawCrops:
+        """``n`` crops with the room that their variation needs."""
+        picks = torch.randint(len(self.stacks), (n,), generator=generator).tolist()
+        u = torch.rand(n, 4, generator=generator).tolist()
+        shift = torch.randn(n, 2, generator=generator).tolist()
+        drawn = zip(picks, u, shift, strict=True)
+        crops = [self._crop(self.stacks[p], *v) for p, *v in drawn]
+        return RawCrops(*(torch.stack(part) for part in zip(*crops, strict=True)))
+
+    def _crop(
+        self, stack: LabelledStack, u: Sequence[float], shift: Sequence[float]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        count, *extent = stack.levels.shape
+        if u[0] < self.variation.anywhere:
+            centre = [v * n for v, n in zip(u[1:3], extent, strict=True)]
+        else:
+            sd = self.variation.shift_mm / self.settings.pixel_mm
+            centre = [c + sd * s for c, s in zip(stack.centre, shift, strict=True)]
+        first = int(u[3] * max(1, count - self.settings.slices + 1))
+        slices = np.minimum(np.arange(first, first + self.settings.slices), count - 1)
+        starts = [
+            min(max(0, round(c - self.size / 2)), max(0, n - self.size))
+            for c, n in zip(centre, extent, strict=True)
+        ]
+        rows, columns = (slice(s, s + self.size) for s in starts)
+        missing = [(0, max(0, self.size - n)) for n in extent]
+        levels = np.pad(stack.levels[slices, rows, columns], [(0, 0), *missing], mode="edge")
+        shares = np.pad(stack.shares[:, slices, rows, columns], [(0, 0), (0, 0), *missing])
+        offset = [c - s - self.size / 2 for c, s in zip(centre, starts, strict=True)]
+        return torch.from_numpy(levels), torch.from_numpy(shares), torch.tensor(offset)

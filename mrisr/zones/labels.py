@@ -1,0 +1,165 @@
+"""Labels of the zones of the prostate, and the table that gives a foreign model's labels their meaning."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrisr.errors import InputError, UsageError
+
+BACKGROUND, PZ, TZ = 0, 1, 2
+#: Short name of a zone -> its label.
+ZONES: dict[str, int] = {"PZ": PZ, "TZ": TZ}
+TITLES = {"PZ": "peripheral zone", "TZ": "transition zone"}
+
+_WORDS: dict[int, tuple[str, ...]] = {
+    BACKGROUND: ("background", "bg", "none", "nothing"),
+    PZ: ("pz", "peripheral zone", "peripheral"),
+    # Seen on T2w, the central gland is the transition zone with the little that surrounds it.
+    TZ: ("tz", "transition zone", "transitional zone", "transition", "central gland", "cg"),
+}
+_EXAMPLE = "1=TZ,2=PZ"
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """What the labels of a foreign model stand for.
+
+    Attributes:
+        meanings: foreign label -> ``PZ``, ``TZ`` or ``BACKGROUND``. Several may stand for one zone;
+            0 is background and need not be named.
+
+    Raises:
+        UsageError: a zone is left out (a gland without its zones would pass for one of no volume), or
+            0 is a zone.
+
+    >>> table = LabelTable.parse("1=TZ, 2=PZ, 3=background")
+    >>> table.apply(np.array([0, 1, 2, 3]), "zones.nii.gz")
+    array([0, 2, 1, 0], dtype=uint8)
+    """
+
+    meanings: Mapping[int, int]
+
+    def __post_init__(self) -> None:
+        meanings = {BACKGROUND: BACKGROUND, **self.meanings}
+        object.__setattr__(self, "meanings", dict(sorted(meanings.items())))
+        missing = [name for name, label in ZONES.items() if label not in meanings.values()]
+        if missing or meanings[BACKGROUND] != BACKGROUND or min(meanings) < 0:
+            why = f"no label for {' and '.join(missing)}" if missing else "labels below 1 as zones"
+            raise UsageError(f"label table: expected PZ and TZ, such as {_EXAMPLE}; found {why}")
+
+    @classmethod
+    def of(cls, named: Mapping[Any, Any]) -> LabelTable:
+        """A table from foreign labels and names: ``{1: "TZ", 2: "PZ"}``. Raises UsageError."""
+        meanings = {}
+        for label, name in named.items():
+            meaning = _meaning(name)
+            if meaning is None or not re.fullmatch(r"\d{1,9}", str(label).strip()):
+                raise UsageError(
+                    f"label table: expected entries such as {_EXAMPLE}, found {label}={name}"
+                )
+            meanings[int(label)] = meaning
+        return cls(meanings)
+
+    @classmethod
+    def parse(cls, text: str) -> LabelTable:
+        """A table from ``1=TZ,2=PZ``. Raises UsageError."""
+        named: dict[str, str] = {}
+        for entry in text.split(","):
+            label, equals, name = (part.strip() for part in entry.partition("="))
+            if not equals or label in named:
+                raise UsageError(
+                    f"label table: expected entries such as {_EXAMPLE}, each label once, found {text!r}"
+                )
+            named[label] = name
+        return cls.of(named)
+
+    @classmethod
+    def read(cls, path: Path) -> LabelTable:
+        """A table from a YAML or JSON file that maps labels to names.
+
+        Raises:
+            InputError: it cannot be read as such a mapping.
+            UsageError: a zone is left out, or a name means nothing.
+        """
+        import yaml
+
+        try:
+            named = yaml.safe_load(path.read_text(encoding="utf-8"))  # of which JSON is a part
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            found = " ".join(str(getattr(error, "strerror", None) or error).split())[:200]
+            raise InputError(path, expected="a label table", found=found) from error
+        if not isinstance(named, dict):
+            expected = f"a mapping of labels to zones, such as {json.dumps({1: 'TZ', 2: 'PZ'})}"
+            raise InputError(path, expected=expected, found=type(named).__name__)
+        return cls.of(named)
+
+    @classmethod
+    def given(cls, text: str) -> LabelTable:
+        """A table as the command line takes it: ``1=TZ,2=PZ``, or the path of a file."""
+        return cls.parse(text) if "=" in text else cls.read(Path(text))
+
+    @classmethod
+    def recognised(cls, names: Mapping[int, str], where: Path) -> LabelTable:
+        """A table from the names that a model gives its own labels.
+
+        Raises:
+            InputError: some name is no zone's, or a zone is missing: the user has to say what is what.
+        """
+        meanings = {label: _meaning(name) for label, name in names.items()}
+        known = {label: meaning for label, meaning in meanings.items() if meaning is not None}
+        try:
+            if len(known) == len(meanings):
+                return cls(known)
+        except UsageError:
+            pass  # it is said below, with the names
+        found = ", ".join(f"{n} {' '.join(str(name).split())!r}" for n, name in names.items())
+        raise InputError(
+            where,
+            expected=f"labels called peripheral and transition zone, or a --table such as {_EXAMPLE}",
+            found=found[:300] or "no names",
+        )
+
+    def apply(self, array: NDArray[Any], where: Path | str) -> NDArray[np.uint8]:
+        """Foreign labels as those of the zones, in uint8.
+
+        Args:
+            array: whole numbers, of any dtype.
+            where: the model, for the message.
+
+        Raises:
+            InputError: values that the table does not name.
+        """
+        values, index = np.unique(array, return_inverse=True)
+        unknown = [v for v in values.tolist() if v not in self.meanings]
+        if unknown:
+            raise InputError(
+                where,
+                expected=f"labels of the table {self}",
+                found=", ".join(f"{v:g}" for v in unknown[:5])
+                + (" and others" if len(unknown) > 5 else ""),
+            )
+        ours = np.array([self.meanings[v] for v in values.tolist()], dtype=np.uint8)
+        return ours[index].reshape(array.shape)
+
+    def __str__(self) -> str:
+        names = {BACKGROUND: "background", **{label: name for name, label in ZONES.items()}}
+        return ",".join(f"{k}={names[v]}" for k, v in self.meanings.items() if k != BACKGROUND)
+
+
+def _meaning(name: object) -> int | None:
+    """The zone that a name stands for; None where it is none's.
+
+    >>> _meaning("Peripheral_Zone"), _meaning("seminal vesicles")
+    (1, None)
+    """
+    words = " ".join(re.sub(r"[\s_\-.]+", " ", str(name)).lower().split())
+    words = re.sub(r"( of the)? prostate$|^prostate ", "", words).strip()
+    return next((label for label, known in _WORDS.items() if words in known), None)

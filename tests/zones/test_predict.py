@@ -1,0 +1,167 @@
+"""The project's own segmenter on volumes: places, orientations, thin slices, with a network whose answer is
+known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mrisr.errors import InputError, UsageError
+from mrisr.volume import Volume
+from mrisr.zones.model import ZonesModel, load_zones_model, save_random
+from mrisr.zones.predict import ZonesSegmenter, largest_gland
+from mrisr.zones.segmenter import load_segmenter
+
+LPS = np.array([[-1.0, 0, 0, 40], [0, -1, 0, 50], [0, 0, 1, -20], [0, 0, 0, 1]])
+
+
+class ByIntensity(nn.Module):
+    """Bright is peripheral, middling transition zone, dark background; counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slices: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.slices.append(x.shape[2])
+        levels = torch.tensor([0.1, 0.9, 0.5]).reshape(1, 3, 1, 1, 1)
+        return -200 * (x - levels).square()
+
+
+def segmenter(folder: Path, **card: object) -> tuple[ZonesSegmenter, ByIntensity]:
+    model = load_zones_model(save_random(folder))
+    network = ByIntensity()
+    made = model.card.model_copy(update={"pixel_mm": 1.0, "window": (64, 8), **card})
+    return ZonesSegmenter(ZonesModel(made, network, model.path), "cpu"), network  # type: ignore[arg-type]
+
+
+def study(spacing: tuple[float, float, float] = (1.0, 1.0, 3.0)) -> tuple[Volume, Volume]:
+    """A gland of two boxes, off the middle, and its labels; 96 x 80 x 36 mm."""
+    size = tuple(round(n / s) for n, s in zip((96, 80, 36), spacing, strict=True))
+    affine = LPS @ np.diag([*spacing, 1.0])
+    mm = [(np.arange(n) + 0.5) * s for n, s in zip(size, spacing, strict=True)]
+    x, y, z = np.meshgrid(*mm, indexing="ij")
+    gland = (abs(x - 56) < 20) & (abs(y - 34) < 14) & (abs(z - 17) < 12)
+    inner = (abs(x - 56) < 12) & (abs(y - 30) < 8) & (abs(z - 17) < 9)
+    labels = np.where(inner, 2, np.where(gland, 1, 0)).astype(np.uint8)
+    image = np.array([100, 900, 500], np.uint16)[labels]
+    image[0, 0, 0] = 0
+    return Volume(image, affine), Volume(labels, affine)
+
+
+def dice(a: Volume, b: Volume, label: int) -> float:
+    x, y = a.array == label, b.array == label
+    return float(2 * (x & y).sum() / (x.sum() + y.sum()))
+
+
+def test_labels_lie_where_the_gland_lies(tmp_path: Path) -> None:
+    segment, _ = segmenter(tmp_path)
+    volume, labels = study()
+    found = segment(volume)
+    assert found.array.dtype == np.uint8
+    assert found.storage.dtype == np.uint8
+    assert np.array_equal(found.affine, volume.affine)
+    assert np.array_equal(found.array, labels.array)
+    assert segment.notes == []
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+@pytest.mark.parametrize("flips", [(), (0,), (1, 2), (0, 1, 2)])
+def test_the_order_of_the_array_makes_no_difference(
+    tmp_path: Path, order: tuple[int, int, int], flips: tuple[int, ...]
+) -> None:
+    segment, _ = segmenter(tmp_path)
+    volume, labels = study()
+    turned = []
+    for v in (volume, labels):
+        affine = v.affine[:, [*order, 3]].copy()
+        array = np.flip(v.array.transpose(order), flips)
+        for axis in flips:
+            affine[:3, 3] += affine[:3, axis] * (array.shape[axis] - 1)
+            affine[:3, axis] *= -1
+        turned.append(Volume(np.ascontiguousarray(array), affine))
+    found = segment(turned[0])
+    assert np.array_equal(found.affine, turned[0].affine)
+    assert np.array_equal(found.array, turned[1].array)
+
+
+@pytest.mark.parametrize("pixel", [0.5, 0.6, 1.3])
+def test_other_pixels(tmp_path: Path, pixel: float) -> None:
+    segment, _ = segmenter(tmp_path)
+    volume, labels = study((pixel, pixel, 3.0))
+    found = segment(volume)
+    assert found.shape == volume.shape
+    for label in (1, 2):
+        assert dice(found, labels, label) > 0.93
+
+
+def test_thin_slices_are_dealt_out(tmp_path: Path) -> None:
+    segment, network = segmenter(tmp_path)
+    volume, labels = study((1.0, 1.0, 0.5))
+    found = segment(volume)
+    assert np.array_equal(found.array, labels.array)
+    assert max(network.slices) == 8  # windows over 12 slices of 3 mm, none over 72 of 0.5 mm
+    # One pass to find the gland, then two looks at each of six stacks, in windows of 8 of 12 slices.
+    assert network.slices.count(8) == len(network.slices)
+
+
+def test_nothing_is_found_in_nothing(tmp_path: Path) -> None:
+    segment, _ = segmenter(tmp_path)
+    volume, _ = study()
+    dark = np.full(volume.shape, 100, np.uint16)
+    dark[0, :, :], dark[-1, :3, 0] = 0, 5000  # so bright that the rest is scaled to a fiftieth
+    found = segment(volume.with_array(dark))
+    assert not found.array.any()
+    assert segment.notes == ["no prostate was found"]
+
+
+def test_a_coronal_stack_is_refused(tmp_path: Path) -> None:
+    segment, _ = segmenter(tmp_path)
+    volume, _ = study()
+    coronal = np.array([[-1.0, 0, 0, 0], [0, 0, 3, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+    with pytest.raises(InputError, match="coronal"):
+        segment(replace(volume, affine=coronal))
+
+
+def test_largest_gland() -> None:
+    labels = np.zeros((4, 20, 20), np.uint8)
+    labels[1:3, 2:10, 2:10] = 1
+    labels[1:3, 4:6, 4:6] = 2
+    alone = labels.copy()
+    labels[1, 15, 15] = 2
+    assert np.array_equal(largest_gland(labels), alone)
+    assert np.array_equal(largest_gland(alone), alone)
+
+
+def test_same_answer_twice_and_from_its_path(tmp_path: Path) -> None:
+    card = save_random(tmp_path)
+    volume, _ = study((2.0, 2.0, 3.0))
+    first = load_segmenter(str(card), device="cpu")
+    second = load_segmenter(str(card.with_suffix(".safetensors")), device="cpu")
+    assert first.sha256 == second.sha256 != ""
+    assert np.array_equal(first(volume).array, second(volume).array)
+
+
+def test_models_are_not_mistaken(tmp_path: Path, models: Path) -> None:
+    card = save_random(tmp_path)
+    with pytest.raises(UsageError, match="one that segments zones"):
+        load_segmenter("partdiff-inplane")
+    from mrisr.models.store import load_model
+
+    with pytest.raises(UsageError, match="one that restores"):
+        load_model(card)
+    with pytest.raises(UsageError, match="only one"):
+        load_segmenter("zones", bundle=tmp_path)
+
+
+def test_damaged_weights_are_refused(tmp_path: Path) -> None:
+    card = save_random(tmp_path)
+    weights = card.with_suffix(".safetensors")
+    weights.write_bytes(weights.read_bytes()[:-4] + b"oops")
+    with pytest.raises(InputError, match="SHA-256"):
+        load_segmenter(str(card))
