@@ -1,7 +1,7 @@
 """mrisr: super-resolution of prostate MRI by partial diffusion.
 
-The two upsamplers are :func:`inplane` and :func:`throughplane`. Heavy libraries load when they are
-used, so importing the package is cheap.
+The two upsamplers are :func:`inplane` and :func:`throughplane`; :func:`segment` labels the zones of the
+prostate. Heavy libraries load when they are used, so importing the package is cheap.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "inplane", "throughplane"]
+__all__ = ["__version__", "inplane", "segment", "throughplane"]
 
 if TYPE_CHECKING:
     from mrisr.inference.api import inplane, throughplane
+    from mrisr.inference.zones import segment
 
 
 def __getattr__(name: str) -> Any:
@@ -20,4 +21,8 @@ def __getattr__(name: str) -> Any:
         from mrisr.inference import api
 
         return getattr(api, name)
+    if name == "segment":
+        from mrisr.inference import zones
+
+        return zones.segment
     raise AttributeError(f"module 'mrisr' has no attribute {name!r}")

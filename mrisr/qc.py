@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _PIXEL_MM = 0.25
 _DPI = 100
 _MARGIN, _HEADER, _GAP = 26, 24, 4  # of the page, in pixels
-_ROWS = ("axial", "coronal", "sagittal")
+ROWS = ("axial", "coronal", "sagittal")
 # World axes that run to the right and down the screen, both against their positive direction:
 # radiological convention, the patient's left on the right; sagittal cuts seen from the left.
 _SCREEN = {"axial": (0, 1), "coronal": (0, 2), "sagittal": (1, 2)}
@@ -76,7 +76,7 @@ def panel(
     count = round(extent_mm / pixel_mm)
     if plane not in _SCREEN or count < 1:
         raise UsageError(
-            f"panel: expected a plane of {', '.join(_ROWS)} and pixels smaller than the panel, "
+            f"panel: expected a plane of {', '.join(ROWS)} and pixels smaller than the panel, "
             f"found {plane!r}, {extent_mm} mm and {pixel_mm} mm"
         )
     d = anatomical_directions(volume.affine) if directions is None else np.asarray(directions)
@@ -146,8 +146,8 @@ def qc_png(
     """The picture as the bytes of a PNG; arguments as for :func:`qc_picture`."""
     columns = _columns(result, source, interpolation, reference, extent_mm)
     picture = io.BytesIO()
-    page = _page(columns, display_window(source), title, extent_mm)
-    page.print_png(picture, metadata={"Software": "mrisr"})
+    canvas = page(columns, display_window(source), title, extent_mm)
+    canvas.print_png(picture, metadata={"Software": "mrisr"})
     return picture.getvalue()
 
 
@@ -164,7 +164,7 @@ def _columns(
     centre = (source.affine @ [*middle, 1.0])[:3]
 
     def cuts(volume: Volume) -> list[NDArray[np.float32]]:
-        return [panel(volume, p, centre, extent_mm, _PIXEL_MM, directions) for p in _ROWS]
+        return [panel(volume, p, centre, extent_mm, _PIXEL_MM, directions) for p in ROWS]
 
     columns = [Column("measured", cuts(source))]
     if interpolation is not None:
@@ -181,10 +181,13 @@ def _columns(
     return columns
 
 
-def _page(
+def page(
     columns: Sequence[Column], window: tuple[float, float], title: str, extent_mm: float
 ) -> FigureCanvasAgg:
-    """Lay the panels out so that one array element is one pixel of the page."""
+    """Lay the panels out so that one array element is one pixel of the page.
+
+    A column's panels are axial, coronal and sagittal; ``(n, n, 3)`` from 0 to 1 is shown in colour.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -196,13 +199,13 @@ def _page(
     lefts = [_MARGIN + c * (side + _GAP) for c in range(len(columns))]
     bottoms = [_GAP + (2 - r) * (side + _GAP) for r in range(3)]
     for left, column in zip(lefts, columns, strict=True):
-        for bottom, plane, values in zip(bottoms, _ROWS, column.panels, strict=True):
+        for bottom, plane, values in zip(bottoms, ROWS, column.panels, strict=True):
             axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
             _draw(axes, values, column.window or window, signed=column.window is not None)
             _annotate(axes, plane, side, extent_mm)
         top = 3 * (side + _GAP) + _HEADER / 2
         _text(figure, (left + side / 2) / width, top / height, column.label)
-    for bottom, plane in zip(bottoms, _ROWS, strict=True):
+    for bottom, plane in zip(bottoms, ROWS, strict=True):
         _text(figure, _MARGIN / 2 / width, (bottom + side / 2) / height, plane, rotation=90)
     _text(figure, 0.5, 1 - _MARGIN / 2 / height, title)
     return canvas

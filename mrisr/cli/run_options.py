@@ -1,7 +1,7 @@
 """The options that both upsamplers take, declared once.
 
-Typer reads options from a function's signature. ``takes_run_options`` writes the fields of
-``RunOptions`` into it.
+Typer reads options from a function's signature. ``takes`` writes the fields of a dataclass, such as
+``RunOptions``, into it.
 """
 
 from __future__ import annotations
@@ -76,37 +76,45 @@ class RunOptions:
         """The run on files."""
         from mrisr.inference.job import Job
 
-        return Job(source, **self._for(Job))
+        return Job(source, **fields_for(self, Job))
 
     def options(self, degradation: str | None) -> Options:
         """How to restore. Raises UsageError for a value out of its range."""
         from mrisr.inference.options import Options
 
-        return Options(**{**self._for(Options), "degradation": degradation})
-
-    def _for(self, kind: type) -> dict[str, Any]:
-        """The fields that another dataclass has by the same name."""
-        names = {f.name for f in fields(kind)} & {f.name for f in fields(self)}
-        return {name: getattr(self, name) for name in names}
+        return Options(**{**fields_for(self, Options), "degradation": degradation})
 
 
-def takes_run_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command every field of ``RunOptions`` as an option, and them all as its argument ``run``."""
-    hints = get_type_hints(RunOptions, include_extras=True)
-    own = inspect.signature(command, eval_str=True).parameters.values()
+def fields_for(options: Any, kind: type) -> dict[str, Any]:
+    """The fields of a dataclass that another one has by the same name."""
+    names = {f.name for f in fields(kind)} & {f.name for f in fields(options)}
+    return {name: getattr(options, name) for name in names}
+
+
+def takes(kind: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command every field of a dataclass as an option, and them all as its argument ``run``."""
+    hints = get_type_hints(kind, include_extras=True)
     added = [
         inspect.Parameter(
             f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name]
         )
-        for f in fields(RunOptions)
+        for f in fields(kind)
     ]
 
-    @wraps(command)
-    def with_run(**given: Any) -> None:
-        run = RunOptions(**{f.name: given.pop(f.name) for f in fields(RunOptions)})
-        command(run=run, **given)
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True).parameters.values()
 
-    parameters = [*(p for p in own if p.name != "run"), *added]
-    with_run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    with_run.__annotations__ = {p.name: p.annotation for p in parameters}
-    return with_run
+        @wraps(command)
+        def with_run(**given: Any) -> None:
+            run = kind(**{p.name: given.pop(p.name) for p in added})
+            command(run=run, **given)
+
+        parameters = [*(p for p in own if p.name != "run"), *added]
+        with_run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        with_run.__annotations__ = {p.name: p.annotation for p in parameters}
+        return with_run
+
+    return decorate
+
+
+takes_run_options = takes(RunOptions)

@@ -33,7 +33,7 @@ from mrisr.errors import InputError, OutputError, UsageError
 from mrisr.io.atomic import atomic_path
 from mrisr.io.checks import check_affine, check_size
 from mrisr.io.dicom_scan import quiet, reason
-from mrisr.io.nifti import file_sha256
+from mrisr.io.digest import file_sha256
 from mrisr.io.paths import check_output, stem
 from mrisr.volume import Storage, Volume
 

@@ -90,9 +90,9 @@ def inplane(
     """
     settings = Options(**options)
     if isinstance(image, (str, PathLike)):
-        job = _job(image, output, template, qc, deidentify=deidentify, force=force)
+        job = job_of(image, output, template, qc, deidentify=deidentify, force=force)
         return run_in_plane(job, scale, settings)[0]
-    _in_memory(output, qc, template)
+    in_memory(output, qc, template)
     return like(upsample_in_plane(as_volume(image), scale, settings).volume, image)
 
 
@@ -121,25 +121,27 @@ def throughplane(
     """
     settings = Options(**options)
     if isinstance(axial, (str, PathLike)):
-        job = _job(axial, output, template, qc, deidentify=deidentify, force=force)
+        job = job_of(axial, output, template, qc, deidentify=deidentify, force=force)
         return run_through_plane(
             job, settings, factor=factor, spacing=spacing, slice_thickness=slice_thickness
         )[0]
-    _in_memory(output, qc, template)
+    in_memory(output, qc, template)
     restored = upsample_through_plane(
         as_volume(axial), settings, factor=factor, spacing=spacing, slice_thickness=slice_thickness
     )
     return like(restored.volume, axial)
 
 
-def _job(
+def job_of(
     source: str | PathLike[str], *paths: str | PathLike[str] | None, deidentify: bool, force: bool
 ) -> Job:
+    """A run on files, of the paths of its input, output, template and picture."""
     output, template, qc = (None if path is None else Path(path) for path in paths)
     return Job(Path(source), output, template=template, qc=qc, deidentify=deidentify, force=force)
 
 
-def _in_memory(*paths: object) -> None:
+def in_memory(*paths: object) -> None:
+    """Refuse paths that go with an input path only. Raises TypeError."""
     if any(p is not None for p in paths):
         raise TypeError(
             "output, qc and template need an input path; an image in memory is returned, not written"

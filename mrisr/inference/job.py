@@ -27,6 +27,7 @@ from mrisr.io import (
     write_volume,
 )
 from mrisr.io.atomic import as_output_error, json_bytes, staged
+from mrisr.io.paths import ending
 from mrisr.io.steps import locked
 from mrisr.volume import Volume
 
@@ -41,6 +42,7 @@ _ENDINGS: dict[Format, tuple[str, ...]] = {
     "nrrd": (".nrrd",),
     "dicom": ("",),
 }
+_SEGMENTATION = ".dcm"
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Job:
     Attributes:
         source: the study: a file, or the folder of a DICOM series.
         output: by default in the working folder, named after the source and the job. A folder means
-            a derived DICOM series.
+            a derived DICOM series, or a name ending in .dcm the file of a ``segmentation``.
         format: of the output, where its name does not tell.
         template: DICOM series that gives patient and study to a DICOM output, where the input is
             none.
@@ -61,6 +63,7 @@ class Job:
         frame: which volume (from 1) of a DICOM series that holds several.
         affine: which form of a NIfTI counts where sform and qform disagree.
         max_voxels: larger claims of a header are refused before memory is taken.
+        segmentation: labels are written, in DICOM one file and not the folder of a series.
     """
 
     source: Path
@@ -74,24 +77,28 @@ class Job:
     frame: int | None = None
     affine: Literal["sform", "qform"] | None = None
     max_voxels: int = 2**31
+    segmentation: bool = False
 
     @property
     def writes_dicom(self) -> bool:
-        """Whether the output is a DICOM series: asked for, or a folder by its name."""
+        """Whether the output is DICOM: asked for, or a folder (a segmentation: a .dcm) by its name."""
         if self.format is not None or self.output is None:
             return self.format == "dicom"
+        if self.segmentation:
+            return self.output.suffix.lower() == _SEGMENTATION
         return os.path.isdir(self.output) or not self.output.suffix  # noqa: PTH112 (long names)
 
     def target(self, suffix: str) -> Path:
         """The output's path, checked before any work is done. Raises OutputError, UsageError."""
         self._check_dicom_options()
-        name = f"{stem(self.source)}_{suffix}{_ENDINGS[self.format or 'nifti'][0]}"
+        name = f"{stem(self.source)}_{suffix}{self._endings[0]}"
         path = self.output or Path.cwd() / name
         inputs = [self.source, self.template]
-        if self.writes_dicom:  # first, because "." has no name that the record could take
+        series = self.writes_dicom and not self.segmentation
+        if series:  # first, because "." has no name that the record could take
             check_output_folder(path, inputs=inputs, force=self.force)
         files = [record_path(path, stem(path)), *([self.qc] if self.qc is not None else [])]
-        if self.writes_dicom:
+        if series:
             if any(path.resolve() in f.resolve().parents for f in files):
                 raise OutputError(f"{path}: only slices go into the folder of a series")
             self._check_replaced(path)
@@ -104,6 +111,8 @@ class Job:
             )
         for file in files:
             check_output(file, inputs=inputs, force=self.force)
+        if self.segmentation and self.writes_dicom:
+            self._check_apart(path)
         return path
 
     def read(self) -> Volume:
@@ -144,17 +153,35 @@ class Job:
             raise UsageError("--template is for inputs that are no DICOM; this one is its own")
         if not dicom and self.template is None:
             needs = "a DICOM input, or --template SERIES for patient and study"
-            if self.format == "dicom":
+            if self.format == "dicom" or self.segmentation:
                 raise UsageError(f"a DICOM output needs {needs}")
             raise OutputError(
                 f"{self.output}: expected a name ending in {SUPPORTED}; a folder means a DICOM "
                 f"series, which needs {needs}"
             )
 
+    @property
+    def _endings(self) -> tuple[str, ...]:
+        if self.segmentation and self.format == "dicom":
+            return (_SEGMENTATION,)
+        return _ENDINGS[self.format or "nifti"]
+
     def _check_format(self, path: Path) -> None:
-        output_format(path)
-        if self.format is not None and not path.name.lower().endswith(_ENDINGS[self.format]):
+        if self.segmentation and ending(path) is None and not self.writes_dicom:
+            expected = f"a name ending in {SUPPORTED} or, for DICOM, {_SEGMENTATION}"
+            raise OutputError(f"{path}: expected {expected}")
+        if not (self.segmentation and self.writes_dicom):
+            output_format(path)
+        if self.format is not None and not path.name.lower().endswith(self._endings):
             raise UsageError(f"--format {self.format}: the output is called {path.name}")
+
+    def _check_apart(self, path: Path) -> None:
+        """Refuse a DICOM file among those of an input: the next run would take it for one of them."""
+        for source in (self.source, self.template):
+            if source is not None and source.resolve() in path.resolve().parents:
+                raise OutputError(
+                    f"{path}: lies in the input folder {source}; choose another place"
+                )
 
     def _check_replaced(self, folder: Path) -> None:
         from mrisr.dicom.series import is_ours

@@ -82,7 +82,7 @@ def make_record(job: str, restored: Restored, seconds: float) -> dict[str, Any]:
         "input": {"sha256": source.source_sha256, **describe_volume(source)},
         "output": describe_volume(restored.volume),
         "residual": restored.measurement.residual(restored.volume),
-        "device": _device_name(engine.device),
+        "device": device_name(engine.device),
         "precision": "bf16" if engine.precision == torch.bfloat16 else "fp32",
         "seconds": round(seconds, 2),
         "peak_memory_gib": peak_memory_gib(engine.device),
@@ -137,7 +137,8 @@ def record_path(output: Path, stem: str) -> Path:
     return output.with_name(f"{stem}.json")
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """A device as the record names it."""
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
     return f"cpu: {platform.machine()}, {torch.get_num_threads()} threads"

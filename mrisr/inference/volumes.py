@@ -13,7 +13,7 @@ from mrisr.inference.engine import Engine, Progress, restore_all
 from mrisr.inference.measurement import Measurement, measure_in_plane, measure_through_plane
 from mrisr.inference.options import Options
 from mrisr.matrices import Kind
-from mrisr.models.store import load_model, model_for
+from mrisr.models.store import Model, load_model, model_for
 from mrisr.operators import through_plane_operator
 from mrisr.volume import Volume
 
@@ -36,9 +36,16 @@ class Restored:
 
 
 def upsample_in_plane(
-    volume: Volume, scale: float, options: Options, progress: Progress | None = None
+    volume: Volume,
+    scale: float,
+    options: Options,
+    progress: Progress | None = None,
+    *,
+    model: Model | None = None,
 ) -> Restored:
     """Super-resolve every slice of a stack by ``scale`` along both in-plane axes.
+
+    ``model``: from :func:`model_of`, where it is to serve several volumes.
 
     Raises:
         UsageError: the scale is out of range, or the model is not an in-plane one.
@@ -46,7 +53,7 @@ def upsample_in_plane(
     if not (math.isfinite(scale) and SCALES[0] <= scale <= SCALES[1]):
         raise UsageError(f"scale: expected {SCALES[0]:g} to {SCALES[1]:g}, found {scale:g}")
     options = options.for_job(IN_PLANE)
-    engine = _engine(options, "inplane")
+    engine = Engine(model or model_of(options, "inplane"), options)
     measurement = measure_in_plane(volume, scale, options.degradation or IN_PLANE[0])
     restored = restore_all(engine, measurement.stack(), measurement.operator, progress)
     result = measurement.project(restored, engine.consistency)
@@ -68,6 +75,7 @@ def upsample_through_plane(
     spacing: float | None = None,
     slice_thickness: float | None = None,
     progress: Progress | None = None,
+    model: Model | None = None,
 ) -> Restored:
     """Super-resolve a stack along its slice axis, from both families of reformatted images.
 
@@ -75,6 +83,7 @@ def upsample_through_plane(
         factor: slices made out of one; or
         spacing: the target distance between slices in mm. With neither: the in-plane pixel size.
         slice_thickness: mm; by default what the source states, else the slice spacing.
+        model: from :func:`model_of`, where it is to serve several volumes.
 
     Raises:
         InputError: the stack has a single slice.
@@ -83,7 +92,7 @@ def upsample_through_plane(
     if volume.shape[volume.slice_axis] < 2:
         raise InputError(volume.source or volume.name, expected="at least 2 slices", found="1")
     options = options.for_job(THROUGH_PLANE)
-    engine = _engine(options, "throughplane")
+    engine = Engine(model or model_of(options, "throughplane"), options)
     factor = _factor(volume, factor, spacing, engine.card.factors)
     thickness, why = _thickness(volume, slice_thickness)
     kind = options.degradation or THROUGH_PLANE[0]
@@ -124,7 +133,13 @@ def restore_reformats(
     return total / len(views)
 
 
-def _engine(options: Options, job: Job) -> Engine:
+def model_of(options: Options, job: Job) -> Model:
+    """The model that a job is done with, loaded.
+
+    Raises:
+        UsageError: there is no such model, or it is for another job or for pictures.
+        InputError: its weights are missing or damaged.
+    """
     model = load_model(options.model or model_for(job, options.method))
     if model.card.job not in (job, None):
         raise UsageError(
@@ -135,7 +150,7 @@ def _engine(options: Options, job: Job) -> Engine:
             f"model {model.card.name}: expected one for volumes, of 1 channel, found one of "
             f"{model.card.network.channels}"
         )
-    return Engine(model, options)
+    return model
 
 
 def _factor(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import zlib
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from mrisr.errors import InputError
 from mrisr.io import checks
+from mrisr.io.digest import file_sha256
 from mrisr.io.itk_header import Layout
 from mrisr.io.metaheader import data_file
 
@@ -50,13 +50,8 @@ def read_voxels(layout: Layout, path: Path) -> NDArray[np.generic]:
 
 def sha256(path: Path) -> str:
     """SHA-256 of the file and, for a ``.mhd``, of its voxel file after it."""
-    digest = hashlib.sha256()
     voxels = data_file(path)
-    for part in (path, *([voxels] if voxels is not None else [])):
-        with part.open("rb") as handle:
-            while block := handle.read(_CHUNK):
-                digest.update(block)
-    return digest.hexdigest()
+    return file_sha256(path, *([voxels] if voxels is not None else []))
 
 
 def _raw(handle: IO[bytes], left: int) -> Iterator[bytes]:

@@ -8,7 +8,6 @@ are exactly those of the source.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import zlib
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from mrisr.errors import InputError
 from mrisr.io import checks, nifti_header
+from mrisr.io.digest import file_sha256
 from mrisr.io.nifti_header import Header
 from mrisr.io.paths import stem
 from mrisr.volume import Storage, Volume
@@ -130,15 +130,6 @@ def to_image(
     if isinstance(image.header, nib.Nifti1Header):
         nifti_header.set_grid(image.header, volume.shape, volume.affine)
     return image
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of the file's bytes, hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        while block := handle.read(_CHUNK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _write_parts(out: IO[bytes], header: Header, stored: NDArray[np.generic]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 import mrisr
 from mrisr import cache
 from mrisr.config import ZonesConfig
-from mrisr.errors import InputError
+from mrisr.errors import InputError, UsageError
 from mrisr.models.card import TrainingRecord, ZonesCard
 from mrisr.models.store import save_model
 from mrisr.pairs import seeded
@@ -22,6 +22,7 @@ from mrisr.training.steps import CROPS, DEVICE, DROPOUT, pinned
 from mrisr.zones.augment import Variation, draw_variation, vary
 from mrisr.zones.data import WHOLE, LabelledStack, RawCrops, ZoneCrops, labelled_stacks
 from mrisr.zones.labels import ZONES
+from mrisr.zones.model import load_zones_model
 from mrisr.zones.network import CrossSliceUNet
 from mrisr.zones.windows import Windowed, zone_shares
 
@@ -47,6 +48,8 @@ class Segmentation(Trainee[Batch]):
             raise InputError(data, expected=wanted, found=str(error)) from error
         torch.manual_seed(config.train.seed)
         network = CrossSliceUNet(config.network)
+        if config.train.initialize:
+            _take_weights(network, config.train.initialize)
         self.card = _new_card(config, training)
         self.objective = DiceCELoss(softmax=True, batch=True, lambda_ce=1.0, lambda_dice=1.0)
         super().__init__(
@@ -105,6 +108,17 @@ class Segmentation(Trainee[Batch]):
         record = self.card.training.model_copy(update=self.finished_record())
         card = self.card.model_copy(update={"training": record})
         save_model(card, self.ema, self.output, "model", self.settings.store)
+
+
+def _take_weights(network: CrossSliceUNet, name: str) -> None:
+    """Start from a segmenter's weights. Raises UsageError if its network is another."""
+    model = load_zones_model(name)
+    try:
+        network.load_state_dict(model.network.state_dict())
+    except RuntimeError as error:
+        raise UsageError(
+            f"train.initialize: {model.card.name} has another network than the configuration"
+        ) from error
 
 
 def _new_card(config: ZonesConfig, training: list[LabelledStack]) -> ZonesCard:

@@ -97,10 +97,10 @@ def pretend_cuda() -> None:
 
     torch.Tensor.to = as_cpu(torch.Tensor.to)  # type: ignore[method-assign]
     torch.nn.Module.to = as_cpu(torch.nn.Module.to)  # type: ignore[method-assign]
-    resolve, name, peak = engine.resolve_device, record._device_name, record.peak_memory_gib
+    resolve, name, peak = engine.resolve_device, record.device_name, record.peak_memory_gib
     real = torch.device("cpu")
     engine.resolve_device = lambda n: Device() if n == "cuda" else resolve(n)  # type: ignore[assignment, return-value]
-    record._device_name = lambda d: "cuda: pretended" if isinstance(d, Device) else name(d)
+    record.device_name = lambda d: "cuda: pretended" if isinstance(d, Device) else name(d)
     record.peak_memory_gib = lambda d: peak(real if isinstance(d, Device) else d)
     compute = engine.Engine._compute
 

@@ -21,6 +21,7 @@ MODULES = (
     "cases_paths",
     "cases_outputs",
     "cases_models",
+    "cases_zones",
     "cases_privacy",
     "cases_damage",
     "cases_derived",

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mrisr import cache
-from mrisr.config import ZonesConfig
+from mrisr.config import ZonesConfig, ZonesNetworkSettings
 from mrisr.errors import InputError, UsageError
 from mrisr.training import train
 from mrisr.zones.model import load_zones_model
@@ -95,3 +95,16 @@ def test_a_resumed_run_is_the_uninterrupted_one(labelled: Path, tmp_path: Path) 
 def test_it_needs_labels(data: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no labelled axial stacks"):
         train(config(), data, tmp_path / "run", device="cpu")
+
+
+def test_it_starts_from_a_models_weights(labelled: Path, tmp_path: Path) -> None:
+    first = train(config(), labelled, tmp_path / "first", device="cpu")
+    still = config(initialize=str(first), lr=1e-12, iterations=1, validate_every=1)
+    second = train(still, labelled, tmp_path / "second", device="cpu")
+    before, after = (load_zones_model(c).network.state_dict() for c in (first, second))
+    assert all(torch.allclose(before[k], after[k], atol=1e-6) for k in before)
+    other = still.model_copy(
+        update={"network": ZonesNetworkSettings(widths=(8, 24), heads=2, attention_levels=(1,))}
+    )
+    with pytest.raises(UsageError, match="another network"):
+        train(other, labelled, tmp_path / "third", device="cpu")

@@ -1,0 +1,67 @@
+"""One picture that says whether zones lie where they should: the image, and the zones outlined on it."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrisr import qc
+from mrisr.volume import Volume
+from mrisr.zones.labels import ZONES
+
+#: Red, green, blue of each zone, from 0 to 1: told apart by colour-blind people, and on grey.
+COLOURS: dict[str, tuple[float, float, float]] = {"PZ": (0.9, 0.62, 0.0), "TZ": (0.34, 0.71, 0.91)}
+_WORDS = {"PZ": "PZ orange", "TZ": "TZ blue"}
+#: Width of an outline, in pixels of the picture.
+_WIDTH = 2
+
+
+def zones_png(image: Volume, labels: Volume, *, title: str = "", extent_mm: float = 90.0) -> bytes:
+    """Axial, coronal and sagittal cuts through the middle of the gland, as the bytes of a PNG.
+
+    Args:
+        image: what was segmented.
+        labels: its zones, on the same grid. Without any, the cuts go through the middle of the image.
+        title: one line above the picture; all the text that depends on the caller.
+        extent_mm: side of the square shown, mm.
+    """
+    directions = qc.anatomical_directions(image.affine)
+    centre = _centre(labels)
+
+    def cuts(volume: Volume) -> list[NDArray[np.float32]]:
+        return [qc.panel(volume, p, centre, extent_mm, directions=directions) for p in qc.ROWS]
+
+    window = qc.display_window(image)
+    plain, zones = cuts(image), cuts(labels)
+    outlined = [outlines(p, z, window) for p, z in zip(plain, zones, strict=True)]
+    told = "zones: " + ", ".join(_WORDS[zone] for zone in ZONES)
+    columns = [qc.Column("measured", plain), qc.Column(told, outlined)]
+    picture = io.BytesIO()
+    page = qc.page(columns, window, title, extent_mm)
+    page.print_png(picture, metadata={"Software": "mrisr"})
+    return picture.getvalue()
+
+
+def outlines(
+    panel: NDArray[np.float32], labels: NDArray[np.float32], window: tuple[float, float]
+) -> NDArray[np.float32]:
+    """A panel in colour, ``(n, n, 3)`` from 0 to 1, the inner edge of each zone drawn on it."""
+    from scipy.ndimage import binary_erosion
+
+    low, high = window
+    grey = np.nan_to_num(np.clip((panel - low) / (high - low), 0, 1))
+    colour = np.repeat(grey[..., None], 3, axis=2).astype(np.float32)
+    for zone, label in ZONES.items():
+        inside = labels == label
+        edge = inside & ~binary_erosion(inside, iterations=_WIDTH, border_value=True)
+        colour[edge] = COLOURS[zone]
+    return colour
+
+
+def _centre(labels: Volume) -> NDArray[np.float64]:
+    """The middle of what is labelled, else of the grid, world mm."""
+    found = np.argwhere(np.asarray(labels.array, dtype=np.uint8) > 0)
+    middle = found.mean(axis=0) if len(found) else (np.array(labels.shape) - 1) / 2
+    return (labels.affine @ [*middle, 1.0])[:3]

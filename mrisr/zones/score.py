@@ -1,0 +1,231 @@
+"""How well labels of the zones agree with others: Dice, surface distances in mm, volumes in ml."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrisr import geometry
+from mrisr.errors import InputError
+from mrisr.volume import Storage, Volume
+from mrisr.zones.labels import BACKGROUND, ZONES
+
+#: Percentile of the Hausdorff distance.
+PERCENTILE = 95.0
+#: How much more one half of a voxel counts along each axis in :func:`to_grid`: far less than matters,
+#: enough to settle ties, and different so that the corners of a square differ too.
+MORE = (1e-3, 1.3e-3, 1.7e-3)
+
+Matrix = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ZoneScore:
+    """What the labels of one zone reached; NaN where a figure is not defined.
+
+    Attributes:
+        dice: NaN where the reference has nothing of the zone, 0 where only the result has nothing.
+        hd95_mm: 95th percentile of the symmetric Hausdorff distance; NaN where either has nothing.
+        asd_mm: symmetric average surface distance; NaN where either has nothing.
+        volume_ml: of the result.
+        reference_ml: of the reference.
+        volume_bias_ml: the result's less the reference's.
+    """
+
+    dice: float
+    hd95_mm: float
+    asd_mm: float
+    volume_ml: float
+    reference_ml: float
+    volume_bias_ml: float
+
+    def as_json(self) -> dict[str, float | None]:
+        """The figures, none in the place of those that are not defined."""
+        return {k: v if math.isfinite(v) else None for k, v in asdict(self).items()}
+
+
+def score_zones(labels: Volume, reference: Volume) -> dict[str, ZoneScore]:
+    """Scores of each zone, by its short name. Distances are between the surfaces' voxel centres, in mm.
+
+    Raises:
+        InputError: the two lie on different grids, or one holds other labels than those of the zones.
+    """
+    check_same_grid(labels, reference)
+    volumes = zone_volumes_ml(labels), zone_volumes_ml(reference)
+    found = {}
+    for zone, label in ZONES.items():
+        of_result, of_reference = (v.array == label for v in (labels, reference))
+        figures = _figures(of_result, of_reference, labels.spacing)
+        here, wanted = (v[zone] for v in volumes)
+        found[zone] = ZoneScore(*figures, here, wanted, here - wanted)
+    return found
+
+
+def zone_volumes_ml(labels: Volume) -> dict[str, float]:
+    """Volume of each zone in ml. Raises InputError where there are other labels than those of the zones."""
+    check_labels(labels)
+    voxel = abs(float(np.linalg.det(labels.affine[:3, :3]))) / 1000
+    return {zone: voxel * int(np.count_nonzero(labels.array == n)) for zone, n in ZONES.items()}
+
+
+def check_labels(labels: Volume) -> None:
+    """Refuse other values than the background's and the zones'. Raises InputError naming them."""
+    known = (BACKGROUND, *ZONES.values())
+    other = sorted(set(np.unique(labels.array).tolist()) - set(known))
+    if other:
+        expected = f"the labels {', '.join(map(str, known))}"
+        raise InputError(
+            _name(labels), expected=expected, found=", ".join(f"{v:g}" for v in other[:5])
+        )
+
+
+def check_same_grid(labels: Volume, image: Volume) -> None:
+    """Refuse labels that do not lie on the voxels of an image. Raises InputError naming both grids."""
+    if geometry.same_grid(labels.shape, labels.affine, image.shape, image.affine):
+        return
+    place = ", in another place" if labels.shape == image.shape else ""
+    expected = f"labels on the grid of {_name(image)} ({_grid(image)})"
+    raise InputError(_name(labels), expected=expected, found=f"{_grid(labels)}{place}")
+
+
+def to_grid(labels: Volume, grid: Volume) -> Volume:
+    """Labels brought to another grid over the same field of view: the one that holds most of each voxel.
+
+    The grids' array axes must run along each other; factors may be fractional. Of two labels that hold a
+    voxel alike the one farther along the axes has it in even voxels, the other in odd ones: always the one,
+    or always the background, would move what is labelled or make it smaller.
+
+    Args:
+        labels: for example of a super-resolved volume.
+        grid: for example the measured volume.
+
+    Raises:
+        InputError: the axes or the fields of view differ.
+    """
+    check_labels(labels)
+    steps = _steps(labels, grid)
+    matrices = [
+        _overlap(*step, n, m, more)
+        for step, n, m, more in zip(steps, grid.shape, labels.shape, MORE, strict=True)
+    ]
+    shares = [
+        _applied(matrices, (labels.array == label).astype(np.float32))
+        for label in (BACKGROUND, *ZONES.values())
+    ]
+    array = np.argmax(shares, axis=0).astype(np.uint8)
+    return Volume(
+        array,
+        grid.affine,
+        Storage(np.dtype(np.uint8)),
+        slice_thickness=grid.slice_thickness,
+        stacked_along=grid.stacked_along,
+        name=labels.name,
+    )
+
+
+def _figures(
+    result: NDArray[np.bool_], reference: NDArray[np.bool_], spacing: NDArray[np.float64]
+) -> tuple[float, float, float]:
+    """Dice, 95% Hausdorff distance and average surface distance of two masks."""
+    import torch
+    from monai.metrics.hausdorff_distance import compute_hausdorff_distance
+    from monai.metrics.meandice import compute_dice
+    from monai.metrics.surface_distance import compute_average_surface_distance
+
+    if not reference.any():
+        return math.nan, math.nan, math.nan
+    if not result.any():
+        return 0.0, math.nan, math.nan
+    box = tuple(slice(at.min(), at.max() + 1) for at in np.nonzero(result | reference))
+    a, b = (
+        torch.from_numpy(np.ascontiguousarray(m[box]))[None, None].float()
+        for m in (result, reference)
+    )
+    mm: Any = {"include_background": True, "spacing": [float(s) for s in spacing]}
+    with warnings.catch_warnings():
+        # MONAI 1.6 warns of an argument that its own functions hand on.
+        warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
+        return (
+            float(compute_dice(a, b, include_background=True)),
+            float(compute_hausdorff_distance(a, b, percentile=PERCENTILE, **mm)),
+            float(compute_average_surface_distance(a, b, symmetric=True, **mm)),
+        )
+
+
+def _steps(labels: Volume, grid: Volume) -> list[tuple[float, float]]:
+    """Along each axis the labels' voxel size and their first voxel's centre, in voxels of the grid."""
+    relative = np.linalg.inv(grid.affine) @ labels.affine
+    size, start = np.diag(relative)[:3], relative[:3, 3]
+    # A voxel at the far corner may not leave its row: what is off the diagonal, over all voxels.
+    turned = np.abs(relative[:3, :3] - np.diag(size)) @ np.array(labels.shape)
+    ends = np.array([start - size / 2, start + size * (np.array(labels.shape) - 0.5)])
+    wanted = np.array([[-0.5] * 3, np.array(grid.shape) - 0.5])
+    if (size <= 0).any() or (turned > 0.05).any():
+        found = f"axes {geometry.axis_codes(labels.affine)}, or turned"
+    elif (np.abs(ends - wanted) > np.maximum(0.5, size / 2) + 1e-3).any():
+        found = _grid(labels)
+    else:
+        return [(float(s), float(o)) for s, o in zip(size, start, strict=True)]
+    expected = (
+        f"labels over the field of view of {_name(grid)} ({_grid(grid)}, "
+        f"axes {geometry.axis_codes(grid.affine)})"
+    )
+    raise InputError(_name(labels), expected=expected, found=found)
+
+
+def _overlap(size: float, start: float, n: int, m: int, more: float) -> Matrix | None:
+    """Share ``(n, m)`` of each of ``n`` voxels that each of ``m`` voxels of the labels covers; none where
+    they are one by one.
+
+    Args:
+        size: of the labels' voxels, in voxels of the grid.
+        start: the first one's centre.
+        more: how much more than the other one half of a voxel counts, to settle ties.
+    """
+    if n == m and abs(size - 1) * n < 1e-3 and abs(start) < 1e-3:
+        return None
+    voxels = np.arange(n)[:, None]
+    left = start + size * (np.arange(m)[None, :] - 0.5)
+
+    def covered(low: NDArray[np.floating], width: float) -> NDArray[np.floating]:
+        return np.clip(np.minimum(low + width, left + size) - np.maximum(low, left), 0, None)
+
+    half = np.where(voxels % 2 == 0, voxels, voxels - 0.5)
+    return (covered(voxels - 0.5, 1.0) + more * covered(half, 0.5)).astype(np.float32)
+
+
+def _applied(matrices: list[Matrix | None], array: Matrix) -> Matrix:
+    """One matrix for each axis, those that reduce most first."""
+    order = sorted(
+        range(3), key=lambda a: 1.0 if (h := matrices[a]) is None else len(h) / h.shape[1]
+    )
+    for axis in order:
+        matrix = matrices[axis]
+        if matrix is not None:
+            array = np.moveaxis(np.tensordot(matrix, array, (1, axis)), 0, axis)
+    return array
+
+
+def _name(volume: Volume) -> str:
+    return str(volume.source or volume.name)
+
+
+def _grid(volume: Volume) -> str:
+    """A grid in words: voxels and mm.
+
+    >>> _grid(Volume(np.zeros((4, 5, 6)), np.diag([0.5, 0.5, 3.0, 1.0])))
+    '4x5x6 voxels of 0.5x0.5x3 mm'
+    """
+    voxels, mm = "x".join(map(str, volume.shape)), "x".join(f"{s:.4g}" for s in volume.spacing)
+    return f"{voxels} voxels of {mm} mm"
+
+
+def as_json(scores: Mapping[str, ZoneScore]) -> dict[str, Any]:
+    """Scores of all zones, ready for JSON."""
+    return {zone: score.as_json() for zone, score in scores.items()}

@@ -1,0 +1,188 @@
+"""Zones: labels of the image's own voxels or none, and foreign models that are held to it."""
+
+from __future__ import annotations
+
+import atexit
+import importlib.util
+import json
+import pickle
+import shutil
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from tests.reliability.case import Case, Skipped
+from tests.reliability.cases_models import Explosive
+from tests.reliability.expect import assert_discreet, assert_line, done, said, snapshot
+from tests.reliability.runner import Outcome, run_cli
+
+GROUP = "Zones"
+
+#: Changes a study and a bundle that are as they should be; returns what else to say on the command line.
+Spoil = Callable[[Path, Path], tuple[object, ...]]
+
+
+@cache
+def _whole() -> Path:
+    """A study of two boxes, stored along unusual axes, and a bundle that labels them by intensity."""
+    from mrisr.io import write_volume
+    from tests.zones.foreign_models import INFERENCE, bundle, image
+
+    steps = INFERENCE["postprocessing"]["transforms"]
+    folder = Path(tempfile.mkdtemp(prefix="mrisr-zones-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    plain = {"_target_": "Compose", "transforms": [steps[0], steps[2]]}
+    bundle(folder / "bundle", postprocessing=plain)
+    write_volume(image("PIR"), folder / "t2.nii.gz")
+    return folder
+
+
+def _laid_out(folder: Path) -> tuple[Path, Path]:
+    for path in _whole().iterdir():
+        copy = shutil.copytree if path.is_dir() else shutil.copy
+        copy(path, folder / path.name)
+    return folder / "t2.nii.gz", folder / "bundle"
+
+
+def _segment(folder: Path, study: Path, *options: object) -> Outcome:
+    work = folder / "work"
+    work.mkdir(exist_ok=True)
+    output = () if "--output" in options else ("--output", "out.nii.gz")
+    return run_cli(["segment", "--input", study, *output, *options, "--quiet"], work)
+
+
+def refused(name: str, spoil: Spoil, *words: str, code: int = 2, tells: str = "") -> Case:
+    """A case in which nothing is written, and one line says why."""
+    should = "refused" + (f"; the line tells {tells}" if tells else "")
+
+    def check(folder: Path) -> str:
+        study, bundle = _laid_out(folder)
+        options = spoil(study, bundle)
+        if not {"--model", "--nnunet"} & set(map(str, options)):
+            options = ("--bundle", bundle, *options)
+        (folder / "work").mkdir(exist_ok=True)
+        before = snapshot(folder)
+        outcome = _segment(folder, study, *options)
+        assert_line(outcome, code, None, *words)
+        after = snapshot(folder)
+        assert after == before, f"changed: {sorted(after.items() ^ before.items())[:3]}"
+        return said(outcome, folder)
+
+    return Case(GROUP, name, should, check)
+
+
+def _truncated(study: Path, bundle: Path) -> tuple[object, ...]:
+    data = study.read_bytes()
+    study.write_bytes(data[: len(data) // 2])
+    return ()
+
+
+def _coronal(study: Path, bundle: Path) -> tuple[object, ...]:
+    from mrisr.io import write_volume
+    from tests.zones.foreign_models import image
+
+    write_volume(image("LIP", spacing=(0.5, 3.0, 0.5)), study, force=True)
+    return ()
+
+
+def _exists(study: Path, bundle: Path) -> tuple[object, ...]:
+    (study.parent / "work").mkdir()
+    (study.parent / "work" / "out.json").write_text("mine")
+    return ()
+
+
+def _pickled(study: Path, bundle: Path) -> tuple[object, ...]:
+    mark = study.parent / "exploded"
+    (bundle / "models" / "model.pt").write_bytes(pickle.dumps(Explosive(mark)))
+    return ()
+
+
+def _torchscript(study: Path, bundle: Path) -> tuple[object, ...]:
+    (bundle / "models" / "model.pt").rename(bundle / "models" / "model.ts")
+    return ()
+
+
+def _unnamed(study: Path, bundle: Path) -> tuple[object, ...]:
+    (bundle / "configs" / "metadata.json").write_text("{}")
+    return ()
+
+
+def _shifted(study: Path, bundle: Path) -> tuple[object, ...]:
+    """A postprocessing that loses a slice."""
+    path = bundle / "configs" / "inference.json"
+    config = json.loads(path.read_text())
+    lost = {"_target_": "Lambdad", "keys": "pred", "func": "$lambda x: x[..., 1:]"}
+    config["postprocessing"]["transforms"].append(lost)
+    path.write_text(json.dumps(config))
+    return ()
+
+
+def _no_nnunet(study: Path, bundle: Path) -> tuple[object, ...]:
+    from mrisr.zones.nnunet import COMMAND
+    from tests.zones.test_nnunet import folder
+
+    if importlib.util.find_spec("nnunetv2") or shutil.which(COMMAND):
+        raise Skipped("nnU-Net is installed")
+    return ("--nnunet", folder(study.parent / "nnunet"))
+
+
+def _labelled(folder: Path) -> str:
+    from tests.zones.foreign_models import expected, image
+
+    study, bundle = _laid_out(folder)
+    result = done(folder, _segment(folder, study, "--bundle", bundle))
+    assert result.voxels.dtype == np.uint8, result.voxels.dtype
+    np.testing.assert_array_equal(result.voxels, expected(image("PIR")))
+    np.testing.assert_allclose(result.affine, image("PIR").affine, atol=1e-5)
+    return "every voxel as it should be, uint8, on the image's grid"
+
+
+def _dicom(folder: Path) -> str:
+    from mrisr.dicom.segmentation import read_segmentation
+    from mrisr.io import read_volume
+    from tests.dicom.synthetic import SECRETS, hospital_series
+
+    series = hospital_series(folder / "series", size=32, slices=4)
+    _, bundle = _laid_out(folder)
+    outcome = _segment(folder, series, "--bundle", bundle, "--output", "out.dcm")
+    assert outcome.code == 0, outcome.stderr[-300:]
+    assert_discreet(outcome)
+    record = (folder / "work" / "out.json").read_text()
+    found = [secret for secret in SECRETS if secret in record]
+    assert not found, f"of the patient, in the record: {found}"
+    labels, volume = read_segmentation(folder / "work" / "out.dcm"), read_volume(series)
+    assert labels.shape == volume.shape, labels.shape
+    np.testing.assert_allclose(labels.affine, volume.affine, atol=1e-4)
+    return "read back on the series' voxels; nothing of the patient in the record"
+
+
+CASES = [
+    Case(GROUP, "an image stored along other axes than a model's",
+         "every voxel's label where it belongs", _labelled),
+    Case(GROUP, "a DICOM series, and an output called .dcm",
+         "a DICOM Segmentation on the series' voxels; nothing of the patient in the record", _dicom),
+    refused("an image cut to half", _truncated, "t2.nii.gz"),
+    refused("a coronal stack of thick slices", _coronal, "axial", "coronal",
+            tells="the plane and the distance of the slices"),
+    refused("labels whose record is there already", _exists, "out.json", code=3),
+    refused("the image itself as output, with --force",
+            lambda study, _: ("--output", study, "--force"), "never overwritten", code=3),
+    refused("labels that the table does not name", lambda *_: ("--table", "1=TZ,3=PZ"), "found 2",
+            tells="them"),
+    refused("a table without a zone", lambda *_: ("--table", "1=TZ"), "PZ", code=1,
+            tells="which"),
+    refused("a bundle that says nothing of its labels, and no table", _unnamed, "--table"),
+    refused("a bundle whose labels come back with a slice less", _shifted, "labels on the grid",
+            tells="both grids"),
+    refused("a bundle whose weights are a pickle that runs code", _pickled, "model.pt",
+            "without running code"),
+    refused("a bundle of TorchScript alone", _torchscript, "TorchScript"),
+    refused("a folder that is no bundle", lambda study, _: ("--bundle", study.parent),
+            "inference.json"),
+    refused("an nnU-Net folder where no nnU-Net is installed", _no_nnunet, "pip install nnunetv2",
+            code=1, tells="how to install it"),
+    refused("an upsampler's model", lambda *_: ("--model", "zero-inplane"), "zero-inplane", code=1),
+]  # fmt: skip

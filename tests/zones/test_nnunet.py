@@ -1,0 +1,304 @@
+"""An nnU-Net result folder as segmenter: with stand-ins for its library and its program, and for real."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mrisr.errors import InputError, UsageError
+from mrisr.zones.labels import PZ, TZ, LabelTable
+from mrisr.zones.nnunet import COMMAND, load_nnunet
+from tests.zones.foreign_models import expected, image
+
+#: Labels of the data set: not ours, so that a table is needed.
+LABELS = {"background": 0, "TZ": 1, "PZ": 2}
+
+LIBRARY = '''
+"""Labels by intensity, and notes down what it was told."""
+import numpy as np, torch
+
+class Configuration:
+    previous_stage_name = None
+
+class nnUNetPredictor:
+    def __init__(self, device, allow_tqdm):
+        print("a greeting on standard output")
+        self.told = {"device": str(device)}
+        self.configuration_manager = Configuration()
+
+    def initialize_from_trained_model_folder(self, folder, use_folds, checkpoint_name):
+        self.told |= {"folds": use_folds, "checkpoint": checkpoint_name}
+
+    def predict_single_npy_array(self, array, properties):
+        print("another one")
+        assert array.dtype == np.float32 and array.ndim == 4, (array.dtype, array.shape)
+        self.told |= {"shape": array.shape, "spacing": properties["spacing"]}
+        self.told["first"] = np.argwhere(array[0] == 900).min(axis=0)[::-1].tolist()
+        nnUNetPredictor.last = self.told
+        return np.select([array[0] > 700, array[0] > 300], [2, 1]).astype(np.uint8)
+'''
+
+PROGRAM = """#!{python}
+import pathlib, sys
+import numpy as np, SimpleITK as sitk
+told = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+assert sys.argv[sys.argv.index("-f") + 1:sys.argv.index("-chk")] == ["0", "2"], sys.argv
+print("progress")
+if {code}:
+    sys.exit("Traceback\\nRuntimeError: out of luck")
+(image,) = pathlib.Path(told["-i"]).iterdir()
+assert image.name == "case_0000.nii.gz", image
+read = sitk.ReadImage(str(image))
+array = sitk.GetArrayFromImage(read)
+labels = np.select([array > 700, array > 300], [2, 1]).astype(np.uint8)
+made = sitk.GetImageFromArray(labels)
+made.CopyInformation(read)
+out = pathlib.Path(told["-o"])
+out.mkdir()
+sitk.WriteImage(made, str(out / "case.nii.gz"))
+"""
+
+
+def folder(root: Path, folds: tuple[str, ...] = ("0", "2"), **dataset: Any) -> Path:
+    """The files of a result folder, with checkpoints that nothing real would load."""
+    root.mkdir()
+    told = {"channel_names": {"0": "T2w"}, "labels": LABELS, "file_ending": ".nii.gz", **dataset}
+    (root / "dataset.json").write_text(json.dumps(told))
+    (root / "plans.json").write_text(json.dumps({"image_reader_writer": "SimpleITKIO"}))
+    for fold in folds:
+        (root / f"fold_{fold}").mkdir()
+        (root / f"fold_{fold}" / "checkpoint_final.pth").write_bytes(b"weights")
+    return root
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A stand-in for nnunetv2; returns what it was told last."""
+    for name in [n for n in sys.modules if n.partition(".")[0] == "nnunetv2"]:
+        monkeypatch.delitem(sys.modules, name)
+    package = tmp_path / "site" / "nnunetv2" / "inference"
+    package.mkdir(parents=True)
+    for part in (package, package.parent):
+        (part / "__init__.py").touch()
+    (package / "predict_from_raw_data.py").write_text(LIBRARY)
+    monkeypatch.syspath_prepend(package.parent.parent)
+    yield lambda: sys.modules["nnunetv2.inference.predict_from_raw_data"].nnUNetPredictor.last
+    for name in [n for n in sys.modules if n.partition(".")[0] == "nnunetv2"]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """No library; a stand-in for the program is put on the PATH, which ends with a code."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+
+    def install(code: int = 0) -> None:
+        path = tmp_path / "bin" / COMMAND
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(PROGRAM.format(python=sys.executable, code=code))
+        path.chmod(0o755)
+        monkeypatch.setenv("PATH", str(path.parent), prepend=":")
+
+    return install
+
+
+# --- the library ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("codes", ["LPS", "RAS", "LAS", "PIR", "SRA"])
+def test_every_orientation_is_given_alike(tmp_path: Path, library, capsys, codes: str) -> None:
+    lps = image("LPS", spacing=(0.5, 0.7, 2.5), size=(20, 24, 10), degrees=10)
+    volume = image(codes, spacing=(0.5, 0.7, 2.5), size=(20, 24, 10), degrees=10)
+    segment = load_nnunet(folder(tmp_path / "model"), device="cpu")
+    labels = segment(volume)
+    np.testing.assert_array_equal(labels.array, expected(volume))
+    np.testing.assert_array_equal(labels.affine, volume.affine)
+    assert labels.array.dtype == np.uint8
+    told = library()
+    assert told["shape"] == (1, 10, 24, 20)
+    np.testing.assert_allclose(told["spacing"], [2.5, 0.7, 0.5])
+    bright = np.argwhere(lps.array == 900).min(axis=0).tolist()
+    assert told["first"] == bright
+    assert (told["device"], told["folds"]) == ("cpu", (0, 2))
+    assert capsys.readouterr().out == ""
+    assert (segment.name, segment.notes) == ("model", [])
+
+
+def test_a_reader_that_turns_gets_its_own_orientation(tmp_path: Path, library) -> None:
+    root = folder(tmp_path / "model")
+    (root / "plans.json").write_text('{"image_reader_writer": "SimpleITKIOWithReorient"}')
+    ras, volume = image("RAS"), image("LPS")
+    np.testing.assert_array_equal(load_nnunet(root)(volume).array, expected(volume))
+    bright = np.argwhere(ras.array == 900).min(axis=0).tolist()
+    assert library()["first"] == bright
+
+
+def test_folds_and_checkpoints(tmp_path: Path, library) -> None:
+    load_nnunet(folder(tmp_path / "all", ("all",)))(image())
+    assert library()["folds"] == ("all",)
+    load_nnunet(folder(tmp_path / "both", ("0", "all")))(image())
+    assert library()["folds"] == (0,)
+    root = folder(tmp_path / "best")
+    for path in root.glob("fold_*/checkpoint_final.pth"):
+        path.rename(path.with_name("checkpoint_best.pth"))
+    segment = load_nnunet(root)
+    segment(image())
+    assert library()["checkpoint"] == "checkpoint_best.pth"
+    assert segment.notes == ["checkpoint_best.pth of an unfinished training"]
+
+
+def test_labels_and_digest(tmp_path: Path, library) -> None:
+    root, volume = folder(tmp_path / "model"), image()
+    segment = load_nnunet(root)
+    other = load_nnunet(root, LabelTable.parse("1=PZ,2=TZ"))
+    wanted = expected(volume)
+    np.testing.assert_array_equal(other(volume).array, (3 - wanted) * (wanted > 0))
+    with pytest.raises(InputError, match="table 1=TZ,3=PZ, found 2"):
+        load_nnunet(root, LabelTable.parse("1=TZ,3=PZ"))(volume)
+    (root / "fold_2" / "checkpoint_final.pth").write_bytes(b"other weights")
+    assert len({segment.sha256, other.sha256, load_nnunet(root).sha256}) == 3
+
+
+# --- the program ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("codes", ["LPS", "SRA"])
+def test_the_program(tmp_path: Path, program, codes: str) -> None:
+    program()
+    volume = image(codes, degrees=10)
+    labels = load_nnunet(folder(tmp_path / "model"))(volume)
+    np.testing.assert_array_equal(labels.array, expected(volume))
+    assert set(np.unique(labels.array)) == {0, PZ, TZ}
+
+
+def test_the_program_fails(tmp_path: Path, program) -> None:
+    program(code=1)
+    with pytest.raises(InputError, match="found exit 1: RuntimeError: out of luck"):
+        load_nnunet(folder(tmp_path / "model"))(image())
+
+
+def test_neither_is_installed(tmp_path: Path, program, monkeypatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match="pip install nnunetv2"):
+        load_nnunet(folder(tmp_path / "model"))
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"channel_names": {"0": "T2w", "1": "ADC"}}, "a model of one image, found 2 channels"),
+        ({"labels": {"background": 0, "prostate": 1}}, r"called .*--table .*found 0 'backg"),
+        ({"labels": {"background": 0, "PZ": 1, "TZ": 2, "all": [1, 2]}}, "found .*'regions'"),
+        ({"labels": None}, "found no names"),
+        ({"file_ending": ".png"}, r"a file_ending of \.nii\.gz.*found \.png"),
+    ],
+)
+def test_models_of_something_else(tmp_path: Path, library, change, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        load_nnunet(folder(tmp_path / "model", **change))
+
+
+@pytest.mark.parametrize("gone", ["dataset.json", "plans.json", "fold_0"])
+def test_missing_files(tmp_path: Path, library, gone: str) -> None:
+    root = folder(tmp_path / "model", ("0",))
+    path = root / gone
+    path.unlink() if path.is_file() else (path / "checkpoint_final.pth").unlink()
+    with pytest.raises(InputError, match=gone) as no:
+        load_nnunet(root)
+    assert "\n" not in str(no.value)
+
+
+def test_a_coronal_stack(tmp_path: Path, library) -> None:
+    with pytest.raises(InputError, match="expected axial slices"):
+        load_nnunet(folder(tmp_path / "model"))(image("LIP", spacing=(0.5, 3.0, 0.5)))
+
+
+# --- for real -------------------------------------------------------------------------------------
+
+
+class Lines(torch.nn.Module):
+    """A network whose highest answer tells the intensity: dark, middle or bright."""
+
+    def __init__(self, input_channels: int, num_classes: int, **_: Any) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv3d(input_channels, num_classes, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x)
+
+
+def real(root: Path, volume) -> Path:
+    """A result folder that nnU-Net itself loads, which thresholds the z-scores of ``volume``."""
+    folder(root, ("0",))
+    x = (np.array([100.0, 500.0, 900.0]) - volume.array.mean()) / volume.array.std()
+    low, high = (x[0] + x[1]) / 2, (x[1] + x[2]) / 2
+    resample = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
+    function = "resample_data_or_seg_to_shape"
+    configuration = {
+        "data_identifier": "nnUNetPlans_3d_fullres",
+        "preprocessor_name": "DefaultPreprocessor",
+        "batch_size": 2,
+        "patch_size": [16, 16, 16],
+        "spacing": [float(s) for s in volume.spacing[::-1]],
+        "normalization_schemes": ["ZScoreNormalization"],
+        "use_mask_for_norm": [False],
+        "resampling_fn_data": function,
+        "resampling_fn_data_kwargs": resample,
+        "resampling_fn_seg": function,
+        "resampling_fn_seg_kwargs": {**resample, "is_seg": True},
+        "resampling_fn_probabilities": function,
+        "resampling_fn_probabilities_kwargs": resample,
+        "architecture": {
+            "network_class_name": f"{__name__}.Lines",
+            "arch_kwargs": {},
+            "_kw_requires_import": [],
+        },
+    }
+    plans = {
+        "dataset_name": "Dataset001_Boxes",
+        "plans_name": "nnUNetPlans",
+        "image_reader_writer": "SimpleITKIO",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "label_manager": "LabelManager",
+        "foreground_intensity_properties_per_channel": {"0": {}},
+        "configurations": {"3d_fullres": configuration},
+    }
+    (root / "plans.json").write_text(json.dumps(plans))
+    slopes, offsets = torch.tensor([0.0, 1.0, 2.0]), torch.tensor([0.0, -low, -low - high])
+    checkpoint = {
+        "network_weights": {"conv.weight": slopes.reshape(3, 1, 1, 1, 1), "conv.bias": offsets},
+        "trainer_name": "nnUNetTrainer",
+        "init_args": {"configuration": "3d_fullres"},
+        "inference_allowed_mirroring_axes": (0, 1, 2),
+    }
+    torch.save(checkpoint, root / "fold_0" / "checkpoint_final.pth")
+    return root
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("codes", ["LPS", "RAS", "SRA"])
+def test_nnunet_itself(tmp_path: Path, codes: str, capsys) -> None:
+    pytest.importorskip("nnunetv2", reason="needs nnunetv2 (pip install nnunetv2)")
+    lps, volume = (
+        image(c, spacing=(0.5, 0.7, 2.5), size=(20, 24, 10), degrees=10) for c in ("LPS", codes)
+    )
+    segment = load_nnunet(real(tmp_path / "model", lps), device="cpu")
+    np.testing.assert_array_equal(segment(volume).array, expected(volume))
+    other = replace(volume, array=volume.array[:, ::-1])
+    np.testing.assert_array_equal(segment(other).array, expected(other))
+    assert capsys.readouterr().out == ""
+    (tmp_path / "model" / "fold_0" / "checkpoint_final.pth").write_bytes(b"junk")
+    with pytest.raises(InputError, match="expected a model that loads, found Unpickling"):
+        load_nnunet(tmp_path / "model")
