@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mrisr.models.card import ModelCard
+    from mrisr.models.card import Card, ModelCard
 
 project = "mrisr"
 author = "The mrisr authors"
@@ -76,19 +76,17 @@ the whole method: network and projection onto the measurement, against interpola
 
 def write_models(_app: Any) -> None:
     """Write reference/models.md, if it has changed."""
-    from mrisr.models.store import BUNDLED, COMPARISON, read_card
+    from mrisr.models.find import BUNDLED, COMPARISON, read_any_card, read_card
 
-    released, compared = (
-        [read_card(path) for path in sorted(folder.glob("*.json"))]
-        for folder in (BUNDLED, COMPARISON)
-    )
+    released = [read_any_card(path) for path in sorted(BUNDLED.glob("*.json"))]
+    compared = [read_card(path) for path in sorted(COMPARISON.glob("*.json"))]
     text = models_page(released) + comparison_section(compared)
     page = Path(__file__).parent / "reference" / "models.md"
     if not page.exists() or page.read_text(encoding="utf-8") != text:
         page.write_text(text, encoding="utf-8")
 
 
-def models_page(cards: list[ModelCard]) -> str:
+def models_page(cards: list[Card]) -> str:
     """The page of all cards as Markdown."""
     parts = [section for card in cards for section in card_sections(card)]
     return "\n".join([MODELS_HEAD, *(parts or ["No model is bundled yet.\n"])])
@@ -126,7 +124,7 @@ def comparison_section(cards: list[ModelCard]) -> str:
     return COMPARISON_HEAD + "\n".join(lines) + "\n"
 
 
-def card_sections(card: ModelCard) -> list[str]:
+def card_sections(card: Card) -> list[str]:
     """One card: what it is, its figures per patient, its ways to sample at each factor."""
     from mrisr.tables import card_facts
 
@@ -135,16 +133,16 @@ def card_sections(card: ModelCard) -> list[str]:
     return [*parts, *figures_sections(card), ""]
 
 
-def figures_sections(card: ModelCard) -> list[str]:
+def figures_sections(card: Card) -> list[str]:
     """The tables of the figures that ``mrisr evaluate --card`` put into the card."""
-    from mrisr.evaluation.card import means_tables, patients_table
+    from mrisr.tables import figures_tables
 
     figures = card.figures
     if not figures:
         return ["Not scored yet."]
-    tables = [patients_table(figures), *means_tables(figures)]
-    head = [f"```console\n$ {figures['command']}\n```\n", f"{figures['protocol']}.\n"]
-    return [*head, *(table.as_markdown() for table in tables)]
+    head = [f"```console\n$ {figures['command']}\n```\n"]
+    head += [f"{figures['protocol']}.\n"] if "protocol" in figures else []
+    return [*head, *(table.as_markdown() for table in figures_tables(card))]
 
 
 def setup(app: Any) -> None:

@@ -10,8 +10,9 @@ from rich.table import Table
 
 from mrisr.evaluation.card import gains, means_tables, patients_table
 from mrisr.evaluation.tabulate import Table as Figures
+from mrisr.evaluation.zones.card import dice_of, zones_tables
 from mrisr.io.survey import SeriesInfo
-from mrisr.models.card import ModelCard
+from mrisr.models.card import Card, ModelCard, ZonesCard
 
 
 def rendered(*parts: object, width: int = 110) -> str:
@@ -30,11 +31,16 @@ def plain_table(*columns: str) -> Table:
     return table
 
 
-def listing(cards: Sequence[ModelCard]) -> str:
+def listing(cards: Sequence[Card]) -> str:
     """One line per model."""
-    columns = ("model", "method", "factors", "steps", "gain over interpolation", "sha256")
+    columns = ("model", "method", "factors", "steps", "gain over interpolation, or Dice", "sha256")
     table = plain_table(*columns)
     for card in cards:
+        if isinstance(card, ZonesCard):
+            dice = ", ".join(f"{zone} {value:.3f}" for zone, value in dice_of(card).items())
+            table.add_row(card.name, "zones", "-", "-", dice or "not scored", card.sha256[:12])
+        if not isinstance(card, ModelCard):
+            continue
         low, high = card.factors
         table.add_row(
             card.name,
@@ -53,20 +59,10 @@ def _gains(card: ModelCard) -> str:
     return ", ".join(f"x{f:g} {gain:+.2f} dB" for f, gain in found.items()) or "not scored"
 
 
-def card_facts(card: ModelCard) -> dict[str, str]:
+def card_facts(card: Card) -> dict[str, str]:
     """What a card says, apart from its figures: title -> text."""
-    t, d = card.training, card.diffusion
-    facts = {
-        "job": card.job or "both",
-        "method": card.method,
-        "factors": f"x{card.factors[0]:g} to x{card.factors[1]:g}",
-        "default": f"{card.default_steps} step(s), churn {card.default_churn:g}",
-        "network": ", ".join(f"{k} {v}" for k, v in card.network.model_dump().items()),
-    }
-    if card.method == "diffusion":
-        start = "pure noise" if d.from_noise else f"g = {d.start:g}"
-        facts["diffusion"] = f"{d.path} path from {start}, predicts {d.prediction}"
-    return facts | {
+    t = card.training
+    return _own_facts(card) | {
         "trained on": ", ".join(t.cases),
         "held out": ", ".join(t.validation_cases),
         "training": f"{t.iterations} steps of {t.batch} crops of {t.crop} pixels, "
@@ -80,7 +76,42 @@ def card_facts(card: ModelCard) -> dict[str, str]:
     }
 
 
-def card_text(card: ModelCard) -> str:
+def _own_facts(card: Card) -> dict[str, str]:
+    """What a model of one kind has and another has not."""
+    if isinstance(card, ZonesCard):
+        (edge, slices), (near, far) = card.window, card.slice_spacing
+        return {
+            "job": "segments peripheral and transition zone on axial stacks",
+            "looks at": f"{edge} x {edge} pixels of {card.pixel_mm:g} mm, {slices} slices",
+            "slices": f"{near:g} to {far:g} mm apart; thinner ones are dealt out into stacks",
+            "network": ", ".join(f"{k} {v}" for k, v in card.network.model_dump().items()),
+        }
+    if not isinstance(card, ModelCard):
+        return {}
+    d = card.diffusion
+    facts = {
+        "job": card.job or "both",
+        "method": card.method,
+        "factors": f"x{card.factors[0]:g} to x{card.factors[1]:g}",
+        "default": f"{card.default_steps} step(s), churn {card.default_churn:g}",
+        "network": ", ".join(f"{k} {v}" for k, v in card.network.model_dump().items()),
+    }
+    if card.method == "diffusion":
+        start = "pure noise" if d.from_noise else f"g = {d.start:g}"
+        facts["diffusion"] = f"{d.path} path from {start}, predicts {d.prediction}"
+    return facts
+
+
+def figures_tables(card: Card) -> list[Figures]:
+    """The tables of the figures that an evaluation put into a card."""
+    if not card.figures:
+        return []
+    if isinstance(card, ZonesCard):
+        return zones_tables(card.figures)
+    return [patients_table(card.figures), *means_tables(card.figures)]
+
+
+def card_text(card: Card) -> str:
     """A model card for reading."""
     facts = plain_table("", "")
     for key, value in {
@@ -92,7 +123,7 @@ def card_text(card: ModelCard) -> str:
     parts: list[object] = [facts]
     if card.figures:
         parts += ["", f"held-out figures, by: {card.figures['command']}"]
-        for table in (patients_table(card.figures), *means_tables(card.figures)):
+        for table in figures_tables(card):
             parts += ["", table.title, _printed(table)]
     return rendered(*parts)
 

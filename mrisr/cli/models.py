@@ -1,4 +1,4 @@
-"""The commands that make, score and list models."""
+"""The commands that make and list models."""
 
 from __future__ import annotations
 
@@ -80,60 +80,16 @@ def train(
     typer.echo(str(card))
 
 
-def evaluate(
-    config: Annotated[
-        Path, typer.Option("--config", "-c", help="Evaluation, e.g. configs/evaluate_inplane.yaml.")
-    ],
-    data: Annotated[
-        Path,
-        typer.Option(
-            help="Cache made by `mrisr prepare`; with `scoring: reference` a folder of patients."
-        ),
-    ],
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output", "-o", help="Folder for the report. A run started again goes on there."
-        ),
-    ],
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="Model for the methods of the file that name none."),
-    ] = None,
-    device: Device = "auto",
-    card: Annotated[
-        bool,
-        typer.Option(
-            "--card", help="Write the figures of the file's model, or --model, into its card."
-        ),
-    ] = False,
-    skip_missing: Annotated[
-        bool, typer.Option("--skip-missing", help="Leave out methods whose model is missing.")
-    ] = False,
-    quiet: Quiet = False,
-) -> None:
-    """Compare methods on held-out patients: tables, pictures, error against steps."""
-    from mrisr.evaluation.report import as_markdown
-    from mrisr.evaluation.run import Switches
-    from mrisr.evaluation.run import evaluate as run
-
-    switches = Switches(model, device, into_card=card, skip_missing=skip_missing)
-    done = run(config, data, output, switches, report=say(quiet))
-    typer.echo(as_markdown(done))
-    if done.failures:
-        typer.echo(f"{len(done.failures)} results are missing", err=True)
-        raise typer.Exit(8)
-
-
 def models(
     name: Annotated[str | None, typer.Argument(help="Model whose card to show.")] = None,
     as_json: Json = False,
 ) -> None:
     """List the models that are bundled or installed, or show the card of one."""
-    from mrisr.models.store import available, card_path, read_card
+    from mrisr.models.find import available, card_path, read_any_card
     from mrisr.tables import card_text, listing
 
-    cards = [read_card(card_path(name))] if name else [read_card(p) for p in available().values()]
+    paths = [card_path(name)] if name else list(available().values())
+    cards = [read_any_card(path) for path in paths]
     if as_json:
         content = [card.model_dump(mode="json") for card in cards]
         typer.echo(json.dumps(content[0] if name else content, indent=2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from typing import Any
 
 from mrisr.evaluation import figures
 from mrisr.evaluation.outcome import Evaluation
@@ -17,22 +18,14 @@ STACKS = 2
 
 def as_html(evaluation: Evaluation) -> str:
     """The page. It holds slices of the patients that were scored."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("mrisr.evaluation", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html").render(
+    return render(
+        "report.html",
         evaluation=evaluation,
         remarks=remarks(evaluation),
         tables=tables(evaluation),
         methods=[described(m) for m in evaluation.methods],
         steps=[
-            (factor, _embedded(figures.png(figures.against_steps(evaluation, factor))))
+            (factor, embedded(figures.png(figures.against_steps(evaluation, factor))))
             for factor in evaluation.factors
         ],
         pictures=_pictures(evaluation),
@@ -49,7 +42,7 @@ def _pictures(evaluation: Evaluation) -> list[tuple[str, str]]:
                 stacks.setdefault((result.case, result.series), []).append(result)
         for (case, series), results in list(stacks.items())[:STACKS]:
             picture = figures.png(figures.comparison(evaluation, _alike(results)))
-            found.append((f"{case}, {series}, x{factor:g}", _embedded(picture)))
+            found.append((f"{case}, {series}, x{factor:g}", embedded(picture)))
     return found
 
 
@@ -59,5 +52,20 @@ def _alike(results: Sequence[Result]) -> list[Result]:
     return [r for r in results if r.scored.result.shape == shape]
 
 
-def _embedded(png: bytes) -> str:
+def render(template: str, **content: Any) -> str:
+    """A page from one of the templates beside this module."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("mrisr.evaluation", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**content)
+
+
+def embedded(png: bytes) -> str:
+    """A picture as an address that holds it."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"

@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mrisr.errors import InputError, UsageError
-from mrisr.evaluation.settings import EvaluationSettings, MethodEntry
+from mrisr.evaluation.settings import ComparisonSettings, EvaluationSettings, MethodEntry
 from mrisr.inference.engine import Engine
 from mrisr.inference.options import Options
 from mrisr.models.card import ModelCard
@@ -89,7 +89,7 @@ def _digest_of(path: Path) -> str:
 
 
 def load_methods(
-    settings: EvaluationSettings,
+    settings: ComparisonSettings,
     *,
     model: str | None = None,
     device: str = "auto",
@@ -132,7 +132,7 @@ class _Missing(Exception):
 
 
 def _load(
-    entry: MethodEntry, settings: EvaluationSettings, device: str, loaded: dict[str, Model]
+    entry: MethodEntry, settings: ComparisonSettings, device: str, loaded: dict[str, Model]
 ) -> Method:
     options = Options(model=entry.model, device=device, **entry.sampled())
     if entry.volumes is not None:
@@ -190,22 +190,45 @@ def held_out_cases(
         UsageError: a model, or one that it began with, was trained on a patient to score; or no patient
             was held out by all.
     """
-    models = {m.model.card.name: m.model for m in methods if m.model is not None}
-    trained = [m for m in models.values() if m.card.training.cases]
+    trained = trained_models(methods)
     names = list(settings.cases)
     if not names and trained:
         first, *others = (m.card.training.validation_cases for m in trained)
         names = [n for n in first if all(n in held for held in others)]
     if not names:
         raise UsageError("no patient was held out by all models; name patients in the file (cases)")
-    for model in trained:
+    for seen in training_of(trained, report):
+        both = sorted(set(names) & set(seen.cases))
+        if both:
+            raise UsageError(f"{seen.who} was trained on {', '.join(both)}; score other patients")
+    return names
+
+
+class Seen(NamedTuple):
+    """The patients that a model was trained on; ``who`` names it, or it and what it began as."""
+
+    who: str
+    cases: tuple[str, ...]
+
+
+def training_of(
+    models: Iterable[Model], report: Callable[[str], None] = lambda line: None
+) -> list[Seen]:
+    """Who has seen which patients: models, and those that their weights began with. One of these that is
+    not here is reported."""
+    found = []
+    for model in models:
         line, lost = ancestry(model)
         for card in line:
-            seen = sorted(set(names) & set(card.training.cases))
-            if seen:
-                who = model.card.name
-                who += "" if card is model.card else f" began as {card.name}, which"
-                raise UsageError(f"{who} was trained on {', '.join(seen)}; score other patients")
+            who = model.card.name
+            who += "" if card is model.card else f" began as {card.name}, which"
+            found.append(Seen(who, card.training.cases))
         for name in lost:
             report(f"note: {model.card.name} began as {name}, which is not here to be checked")
-    return names
+    return found
+
+
+def trained_models(methods: Iterable[Method]) -> list[Model]:
+    """The models of the methods that were trained, each once."""
+    models = {m.model.card.name: m.model for m in methods if m.model is not None}
+    return [m for m in models.values() if m.card.training.cases]

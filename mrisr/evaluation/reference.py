@@ -27,12 +27,13 @@ from mrisr.evaluation.methods import Method
 from mrisr.evaluation.overlap import Overlap, find_overlap, overlap_centre, upright
 from mrisr.evaluation.score import timed
 from mrisr.evaluation.settings import EvaluationSettings
+from mrisr.evaluation.volumes import cut
 from mrisr.inference.engine import Engine
 from mrisr.inference.measurement import Measurement, measure_through_plane
 from mrisr.inference.volumes import THROUGH_PLANE, reformats, restore_reformats
 from mrisr.io import read_volume
-from mrisr.prepare import find_sources
 from mrisr.registration import Ball, Registration, register_rigid
+from mrisr.sources import find_sources
 from mrisr.volume import Volume
 
 #: A-P rows restored beyond those that are compared: for the spline that samples them and, where the sagittal
@@ -170,7 +171,7 @@ class ReferenceCase:
         margin = MARGIN[self.settings.views]
         first = max(int(np.floor(low[axis])) - margin, 0)
         last = min(int(np.ceil(high[axis])) + margin + 1, self.axial.shape[axis])
-        part = _cut(self.axial, axis, first, last)
+        part = cut(self.axial, axis, first, last)
         measured = measure_through_plane(part, factor, self.settings.kind, self.settings.thickness)
         offset, scale = cache.scaling(self.axial.array)
         return replace(measured, offset=offset, scale=scale)
@@ -218,7 +219,7 @@ def _time_of_one(
     """Wall and processor seconds of the middle image of one family, restored and projected alone."""
     across = 3 - view  # the stack's dimension along which these images lie
     count = measured.stack().shape[across]
-    one = _cut(measured.volume, measured.order[across], count // 2, count // 2 + 1)
+    one = cut(measured.volume, measured.order[across], count // 2, count // 2 + 1)
     axis = measured.operator.axes[-3]
     single = measure_through_plane(one, axis.factor, axis.kind, axis.thickness)
     single = replace(single, order=measured.order, offset=measured.offset, scale=measured.scale)
@@ -264,14 +265,6 @@ def reference_cases(
         wanted = f"an axial and a coronal scan of one of {', '.join(names)}"
         raise InputError(data, expected=wanted, found="none")
     return cases
-
-
-def _cut(volume: Volume, axis: int, first: int, last: int) -> Volume:
-    """Voxels ``first`` to before ``last`` along one array axis; the slice axis stays what it is."""
-    affine = volume.affine.copy()
-    affine[:3, 3] += affine[:3, axis] * first
-    array = np.take(volume.array, np.arange(first, last), axis=axis)
-    return replace(volume, array=array, affine=affine, stacked_along=volume.slice_axis)
 
 
 def _cost_beside(path: Path) -> dict[str, float]:

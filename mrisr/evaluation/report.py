@@ -7,9 +7,10 @@ import io
 from typing import Any
 
 from mrisr.evaluation.case import METRICS
+from mrisr.evaluation.kept import finite
 from mrisr.evaluation.methods import Method
 from mrisr.evaluation.outcome import Evaluation
-from mrisr.evaluation.results import as_json, finite
+from mrisr.evaluation.results import as_json
 from mrisr.evaluation.tabulate import patients_table, tables
 
 
@@ -32,7 +33,7 @@ def as_dictionary(evaluation: Evaluation) -> dict[str, Any]:
         "failures": [f._asdict() for f in evaluation.failures],
         "notes": list(evaluation.notes),
     }
-    return dict(finite(_shortened(content)))
+    return dict(finite(shortened(content)))
 
 
 def described(method: Method) -> dict[str, Any]:
@@ -55,13 +56,14 @@ def described(method: Method) -> dict[str, Any]:
     }
 
 
-def _shortened(value: Any) -> Any:
+def shortened(value: Any) -> Any:
+    """The same with numbers of six digits."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):
-        return {k: _shortened(v) for k, v in value.items()}
+        return {k: shortened(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_shortened(v) for v in value]
+        return [shortened(v) for v in value]
     return value
 
 

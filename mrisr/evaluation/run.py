@@ -5,7 +5,9 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -26,6 +28,7 @@ from mrisr.evaluation.statistics import summarise
 from mrisr.io.atomic import json_bytes, make_folder, write_together
 
 Report = Callable[[str], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -132,20 +135,27 @@ def score_all(
         for factor in settings.factors:
             for method in methods:
                 where = f"{case.name} {case.series} x{factor:g}, {method.name}"
-                try:
-                    scored, kept = score_or_load(method, case, factor, settings, store)
-                except OutputError:
-                    raise
-                except (MrisrError, RuntimeError, ValueError, MemoryError) as error:
-                    reason = " ".join(str(error).split())[:300] or type(error).__name__
-                    failures.append(Failure(case.name, case.series, factor, method.name, reason))
-                    report(f"failed: {where}: {reason}")
+                found = tried(partial(score_or_load, method, case, factor, settings, store))
+                if isinstance(found, str):
+                    failures.append(Failure(case.name, case.series, factor, method.name, found))
+                    report(f"failed: {where}: {found}")
                     continue
+                scored, kept = found
                 means = scored.means()
                 figures = f"{means['psnr']:.2f} dB, SSIM {means['ssim']:.4f}"
                 report(f"{where}: {figures}{' (kept)' if kept else f', {scored.seconds:.2g} s'}")
                 results.append(Result(case.name, case.series, factor, method.name, scored))
     return results, failures
+
+
+def tried(work: Callable[[], T]) -> T | str:
+    """What ``work`` gives, or in one line why it cannot be had. Raises OutputError."""
+    try:
+        return work()
+    except OutputError:
+        raise
+    except (MrisrError, RuntimeError, ValueError, MemoryError) as error:
+        return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def score_or_load(

@@ -46,13 +46,50 @@ class MethodEntry(Settings):
         return self.model_dump(include=names)
 
 
-class EvaluationSettings(Settings):
+class ComparisonSettings(Settings):
+    """What every comparison of methods states: patients, degradation, methods.
+
+    Attributes:
+        cases: patients to score; left empty, those that no model of the comparison has been trained on.
+        kind: of the degradation.
+        thickness: slice thickness over slice spacing, through-plane.
+        model: for the methods that name none.
+    """
+
+    job: Job
+    cases: tuple[str, ...] = ()
+    kind: Kind
+    thickness: Positive = 1.0
+    model: str | None = None
+    methods: Annotated[tuple[MethodEntry, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> ComparisonSettings:
+        names = [m.name for m in self.methods]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise ValueError(f"methods: {', '.join(twice)}: named twice")
+        return self
+
+    @property
+    def compared(self) -> tuple[MethodEntry, ...]:
+        """All methods that are scored."""
+        return self.methods
+
+    def check_named(self, *names: str | None) -> None:
+        """Raises ValueError where no method has one of these names."""
+        known = {m.name for m in self.methods}
+        missing = [n for n in names if n is not None and n not in known]
+        if missing:
+            raise ValueError(f"{', '.join(missing)}: no method has this name")
+
+
+class EvaluationSettings(ComparisonSettings):
     """Degrade, restore, score: which patients, which degradation, which methods.
 
     Attributes:
         scoring: ``degraded`` compares with the slices that were degraded, ``reference`` with another
             scan of the same patient (:mod:`mrisr.evaluation.reference`).
-        cases: patients to score; left empty, those that no model of the comparison has been trained on.
         model: for the methods that name none; ``--model`` takes its place.
         reference: name of the method that the paired test compares with.
         baseline: name of the method that gains are quoted against; an interpolation that is not
@@ -64,33 +101,21 @@ class EvaluationSettings(Settings):
             everything that both show.
     """
 
-    job: Job
     scoring: Literal["degraded", "reference"] = "degraded"
-    cases: tuple[str, ...] = ()
     planes: tuple[Plane, ...] = ()
-    kind: Kind
     factors: Annotated[tuple[Positive, ...], Field(min_length=1)]
-    thickness: Positive = 1.0
     #: Edge of the central square that is scored, in pixels.
     crop: Annotated[int, Field(ge=16)] = 320
     rows: Annotated[int, Field(ge=1)] = 6
     views: Literal["both", "coronal"] = "both"
     region: Positive | None = 70.0
-    model: str | None = None
     reference: str | None = None
     baseline: str | None = None
     pictures: tuple[str, ...] = ()
-    methods: Annotated[tuple[MethodEntry, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _names_fit(self) -> EvaluationSettings:
-        names = [m.name for m in self.methods]
-        twice = sorted({n for n in names if names.count(n) > 1})
-        if twice:
-            raise ValueError(f"methods: {', '.join(twice)}: named twice")
-        missing = [n for n in (self.reference, *self.pictures) if n is not None and n not in names]
-        if missing:
-            raise ValueError(f"{', '.join(missing)}: no method has this name")
+        self.check_named(self.reference, *self.pictures)
         if self.scoring == "degraded":
             if not self.planes:
                 raise ValueError("planes: name those that are scored")

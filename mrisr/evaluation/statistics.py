@@ -7,9 +7,9 @@ observations. Differences per slice are described (mean, spread, share) but not 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -90,15 +90,26 @@ def mean_of(values: Sequence[float]) -> Mean:
     return Mean(float(np.mean(values)), half, n)
 
 
-def patient_means(results: Iterable[Result]) -> dict[str, dict[str, float]]:
+class Counted(Protocol):
+    """A result that means over patients can be taken of."""
+
+    @property
+    def case(self) -> str:
+        """The patient."""
+
+    def means(self) -> Mapping[str, float]:
+        """Its figures, those that are not finite left out."""
+
+
+def patient_means(results: Iterable[Counted]) -> dict[str, dict[str, float]]:
     """Patient -> figure -> mean over the patient's stacks."""
-    stacks: dict[str, list[dict[str, float]]] = {}
+    stacks: dict[str, list[Mapping[str, float]]] = {}
     for result in results:
-        stacks.setdefault(result.case, []).append(result.scored.means())
+        stacks.setdefault(result.case, []).append(result.means())
     found: dict[str, dict[str, float]] = {}
     for case, rows in stacks.items():
-        named = {name: [r[name] for r in rows if name in r] for name in METRICS}
-        found[case] = {name: float(np.mean(v)) for name, v in named.items() if v}
+        names = dict.fromkeys(name for r in rows for name in r)
+        found[case] = {n: float(np.mean([r[n] for r in rows if n in r])) for n in names}
     return found
 
 

@@ -33,10 +33,10 @@ def quality_table(evaluation: Evaluation, factor: float) -> Table:
     names = [n for n in METRICS if any(n in r.means for r in rows)]
     cells, best = [], [set[int]() for _ in rows]
     for row in rows:
-        figures = [_cell(row.means.get(n), METRICS[n].format, n in ("psnr", "ssim")) for n in names]
-        cells.append([row.method, *figures, _cell(row.gain, "+.2f", True)])
+        figures = [cell(row.means.get(n), METRICS[n].format, n in ("psnr", "ssim")) for n in names]
+        cells.append([row.method, *figures, cell(row.gain, "+.2f", True)])
     for column, name in enumerate(names, start=1):
-        for index in _best([r.means.get(name) for r in rows], METRICS[name].better):
+        for index in best_of([r.means.get(name) for r in rows], METRICS[name].better):
             best[index].add(column)
     patients = max((m.n for r in rows for m in r.means.values()), default=0)
     title = f"x{factor:g}: mean over {patients} patient{'s' * (patients != 1)}"
@@ -74,10 +74,11 @@ def _paired_cells(paired: Paired | None, form: str) -> list[str]:
         p += f" (W {paired.p_wilcoxon:.2g})"
     share = f"{100 * paired.slice_share:.0f}% of {paired.slices}"
     slices = f"{paired.slice_mean:{signed}} ± {paired.slice_sd:{form}} ({share})"
-    return [_cell(paired.patients, signed, True), p, slices]
+    return [cell(paired.patients, signed, True), p, slices]
 
 
-def _cell(mean: Mean | None, form: str, interval: bool = False) -> str:
+def cell(mean: Mean | None, form: str, interval: bool = False) -> str:
+    """A mean, with half its interval where that is asked for and there is one."""
     if mean is None:
         return ""
     text = f"{mean.value:{form}}"
@@ -86,7 +87,7 @@ def _cell(mean: Mean | None, form: str, interval: bool = False) -> str:
     )
 
 
-def _best(means: Sequence[Mean | None], better: int | None) -> list[int]:
+def best_of(means: Sequence[Mean | None], better: int | None) -> list[int]:
     """Indices of the best values of a column; none where nothing is better or all are alike."""
     if better is None:
         return []

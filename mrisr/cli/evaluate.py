@@ -1,0 +1,136 @@
+"""The comparisons: ``mrisr evaluate`` of restored images, ``evaluate zones`` of what is segmented there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mrisr.cli.console import say
+from mrisr.cli.options import Device, Quiet
+
+app = typer.Typer(
+    invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
+
+FOLDER = "Folder for the report. A run started again goes on there."
+SkipMissing = Annotated[
+    bool, typer.Option("--skip-missing", help="Leave out methods whose model is missing.")
+]
+
+
+@app.callback()
+def evaluate(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", "-c", help="Evaluation, e.g. configs/evaluate_inplane.yaml. Required."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Cache made by `mrisr prepare`; with `scoring: reference` a folder of patients. Required."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help=f"{FOLDER} Required.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="Model for the methods of the file that name none."),
+    ] = None,
+    device: Device = "auto",
+    card: Annotated[
+        bool,
+        typer.Option(
+            "--card", help="Write the figures of the file's model, or --model, into its card."
+        ),
+    ] = False,
+    skip_missing: SkipMissing = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare methods on held-out patients: tables, pictures, error against steps."""
+    from mrisr.errors import UsageError
+
+    given = {"--config' / '-c": config, "--data": data, "--output' / '-o": output}
+    if context.invoked_subcommand is not None:
+        if any(value is not None for value in (*given.values(), model)):
+            name = context.invoked_subcommand
+            raise UsageError(f"options of `mrisr evaluate {name}` stand after `{name}`")
+        return
+    # Not required of the parser, which would ask for them before `zones` too.
+    if config is None or data is None or output is None:
+        missing = next(name for name, value in given.items() if value is None)
+        raise UsageError(f"Missing option '{missing}'.")
+    from mrisr.evaluation.report import as_markdown
+    from mrisr.evaluation.run import Switches
+    from mrisr.evaluation.run import evaluate as run
+
+    switches = Switches(model, device, into_card=card, skip_missing=skip_missing)
+    done = run(config, data, output, switches, report=say(quiet))
+    typer.echo(as_markdown(done))
+    _end(len(done.failures))
+
+
+@app.command()
+def zones(
+    config: Annotated[
+        Path, typer.Option("--config", "-c", help="Experiment, e.g. configs/evaluate_zones.yaml.")
+    ],
+    data: Annotated[
+        Path,
+        typer.Option(help="Folder with a folder per patient, images and zones, or a manifest."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help=FOLDER)],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="The segmenter, by name or path. Left out: the file's."),
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Instead: a MONAI bundle that segments.", readable=False)
+    ] = None,
+    nnunet: Annotated[
+        Path | None,
+        typer.Option(help="Instead: a result folder of an nnU-Net.", readable=False),
+    ] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(help="What a bundle's or nnU-Net's labels stand for: 1=TZ,2=PZ, or a file."),
+    ] = None,
+    allow_trained: Annotated[
+        bool,
+        typer.Option(
+            "--allow-trained",
+            help="Also score patients that a model was trained on, in tables of their own.",
+        ),
+    ] = False,
+    device: Device = "auto",
+    skip_missing: SkipMissing = False,
+    quiet: Quiet = False,
+) -> None:
+    """What restoration is worth downstream: degrade, restore, segment by one frozen model, score."""
+    from mrisr.evaluation.zones.frozen import SegmenterChoice
+    from mrisr.evaluation.zones.report import as_markdown
+    from mrisr.evaluation.zones.run import ZonesSwitches, evaluate_zones
+    from mrisr.zones.labels import LabelTable
+
+    meaning = None if table is None else LabelTable.given(table)
+    switches = ZonesSwitches(
+        SegmenterChoice(model, bundle, nnunet, meaning),
+        device,
+        skip_missing=skip_missing,
+        allow_trained=allow_trained,
+    )
+    done = evaluate_zones(config, data, output, switches, report=say(quiet))
+    typer.echo(as_markdown(done))
+    _end(len(done.failures))
+
+
+def _end(failures: int) -> None:
+    """Leave with the code for a batch of which some failed."""
+    if failures:
+        typer.echo(f"{failures} results are missing", err=True)
+        raise typer.Exit(8)

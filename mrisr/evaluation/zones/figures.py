@@ -1,0 +1,154 @@
+"""Pictures of the experiment as PNG: Dice against scale, slices with outlines (PartDiff's Fig. 14, 15)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from mrisr.evaluation.figures import png
+from mrisr.evaluation.zones.outcome import ZonesEvaluation
+from mrisr.evaluation.zones.rows import ZonesRow
+from mrisr.evaluation.zones.scored import Picture, ZonesResult
+from mrisr.evaluation.zones.settings import Scale
+from mrisr.zones.labels import TITLES, ZONES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Outlines of the segmentation; the labels' are white.
+COLOURS = {"PZ": "#ffb000", "TZ": "#2ec4ff"}
+#: Methods in a picture unless the settings name them, and width of a panel in inches.
+SHOWN, WIDTH = 6, 2.1
+CHART = (
+    "Mean over patients; whiskers are the 95% interval over patients, where there is more than one. Dashed: "
+    "the image that was not restored."
+)
+OUTLINES = (
+    "Outlines of the segmentation: peripheral zone orange, transition zone blue; of the labels: white. "
+    "Below each method its Dice of PZ and TZ over the whole stack."
+)
+
+
+class Drawn(NamedTuple):
+    """A picture ready to be written or put into a page."""
+
+    title: str
+    caption: str
+    png: bytes
+
+
+def pictures_of(evaluation: ZonesEvaluation) -> dict[str, Drawn]:
+    """File name without its ending -> picture: the charts, then every patient."""
+    found = {}
+    for seen in (False, True):
+        rows = [row for row in evaluation.rows if row.seen == seen]
+        if rows:
+            of = " of patients that models were trained on" if seen else ""
+            name = "dice-trained" if seen else "dice"
+            found[name] = Drawn(f"Dice against scale{of}", CHART, png(dice_chart(rows)))
+    groups: dict[tuple[str, str], list[ZonesResult]] = {}
+    for result in evaluation.results:
+        groups.setdefault((result.case, result.series), []).append(result)
+    shown = shown_methods(evaluation)
+    for (case, series), results in groups.items():
+        name = re.sub(r"[^\w.+-]+", "-", f"{case}-{series}")
+        figure = outlines(results, shown)
+        found[name] = Drawn(f"{case}, {series}", OUTLINES, png(figure))
+    return found
+
+
+def shown_methods(evaluation: ZonesEvaluation) -> list[str]:
+    """The methods of the pictures: those of the settings, or the first ones."""
+    return list(evaluation.settings.pictures or [m.name for m in evaluation.methods][:SHOWN])
+
+
+def dice_chart(rows: Sequence[ZonesRow]) -> Figure:
+    """Dice of each zone at every scale: a mark with whiskers for each method, a level for the original."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    scales = list(dict.fromkeys(r.scale for r in rows))
+    methods = list(dict.fromkeys(r.method for r in rows if r.method != r.scale.original))
+    colours = colormaps["tab20"].colors  # type: ignore[attr-defined]
+    figure = Figure(figsize=(5.5 + 1.6 * len(scales), 4.4), layout="constrained")
+    axes = figure.subplots(1, len(ZONES), sharey=True, squeeze=False)[0]
+    for axis, zone in zip(axes, ZONES, strict=True):
+        for k, method in enumerate(methods):
+            offset = 0.7 * ((k + 0.5) / len(methods) - 0.5)
+            mine = {r.scale: r.means.get(f"{zone}.dice") for r in rows if r.method == method}
+            known = [(scales.index(s) + offset, m) for s, m in mine.items() if m is not None]
+            axis.errorbar(
+                [x for x, _ in known],
+                [m.value for _, m in known],
+                yerr=[m.half or 0.0 for _, m in known],
+                color=colours[(2 * k) % 20 + (k // 10) % 2],
+                marker="os^Dvp<>*hX"[k % 11],
+                linestyle="none",
+                capsize=2,
+                label=method,
+            )
+        _draw_ceilings(axis, rows, scales, zone)
+        axis.set_xticks(range(len(scales)), labels=[str(s) for s in scales])
+        axis.set_title(f"{zone}, {TITLES[zone]}", fontsize=10)
+        axis.grid(alpha=0.3, axis="y", linewidth=0.5)
+    axes[0].set_ylabel("Dice against the labels")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
+    return figure
+
+
+def _draw_ceilings(
+    axis: Axes, rows: Sequence[ZonesRow], scales: Sequence[Scale], zone: str
+) -> None:
+    for row in rows:
+        mean = row.means.get(f"{zone}.dice")
+        if row.method == row.scale.original and mean is not None:
+            x = scales.index(row.scale)
+            axis.hlines(mean.value, x - 0.45, x + 0.45, colors="0.2", linestyles="dashed")
+
+
+def outlines(results: Sequence[ZonesResult], methods: Sequence[str]) -> Figure:
+    """One patient: a row for each scale, a column for the original and each method."""
+    from matplotlib.figure import Figure
+
+    scales = list(dict.fromkeys(r.scale for r in results))
+    by_place = {(r.scale, r.method): r for r in results}
+    first = results[0].scored.picture
+    h, w = np.array(first.image.shape) * first.step
+    size = (WIDTH * (len(methods) + 1), (WIDTH * h / w + 0.5) * len(scales))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(scales), len(methods) + 1, squeeze=False)
+    for line, scale in zip(axes, scales, strict=True):
+        for axis, method in zip(line, [scale.original, *methods], strict=True):
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.set_frame_on(False)
+            result = by_place.get((scale, method))
+            if result is None:
+                axis.set_title(f"{method}\nnot scored", fontsize=8)
+                continue
+            draw_outlined(axis, result.scored.picture)
+            dice = [result.scored.labels[zone].dice for zone in ZONES]
+            axis.set_title(f"{method}\n{' / '.join(f'{d:.2f}' for d in dice)}", fontsize=8)
+        line[0].set_ylabel(str(scale), fontsize=9)
+    return figure
+
+
+def draw_outlined(axis: Axes, picture: Picture) -> None:
+    """An image with the outlines of both segmentations, in mm."""
+    rows, columns = picture.step
+    h, w = picture.image.shape
+    extent = (0.0, w * columns, h * rows, 0.0)
+    axis.imshow(picture.image, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="nearest")
+    # Contours run through pixel centres.
+    x, y = (np.arange(w) + 0.5) * columns, (np.arange(h) + 0.5) * rows
+    for zone, label in ZONES.items():
+        drawn = ((picture.wanted, "white", 0.7), (picture.found, COLOURS[zone], 1.1))
+        for labels, colour, width in drawn:
+            mask = labels == label
+            if min(mask.shape) > 1 and mask.any() and not mask.all():
+                axis.contour(x, y, mask, levels=[0.5], colors=colour, linewidths=width)

@@ -1,0 +1,128 @@
+"""Labelled phantom patients, stand-ins for the segmenter, and files of the experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from mrisr.evaluation.zones.cases import ZonesCase
+from mrisr.evaluation.zones.frozen import Frozen
+from mrisr.io import write_volume
+from mrisr.phantom import label_volume, phantom
+from mrisr.volume import Storage, Volume
+from mrisr.zones.labels import PZ, TZ
+
+SHAPE, SPACING = (50, 46, 13), (1.3, 1.3, 4.0)
+METHODS: list[dict[str, Any]] = [
+    {"name": "bicubic", "model": "bicubic"},
+    {"name": "zero", "model": "zero-inplane"},
+]
+SETTINGS: dict[str, Any] = {
+    "job": "inplane",
+    "kind": "bicubic",
+    "factors": [2, 4],
+    "methods": METHODS,
+}
+THROUGH: dict[str, Any] = {
+    "job": "throughplane",
+    "kind": "gaussian",
+    "factors": [2],
+    "measured": [4],
+    "methods": [
+        {"name": "bspline", "model": "bspline"},
+        {"name": "zero", "model": "zero-throughplane"},
+    ],
+}
+#: Patient -> seed of the phantom. The small models were trained on "seen", the stand-in on "known".
+PATIENTS = {"known": 1, "seen": 2, "unseen": 3, "unseen-too": 4}
+
+
+class Thresholds:
+    """A segmenter that goes by intensity and place: bright is the peripheral zone, middling the other."""
+
+    def __init__(self, name: str = "thresholds") -> None:
+        self.name, self.sha256, self.notes = name, "0" * 64, list[str]()
+        self.asked: list[tuple[int, ...]] = []
+
+    def __call__(self, volume: Volume) -> Volume:
+        self.asked.append(volume.shape)
+        index = np.stack(np.meshgrid(*map(np.arange, volume.shape), indexing="ij"), -1)
+        place = index @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+        gland = np.linalg.norm(place / (26, 20, 22), axis=-1) < 1
+        values = volume.array.astype(np.float32)
+        zones = np.where(values > 380, PZ, np.where(values > 60, TZ, 0))
+        return labelled(volume, np.where(gland, zones, 0))
+
+
+class Oracle(Thresholds):
+    """A segmenter that knows the anatomy, on any grid."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__("oracle")
+        self.seed = seed
+
+    def __call__(self, volume: Volume) -> Volume:
+        self.asked.append(volume.shape)
+        return labelled(volume, label_volume(volume.shape, volume.affine, self.seed).array)
+
+
+class Blind(Thresholds):
+    """A segmenter that finds nothing."""
+
+    def __call__(self, volume: Volume) -> Volume:
+        return labelled(volume, np.zeros(volume.shape))
+
+
+def labelled(volume: Volume, array: Any) -> Volume:
+    return replace(volume, array=array.astype(np.uint8), storage=Storage(np.dtype(np.uint8)))
+
+
+def case_of(seed: int = 3, shape: tuple[int, int, int] = SHAPE, **more: Any) -> ZonesCase:
+    """A phantom patient."""
+    image = phantom(shape, spacing=SPACING, seed=seed)
+    return ZonesCase("unseen", "t2w", image, label_volume(shape, image.affine, seed), **more)
+
+
+@pytest.fixture(scope="session")
+def case() -> ZonesCase:
+    return case_of()
+
+
+@pytest.fixture(scope="session")
+def patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of labelled patients, and of one without labels."""
+    folder = tmp_path_factory.mktemp("patients")
+    for name, seed in PATIENTS.items():
+        made = case_of(seed)
+        (folder / name).mkdir()
+        write_volume(made.image, folder / name / "t2w_ax.nii")
+        write_volume(made.labels, folder / name / "zones.nii")
+    (folder / "unlabelled").mkdir()
+    write_volume(phantom((24, 22, 4)), folder / "unlabelled" / "t2w_ax.nii")
+    return folder
+
+
+@pytest.fixture
+def frozen(monkeypatch: pytest.MonkeyPatch) -> Frozen:
+    """The stand-in, which takes the place of the segmenter that would be loaded."""
+    made = Frozen(Thresholds(), trained=("known",), validated=("unseen",))
+    monkeypatch.setattr("mrisr.evaluation.zones.run.load_frozen", lambda choice, device: made)
+    return made
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a file of the experiment, with changes."""
+
+    def file(**changes: Any) -> Path:
+        path = tmp_path / "zones.yaml"
+        path.write_text(yaml.safe_dump(SETTINGS | changes))
+        return path
+
+    return file
