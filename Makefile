@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test slow reliability results check lint types layers docs format clean
+.PHONY: help install demo test slow slurm reliability results check lint types layers docs format clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -30,7 +30,10 @@ test: $(STAMP) ## the tests, less those marked slow
 	$(BIN)/python -m pytest
 
 slow: $(STAMP) ## the tests that take minutes
-	$(BIN)/python -m pytest -m slow --timeout 3600
+	$(BIN)/python -m pytest -m "slow and not slurm" --timeout 3600
+
+slurm: $(STAMP) ## a batch on a real Slurm whose jobs and controller are killed (root on Debian, beside the development data)
+	$(BIN)/python -m pytest -m slurm tests/integration/test_slurm.py
 
 reliability: $(STAMP) ## the promises of docs/reliability.md, tried one by one: a table (THOROUGH=1: with what takes long)
 	$(BIN)/python -m tests.reliability $(if $(THOROUGH),,--fast)

@@ -13,7 +13,6 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import erf
 
 Kind: TypeAlias = Literal["bicubic", "kspace", "gaussian", "box"]
 Interpolation: TypeAlias = Literal["bicubic", "bicubic-sharp", "bspline", "lanczos", "linear"]
@@ -82,6 +81,8 @@ def _kspace_rows(n_low: int, n_high: int, factor: float) -> Matrix:
 
 def _gaussian_rows(n_low: int, n_high: int, factor: float, fwhm: float) -> Matrix:
     """Gaussian slice profile, integrated over each high-resolution voxel; ``fwhm`` in those voxels."""
+    from scipy.special import erf
+
     sigma = fwhm / np.sqrt(8 * np.log(2))
     edges = (np.arange(n_high + 1) - 0.5 - _centres(n_low, factor)) / (np.sqrt(2) * sigma)
     return _normalised(np.diff(erf(edges), axis=1))

@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from mrisr.evaluation.settings import load_evaluation
+from mrisr.evaluation.zones.settings import load_zones_settings
 from mrisr.models.store import INTERPOLATIONS, available
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,6 +49,19 @@ def test_every_model_of_a_comparison_is_bundled(script: ModuleType, name: str) -
     settings = load_evaluation(ROOT / "configs" / script.SECTIONS[name])
     models = {m.model for m in settings.compared if m.model is not None}
     assert models <= {*available(), *INTERPOLATIONS}
+
+
+@pytest.mark.parametrize("name", ["zones", "zones-throughplane"])
+def test_every_method_has_its_row_of_zones(script: ModuleType, name: str) -> None:
+    file = ROOT / "configs" / script.ZONES[name]
+    text = section(script, name)
+    assert f"evaluate zones --config configs/{file.name}" in text
+    settings = load_zones_settings(file)
+    for scale in settings.scales:
+        heading = f"### {scale}: against the labels, mean over \\d+ patients?"
+        (table,) = re.findall(rf"{heading}\n\n(.*?)\n\n", text, re.DOTALL)
+        rows = {line.split("|")[1].strip("* ") for line in table.splitlines()[2:]}
+        assert rows == {scale.original, *(m.name for m in settings.compared)}
 
 
 def test_a_section_is_replaced_and_nothing_else(script: ModuleType) -> None:

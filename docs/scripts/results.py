@@ -13,6 +13,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,6 +23,11 @@ SECTIONS = {
     "inplane": "evaluate_inplane.yaml",
     "throughplane": "evaluate_throughplane.yaml",
     "reference": "evaluate_throughplane_reference.yaml",
+}
+#: The same of `mrisr evaluate zones`, which reads the patients' own files.
+ZONES = {
+    "zones": "evaluate_zones.yaml",
+    "zones-throughplane": "evaluate_zones_throughplane.yaml",
 }
 #: Trained last: what freezes another model's denoiser.
 LAST = "invsr"
@@ -50,6 +56,23 @@ def train_all(cache: Path, output: Path) -> Path:
     return models
 
 
+def score_all(
+    data: Path, cache: Path, output: Path, models: Path | None
+) -> Iterator[tuple[str, str]]:
+    """Run every evaluation; the name of a section and its text."""
+    for name, file in (SECTIONS | ZONES).items():
+        folder = output / name
+        given = cache if name in ("inplane", "throughplane") else data
+        arguments = ["--config", ROOT / "configs" / file, "--data", given, "--output", folder]
+        if name in ZONES:
+            arguments.insert(0, "zones")
+        elif models is not None and name != "reference":
+            arguments.append("--card")
+        if mrisr("evaluate", *arguments, models=models) not in (0, 8):
+            raise SystemExit(f"{file}: evaluation failed")
+        yield name, (folder / "results.md").read_text(encoding="utf-8")
+
+
 def with_section(page: str, name: str, text: str) -> str:
     """The page with other text between the marks of a section."""
     marks = f"<!-- begin {name} -->", f"<!-- end {name} -->"
@@ -76,16 +99,8 @@ def main() -> None:
         raise SystemExit("prepare: some volumes could not be read")
     models = train_all(cache, asked.output) if asked.train else None
     page = PAGE.read_text(encoding="utf-8")
-    for name, file in SECTIONS.items():
-        data = asked.data if name == "reference" else cache
-        folder = asked.output / name
-        arguments = ["evaluate", "--config", ROOT / "configs" / file, "--data", data]
-        if models is not None and name != "reference":
-            arguments.append("--card")
-        code = mrisr(*arguments, "--output", folder, models=models)
-        if code not in (0, 8):
-            raise SystemExit(f"{file}: evaluation failed")
-        page = with_section(page, name, (folder / "results.md").read_text(encoding="utf-8"))
+    for name, text in score_all(asked.data, cache, asked.output, models):
+        page = with_section(page, name, text)
     PAGE.write_text(page, encoding="utf-8")
 
 

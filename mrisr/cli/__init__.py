@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from mrisr.cli import analyze, archive, models, study, upsample
+from mrisr.cli import analyze, archive, batch, evaluate, models, study, upsample, zones
 from mrisr.errors import MrisrError, out_of_memory
 
 app = typer.Typer(
@@ -49,16 +49,21 @@ def _common(
 for _command in (
     upsample.inplane,
     upsample.throughplane,
+    zones.segment,
     models.prepare,
     models.train,
-    models.evaluate,
     models.models,
     study.info,
     study.demo,
     archive.fetch,
     archive.send,
+    batch.manifest,
+    batch.batch,
 ):
     app.command()(_command)
+for _command in (batch.stage, batch.overview):  # which the workflow calls
+    app.command(hidden=True)(_command)
+app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(analyze.app, name="analyze")
 
 

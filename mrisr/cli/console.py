@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import typer
 
@@ -37,6 +37,52 @@ def progress_bar(what: str, quiet: bool) -> Iterator[Callable[[int, int], None] 
             if done * 10 // total > tenth:
                 tenth = done * 10 // total
                 typer.echo(f"{done} of {total} {what}", err=True)
+
+        yield line
+
+
+class StageCount(Protocol):
+    """How far a stage of a batch is, in studies."""
+
+    total: int
+    done: int
+    failed: int
+
+
+@contextmanager
+def stage_bars(quiet: bool) -> Iterator[Callable[[Mapping[Any, StageCount]], None]]:
+    """A bar with the time left for each stage on a terminal, a line every tenth in a log."""
+    if quiet:
+        yield lambda counts: None
+    elif sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import TimeRemainingColumn as TimeLeft
+
+        failed = TextColumn("{task.fields[failed]}", style="red")
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), failed)
+        with Progress(*columns, TimeLeft(), console=Console(stderr=True)) as bars:
+            tasks: dict[str, Any] = {}
+
+            def show(counts: Mapping[Any, StageCount]) -> None:
+                for stage, count in counts.items():
+                    if count.total and stage not in tasks:
+                        tasks[stage] = bars.add_task(stage, total=count.total, failed="")
+                    if stage in tasks:
+                        told = f"{count.failed} failed" if count.failed else ""
+                        bars.update(tasks[stage], completed=count.done, failed=told)
+
+            yield show
+    else:
+        tenths: dict[str, int] = {}
+
+        def line(counts: Mapping[Any, StageCount]) -> None:
+            for stage, count in counts.items():
+                tenth = count.done * 10 // count.total if count.total else 0
+                if tenth > tenths.setdefault(stage, tenth):
+                    tenths[stage] = tenth
+                    told = f", {count.failed} failed" if count.failed else ""
+                    typer.echo(f"{stage}: {count.done} of {count.total} studies{told}", err=True)
 
         yield line
 

@@ -1,0 +1,147 @@
+"""Studies for a manifest: in folders of patients, in BIDS trees, and in folders of DICOM studies.
+
+A subject is called after its folder, never after what DICOM says of the patient.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from mrisr import geometry
+from mrisr.batch.discover_dicom import dicom_studies
+from mrisr.batch.manifest import Source, Study
+from mrisr.batch.names import LABELS
+from mrisr.errors import InputError, MrisrError
+from mrisr.io.paths import ending, stem
+
+Report = Callable[[str], None]
+#: Files of a patient's folder, by their name without ending.
+PATIENT_FILES = {"t2w_ax": "axial", "t2w_cor": "coronal", "t2w_sag": "sagittal", "zones": LABELS}
+#: What an ``acq`` entity of BIDS begins with where it names the plane.
+_PLANES = {"ax": "axial", "tra": "axial", "cor": "coronal", "sag": "sagittal"}
+
+
+def find_studies(data: Path, report: Report = lambda line: None) -> list[Study]:
+    """The studies in a folder, by subject and session. What is left out is reported, a line each.
+
+    Args:
+        data: a BIDS tree (``sub-X/[ses-Y/]anat``); or a folder with a folder for each subject that holds
+            ``t2w_ax``, ``t2w_cor``, ``t2w_sag`` and ``zones`` as volumes, or DICOM studies.
+
+    Raises:
+        InputError: the folder holds no study with an axial stack.
+    """
+    if not data.is_dir():
+        raise InputError(data, expected="a folder with studies", found="none")
+    names = _Names(report)
+    found: list[Study] = []
+    for folder in sorted(p for p in data.iterdir() if not p.name.startswith(".")):
+        if not folder.is_dir():
+            if ending(folder) or folder.suffix.lower() in (".dcm", ".ima"):
+                report(f"left out: {folder.name}, which lies in no subject's folder")
+            continue
+        for session, sources in _sessions(folder, report):
+            where = f"{folder.name}{f' {session}' if session else ''}"
+            if "axial" in sources:
+                found.append(Study(names.safe(folder.name.removeprefix("sub-")), session, sources))
+            else:
+                report(f"left out: {where}, which has no axial T2w stack")
+    if not found:
+        expected = "a folder per patient, a BIDS tree or DICOM studies, with axial T2w stacks"
+        raise InputError(data, expected=expected, found="none")
+    return found
+
+
+class _Names:
+    """Names that can be part of a path, each given once."""
+
+    def __init__(self, report: Report) -> None:
+        self.report, self.given = report, dict[str, str]()
+
+    def safe(self, name: str) -> str:
+        """The name that stands for a folder's."""
+        if name not in self.given:
+            taken = {given.casefold() for given in self.given.values()}
+            plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:56] or "subject"
+            chosen, number = plain, 2
+            while chosen.casefold() in taken:
+                chosen, number = f"{plain}-{number}", number + 1
+            if chosen != name:
+                self.report(f"note: {name!r} is called {chosen}")
+            self.given[name] = chosen
+        return self.given[name]
+
+
+def _sessions(folder: Path, report: Report) -> Iterator[tuple[str, dict[str, Source]]]:
+    """Session and sources of each study in a subject's folder."""
+    anatomies = [folder / "anat", *sorted(folder.glob("ses-*/anat"))]
+    anatomies = [a for a in anatomies if a.is_dir()] if folder.name.startswith("sub-") else []
+    if anatomies:
+        for anat in anatomies:
+            session = anat.parent.name.removeprefix("ses-") if anat.parent != folder else ""
+            yield session, _bids(anat, folder, report)
+        return
+    named = _patient(folder, report)
+    if named:
+        yield "", named
+    else:
+        yield from dicom_studies(folder, report)
+
+
+def _patient(folder: Path, report: Report) -> dict[str, Source]:
+    """The files of a patient's folder; none where it has no axial one by its name."""
+    volumes = [p for p in sorted(folder.iterdir()) if ending(p) and p.is_file()]
+    if not any(stem(p) == "t2w_ax" for p in volumes):
+        return {}
+    sources: dict[str, Source] = {}
+    for path in volumes:
+        role = PATIENT_FILES.get(stem(path))
+        if role is None or role in sources:
+            report(f"left out: {folder.name}/{path.name}")
+        else:
+            sources[role] = Source(path)
+    return sources
+
+
+def _bids(anat: Path, subject: Path, report: Report) -> dict[str, Source]:
+    """The T2w volumes of a session, by plane, and its labels where there is one set of them."""
+    sources: dict[str, Source] = {}
+    for path in _volumes(anat, "*_T2w.*"):
+        plane = _plane(path, report)
+        if plane is not None and plane in sources:
+            report(
+                f"left out: {path.name}, a second {plane} stack after {sources[plane].path.name}"
+            )
+        elif plane is not None:
+            sources[plane] = Source(path)
+    inner = anat.relative_to(subject.parent)
+    places = [anat, *sorted((subject.parent / "derivatives").glob(f"*/{inner.as_posix()}"))]
+    labels = [path for place in places for path in _volumes(place, "*_dseg.*")]
+    if len(labels) == 1:
+        sources[LABELS] = Source(labels[0])
+    for path in labels if len(labels) > 1 else ():
+        report(f"left out: {path.name}, one of {len(labels)} sets of labels")
+    return sources
+
+
+def _volumes(folder: Path, pattern: str) -> list[Path]:
+    return [p for p in sorted(folder.glob(pattern)) if ending(p) and p.is_file()]
+
+
+def _plane(path: Path, report: Report) -> str | None:
+    """The plane of a stack: what its name says, or how its voxels lie."""
+    named = re.search(r"_acq-([A-Za-z0-9]+)", path.name)
+    words = named[1].lower() if named else ""
+    for word, plane in _PLANES.items():
+        if words.startswith(word) or words.endswith(word):
+            return plane
+    from mrisr.io import read_volume
+
+    try:
+        volume = read_volume(path)
+    except MrisrError as error:
+        report(f"left out: {path.name}, which cannot be read ({error.__class__.__name__})")
+        return None
+    return geometry.plane(volume.affine, volume.slice_axis)

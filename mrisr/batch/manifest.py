@@ -1,0 +1,199 @@
+"""The manifest of a batch: a CSV with a row for each study, and its JSON schema."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mrisr.batch.names import LABELS, NAME, ROLES, STACKS, study_folder
+from mrisr.errors import InputError
+from mrisr.io.atomic import write_bytes
+
+_PATH = r"^[^\x00-\x1f]+$"
+_SERIES = "{}_series"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a stack comes from: a path and, of a DICOM folder with several series, which of them."""
+
+    path: Path
+    series: str | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """A row of the manifest.
+
+    Attributes:
+        subject, session: its name; the session may be empty.
+        sources: role (``axial``, ``coronal``, ``sagittal``, ``labels``) -> where it comes from.
+    """
+
+    subject: str
+    session: str
+    sources: dict[str, Source] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> str:
+        """Its folder within the output, which also is its name: ``sub-X`` or ``sub-X/ses-Y``."""
+        return study_folder(self.subject, self.session)
+
+
+class ManifestError(InputError):
+    """A manifest that cannot be used. ``faults`` has a line for each reason."""
+
+    def __init__(self, path: Path, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        found = faults[0] if len(faults) == 1 else f"{len(faults)} faults"
+        super().__init__(path, expected="a manifest of studies", found=found)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the manifest: what its cells hold."""
+
+    name: str
+    pattern: str
+    description: str
+    #: Whether the file must have the column and every cell a value.
+    required: bool = False
+
+
+COLUMNS = (
+    Column("subject", NAME, "Name of the subject: letters, digits, dot, underscore, hyphen.", True),
+    Column("session", NAME, "Name of the session, likewise; empty where a subject has one only."),
+    Column("axial", _PATH, "Axial stack: a volume, or a folder of DICOM, from the manifest.", True),
+    Column("coronal", _PATH, "Coronal stack."),
+    Column("sagittal", _PATH, "Sagittal stack."),
+    Column(LABELS, _PATH, "Reference zones on the axial grid: 1 peripheral, 2 transition zone."),
+    *(
+        Column(
+            _SERIES.format(stack),
+            _PATH,
+            f"Series of the {stack} DICOM folder, where it holds several: UID, number or description.",
+        )
+        for stack in STACKS
+    ),
+)
+
+
+def manifest_schema() -> dict[str, Any]:
+    """The JSON schema of a row; ``pipelines/manifest.schema.json`` is this."""
+
+    def cell(column: Column) -> dict[str, Any]:
+        pattern = column.pattern if column.required else f"{column.pattern}|^$"
+        return {"type": "string", "description": column.description, "pattern": pattern}
+
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A study of the manifest of mrisr batch",
+        "type": "object",
+        "properties": {column.name: cell(column) for column in COLUMNS},
+        "required": [column.name for column in COLUMNS if column.required],
+        "additionalProperties": False,
+    }
+
+
+def read_manifest(path: Path) -> list[Study]:
+    """The studies of a manifest, in its order. Whether their files exist is not asked here.
+
+    Raises:
+        ManifestError: with a line for each fault.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets like to begin with a mark
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(path, [f"no readable UTF-8 text ({error})"]) from error
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        faults = _faults_of_header(reader.fieldnames or ())
+        rows = [] if faults else [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise ManifestError(path, [f"line {reader.line_num}: {error}"]) from error
+    studies: list[Study] = []
+    lines: dict[str, int] = {}
+    for line, row in rows:
+        found, study = _row(row, path.absolute().parent)
+        if study is not None:
+            first = lines.setdefault(study.folder.casefold(), line)
+            if first != line:
+                found.append(f"{study.folder} stands in line {first} already")
+            studies.append(study)
+        faults += [f"line {line}: {fault}" for fault in found]
+    if not rows and not faults:
+        faults = ["no study"]
+    if faults:
+        raise ManifestError(path, faults)
+    return studies
+
+
+def write_manifest(path: Path, studies: Iterable[Study]) -> None:
+    """Write a manifest; paths below its folder, or near it, are relative to it. Raises OutputError."""
+    studies = list(studies)
+    used = {role for s in studies for role, source in s.sources.items() if source.series}
+    names = [c.name for c in COLUMNS if not c.name.endswith("_series")]
+    names += [_SERIES.format(stack) for stack in STACKS if stack in used]
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(out, names, lineterminator="\n")
+    writer.writeheader()
+    for study in studies:
+        row = {"subject": study.subject, "session": study.session}
+        for role, source in study.sources.items():
+            row[role] = os.path.relpath(source.path.absolute(), path.absolute().parent)
+            if source.series:
+                row[_SERIES.format(role)] = source.series
+        writer.writerow(row)
+    write_bytes(path, out.getvalue().encode())
+
+
+def _faults_of_header(names: Sequence[str]) -> list[str]:
+    known = [c.name for c in COLUMNS]
+    missing = [c.name for c in COLUMNS if c.required and c.name not in names]
+    unknown = [repr(n) for n in names if n not in known]
+    twice = sorted({n for n in names if list(names).count(n) > 1})
+    faults = []
+    if missing:
+        faults.append(f"no column {', '.join(missing)}")
+    if unknown:
+        faults.append(f"unknown column {', '.join(unknown)}; there are {', '.join(known)}")
+    if twice:
+        faults.append(f"column {', '.join(twice)} stands there twice")
+    return faults
+
+
+def _row(row: dict[str | Any, Any], base: Path) -> tuple[list[str], Study | None]:
+    """What is wrong with a row, and the study where its name is usable."""
+    if None in row or None in row.values():
+        return ["expected as many cells as columns"], None
+    cells = {name: value.strip() for name, value in row.items()}
+    faults = []
+    for column in COLUMNS:
+        value = cells.get(column.name, "")
+        if value == "" and not column.required:
+            continue
+        if not re.fullmatch(column.pattern, value):
+            faults.append(f"{column.name}: {_expected(column)}, found {value!r}")
+    for stack in STACKS:
+        if cells.get(_SERIES.format(stack)) and not cells.get(stack):
+            faults.append(f"{_SERIES.format(stack)}: a series without {stack}")
+    if any(fault.startswith(("subject", "session")) for fault in faults):
+        return faults, None
+    sources = {
+        role: Source(base / Path(cells[role]).expanduser(), cells.get(_SERIES.format(role)) or None)
+        for role in ROLES
+        if cells.get(role)
+    }
+    return faults, Study(cells["subject"], cells.get("session", ""), sources)
+
+
+def _expected(column: Column) -> str:
+    if column.pattern == NAME:
+        return "expected letters, digits, '.', '_' and '-', the first a letter or digit, at most 64"
+    return "expected a path" if column.name in ROLES else "expected a series"

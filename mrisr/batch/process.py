@@ -1,0 +1,83 @@
+"""The process of a stage, and what to do when it dies at a study.
+
+Libraries crash, and systems kill processes that need too much memory. So the studies of a chunk are worked on
+by a child process; when that dies, another one goes on, and what has brought two of them down is given up.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from mrisr.batch.names import journal_file, out_of, read_json
+from mrisr.errors import MrisrError
+
+_PR_SET_PDEATHSIG = 1
+#: Seconds that a process has to end cleanly once it is told to.
+PATIENCE_S = 25.0
+
+
+def supervise(stage: str, chunk: Path, report: Callable[[str], None]) -> int:
+    """Let a process work on a chunk, and another one go on where it dies; the last one's exit code.
+
+    Raises:
+        MrisrError: it died before it came to a study.
+    """
+    command = [sys.executable, "-m", "mrisr", "stage", stage, "--chunk", str(chunk), "--alone"]
+    while True:
+        before = _attempts(stage, chunk)
+        code = _run(command)
+        if code >= 0:
+            return code
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        if _attempts(stage, chunk) == before:
+            raise MrisrError(f"{stage}: the process died ({name}) before it came to a study")
+        report(f"the process died ({name}); going on")
+
+
+def die_with_parent() -> None:
+    """Let this process be killed when its parent is: a run that is killed leaves nothing behind at work.
+
+    For ``preexec_fn``. Only Linux can do that; elsewhere the locks keep the next run apart. A shell lets its
+    background jobs ignore Ctrl-C; the process shall not, because that is how it is stopped.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def stop(process: subprocess.Popen[bytes], patience_s: float = PATIENCE_S) -> None:
+    """Let a process end cleanly; kill it if it does not. Ctrl-C reaches it without help."""
+    for tell, seconds in ((None, 1.0), (process.terminate, patience_s), (process.kill, None)):
+        if tell is not None:
+            tell()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+            return
+
+
+def _run(command: Sequence[str]) -> int:
+    process = subprocess.Popen(command, preexec_fn=die_with_parent)
+    try:
+        return process.wait()
+    except BaseException:
+        stop(process)
+        raise
+
+
+def _attempts(stage: str, chunk: Path) -> dict[str, Any]:
+    """Study of a chunk -> how often each of its parts was begun, where it has not ended."""
+    found: dict[str, Any] = {}
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        for study in json.loads(chunk.read_bytes())["studies"]:
+            name = study["folder"]
+            found[name] = read_json(journal_file(out_of(chunk), stage, name)).get("attempts")
+    return found

@@ -1,0 +1,205 @@
+"""Figures and faults in words that need no other help."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from mrisr.batch.report.tree import MEASURED, Json, mapping, number
+
+#: As in the record of every volume; here without the libraries that make one.
+DISCLAIMER = "For research use only. Not for diagnosis."
+#: In the place of a figure that is not defined.
+NONE = "–"
+#: Residuals, as a share of the intensity range, up to which a volume agrees, and agrees in the main.
+AGREES, NEARLY = 1e-3, 1e-2
+
+STATES = {
+    "done": "done",
+    "failed": "failed",
+    "skipped": "skipped",
+    "unfinished": "not finished",
+}
+STAGE_TITLES = {
+    "convert": "read and check the scans",
+    "upsample": "super-resolve",
+    "segment": "find the zones",
+    "score": "compare with the labels",
+    "report": "write the page",
+}
+
+# What a reason holds -> what to do; the first that fits.
+_ADVICE = (
+    (
+        r"out of memory|memory|killed|exit code 137|signal 9",
+        "The stage needed more memory than it had. Give its rule more in the profile, or set a smaller tile.",
+    ),
+    (
+        r"time ?limit|timed? ?out|out of time|due to time",
+        "The stage needed more time than it had. Give its rule more in the profile.",
+    ),
+    (
+        r"no space|disk|quota|permission|read-only",
+        "The output could not be written. Make room on the disk, or see who may write there.",
+    ),
+    (
+        r"expected .+ found",
+        "The input cannot be used as it is. Replace the file, or correct its row of the manifest.",
+    ),
+    (
+        r"kill|preempt|cancel|node|signal",
+        "The job was ended from outside. Nothing is wrong with the study as far as known.",
+    ),
+)
+_OTHERWISE = "Set MRISR_TRACEBACK=1 and start again to see where the error arose."
+AGAIN = (
+    "Then start the same command again: it redoes this study and leaves the finished ones alone."
+)
+
+
+def advice(reason: str) -> str:
+    """What to do about a failure.
+
+    >>> advice("axial.nii.gz: expected 221184 bytes of voxels, found 1000")[:45]
+    'The input cannot be used as it is. Replace th'
+    """
+    told = reason.lower()
+    found = next((text for pattern, text in _ADVICE if re.search(pattern, told)), _OTHERWISE)
+    return f"{found} {AGAIN}"
+
+
+def fixed(value: float | None, digits: int, *, sign: bool = False) -> str:
+    """A figure with so many digits after the point.
+
+    >>> fixed(0.8126, 3), fixed(0.5, 1, sign=True), fixed(-0.5, 1, sign=True), fixed(None, 2)
+    ('0.813', '+0.5', '−0.5', '–')
+    >>> fixed(-0.04, 1, sign=True)
+    '0.0'
+    """
+    if value is None:
+        return NONE
+    if round(value, digits) == 0:
+        return f"{0:.{digits}f}"
+    return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+
+
+def duration(seconds: float | None) -> str:
+    """Time as people say it.
+
+    >>> duration(0.04), duration(8.25), duration(95), duration(3725), duration(None)
+    ('< 0.1 s', '8.2 s', '1 min 35 s', '1 h 2 min', '–')
+    """
+    if seconds is None:
+        return NONE
+    if seconds < 59.95:
+        return f"{seconds:.1f} s" if seconds >= 0.1 else "< 0.1 s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def memory(gib: float | None) -> str:
+    """Memory with its unit."""
+    return NONE if gib is None else f"{gib:.2f} GiB"
+
+
+def percent(share: float | None) -> str:
+    """A small share in percent, two digits that count.
+
+    >>> percent(0.00032), percent(0.0214), percent(0.4), percent(0.0)
+    ('0.032%', '2.1%', '40%', '0%')
+    """
+    if share is None:
+        return NONE
+    return f"{100 * share:.2g}%"
+
+
+def millimetres(spacing: Any) -> str:
+    """Voxel size of a record.
+
+    >>> millimetres([0.5, 0.5, 3])
+    '0.50 × 0.50 × 3.00 mm'
+    """
+    sides = [number(s) for s in spacing] if isinstance(spacing, (list, tuple)) else []
+    if not sides or None in sides:
+        return NONE
+    return " × ".join(f"{s:.2f}" for s in sides) + " mm"
+
+
+def voxels(shape: Any) -> str:
+    """Matrix of a record."""
+    return " × ".join(map(str, shape)) if isinstance(shape, (list, tuple)) and shape else NONE
+
+
+def volume_title(name: str, record: Json) -> str:
+    """What a volume is called on the pages.
+
+    >>> volume_title("throughplane", {"job": "throughplane", "parameters": {"factor": 6.0}})
+    'through-plane ×6'
+    >>> volume_title("source", {}), volume_title("other", {})
+    ('measured', 'other')
+    """
+    if name == MEASURED:
+        return "measured"
+    parameters = mapping(record.get("parameters"))
+    factor = number(parameters.get("factor", parameters.get("scale")))
+    job = {"throughplane": "through-plane", "inplane": "in-plane"}.get(str(record.get("job")))
+    if job is None or factor is None:
+        return name
+    return f"{job} ×{factor:.3g}"
+
+
+def agreement(record: Json) -> tuple[str, str]:
+    """How well a volume agrees with the measurement: ``"good"``, ``"fair"``, ``"poor"`` or ``"unknown"``, and
+    that in a sentence."""
+    share = number(mapping(record.get("residual")).get("rms_of_range"))
+    if share is None:
+        return "unknown", "The record states no residual."
+    if share <= AGREES:
+        return "good", "Agrees with the measurement: nothing that was measured has been lost."
+    weight = number(mapping(record.get("parameters")).get("consistency"))
+    if weight is not None and weight < 1:
+        told = f"It was made with consistency {weight:g}, so it was not held to the measurement."
+    else:
+        told = (
+            "The assumed degradation or slice thickness may not be what the scanner did; see the notes "
+            "and parameters."
+        )
+    if share <= NEARLY:
+        return (
+            "fair",
+            f"Agrees in the main, less closely than the usual few hundredths of a percent. {told}",
+        )
+    return "poor", f"Does not agree with the measurement. {told}"
+
+
+def flattened(content: Json, prefix: str = "") -> list[tuple[str, str]]:
+    """Nested values as rows: the path of keys, and the value as text.
+
+    >>> flattened({"model": {"name": "a", "steps": 1}, "tile": None, "shape": [3, 4]})
+    [('model name', 'a'), ('model steps', '1'), ('tile', 'none'), ('shape', '3, 4')]
+    """
+    rows: list[tuple[str, str]] = []
+    for key, value in content.items():
+        name = f"{prefix} {key}".strip()
+        if isinstance(value, Mapping):
+            rows.extend(flattened(value, name))
+        else:
+            rows.append((name, _text(value)))
+    return rows
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return ", ".join(_text(v) for v in value) or "none"
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key} {text}" for key, text in flattened(value))
+    return str(value)

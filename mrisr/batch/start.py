@@ -1,0 +1,236 @@
+"""``mrisr batch``: plan, run the workflow, watch it, and say how it ended."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mrisr
+from mrisr.batch.locks import Busy, FileLock
+from mrisr.batch.manifest import read_manifest
+from mrisr.batch.names import HIDDEN, STAGES, Stage, lock_file
+from mrisr.batch.outcome import StudyOutcome, write_outcome
+from mrisr.batch.plan import Plan, make_plan, write_plan
+from mrisr.batch.process import PATIENCE_S, die_with_parent
+from mrisr.batch.settings import BatchSettings, load_batch
+from mrisr.batch.watch import Count, Watch
+from mrisr.batch.workflow import check_snakemake, find_profile, snakemake_command
+from mrisr.errors import MrisrError, UsageError
+from mrisr.io import write_json
+from mrisr.io.atomic import as_output_error, make_folder
+from mrisr.models.find import FOLDER_VARIABLE
+
+Report = Callable[[str], None]
+#: What shows how far the batch is.
+Show = Callable[[Mapping[Stage, Count]], None]
+#: Seconds between two looks at the status files, where few studies are left, and per study.
+LOOK_S, LOOK_EACH_S = 0.5, 0.002
+
+
+@dataclass(frozen=True)
+class Request:
+    """A batch as it is asked for.
+
+    Attributes:
+        manifest: of the studies.
+        out: folder of the results.
+        config: settings; left out, the default ones.
+        profile: name or folder of a Snakemake profile.
+        jobs: at a time; on this machine, cores.
+        chunk: studies that share a process; left out, what the profile says.
+        extra: further arguments of Snakemake.
+    """
+
+    manifest: Path
+    out: Path
+    config: Path | None = None
+    profile: str = "local"
+    jobs: int | None = None
+    chunk: int | None = None
+    extra: tuple[str, ...] = ()
+
+
+def run_batch(request: Request, show: Show, report: Report) -> list[StudyOutcome]:
+    """Run a batch, or go on with one; how each study has ended.
+
+    Raises:
+        UsageError: Snakemake or a model is missing, or another batch is running in the folder.
+        InputError: the manifest or the settings cannot be used.
+        MrisrError: the workflow itself failed; the message names its log.
+    """
+    check_snakemake()
+    profile = find_profile(request.profile)
+    settings = load_batch(request.config)
+    studies = read_manifest(request.manifest)
+    out = make_folder(request.out)
+    try:
+        with FileLock(lock_file(out, "batch"), wait=False) as lock:
+            chunk = request.chunk or profile.chunk
+            plan = make_plan(studies, settings, out, chunk=chunk, report=report)
+            write_plan(plan, out)
+            _say_plan(plan, report)
+            write_json(out / "batch.json", _told(plan, request, chunk))
+            code = _run(
+                snakemake_command(out, profile, request.jobs, request.extra), plan, out, show, lock
+            )
+            return _end(out, code)
+    except Busy:
+        raise UsageError(f"{out}: another batch is running here") from None
+
+
+def dry_run(request: Request, report: Report) -> str:
+    """What a batch would do, and what Snakemake says to it; the batch's folder is not touched.
+
+    Raises: as :func:`run_batch`.
+    """
+    check_snakemake()
+    profile = find_profile(request.profile)
+    settings = load_batch(request.config)
+    chunk = request.chunk or profile.chunk
+    plan = make_plan(
+        read_manifest(request.manifest), settings, request.out, chunk=chunk, report=report
+    )
+    _say_plan(plan, report)
+    with tempfile.TemporaryDirectory(prefix="mrisr-") as folder:
+        out = Path(folder)
+        write_plan(plan, out)
+        command = snakemake_command(out, profile, request.jobs, request.extra)
+        done = subprocess.run(
+            [*command, "--dry-run", "--quiet", "rules"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=_environment(),
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        raise MrisrError(f"the workflow cannot run: {_last_line(done.stdout)}")
+    _, _, stats = done.stdout.rpartition("Job stats:\n")
+    return f"jobs of the workflow:\n{stats.partition(f'{os.linesep}{os.linesep}')[0]}"
+
+
+def write_overview(out: Path) -> list[StudyOutcome]:
+    """Write what concerns all studies: outcome and page. Raises UsageError, OutputError."""
+    from mrisr.batch.report.overview import write_overview as write_page
+
+    studies = write_outcome(out)
+    write_page(out)
+    return studies
+
+
+def _run(command: list[str], plan: Plan, out: Path, show: Show, lock: FileLock) -> int:
+    """Run Snakemake and show how far it is; its exit code.
+
+    It inherits the batch's lock: should it outlive this process, no other batch begins beside it.
+    """
+    log = out / HIDDEN / "logs" / "snakemake.log"
+    make_folder(log.parent)
+    watch = Watch(plan, out)
+    pause = LOOK_S + LOOK_EACH_S * len(plan.studies)
+    with as_output_error(log), log.open("wb") as file:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=_environment(),
+            pass_fds=(lock.handle,),
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
+    with _stopped_together(process):
+        while True:
+            show(watch.look())
+            try:
+                code = process.wait(pause)
+            except subprocess.TimeoutExpired:
+                continue
+            show(watch.look())
+            return code
+
+
+@contextmanager
+def _stopped_together(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Stop Snakemake and its jobs when this block is left by Ctrl-C, SIGTERM or an error."""
+    try:
+        yield
+    except BaseException:
+        for number in (signal.SIGINT, signal.SIGKILL):
+            if process.poll() is None:
+                os.killpg(process.pid, number)
+                try:
+                    process.wait(2 * PATIENCE_S)
+                except subprocess.TimeoutExpired:
+                    continue
+        raise
+
+
+def _end(out: Path, code: int) -> list[StudyOutcome]:
+    """How the studies have ended, once Snakemake has."""
+    log = out / HIDDEN / "logs" / "snakemake.log"
+    studies = write_overview(out) if code else write_outcome(out)
+    unfinished = sum(study.state == "unfinished" for study in studies)
+    if unfinished:
+        text = log.read_text(encoding="utf-8", errors="replace")
+        raise MrisrError(
+            f"the workflow failed (exit code {code}) with {unfinished} studies unfinished: "
+            f"{_last_line(text)}; its log is {log}"
+        )
+    return studies
+
+
+def _say_plan(plan: Plan, report: Report) -> None:
+    for stage in STAGES:
+        todo, total = plan.count(stage)
+        kept = f", {total - todo} kept" if total > todo else ""
+        if total:
+            report(f"{stage}: {todo} studies to do{kept}")
+
+
+def _told(plan: Plan, request: Request, chunk: int) -> dict[str, Any]:
+    """``batch.json``: how the results were made, without a path of this machine."""
+    return {
+        "format": 1,
+        "mrisr": mrisr.__version__,
+        "studies": len(plan.studies),
+        "settings": _without_folders(plan.settings),
+        "models": plan.models,
+        "profile": Path(request.profile).name,
+        "chunk": chunk,
+        "software": {
+            "python": platform.python_version(),
+            "torch": importlib.metadata.version("torch"),
+            "snakemake": importlib.metadata.version("snakemake"),
+        },
+    }
+
+
+def _without_folders(settings: BatchSettings) -> dict[str, Any]:
+    content = settings.model_dump(mode="json", exclude_none=True)
+    for part in (*content["upsampled"].values(), content.get("zones") or {}):
+        for key in ("model", "bundle", "nnunet"):
+            if key in part:
+                part[key] = Path(part[key]).name
+    return content
+
+
+def _environment() -> dict[str, str]:
+    """The environment of the workflow, which works in another folder than this process."""
+    environment = dict(os.environ)
+    if environment.get(FOLDER_VARIABLE):
+        environment[FOLDER_VARIABLE] = str(Path(environment[FOLDER_VARIABLE]).absolute())
+    return environment
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "it said nothing"

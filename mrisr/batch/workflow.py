@@ -1,0 +1,124 @@
+"""The Snakemake workflow: where it lies, its profiles, and the command that runs it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import mrisr
+from mrisr.batch.names import HIDDEN
+from mrisr.errors import InputError, UsageError
+from mrisr.io.atomic import json_bytes, write_bytes
+
+#: Studies that share a process where the profile does not say.
+CHUNK = 10
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A Snakemake profile: where and how jobs run.
+
+    Attributes:
+        path: its folder or file.
+        chunk: studies that share a process.
+        local: whether jobs run on this machine.
+    """
+
+    path: Path
+    chunk: int
+    local: bool
+
+
+def pipelines() -> Path:
+    """The folder with the Snakefile: in the package, or in a checkout beside it. Raises UsageError."""
+    package = Path(mrisr.__file__).parent
+    for folder in (package / "pipelines", package.parent / "pipelines"):
+        if (folder / "Snakefile").is_file():
+            return folder
+    raise UsageError(f"the workflow is missing: no pipelines/Snakefile in {package}")
+
+
+def check_snakemake() -> None:
+    """Say what to do where Snakemake is missing. Raises UsageError."""
+    if importlib.util.find_spec("snakemake") is not None:
+        return
+    if sys.version_info < (3, 11):
+        found = f"{sys.version_info.major}.{sys.version_info.minor}"
+        raise UsageError(
+            f"mrisr batch needs Python 3.11 or later, as Snakemake 9 does; this is {found}"
+        )
+    raise UsageError("Snakemake is not installed; pip install 'mrisr[batch]' brings it")
+
+
+def find_profile(name: str) -> Profile:
+    """One of the package's profiles by name, or any other by its path.
+
+    Raises:
+        UsageError: there is no such profile.
+        InputError: its file cannot be read.
+    """
+    bundled = pipelines() / "profiles"
+    path = bundled / name if (bundled / name).is_dir() and os.sep not in name else Path(name)
+    file = path
+    if path.is_dir():
+        found = [p for p in (path / "profile.yaml", path / "config.yaml") if p.is_file()]
+        file = found[0] if found else path / "config.yaml"
+    if not file.is_file():
+        names = ", ".join(sorted(p.name for p in bundled.iterdir() if p.is_dir()))
+        raise UsageError(f"no profile {name!r}; there are {names}, or the folder of one of yours")
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        chunk = int(_entries(content.get("config")).get("chunk", CHUNK))
+        if chunk < 1:
+            raise ValueError(f"chunk {chunk}")
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, AttributeError) as error:
+        found_text = " ".join(str(error).split())
+        raise InputError(file, expected="a Snakemake profile", found=found_text) from error
+    local = content.get("executor", "local") == "local"
+    return Profile(path.absolute(), chunk, local)
+
+
+def snakemake_command(
+    out: Path, profile: Profile, jobs: int | None, extra: Sequence[str] = ()
+) -> list[str]:
+    """The command that runs the workflow of a planned batch; writes the workflow's configuration.
+
+    The batch has a lock of its own, so Snakemake's, which outlives a killed run, is not used.
+
+    Args:
+        out: the batch's folder; Snakemake works in its hidden one.
+        profile: where jobs run.
+        jobs: how many at a time; on this machine, how many cores.
+        extra: further arguments of Snakemake.
+
+    Raises:
+        OutputError: the configuration cannot be written.
+    """
+    hidden = out.absolute() / HIDDEN
+    command = " ".join(shlex.quote(word) for word in (sys.executable, "-m", "mrisr"))
+    write_bytes(hidden / "config.json", json_bytes({"mrisr": command}))
+    limit = [] if jobs is None else ["--cores" if profile.local else "--jobs", str(jobs)]
+    return [
+        *(sys.executable, "-m", "snakemake", "--nolock"),
+        *("--snakefile", str(pipelines() / "Snakefile")),
+        *("--workflow-profile", str(profile.path)),
+        *("--directory", str(hidden)),
+        *("--configfile", str(hidden / "config.json")),
+        *limit,
+        *extra,
+    ]
+
+
+def _entries(config: Any) -> dict[str, Any]:
+    """The ``config`` of a profile, a mapping or a list of ``key=value``."""
+    if isinstance(config, dict):
+        return config
+    return dict(str(entry).split("=", 1) for entry in config or () if "=" in str(entry))

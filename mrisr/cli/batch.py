@@ -1,0 +1,146 @@
+"""The commands of a batch: make a manifest, run it; and those that the workflow's rules call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from mrisr.cli.console import say, stage_bars
+from mrisr.cli.options import Force, Quiet
+
+if TYPE_CHECKING:
+    from mrisr.batch.outcome import StudyOutcome
+
+#: Failed studies that are listed on the terminal.
+MOST_LISTED = 20
+Out = Annotated[
+    Path,
+    typer.Option("--output", "-o", help="Folder of the results. A batch started again goes on."),
+]
+
+
+def manifest(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of patients (t2w_ax, t2w_cor, t2w_sag, zones), BIDS tree, or folder of DICOM "
+            "studies with a folder for each subject.",
+            readable=False,
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="CSV to write.")],
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make the manifest of a batch: a row for each study."""
+    from mrisr.batch.discover import find_studies
+    from mrisr.batch.manifest import write_manifest
+    from mrisr.io import check_output
+
+    check_output(output, force=force)
+    studies = find_studies(data, say(quiet))
+    write_manifest(output, studies)
+    typer.echo(f"{output}: {len(studies)} studies")
+
+
+def batch(
+    manifest: Annotated[
+        Path,
+        typer.Option(
+            "--manifest",
+            "-m",
+            help="CSV of the studies; `mrisr manifest` makes one.",
+            readable=False,
+        ),
+    ],
+    output: Out,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", "-c", help="What is made of each study. Left out: configs/batch.yaml's."
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", min=1, help="Jobs at a time; on this machine, cores."),
+    ] = None,
+    profile: Annotated[
+        str, typer.Option(help="local, slurm, or the folder of a Snakemake profile.")
+    ] = "local",
+    chunk: Annotated[
+        int | None,
+        typer.Option(min=1, help="Studies that share a process. Left out: what the profile says."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Say what would be done, and do nothing.")
+    ] = False,
+    extra: Annotated[
+        list[str] | None, typer.Argument(help="After --: further arguments of Snakemake.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Upsample, segment, score and report on many studies, here or on a cluster; goes on where it stopped."""
+    from mrisr.batch import start
+    from mrisr.batch.manifest import ManifestError
+
+    asked = start.Request(manifest, output, config, profile, jobs, chunk, tuple(extra or ()))
+    try:
+        if dry_run:
+            typer.echo(start.dry_run(asked, say(quiet)))
+            return
+        with stage_bars(quiet) as show:
+            studies = start.run_batch(asked, show, say(quiet))
+    except ManifestError as error:
+        for fault in error.faults if len(error.faults) > 1 else ():
+            typer.echo(f"{manifest}: {fault}", err=True)
+        raise
+    typer.echo(_summary(studies, output))
+    if any(study.state == "failed" for study in studies):
+        raise typer.Exit(8)
+
+
+def stage(
+    stage: Annotated[
+        Literal["convert", "upsample", "segment", "score", "report"], typer.Argument()
+    ],
+    chunk: Annotated[Path, typer.Option(help="A chunk that mrisr batch planned.")],
+    alone: Annotated[
+        bool, typer.Option("--alone", help="In this process, whatever happens to it.")
+    ] = False,
+) -> None:
+    """One stage over the studies of a chunk; what the rules of the workflow call."""
+    if alone:
+        from mrisr.batch.driver import run_chunk
+
+        run_chunk(stage, chunk, typer.echo)
+        return
+    from mrisr.batch.process import supervise
+
+    raise typer.Exit(supervise(stage, chunk, say(False)))
+
+
+def _summary(studies: list[StudyOutcome], output: Path) -> str:
+    """How many studies ended how, what failed and why, and where the report is."""
+    from mrisr.tables import plain_table, rendered
+
+    failed = [study for study in studies if study.state == "failed"]
+    table = plain_table("failed", "why")
+    for study in failed[:MOST_LISTED]:
+        table.add_row(study.folder, "; ".join(study.reasons))
+    seconds = sum(sum(study.seconds.values()) for study in studies)
+    lines = [
+        f"{len(studies) - len(failed)} of {len(studies)} studies done, {seconds:.0f} s of work"
+    ]
+    lines += [rendered(table)] if failed else []
+    if len(failed) > MOST_LISTED:
+        lines.append(f"and {len(failed) - MOST_LISTED} more, see {output / 'outcome.csv'}")
+    return "\n".join([*lines, f"report: {output / 'report.html'}"])
+
+
+def overview(output: Out) -> None:
+    """Write outcome and page of a batch anew; what the last rule of the workflow calls."""
+    from mrisr.batch.start import write_overview
+
+    write_overview(output)

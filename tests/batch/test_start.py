@@ -1,0 +1,298 @@
+"""``mrisr batch`` as a whole: Snakemake runs it, says how it ends, and two profiles agree on the workflow."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from mrisr.batch import workflow
+from mrisr.batch.locks import Busy, FileLock
+from mrisr.batch.names import HIDDEN, STAGES, lock_file
+from mrisr.batch.outcome import write_outcome
+from mrisr.batch.watch import Watch
+from mrisr.batch.workflow import find_profile, pipelines
+from mrisr.cli import main
+from mrisr.errors import InputError, UsageError
+from tests.batch.trees import (
+    SETTINGS,
+    cheap_stages,
+    plan_of,
+    run_all,
+    tree,
+    write_rows,
+    write_study,
+)
+
+pytest.importorskip("snakemake", reason="Snakemake 9 needs Python 3.11")
+#: Networks on one core: tests share the machine.
+ONE_CORE = ("--set-threads", "upsample=1", "segment=1")
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], models: Path) -> Run:
+    """The program in this process; what it starts is the real thing."""
+
+    def call(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["mrisr", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        assert isinstance(stop.value.code, int)
+        return Done(stop.value.code, captured.out, captured.err)
+
+    return call
+
+
+def data(
+    folder: Path, settings: dict[str, Any], *subjects: str, damaged: str = ""
+) -> tuple[Path, Path]:
+    """Manifest and settings of small studies, the first with labels."""
+    for i, name in enumerate(subjects):
+        write_study(folder / "data" / name, i, labels=i == 0, shape=(24, 24, 4))
+    if damaged:
+        (folder / "data" / damaged / "t2w_ax.nii.gz").write_bytes(b"\x1f\x8b and no more")
+    rows = [{"subject": n, "axial": f"data/{n}/t2w_ax.nii.gz", "labels": ""} for n in subjects]
+    rows[0]["labels"] = f"data/{subjects[0]}/zones.nii.gz"
+    config = folder / "batch.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    return write_rows(folder / "m.csv", *rows), config
+
+
+def jobs_of(text: str) -> dict[str, int]:
+    """Rule -> number of jobs, by Snakemake's table."""
+    rows = (line.split() for line in text.splitlines())
+    return {r[0]: int(r[1]) for r in rows if len(r) == 2 and r[1].isdigit()}
+
+
+@pytest.fixture(scope="module")
+def zones_model(tiny_models: Path) -> str:
+    """A small segmenter of random weights, among the small models."""
+    from mrisr.zones.model import save_random
+
+    return str(save_random(tiny_models, "tiny-zones"))
+
+
+def test_a_batch_with_a_damaged_study(tmp_path: Path, run: Run, zones_model: str) -> None:
+    """Exit code 8, all that is good, and a rerun that has only the damaged study to try."""
+    settings = {
+        "device": "cpu",
+        "upsampled": {"throughplane": {"job": "throughplane", "factor": 2}},
+        "zones": {"model": zones_model},
+    }
+    manifest, config = data(tmp_path, settings, "good", "bad", damaged="bad")
+    out = tmp_path / "out"
+    asked = ("batch", "-m", manifest, "-o", out, "-c", config, "--jobs", 2, "--", *ONE_CORE)
+    done = run(*asked)
+    assert done.code == 8, done.err
+    assert "1 of 2 studies done" in done.out
+    assert "sub-bad" in done.out
+    assert "convert axial: expected" in done.out
+    assert "convert: 2 of 2 studies, 1 failed" in done.err
+    good = {p.relative_to(out / "sub-good").as_posix() for p in (out / "sub-good").rglob("*.*")}
+    expected = {"source/axial.nii.gz", "source/labels.nii.gz", "scores.json", "report.html"}
+    expected |= {
+        f"{room}/throughplane.{e}" for room in ("upsampled", "zones") for e in ("nii.gz", "json")
+    }
+    expected |= {"zones/source.nii.gz", "zones/source.json"}
+    assert good == expected | {f"status/{stage}.json" for stage in STAGES}
+    for page in (out / "report.html", out / "sub-bad" / "report.html"):
+        assert page.stat().st_size > 1000
+    outcome = json.loads((out / "outcome.json").read_bytes())
+    assert outcome["counts"] == {"done": 1, "failed": 1}
+    rows = list(csv.DictReader((out / "outcome.csv").read_text().splitlines()))
+    assert [(r["subject"], r["state"]) for r in rows] == [("good", "done"), ("bad", "failed")]
+    assert rows[0]["throughplane_PZ_volume_ml"] != ""
+    assert str(tmp_path) not in (out / "batch.json").read_text()
+
+    before = tree(out)
+    write_study(tmp_path / "data" / "bad", 1, labels=False, shape=(24, 24, 4))
+    changed = {p: p.stat().st_mtime_ns for p in (out / "sub-good").rglob("*.nii.gz")}
+    done = run("batch", "-m", manifest, "-o", out, "-c", config, "--quiet", "--", *ONE_CORE)
+    assert (done.code, done.err) == (0, "")
+    after = tree(out)
+    assert {k: v for k, v in after.items() if "good" in k} == {
+        k: v for k, v in before.items() if "good" in k
+    }
+    assert changed == {p: p.stat().st_mtime_ns for p in changed}
+
+
+@pytest.mark.parametrize("profile", ["local", "slurm"])
+def test_both_profiles_run_the_same_workflow(tmp_path: Path, run: Run, profile: str) -> None:
+    settings = {**SETTINGS, "zones": None}
+    manifest, config = data(tmp_path, settings, "a", "b", "c")
+    out = tmp_path / "out"
+    asked = ("batch", "-m", manifest, "-o", out, "-c", config, "--profile", profile)
+    done = run(*asked, "--chunk", 2, "--dry-run")
+    assert done.code == 0, done.err
+    assert jobs_of(done.out) == {**dict.fromkeys(STAGES, 2), "overview": 1, "total": 11}
+    assert "upsample: 3 studies to do" in done.err
+    assert not out.exists()
+
+
+def test_dry_run_of_a_batch_that_has_run(tmp_path: Path, run: Run) -> None:
+    manifest, config = data(tmp_path, SETTINGS, "a", "b")
+    out = tmp_path / "out"
+    with cheap_stages():
+        run_all(plan_of(manifest, out, chunk=1), out)
+        (out / "sub-b" / "zones" / "source.nii.gz").unlink()
+        before = tree(out)
+        done = run("batch", "-m", manifest, "-o", out, "-c", config, "--chunk", 1, "--dry-run")
+    assert done.code == 0, done.err
+    assert jobs_of(done.out) == {"segment": 1, "score": 1, "report": 1, "overview": 1, "total": 4}
+    assert "segment: 1 studies to do, 1 kept" in done.err
+    assert tree(out) == before
+
+
+def test_faults_of_a_manifest_have_a_line_each(tmp_path: Path, run: Run) -> None:
+    manifest = write_rows(
+        tmp_path / "m.csv", {"subject": "a/b", "axial": "x"}, {"subject": "c", "axial": ""}
+    )
+    done = run("batch", "-m", manifest, "-o", tmp_path / "out")
+    assert done.code == 2
+    lines = done.err.splitlines()
+    assert len(lines) == 3
+    assert "line 2: subject" in lines[0]
+    assert "line 3: axial" in lines[1]
+    assert "2 faults" in lines[2]
+    assert not (tmp_path / "out").exists()
+
+
+def test_manifest_command(tmp_path: Path, run: Run) -> None:
+    write_study(tmp_path / "data" / "a", shape=(12, 12, 4))
+    done = run("manifest", tmp_path / "data", "--output", tmp_path / "m.csv")
+    assert (done.code, done.out) == (0, f"{tmp_path / 'm.csv'}: 1 studies\n")
+    assert run("manifest", tmp_path / "data", "--output", tmp_path / "m.csv").code == 3
+
+
+def test_two_batches_do_not_share_a_folder(tmp_path: Path, run: Run) -> None:
+    manifest, config = data(tmp_path, {**SETTINGS, "zones": None}, "a")
+    with FileLock(lock_file(tmp_path / "out", "batch")):
+        done = run("batch", "-m", manifest, "-o", tmp_path / "out", "-c", config)
+        with pytest.raises(Busy), FileLock(lock_file(tmp_path / "out", "batch"), wait=False):
+            pass
+    assert done.code == 1
+    assert "another batch is running" in done.err
+    with FileLock(lock_file(tmp_path / "out", "batch"), wait=False):
+        pass
+
+
+def test_a_workflow_that_fails_names_its_log(tmp_path: Path, run: Run) -> None:
+    manifest, config = data(tmp_path, {**SETTINGS, "zones": None}, "a")
+    out = tmp_path / "out"
+    done = run("batch", "-m", manifest, "-o", out, "-c", config, "-q", "--", "--no-such-option")
+    assert done.code == 1
+    assert done.err.count("\n") == 1
+    assert "1 studies unfinished" in done.err
+    assert "snakemake.log" in done.err
+
+
+def test_without_snakemake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'mrisr\[batch\]'"):
+        workflow.check_snakemake()
+    monkeypatch.setattr(sys, "version_info", (3, 10, 9))
+    monkeypatch.setattr(workflow, "sys", type("s", (), {"version_info": Version()}))
+    with pytest.raises(UsageError, match=r"needs Python 3.11 or later.*this is 3.10"):
+        workflow.check_snakemake()
+
+
+class Version(tuple[int, ...]):
+    """Of Python 3.10."""
+
+    major, minor = 3, 10
+
+    def __new__(cls) -> Version:
+        return super().__new__(cls, (3, 10, 9))
+
+
+def test_profiles(tmp_path: Path) -> None:
+    local, slurm = find_profile("local"), find_profile("slurm")
+    assert (local.local, slurm.local) == (True, False)
+    assert (local.chunk, slurm.chunk) == (10, 20)
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "config.yaml").write_text("executor: slurm\nconfig: {chunk: 3}\n")
+    assert find_profile(str(own)).chunk == find_profile(str(own / "config.yaml")).chunk == 3
+    (own / "config.yaml").write_text("config: [chunk=none]\n")
+    with pytest.raises(InputError, match="a Snakemake profile"):
+        find_profile(str(own))
+    with pytest.raises(UsageError, match="there are local, slurm"):
+        find_profile("slrum")
+
+
+def test_profiles_name_the_rules_that_there_are() -> None:
+    for name in ("local", "slurm"):
+        profile = yaml.safe_load((pipelines() / "profiles" / name / "config.yaml").read_text())
+        named = [*profile["set-threads"], *profile["set-resources"]]
+        assert {entry.replace("=", ":").split(":")[0] for entry in named} <= set(STAGES)
+        assert (profile["keep-going"], profile["retries"]) == (True, 1)
+
+
+def test_progress_and_outcome_follow_the_statuses(tmp_path: Path, models: Path) -> None:
+    manifest, _ = data(tmp_path, SETTINGS, "a", "b", damaged="b")
+    out = tmp_path / "out"
+    with pytest.raises(UsageError, match="expected the folder of a batch"):
+        write_outcome(out)
+    with cheap_stages():
+        plan = plan_of(manifest, out)
+        watch = Watch(plan, out)
+        assert (watch.look()["convert"].total, watch.look()["convert"].done) == (2, 0)
+        assert watch.look()["score"].total == 1
+        assert [s.state for s in write_outcome(out)] == ["unfinished", "unfinished"]
+        run_all(plan, out, ("convert", "upsample"))
+        counts = watch.look()
+        assert [(counts[s].done, counts[s].failed) for s in STAGES][:3] == [(2, 0), (2, 0), (0, 0)]
+        run_all(plan, out)
+        assert [s.state for s in write_outcome(out)] == ["done", "done"]
+        assert Watch(plan_of(manifest, out), out).look()["report"].done == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_stopped_or_killed_and_gone_on_with(
+    tmp_path: Path, run: Run, zones_model: str, number: signal.Signals
+) -> None:
+    """The tree is the same as that of an undisturbed run, and nothing is left at work."""
+    settings = {**SETTINGS, "zones": {"model": zones_model, "volumes": ["source"]}}
+    manifest, config = data(tmp_path, settings, "a", "b", "c")
+    outs = [tmp_path / "killed", tmp_path / "undisturbed"]
+    asked = [["batch", "-m", manifest, "-o", o, "-c", config, "--", *ONE_CORE] for o in outs]
+    command = [sys.executable, "-m", "mrisr", *map(str, asked[0])]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    wait_for(outs[0] / HIDDEN / "running" / "upsample")
+    process.send_signal(number)
+    _, err = process.communicate(timeout=120)
+    if number == signal.SIGTERM:
+        assert process.returncode == 1
+        assert err.splitlines()[-1] == "mrisr: stopped"
+    assert not (outs[0] / "report.html").exists()
+    for arguments in asked:
+        assert run(*arguments).code == 0
+    assert tree(outs[0]) == tree(outs[1])
+
+
+def wait_for(path: Path, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not (path.is_dir() and any(path.iterdir())):
+        assert time.monotonic() < end, f"{path} did not come"
+        time.sleep(0.05)
