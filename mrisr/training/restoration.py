@@ -96,7 +96,7 @@ class Restoration(Trainee[Batch]):
             loss, restored = self.module.objective(pair, generator)
             if self.adversary is not None:
                 loss = loss + self.adversary.term(restored, pair.x_high, share)
-        self._seen = restored.detach(), pair.x_high
+                self._seen = restored.detach(), pair.x_high
         return loss
 
     def after_step(self) -> None:
