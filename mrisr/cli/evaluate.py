@@ -107,6 +107,12 @@ def zones(
             help="Also score patients that a model was trained on, in tables of their own.",
         ),
     ] = False,
+    card: Annotated[
+        bool,
+        typer.Option(
+            "--card", help="Write what the original images reach into the segmenter's card."
+        ),
+    ] = False,
     device: Device = "auto",
     skip_missing: SkipMissing = False,
     quiet: Quiet = False,
@@ -123,6 +129,7 @@ def zones(
         device,
         skip_missing=skip_missing,
         allow_trained=allow_trained,
+        into_card=card,
     )
     done = evaluate_zones(config, data, output, switches, report=say(quiet))
     typer.echo(as_markdown(done))

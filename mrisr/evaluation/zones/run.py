@@ -13,6 +13,7 @@ from mrisr.evaluation.methods import Method, load_methods
 from mrisr.evaluation.outcome import Failure
 from mrisr.evaluation.run import Report, machine_of, tried
 from mrisr.evaluation.zones.bench import Bench, ZonesStore, benches
+from mrisr.evaluation.zones.card import write_zones_figures
 from mrisr.evaluation.zones.cases import ZonesCase, find_cases, part_for
 from mrisr.evaluation.zones.frozen import Frozen, SegmenterChoice, load_frozen
 from mrisr.evaluation.zones.outcome import ZonesEvaluation
@@ -33,12 +34,14 @@ class ZonesSwitches:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         skip_missing: leave out methods whose model is missing.
         allow_trained: score patients too that a model was trained on, in tables of their own.
+        into_card: also write what the original images reached into the segmenter's card.
     """
 
     segmenter: SegmenterChoice = field(default_factory=SegmenterChoice)
     device: str = "auto"
     skip_missing: bool = False
     allow_trained: bool = False
+    into_card: bool = False
 
 
 def evaluate_zones(
@@ -94,6 +97,8 @@ def evaluate_zones(
         machine=machine_of(methods),
     )
     write_zones_report(done, output)
+    if asked.into_card:
+        write_zones_figures(done, _choice(asked.segmenter, settings).model)
     return done
 
 

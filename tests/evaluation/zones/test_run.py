@@ -230,11 +230,17 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def run(run_program: Command) -> Command:
     """Runs `mrisr evaluate` with arguments: exit code, output, errors."""
+    return lambda *arguments: run_program("evaluate", *arguments)
+
+
+@pytest.fixture
+def run_program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs `mrisr` with arguments: exit code, output, errors."""
 
     def command(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mrisr", "evaluate", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["mrisr", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             main()
         said = capsys.readouterr()
@@ -243,7 +249,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return command
 
 
-def test_the_command(models: Path, patients: Path, tmp_path: Path, run: Command) -> None:
+def test_the_command(
+    models: Path, patients: Path, tmp_path: Path, run: Command, run_program: Command
+) -> None:
     """With a network of random weights; a message of one line where something is wrong."""
     card, config = save_random(tmp_path / "random"), tmp_path / "c.yaml"
     config.write_text(yaml.safe_dump(SETTINGS | {"factors": [2], "cases": ["unseen"]}))
@@ -252,6 +260,14 @@ def test_the_command(models: Path, patients: Path, tmp_path: Path, run: Command)
     assert code == 0
     assert "| bicubic | " in out
     assert "unseen x2, original image: Dice PZ" in err
+    code, _, err = run(*base, "--model", card, "--card", "--quiet", "--device", "cpu")
+    assert (code, err) == (0, "")
+    figures = json.loads(card.read_bytes())["figures"]
+    assert figures["trained_on"] == {}
+    assert set(figures["held_out"]["unseen"]) == {"PZ", "TZ"}
+    code, shown, _ = run_program("models", card)
+    assert code == 0
+    assert "PZ Dice" in shown
     code, _, err = run(*base, "--model", "none", "--quiet")
     assert code == 1
     assert err.startswith("mrisr: no model 'none'")
