@@ -39,6 +39,10 @@ __all__ = [
 ]
 
 
+#: A line of voxels that disagrees by less than this share of the tolerance agrees.
+_NEGLIGIBLE = 1e-2
+
+
 @dataclass(frozen=True)
 class Axis:
     """How one axis is degraded: sizes in voxels, the rest as in :func:`degradation_matrix`."""
@@ -104,8 +108,36 @@ class SeparableOperator:
         """Data consistency among images with values inside ``bounds`` (an unsigned file holds no
         negative overshoot): projected iterations with Nesterov's momentum (FISTA, Beck and
         Teboulle 2009) until the RMS of ``A x - y`` is at most ``tolerance``, does not fall any more or
-        ``rounds`` are done."""
+        ``rounds`` are done.
+
+        An operator along one axis treats every line of voxels by itself, and lines that agree already
+        would stay as they are; only the others are iterated, which are few.
+        """
         x = x.clamp(*bounds)
+        if len(self.axes) > 1:
+            return self._iterated(x, y, bounds, tolerance, rounds)
+        ((dim, axis),) = self.axes.items()
+        lines = x.movedim(dim, -1)
+        measured = y.movedim(dim, -1).to(lines)
+        along = SeparableOperator({-1: axis})
+        apart = (measured - along(lines)).abs().amax(-1) > _NEGLIGIBLE * tolerance
+        share = math.sqrt(float(apart.float().mean()))  # RMS over all lines against that over these
+        if share == 0:
+            return x
+        lines = lines.clone()
+        limit = tolerance / share
+        lines[apart] = along._iterated(lines[apart], measured[apart], bounds, limit, rounds)
+        return lines.movedim(-1, dim).contiguous()
+
+    def _iterated(
+        self,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        bounds: tuple[float, float],
+        tolerance: float,
+        rounds: int,
+    ) -> torch.Tensor:
+        """The iterations of :meth:`project_within`, from an ``x`` inside the bounds."""
         ahead, momentum = x, 1.0
         residual = y - self(x)
         earlier = math.inf

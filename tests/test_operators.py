@@ -287,3 +287,22 @@ def test_describe() -> None:
 def test_describe_knows_rows_and_columns_only() -> None:
     with pytest.raises(ValueError, match="rows and columns"):
         describe(SeparableOperator({-3: Axis(30, 5, 6.0)}))
+
+
+def test_only_lines_that_disagree_are_iterated() -> None:
+    """Along one axis the result is that of iterating all lines, and the others stay as they are."""
+    operator = through_plane_operator(6, 36, 6.0, kind="gaussian", thickness=1.0)
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.rand(36, 40, generator=generator) * 2 - 1
+    truth[:, :5] = -1  # touches the bound: interpolation overshoots it
+    truth[10:14, :5] = 1
+    y = operator(truth)
+    x = operator.project(operator.interpolate(y), y)
+    found = operator.project_within(x, y, (-1.0, 1.0), tolerance=6e-4)
+    whole = operator._iterated(x.clamp(-1, 1), y, (-1.0, 1.0), 6e-4, 200)
+    torch.testing.assert_close(found, whole, atol=5e-3, rtol=0)
+    assert float((operator(found) - y).square().mean().sqrt()) <= 6.1e-4
+    inside = (x.abs() <= 1).all(0)
+    assert bool(inside.any())
+    assert not bool(inside.all())
+    assert torch.equal(found[:, inside], x[:, inside])
