@@ -57,10 +57,12 @@ def train_all(cache: Path, output: Path) -> Path:
 
 
 def score_all(
-    data: Path, cache: Path, output: Path, models: Path | None
+    data: Path, cache: Path, output: Path, models: Path | None, only: list[str]
 ) -> Iterator[tuple[str, str]]:
-    """Run every evaluation; the name of a section and its text."""
+    """Run every evaluation, or those named; the name of a section and its text."""
     for name, file in (SECTIONS | ZONES).items():
+        if only and name not in only:
+            continue
         folder = output / name
         given = cache if name in ("inplane", "throughplane") else data
         arguments = ["--config", ROOT / "configs" / file, "--data", given, "--output", folder]
@@ -91,15 +93,21 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder for cache and scores")
     parser.add_argument("--cache", type=Path, help="a cache of the same data, if there is one")
     parser.add_argument("--train", action="store_true", help="train the models anew first")
+    parser.add_argument(
+        "--only", nargs="+", default=[], choices=[*SECTIONS, *ZONES], help="sections to make anew"
+    )
     asked = parser.parse_args()
     cache = asked.cache or asked.output / "cache"
-    if not (cache / "index.json").exists() and mrisr(
-        "prepare", "--data", asked.data, "--output", cache
+    needed = not asked.only or not set(asked.only) <= set(ZONES)
+    if (
+        needed
+        and not (cache / "index.json").exists()
+        and mrisr("prepare", "--data", asked.data, "--output", cache)
     ):
         raise SystemExit("prepare: some volumes could not be read")
     models = train_all(cache, asked.output) if asked.train else None
     page = PAGE.read_text(encoding="utf-8")
-    for name, text in score_all(asked.data, cache, asked.output, models):
+    for name, text in score_all(asked.data, cache, asked.output, models, asked.only):
         page = with_section(page, name, text)
     PAGE.write_text(page, encoding="utf-8")
 
