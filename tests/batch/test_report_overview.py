@@ -10,7 +10,7 @@ import pytest
 
 from mrisr.batch.report.distributions import Chart, Group, draw
 from mrisr.batch.report.overview import faults, worth, write_overview
-from mrisr.batch.report.rows import Row, gains, read_rows, scored, titles_of, undefined
+from mrisr.batch.report.rows import StudyRow, gains, read_rows, scored, titles_of, undefined
 from mrisr.batch.report.subject import write_subject_page
 from mrisr.io import write_json
 from tests.batch.report_tree import write_batch, write_failed, write_many, write_status
@@ -128,7 +128,7 @@ def test_everything_is_escaped(tmp_path: Path) -> None:
     assert "<img src=x" not in page
 
 
-def row(name: str, **figures: object) -> Row:
+def row(name: str, **figures: object) -> StudyRow:
     empty: dict[str, object] = {
         "page": "",
         "state": "done",
@@ -141,7 +141,7 @@ def row(name: str, **figures: object) -> Row:
         "memory_gib": None,
         "thumbnails": (),
     }
-    return Row(name=name, **{**empty, **figures})  # type: ignore[arg-type]
+    return StudyRow(name=name, **{**empty, **figures})  # type: ignore[arg-type]
 
 
 def test_failures_alike_stand_together(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_failures_alike_stand_together(tmp_path: Path) -> None:
 
 
 def test_titles_of_volumes_whose_factors_differ() -> None:
-    def titles(*pairs: tuple[str, str]) -> Row:
+    def titles(*pairs: tuple[str, str]) -> StudyRow:
         return row("sub-1", titles=dict(pairs))
 
     assert titles_of([titles(("a", "through-plane ×6")), titles(("a", "through-plane ×5.7"))]) == {

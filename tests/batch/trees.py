@@ -186,6 +186,6 @@ def comparable(content: Any) -> Any:
         return {
             key: comparable(value)
             for key, value in content.items()
-            if key not in (*VOLATILE, "created") and not key.endswith((".json", ".html"))
+            if key not in (*VOLATILE, "created") and not key.endswith(("seconds", ".json", ".html"))
         }
     return [comparable(value) for value in content] if isinstance(content, list) else content

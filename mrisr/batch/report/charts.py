@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from mrisr.batch.report.distributions import GREY, Chart, Group, draw
 from mrisr.batch.report.outlines import COLOURS
-from mrisr.batch.report.rows import Row, scored
+from mrisr.batch.report.rows import StudyRow, scored
 from mrisr.batch.report.tree import MEASURED, STAGES
 from mrisr.zones.labels import TITLES
 
@@ -15,7 +15,7 @@ Drawn = tuple[str, str]
 _DOTS = "Each dot is a study, the line is the median, the box holds the middle half."
 
 
-def dice_chart(rows: Sequence[Row], titles: Mapping[str, str], zone: str) -> Drawn | None:
+def dice_chart(rows: Sequence[StudyRow], titles: Mapping[str, str], zone: str) -> Drawn | None:
     """Dice of a zone, in the measured and in the upsampled volumes."""
     colour = "#{:02x}{:02x}{:02x}".format(*COLOURS[zone])
     groups = [
@@ -31,7 +31,7 @@ def dice_chart(rows: Sequence[Row], titles: Mapping[str, str], zone: str) -> Dra
     return draw(chart, f"dice {zone}"), caption
 
 
-def residual_chart(rows: Sequence[Row], titles: Mapping[str, str]) -> Drawn | None:
+def residual_chart(rows: Sequence[StudyRow], titles: Mapping[str, str]) -> Drawn | None:
     """Residuals of the upsampled volumes."""
     groups = []
     for volume, title in titles.items():
@@ -49,7 +49,7 @@ def residual_chart(rows: Sequence[Row], titles: Mapping[str, str]) -> Drawn | No
     return draw(chart, "residual"), caption
 
 
-def seconds_chart(rows: Sequence[Row]) -> Drawn | None:
+def seconds_chart(rows: Sequence[StudyRow]) -> Drawn | None:
     """Time of the stages."""
     groups = []
     for stage in STAGES:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from mrisr.batch.report import words
 from mrisr.batch.report.charts import dice_chart, residual_chart, seconds_chart
 from mrisr.batch.report.page import write_page
-from mrisr.batch.report.rows import Row, gains, read_rows, scored, titles_of, undefined
+from mrisr.batch.report.rows import StudyRow, gains, read_rows, scored, titles_of, undefined
 from mrisr.batch.report.tiles import Tile
 from mrisr.batch.report.tree import MEASURED, PAGE, read_json
 from mrisr.zones.labels import TITLES, ZONES
 
 if TYPE_CHECKING:
-    from mrisr.evaluation.statistics import Mean
+    from mrisr.evaluation.mean import Mean
 
 #: Studies of one kind of failure that are named at once.
 NAMED = 12
@@ -29,7 +29,7 @@ class Fault(NamedTuple):
     reason: str
     advice: str
     alike: bool
-    rows: list[Row]
+    rows: list[StudyRow]
 
 
 class Worth(NamedTuple):
@@ -88,7 +88,7 @@ def ended(out: Path) -> str:
     return ", ".join(filter(None, told))
 
 
-def charts(rows: Sequence[Row], titles: Mapping[str, str]) -> list[tuple[str, str]]:
+def charts(rows: Sequence[StudyRow], titles: Mapping[str, str]) -> list[tuple[str, str]]:
     """The figures with their captions, those that have anything to show."""
     drawn = (
         *(dice_chart(rows, titles, zone) for zone in ZONES),
@@ -98,7 +98,7 @@ def charts(rows: Sequence[Row], titles: Mapping[str, str]) -> list[tuple[str, st
     return [chart for chart in drawn if chart is not None]
 
 
-def overview_tiles(rows: Sequence[Row], titles: Mapping[str, str]) -> list[Tile]:
+def overview_tiles(rows: Sequence[StudyRow], titles: Mapping[str, str]) -> list[Tile]:
     """The figures at the head of the page."""
     counts = {state: sum(r.state == state for r in rows) for state in ("done", "failed")}
     rest = len(rows) - sum(counts.values())
@@ -130,7 +130,7 @@ def overview_tiles(rows: Sequence[Row], titles: Mapping[str, str]) -> list[Tile]
     return tiles
 
 
-def faults(rows: Sequence[Row]) -> list[Fault]:
+def faults(rows: Sequence[StudyRow]) -> list[Fault]:
     """The failures, those alike together, the most frequent first."""
     kinds: dict[tuple[str, str], Fault] = {}
     for row in rows:
@@ -144,12 +144,12 @@ def faults(rows: Sequence[Row]) -> list[Fault]:
     return sorted(kinds.values(), key=lambda kind: -len(kind.rows))
 
 
-def worth(rows: Sequence[Row], titles: Mapping[str, str]) -> list[Worth]:
+def worth(rows: Sequence[StudyRow], titles: Mapping[str, str]) -> list[Worth]:
     """Means over the studies that were scored, zone by zone."""
     volumes = {MEASURED: "measured", **titles}
     if not any(scored(rows, v, z) for v in volumes for z in ZONES):
         return []
-    from mrisr.evaluation.statistics import mean_of
+    from mrisr.evaluation.mean import mean_of
 
     found = []
     for zone in ZONES:

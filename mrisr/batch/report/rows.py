@@ -30,7 +30,7 @@ Figures = Mapping[str, Mapping[str, float | None]]
 
 
 @dataclass(frozen=True)
-class Row:
+class StudyRow:
     """A study.
 
     Attributes:
@@ -63,7 +63,7 @@ class Row:
         return sum(self.seconds.values()) if self.seconds else None
 
 
-def read_rows(out: Path) -> list[Row]:
+def read_rows(out: Path) -> list[StudyRow]:
     """A row for every study of the outcome, or without one of every folder, by name."""
     folders = find_studies(out)
     listed = _listed(out)
@@ -83,12 +83,12 @@ def summary(study: Study, thumbnails: tuple[str, ...], volumes_ml: Figures) -> d
     return {"study": study.name, "thumbnails": thumbnails, "volumes_ml": volumes_ml}
 
 
-def _row(folder: Path, out: Path) -> Row:
+def _row(folder: Path, out: Path) -> StudyRow:
     study = read_study(folder)
     seen = _summary(folder / PAGE)
     memory = [s.memory_gib for s in study.stages if s.memory_gib is not None]
     thumbnails = seen.get("thumbnails") or ()
-    return Row(
+    return StudyRow(
         name=study.name,
         page=(folder / PAGE).relative_to(out).as_posix() if seen else "",
         state=study.state,
@@ -106,11 +106,11 @@ def _row(folder: Path, out: Path) -> Row:
     )
 
 
-def _without_folder(name: str) -> Row:
-    return Row(name, "", "unfinished", (), {}, {}, {}, {}, {}, None, ())
+def _without_folder(name: str) -> StudyRow:
+    return StudyRow(name, "", "unfinished", (), {}, {}, {}, {}, {}, None, ())
 
 
-def _as_listed(row: Row, study: Json) -> Row:
+def _as_listed(row: StudyRow, study: Json) -> StudyRow:
     """A row in the state that the outcome states; what its folder does not say of failures, it does."""
     state = str(study.get("state") or row.state)
     reasons = study.get("reasons")
@@ -142,7 +142,7 @@ def _name(listed: Json) -> str:
     return f"sub-{listed.get('subject')}" + (f" ses-{session}" if session else "")
 
 
-def titles_of(rows: Sequence[Row]) -> dict[str, str]:
+def titles_of(rows: Sequence[StudyRow]) -> dict[str, str]:
     """Volume -> what the page calls it: its title, without the factor where studies differ in it; its name
     where that would not tell it from others."""
     found: dict[str, set[str]] = {}
@@ -155,18 +155,18 @@ def titles_of(rows: Sequence[Row]) -> dict[str, str]:
     return {v: t if len(jobs[v]) == 1 and taken.count(t) == 1 else v for v, t in titles.items()}
 
 
-def scored(rows: Sequence[Row], volume: str, zone: str) -> list[float]:
+def scored(rows: Sequence[StudyRow], volume: str, zone: str) -> list[float]:
     """The Dice that is defined, of all studies."""
     values = (row.dice.get(volume, {}).get(zone) for row in rows)
     return [v for v in values if v is not None]
 
 
-def undefined(rows: Sequence[Row], volume: str, zone: str) -> int:
+def undefined(rows: Sequence[StudyRow], volume: str, zone: str) -> int:
     """Studies that were scored but whose Dice is not defined."""
     return sum(zone in row.dice.get(volume, {}) for row in rows) - len(scored(rows, volume, zone))
 
 
-def gains(rows: Sequence[Row], volume: str, zone: str) -> list[float]:
+def gains(rows: Sequence[StudyRow], volume: str, zone: str) -> list[float]:
     """Dice of a volume less that of the measured one, study by study."""
     pairs = (
         (row.dice.get(volume, {}).get(zone), row.dice.get(MEASURED, {}).get(zone)) for row in rows

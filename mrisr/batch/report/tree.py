@@ -31,7 +31,8 @@ class Stage:
     Attributes:
         state: ``"done"``, ``"failed"`` or ``"skipped"``.
         reason: why it failed or was skipped.
-        seconds, memory_gib: its cost, where known.
+        seconds: that it took, where known.
+        memory_gib: that it held at most, where known.
         status: the file as it is.
     """
 

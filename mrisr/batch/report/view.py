@@ -76,7 +76,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Shown:
     """A layer at a position: its image as a data URI and outlines by zone."""
 
     layer: str
@@ -94,7 +94,7 @@ class Figure:
     height: int
     positions: tuple[Position, ...]
     start: int
-    pictures: list[Picture]
+    pictures: list[Shown]
     reference: list[dict[str, str]] = field(default_factory=list)
     lines: tuple[float, ...] = ()  # rows of the axial positions, on the other planes
 
@@ -173,13 +173,13 @@ def central_panel(
 
 def _pictures(
     frame: Frame, layer: Layer, plane: str, positions: Sequence[Position], box: Box
-) -> Iterator[Picture]:
+) -> Iterator[Shown]:
     sample = cubic if layer.smooth else nearest
     outlines = _outlines(frame, layer.zones, plane, positions, box)
     for index, position in enumerate(positions):
         panel = sample(layer.volume, _cut(frame, plane, position.offset_mm))
         drawn = outlines[index] if outlines else {}
-        yield Picture(layer.key, index, data_uri(panel[box], layer.window), drawn)
+        yield Shown(layer.key, index, data_uri(panel[box], layer.window), drawn)
 
 
 def _outlines(

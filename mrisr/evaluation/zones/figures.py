@@ -11,7 +11,7 @@ import numpy as np
 from mrisr.evaluation.figures import png
 from mrisr.evaluation.zones.outcome import ZonesEvaluation
 from mrisr.evaluation.zones.rows import ZonesRow
-from mrisr.evaluation.zones.scored import Picture, ZonesResult
+from mrisr.evaluation.zones.scored import Outlined, ZonesResult
 from mrisr.evaluation.zones.settings import Scale
 from mrisr.zones.labels import TITLES, ZONES
 
@@ -138,7 +138,7 @@ def outlines(results: Sequence[ZonesResult], methods: Sequence[str]) -> Figure:
     return figure
 
 
-def draw_outlined(axis: Axes, picture: Picture) -> None:
+def draw_outlined(axis: Axes, picture: Outlined) -> None:
     """An image with the outlines of both segmentations, in mm."""
     rows, columns = picture.step
     h, w = picture.image.shape

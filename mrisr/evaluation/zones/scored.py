@@ -37,7 +37,7 @@ STACK_METRICS = {
 MARGIN = 12.0
 
 
-class Picture(NamedTuple):
+class Outlined(NamedTuple):
     """One image through the gland: intensities on 0..1, labels of the result and of the reference, all of
     one shape ``(h, w)``; ``step`` is mm between rows and between columns."""
 
@@ -69,7 +69,7 @@ class ZonesScored:
     seconds: float
     cpu_seconds: float
     evaluations: int
-    picture: Picture
+    picture: Outlined
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def means(self) -> dict[str, float]:
@@ -104,7 +104,7 @@ class ZonesScored:
     ) -> ZonesScored:
         """What :meth:`figures` and :meth:`arrays` came from. Raises KeyError, TypeError, ValueError."""
         rows, columns = figures["step"]
-        picture = Picture(
+        picture = Outlined(
             arrays["image"].astype(np.float32),
             arrays["found"].astype(np.uint8),
             arrays["wanted"].astype(np.uint8),
@@ -158,7 +158,9 @@ def psnr_of_gland(result: Volume, reference: Volume, labels: Volume) -> float:
     return float(metrics.psnr(*images).mean())
 
 
-def picture_of(image: Volume, found: Volume, wanted: Volume, job: Job, measured: Volume) -> Picture:
+def picture_of(
+    image: Volume, found: Volume, wanted: Volume, job: Job, measured: Volume
+) -> Outlined:
     """The image through the middle of the gland, outlines in its own pixels: an axial slice, or for
     through-plane restoration the coronal one, rows from superior to inferior.
 
@@ -181,7 +183,7 @@ def picture_of(image: Volume, found: Volume, wanted: Volume, job: Job, measured:
     shown = np.clip((parts[0].astype(np.float32) - low) / span, 0, 1)
     outlines = [_enlarged(p, shown.shape).astype(np.uint8) for p in parts[1:]]
     rows, columns = stacks[0][1][1:]
-    return Picture(shown, outlines[0], outlines[1], (rows, columns))
+    return Outlined(shown, outlines[0], outlines[1], (rows, columns))
 
 
 def _box(gland: NDArray[np.bool_], step: Sequence[float]) -> list[tuple[float, float]]:
