@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mrisr.batch.manifest import Source
+from mrisr.batch.manifest import StackSource
 from mrisr.batch.names import Stage
 from mrisr.batch.settings import BatchSettings
 from mrisr.errors import UsageError
@@ -49,7 +49,7 @@ class StudyPlan:
     """
 
     folder: str
-    sources: dict[str, Source]
+    sources: dict[str, StackSource]
     parts: tuple[Part, ...]
 
     def of(self, stage: Stage) -> tuple[Part, ...]:
@@ -88,7 +88,7 @@ def read_chunk(path: Path) -> Chunk:
 
 def _study(content: dict[str, Any]) -> StudyPlan:
     sources = {
-        role: Source(Path(source["path"]), source["series"])
+        role: StackSource(Path(source["path"]), source["series"])
         for role, source in content["sources"].items()
     }
     parts = tuple(Part(**{**part, "needs": tuple(part["needs"])}) for part in content["parts"])

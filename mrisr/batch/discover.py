@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mrisr import geometry
 from mrisr.batch.discover_dicom import dicom_studies
-from mrisr.batch.manifest import Source, Study
+from mrisr.batch.manifest import StackSource, Study
 from mrisr.batch.names import LABELS
 from mrisr.errors import InputError, MrisrError
 from mrisr.io.paths import ending, stem
@@ -74,7 +74,7 @@ class _Names:
         return self.given[name]
 
 
-def _sessions(folder: Path, report: Report) -> Iterator[tuple[str, dict[str, Source]]]:
+def _sessions(folder: Path, report: Report) -> Iterator[tuple[str, dict[str, StackSource]]]:
     """Session and sources of each study in a subject's folder."""
     anatomies = [folder / "anat", *sorted(folder.glob("ses-*/anat"))]
     anatomies = [a for a in anatomies if a.is_dir()] if folder.name.startswith("sub-") else []
@@ -90,24 +90,24 @@ def _sessions(folder: Path, report: Report) -> Iterator[tuple[str, dict[str, Sou
         yield from dicom_studies(folder, report)
 
 
-def _patient(folder: Path, report: Report) -> dict[str, Source]:
+def _patient(folder: Path, report: Report) -> dict[str, StackSource]:
     """The files of a patient's folder; none where it has no axial one by its name."""
     volumes = [p for p in sorted(folder.iterdir()) if ending(p) and p.is_file()]
     if not any(stem(p) == "t2w_ax" for p in volumes):
         return {}
-    sources: dict[str, Source] = {}
+    sources: dict[str, StackSource] = {}
     for path in volumes:
         role = PATIENT_FILES.get(stem(path))
         if role is None or role in sources:
             report(f"left out: {folder.name}/{path.name}")
         else:
-            sources[role] = Source(path)
+            sources[role] = StackSource(path)
     return sources
 
 
-def _bids(anat: Path, subject: Path, report: Report) -> dict[str, Source]:
+def _bids(anat: Path, subject: Path, report: Report) -> dict[str, StackSource]:
     """The T2w volumes of a session, by plane, and its labels where there is one set of them."""
-    sources: dict[str, Source] = {}
+    sources: dict[str, StackSource] = {}
     for path in _volumes(anat, "*_T2w.*"):
         plane = _plane(path, report)
         if plane is not None and plane in sources:
@@ -115,12 +115,12 @@ def _bids(anat: Path, subject: Path, report: Report) -> dict[str, Source]:
                 f"left out: {path.name}, a second {plane} stack after {sources[plane].path.name}"
             )
         elif plane is not None:
-            sources[plane] = Source(path)
+            sources[plane] = StackSource(path)
     inner = anat.relative_to(subject.parent)
     places = [anat, *sorted((subject.parent / "derivatives").glob(f"*/{inner.as_posix()}"))]
     labels = [path for place in places for path in _volumes(place, "*_dseg.*")]
     if len(labels) == 1:
-        sources[LABELS] = Source(labels[0])
+        sources[LABELS] = StackSource(labels[0])
     for path in labels if len(labels) > 1 else ():
         report(f"left out: {path.name}, one of {len(labels)} sets of labels")
     return sources

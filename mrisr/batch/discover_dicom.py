@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mrisr.batch.manifest import Source
+from mrisr.batch.manifest import StackSource
 from mrisr.errors import InputError
 
 Report = Callable[[str], None]
@@ -23,7 +23,7 @@ _LEAST_TE, _LEAST_TR = 60.0, 1500.0
 _PLANES = ("sagittal", "coronal", "axial")
 
 
-def dicom_studies(folder: Path, report: Report) -> Iterator[tuple[str, dict[str, Source]]]:
+def dicom_studies(folder: Path, report: Report) -> Iterator[tuple[str, dict[str, StackSource]]]:
     """Session and sources of each DICOM study below a subject's folder.
 
     Studies are told apart by StudyInstanceUID. A subject with one has no session; several are numbered in the
@@ -53,7 +53,7 @@ def dicom_studies(folder: Path, report: Report) -> Iterator[tuple[str, dict[str,
             yield session, _stacks(members, folder, report)
 
 
-def _stacks(members: list[Any], folder: Path, report: Report) -> dict[str, Source]:
+def _stacks(members: list[Any], folder: Path, report: Report) -> dict[str, StackSource]:
     """The T2w stack of each plane; of several, that of the smallest pixels, then of the most slices."""
     chosen: dict[str, Any] = {}
     for series in sorted(members, key=lambda s: (_pixel_mm(s.files[0].header), -len(s.files))):
@@ -67,16 +67,16 @@ def _stacks(members: list[Any], folder: Path, report: Report) -> dict[str, Sourc
     return {plane: _source(series, members, folder) for plane, series in chosen.items()}
 
 
-def _source(series: Any, members: list[Any], folder: Path) -> Source:
+def _source(series: Any, members: list[Any], folder: Path) -> StackSource:
     """The series' own folder where it is alone there, else the folder that holds it, and its UID."""
     places = {file.path.parent for file in series.files}
     if len(places) == 1:
         place = places.pop()
         others = (f.path for s in members if s is not series for f in s.files)
         if not any(place == path.parent or place in path.parents for path in others):
-            return Source(place)
-        return Source(place, series.uid)
-    return Source(folder, series.uid)
+            return StackSource(place)
+        return StackSource(place, series.uid)
+    return StackSource(folder, series.uid)
 
 
 def _is_t2w(series: Any) -> bool:

@@ -10,11 +10,20 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from mrisr.batch.chunk import Chunk, Part, StudyPlan, read_chunk
+from mrisr.batch.chunk import Part, StudyPlan, read_chunk
 from mrisr.batch.digest import Digests
 from mrisr.batch.locks import FileLock
 from mrisr.batch.memory import peak_memory_gib, start_measuring
-from mrisr.batch.names import HIDDEN, Stage, journal_file, lock_file, out_of, read_json, status_file
+from mrisr.batch.names import (
+    ALONG,
+    HIDDEN,
+    Stage,
+    journal_file,
+    lock_file,
+    out_of,
+    read_json,
+    status_file,
+)
 from mrisr.batch.stages import MAKE, possible_outputs, write_scores
 from mrisr.batch.state import (
     Journal,
@@ -46,29 +55,18 @@ def run_chunk(stage: Stage, path: Path, report: Report = lambda line: None) -> N
         OutputError: a status cannot be written, which concerns all studies.
     """
     chunk, out = read_chunk(path), out_of(path)
-    shard = digests_file(out, stage, path)
+    shard = out / HIDDEN / "digests" / f"{stage}-{path.stem}.json"
     digests = Digests.load([shard])
     models = Models(chunk.settings)
     for study in chunk.studies:
         with FileLock(lock_file(out, study.folder)):
-            run = StudyRun(stage, Work(out, study, models), out, digests)
-            if run.wanted():
+            for name in (stage, *ALONG.get(stage, ())):
+                run = StudyRun(name, Work(out, study, models), out, digests)
+                if not run.wanted():
+                    break
                 run.run()
-                report(f"{study.folder}: {run.said()}")
+                report(f"{study.folder}: {name} {run.said()}")
     digests.save(shard)
-
-
-def digests_file(out: Path, stage: str, chunk: Path) -> Path:
-    """Where a stage keeps the digests of what it has written for a chunk."""
-    return out / HIDDEN / "digests" / f"{stage}-{chunk.stem}.json"
-
-
-def has_work(stage: Stage, chunk: Chunk, path: Path) -> bool:
-    """Whether a stage has anything to do for a chunk."""
-    out = out_of(path)
-    digests = Digests.load([digests_file(out, stage, path)])
-    works = (Work(out, study, Models(chunk.settings)) for study in chunk.studies)
-    return any(StudyRun(stage, work, out, digests).wanted() for work in works)
 
 
 class StudyRun:
@@ -143,6 +141,7 @@ class StudyRun:
         elif journal.attempts.get(part.name, 0) >= DEATHS:
             self.records[part.name] = Record("failed", part.key, DIED)
         else:
+            self.work.models.prepare(self.stage)
             journal.begin(part)
             try:
                 self.records[part.name] = self._made(part)

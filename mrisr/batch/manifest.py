@@ -20,7 +20,7 @@ _SERIES = "{}_series"
 
 
 @dataclass(frozen=True)
-class Source:
+class StackSource:
     """Where a stack comes from: a path and, of a DICOM folder with several series, which of them."""
 
     path: Path
@@ -38,7 +38,7 @@ class Study:
 
     subject: str
     session: str
-    sources: dict[str, Source] = field(default_factory=dict)
+    sources: dict[str, StackSource] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
@@ -186,7 +186,9 @@ def _row(row: dict[str | Any, Any], base: Path) -> tuple[list[str], Study | None
     if any(fault.startswith(("subject", "session")) for fault in faults):
         return faults, None
     sources = {
-        role: Source(base / Path(cells[role]).expanduser(), cells.get(_SERIES.format(role)) or None)
+        role: StackSource(
+            base / Path(cells[role]).expanduser(), cells.get(_SERIES.format(role)) or None
+        )
         for role in ROLES
         if cells.get(role)
     }

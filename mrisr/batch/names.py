@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 Stage = Literal["convert", "upsample", "segment", "score", "report"]
-Stack = Literal["axial", "coronal", "sagittal"]
+StackName = Literal["axial", "coronal", "sagittal"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
-STACKS: tuple[Stack, ...] = get_args(Stack)
+STACKS: tuple[StackName, ...] = get_args(StackName)
+#: Stages that a stage does along, for the studies that it has worked on: the libraries that they need are
+#: loaded, which takes longer than their work. Their own turn is left with what else has changed.
+ALONG: dict[Stage, tuple[Stage, ...]] = {"segment": ("score",)}
 #: The reference labels of the zones, on the grid of the axial stack.
 LABELS = "labels"
 ROLES = (*STACKS, LABELS)

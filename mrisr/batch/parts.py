@@ -16,7 +16,7 @@ from typing import Any
 import mrisr
 from mrisr.batch.chunk import Part, StudyPlan
 from mrisr.batch.digest import Digests, digest_of
-from mrisr.batch.manifest import Source, Study
+from mrisr.batch.manifest import StackSource, Study
 from mrisr.batch.names import LABELS, ROLES, SOURCE, Stage
 from mrisr.batch.settings import BatchSettings
 from mrisr.errors import InputError, UsageError
@@ -103,11 +103,11 @@ class Planner:
         parts += self._upsampled(study, inputs)
         parts += self._segmented(study, {f"{p.stage}/{p.name}": p for p in parts})
         parts += self._scored(inputs, parts)
-        page = {"format": PAGE_FORMAT, "parts": [p.key for p in parts]}
+        page = {"format": PAGE_FORMAT, "parts": sorted(p.key for p in parts)}
         parts.append(_part("report", "page", key=page))
         return StudyPlan(study.folder, study.sources, tuple(parts))
 
-    def _digest(self, source: Source) -> str | None:
+    def _digest(self, source: StackSource) -> str | None:
         digest = self.digests.of(source.path)
         return digest and digest_of([digest, source.series]) if source.series else digest
 
@@ -172,7 +172,7 @@ class Planner:
             if part.stage == "segment" and self.settings.source_of(part.name) == "axial"
         ]
 
-    def _shared(self, source: Source) -> dict[str, Any]:
+    def _shared(self, source: StackSource) -> dict[str, Any]:
         """The settings that all results of a stack depend on."""
         settings = self.settings
         shared: dict[str, Any] = {"device": settings.device, "precision": settings.precision}

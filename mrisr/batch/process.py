@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mrisr.batch.names import journal_file, out_of, read_json
+from mrisr.batch.names import ALONG, Stage, journal_file, out_of, read_json
 from mrisr.errors import MrisrError
 
 _PR_SET_PDEATHSIG = 1
@@ -24,7 +24,7 @@ _PR_SET_PDEATHSIG = 1
 PATIENCE_S = 25.0
 
 
-def supervise(stage: str, chunk: Path, report: Callable[[str], None]) -> int:
+def supervise(stage: Stage, chunk: Path, report: Callable[[str], None]) -> int:
     """Let a process work on a chunk, and another one go on where it dies; the last one's exit code.
 
     Raises:
@@ -73,11 +73,12 @@ def _run(command: Sequence[str]) -> int:
         raise
 
 
-def _attempts(stage: str, chunk: Path) -> dict[str, Any]:
-    """Study of a chunk -> how often each of its parts was begun, where it has not ended."""
+def _attempts(stage: Stage, chunk: Path) -> dict[str, Any]:
+    """Stage and study of a chunk -> how often each of its parts was begun, where it has not ended."""
     found: dict[str, Any] = {}
     with suppress(OSError, ValueError, KeyError, TypeError):
         for study in json.loads(chunk.read_bytes())["studies"]:
-            name = study["folder"]
-            found[name] = read_json(journal_file(out_of(chunk), stage, name)).get("attempts")
+            for name in (stage, *ALONG.get(stage, ())):
+                journal = journal_file(out_of(chunk), name, study["folder"])
+                found[f"{name} {study['folder']}"] = read_json(journal).get("attempts")
     return found

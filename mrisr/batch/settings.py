@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mrisr.batch.names import NAME, SOURCE, Stack
+from mrisr.batch.names import NAME, SOURCE, StackName
 from mrisr.config import Job, Positive, Settings, Share, load_settings
 from mrisr.errors import UsageError
 from mrisr.matrices import Kind
@@ -23,7 +23,7 @@ class UpsamplingSettings(Settings):
 
     job: Job
     #: The stack that it is made of; where a study has none of it, neither has the result.
-    of: Stack = "axial"
+    of: StackName = "axial"
     #: In-plane: the factor along both axes.
     scale: Scale | None = None
     #: Through-plane: slices made of one, or mm between the new ones; with neither, isotropic voxels.
@@ -140,7 +140,7 @@ class BatchSettings(Settings):
             return self.zones.volumes
         return (SOURCE, *(name for name, u in self.upsampled.items() if u.of == "axial"))
 
-    def source_of(self, volume: str) -> Stack:
+    def source_of(self, volume: str) -> StackName:
         """The stack that a volume is, or is made of."""
         return "axial" if volume == SOURCE else self.upsampled[volume].of
 

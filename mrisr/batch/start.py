@@ -15,15 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import mrisr
+from mrisr.batch import machine
 from mrisr.batch.locks import Busy, FileLock
-from mrisr.batch.manifest import read_manifest
+from mrisr.batch.manifest import Study, read_manifest
 from mrisr.batch.names import HIDDEN, STAGES, Stage, lock_file
 from mrisr.batch.outcome import StudyOutcome, write_outcome
 from mrisr.batch.plan import Plan, make_plan, write_plan
 from mrisr.batch.process import PATIENCE_S, die_with_parent
 from mrisr.batch.settings import BatchSettings, load_batch
 from mrisr.batch.watch import Count, Watch
-from mrisr.batch.workflow import check_snakemake, find_profile, snakemake_command
+from mrisr.batch.workflow import (
+    Profile,
+    check_snakemake,
+    chunk_size,
+    find_profile,
+    snakemake_command,
+)
 from mrisr.errors import MrisrError, UsageError
 from mrisr.io import write_json
 from mrisr.io.atomic import as_output_error, make_folder
@@ -59,6 +66,38 @@ class Request:
     extra: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A request whose files have been read."""
+
+    profile: Profile
+    settings: BatchSettings
+    studies: list[Study]
+    gpu: bool
+    chunk: int
+
+    @classmethod
+    def of(cls, request: Request) -> Prepared:
+        """Read what a request names. Raises as :func:`run_batch`."""
+        check_snakemake()
+        profile = find_profile(request.profile)
+        settings = load_batch(request.config)
+        studies = read_manifest(request.manifest)
+        gpu = settings.device != "cpu" and machine.has_gpu()
+        chunk = request.chunk or chunk_size(len(studies), profile, request.jobs, gpu)
+        return cls(profile, settings, studies, gpu, chunk)
+
+    def plan(self, out: Path, report: Report) -> Plan:
+        """The plan of the batch, told in a few lines."""
+        plan = make_plan(self.studies, self.settings, out, chunk=self.chunk, report=report)
+        for stage in STAGES:
+            todo, total = plan.count(stage)
+            kept = f", {total - todo} kept" if total > todo else ""
+            if total:
+                report(f"{stage}: {todo} studies to do{kept}")
+        return plan
+
+
 def run_batch(request: Request, show: Show, report: Report) -> list[StudyOutcome]:
     """Run a batch, or go on with one; how each study has ended.
 
@@ -67,22 +106,15 @@ def run_batch(request: Request, show: Show, report: Report) -> list[StudyOutcome
         InputError: the manifest or the settings cannot be used.
         MrisrError: the workflow itself failed; the message names its log.
     """
-    check_snakemake()
-    profile = find_profile(request.profile)
-    settings = load_batch(request.config)
-    studies = read_manifest(request.manifest)
+    prepared = Prepared.of(request)
     out = make_folder(request.out)
     try:
         with FileLock(lock_file(out, "batch"), wait=False) as lock:
-            chunk = request.chunk or profile.chunk
-            plan = make_plan(studies, settings, out, chunk=chunk, report=report)
+            plan = prepared.plan(out, report)
             write_plan(plan, out)
-            _say_plan(plan, report)
-            write_json(out / "batch.json", _told(plan, request, chunk))
-            code = _run(
-                snakemake_command(out, profile, request.jobs, request.extra), plan, out, show, lock
-            )
-            return _end(out, code)
+            write_json(out / "batch.json", _told(plan, request, prepared.chunk))
+            command = snakemake_command(out, prepared.profile, request.jobs, prepared.gpu)
+            return _end(out, _run([*command, *request.extra], plan, out, show, lock))
     except Busy:
         raise UsageError(f"{out}: another batch is running here") from None
 
@@ -92,20 +124,14 @@ def dry_run(request: Request, report: Report) -> str:
 
     Raises: as :func:`run_batch`.
     """
-    check_snakemake()
-    profile = find_profile(request.profile)
-    settings = load_batch(request.config)
-    chunk = request.chunk or profile.chunk
-    plan = make_plan(
-        read_manifest(request.manifest), settings, request.out, chunk=chunk, report=report
-    )
-    _say_plan(plan, report)
+    prepared = Prepared.of(request)
+    plan = prepared.plan(request.out, report)
     with tempfile.TemporaryDirectory(prefix="mrisr-") as folder:
         out = Path(folder)
         write_plan(plan, out)
-        command = snakemake_command(out, profile, request.jobs, request.extra)
+        command = snakemake_command(out, prepared.profile, request.jobs, prepared.gpu)
         done = subprocess.run(
-            [*command, "--dry-run", "--quiet", "rules"],
+            [*command, *request.extra, "--dry-run", "--quiet", "rules"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=_environment(),
@@ -186,14 +212,6 @@ def _end(out: Path, code: int) -> list[StudyOutcome]:
             f"{_last_line(text)}; its log is {log}"
         )
     return studies
-
-
-def _say_plan(plan: Plan, report: Report) -> None:
-    for stage in STAGES:
-        todo, total = plan.count(stage)
-        kept = f", {total - todo} kept" if total > todo else ""
-        if total:
-            report(f"{stage}: {todo} studies to do{kept}")
 
 
 def _told(plan: Plan, request: Request, chunk: int) -> dict[str, Any]:

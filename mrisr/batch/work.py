@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrisr.batch.chunk import StudyPlan
-from mrisr.batch.manifest import Source
-from mrisr.batch.names import LABELS, SOURCE, VOLUME, Stack
+from mrisr.batch.manifest import StackSource
+from mrisr.batch.names import LABELS, SOURCE, VOLUME, StackName, Stage
 from mrisr.batch.settings import BatchSettings, UpsamplingSettings
 from mrisr.batch.state import read_records
 from mrisr.io import read_volume
@@ -32,6 +33,7 @@ class Models:
     def __init__(self, settings: BatchSettings) -> None:
         self.settings = settings
         self._restoring: dict[tuple[str, str | None, str | None], Model] = {}
+        self._prepared: set[Stage] = set()
 
     def options(self, upsampling: UpsamplingSettings) -> Options:
         """How a volume is restored."""
@@ -65,6 +67,18 @@ class Models:
             device=self.settings.device,
         ).load()
 
+    def prepare(self, stage: Stage) -> None:
+        """Load what a stage needs, so that no study has to wait for it. What fails is left to the studies."""
+        if stage in self._prepared:
+            return
+        self._prepared.add(stage)
+        with suppress(Exception):
+            if stage == "upsample":
+                for upsampling in self.settings.upsampled.values():
+                    self.restoring(upsampling)
+            elif stage == "segment":
+                self.segmenter  # noqa: B018
+
 
 class Work:
     """One study while a stage works on it. Volumes that several parts read are read once.
@@ -80,7 +94,7 @@ class Work:
         self.settings = models.settings
         self._stacks: dict[str, Volume] = {}
 
-    def source(self, role: str) -> Source:
+    def source(self, role: str) -> StackSource:
         """Where a stack or the labels come from."""
         return self.plan.sources[role]
 
@@ -88,7 +102,7 @@ class Work:
         """A volume in one of the study's folders ``source``, ``upsampled`` and ``zones``."""
         return self.folder / room / f"{name}{VOLUME}"
 
-    def stack(self, stack: Stack) -> Volume:
+    def stack(self, stack: StackName) -> Volume:
         """A measured stack, as the stage ``convert`` has left it."""
         if stack not in self._stacks:
             facts = read_records(self.folder, "convert")[stack].facts
@@ -110,7 +124,7 @@ class Work:
         volume = read_volume(self.path(room, name), allow_constant=True)
         return replace(volume, name=f"zones of {name}" if room == "zones" else name, source=None)
 
-    def dicom_job(self, source: Source, output: Path) -> Job:
+    def dicom_job(self, source: StackSource, output: Path) -> Job:
         """A run on files that writes a DICOM object derived from a stack."""
         from mrisr.inference.job import Job
 

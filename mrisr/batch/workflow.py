@@ -6,7 +6,6 @@ import importlib.util
 import os
 import shlex
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import yaml
 
 import mrisr
+from mrisr.batch import machine
 from mrisr.batch.names import HIDDEN
 from mrisr.errors import InputError, UsageError
 from mrisr.io.atomic import json_bytes, write_bytes
@@ -30,11 +30,13 @@ class Profile:
         path: its folder or file.
         chunk: studies that share a process.
         local: whether jobs run on this machine.
+        has_resources: whether it says what this machine has for all jobs together.
     """
 
     path: Path
     chunk: int
     local: bool
+    has_resources: bool = False
 
 
 def pipelines() -> Path:
@@ -83,12 +85,17 @@ def find_profile(name: str) -> Profile:
         found_text = " ".join(str(error).split())
         raise InputError(file, expected="a Snakemake profile", found=found_text) from error
     local = content.get("executor", "local") == "local"
-    return Profile(path.absolute(), chunk, local)
+    return Profile(path.absolute(), chunk, local, "resources" in content)
 
 
-def snakemake_command(
-    out: Path, profile: Profile, jobs: int | None, extra: Sequence[str] = ()
-) -> list[str]:
+def chunk_size(studies: int, profile: Profile, jobs: int | None, gpu: bool) -> int:
+    """Studies that share a process: what the profile says, or fewer where more cores would stand idle."""
+    if not profile.local or gpu:
+        return profile.chunk
+    return max(1, min(profile.chunk, -(-studies // (jobs or machine.cores()))))
+
+
+def snakemake_command(out: Path, profile: Profile, jobs: int | None, gpu: bool) -> list[str]:
     """The command that runs the workflow of a planned batch; writes the workflow's configuration.
 
     The batch has a lock of its own, so Snakemake's, which outlives a killed run, is not used.
@@ -97,7 +104,7 @@ def snakemake_command(
         out: the batch's folder; Snakemake works in its hidden one.
         profile: where jobs run.
         jobs: how many at a time; on this machine, how many cores.
-        extra: further arguments of Snakemake.
+        gpu: whether jobs on this machine share a GPU.
 
     Raises:
         OutputError: the configuration cannot be written.
@@ -105,15 +112,18 @@ def snakemake_command(
     hidden = out.absolute() / HIDDEN
     command = " ".join(shlex.quote(word) for word in (sys.executable, "-m", "mrisr"))
     write_bytes(hidden / "config.json", json_bytes({"mrisr": command}))
-    limit = [] if jobs is None else ["--cores" if profile.local else "--jobs", str(jobs)]
+    limits = [] if jobs is None else ["--cores" if profile.local else "--jobs", str(jobs)]
+    memory = machine.memory_mb()
+    if profile.local and not profile.has_resources and (memory or gpu):
+        limits += ["--resources", *([f"mem_mb={memory}"] if memory else [])]
+        limits += ["gpu=1"] if gpu else []
     return [
         *(sys.executable, "-m", "snakemake", "--nolock"),
         *("--snakefile", str(pipelines() / "Snakefile")),
         *("--workflow-profile", str(profile.path)),
         *("--directory", str(hidden)),
         *("--configfile", str(hidden / "config.json")),
-        *limit,
-        *extra,
+        *limits,
     ]
 
 

@@ -14,19 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from mrisr.evaluation.case import METRICS, SLICE_METRICS
+from mrisr.evaluation.mean import Mean, mean_of
 from mrisr.evaluation.results import Result
 
 #: Patients from which on Wilcoxon's signed rank test can fall below 0.05 at all (two-sided, 2 / 2^6).
 WILCOXON_FROM = 6
-
-
-@dataclass(frozen=True)
-class Mean:
-    """Mean over ``n`` patients; ``half`` is half the width of its 95% interval, none for one patient."""
-
-    value: float
-    half: float | None
-    n: int
 
 
 @dataclass(frozen=True)
@@ -71,23 +63,6 @@ class Row:
     def as_json(self) -> dict[str, Any]:
         """The row as JSON-ready values."""
         return asdict(self)
-
-
-def mean_of(values: Sequence[float]) -> Mean:
-    """Mean with the 95% interval of Student's t.
-
-    >>> mean_of([1.0, 3.0]).value
-    2.0
-    >>> mean_of([1.0]).half is None
-    True
-    """
-    from scipy.stats import t
-
-    n = len(values)
-    half = None
-    if n > 1:
-        half = float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
-    return Mean(float(np.mean(values)), half, n)
 
 
 class Counted(Protocol):

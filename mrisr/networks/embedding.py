@@ -16,7 +16,8 @@ class NoiseScaleEmbedding(nn.Module):
     def __init__(self, width: int, condition: int, frequencies: int = 16) -> None:
         super().__init__()
         self.frequencies: Tensor
-        spread = torch.logspace(-1, 1.5, frequencies) * torch.pi
+        # On the CPU also where a network is tried on the meta device: there it would load a compiler.
+        spread = torch.logspace(-1, 1.5, frequencies, device="cpu") * torch.pi
         self.register_buffer("frequencies", spread, persistent=False)
         self.mlp = nn.Sequential(
             nn.Linear(2 * frequencies + condition, width),

@@ -89,7 +89,7 @@ def test_an_error_concerns_its_study_alone(
         assert status(out, "sub-b", "segment")["parts"]["source"]["state"] == "done"
         assert "failed in upsample" in status(out, "sub-b", "segment")["reason"]
         assert status(out, "sub-c", "segment")["state"] == "done"
-        assert any(line.startswith("sub-b: 2 failed") and reason in line for line in said)
+        assert any(line.startswith("sub-b: upsample 2 failed") and reason in line for line in said)
         run_all(plan_of(path, out), out)
         assert status(out, "sub-b", "segment")["state"] == "done", "what failed is tried again"
 
@@ -282,6 +282,25 @@ def test_a_new_batch_forgets_deaths(tmp_path: Path, models: Path) -> None:
     assert status(out, "sub-a", "convert")["state"] == "done"
 
 
+def test_segment_scores_along(tmp_path: Path, models: Path) -> None:
+    """Where the libraries are loaded anyhow; other labels are scored in the stage of that name."""
+    path, out = manifest(tmp_path, "a", labels=True), tmp_path / "out"
+    with cheap_stages() as made:
+        run_all(plan_of(path, out), out, ("convert", "upsample", "segment"))
+        assert status(out, "sub-a", "score")["state"] == "done"
+        run_all(plan_of(path, out), out)
+        write_study(tmp_path / "data" / "a", 7, shape=(12, 12, 4))
+        made.clear()
+        (tmp_path / "data/a/zones.nii.gz").write_text("other labels")
+        run_all(plan_of(path, out), out, ("convert", "upsample", "segment"))
+        assert "sub-a score/source" in made
+        made.clear()
+        (tmp_path / "data/a/zones.nii.gz").write_text("yet other labels")
+        run_all(plan_of(path, out), out)
+        scores = {f"sub-a score/{v}" for v in ("source", "throughplane", "inplane-x2")}
+        assert set(made) == {"sub-a convert/labels", "sub-a report/page", *scores}
+
+
 # --- the process that watches over another ----------------------------------------------------------
 
 
@@ -344,7 +363,7 @@ def test_the_stage_command(tmp_path: Path, models: Path) -> None:
     done = subprocess.run(
         [*command, chunk], cwd=out / HIDDEN, capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stdout) == (0, "sub-a: 1 done\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "sub-a: convert 1 done\n"), done.stderr
     assert status(out, "sub-a", "convert")["peak_memory_gib"]["process"] > 0
     done = subprocess.run([*command, "m.csv"], capture_output=True, text=True, check=False)
     assert done.returncode == 1

@@ -10,7 +10,7 @@ import pytest
 
 from mrisr.batch.manifest import (
     ManifestError,
-    Source,
+    StackSource,
     Study,
     manifest_schema,
     read_manifest,
@@ -41,19 +41,23 @@ def test_rows_are_studies(tmp_path: Path) -> None:
     first, second = read_manifest(written(tmp_path, text))
     assert first.folder == "sub-a/ses-1"
     assert first.sources == {
-        "axial": Source(tmp_path / "data/a 1.nii.gz"),
-        "labels": Source(tmp_path / "z.nii"),
+        "axial": StackSource(tmp_path / "data/a 1.nii.gz"),
+        "labels": StackSource(tmp_path / "z.nii"),
     }
     assert second.folder == "sub-b"
-    assert second.sources["axial"] == Source(Path("/abs/exam"), "1.2.3")
+    assert second.sources["axial"] == StackSource(Path("/abs/exam"), "1.2.3")
 
 
 def test_comes_back_as_written(tmp_path: Path) -> None:
     (tmp_path / "lists").mkdir()
     exam = tmp_path / "exam, with a comma"
     studies = [
-        Study("a", "x", {"axial": Source(exam, "1.2.3"), "coronal": Source(tmp_path / "cor")}),
-        Study("b", "", {"axial": Source(tmp_path / "b.nii")}),
+        Study(
+            "a",
+            "x",
+            {"axial": StackSource(exam, "1.2.3"), "coronal": StackSource(tmp_path / "cor")},
+        ),
+        Study("b", "", {"axial": StackSource(tmp_path / "b.nii")}),
     ]
     path = tmp_path / "lists" / "m.csv"
     write_manifest(path, studies)

@@ -1,0 +1,111 @@
+"""What a batch costs beyond its inference: ``python docs/scripts/batch_overhead.py``.
+
+Makes phantom studies, runs ``mrisr batch`` on them, and sets its cost beside that of the inference: in seconds
+of the clock, by the records that the batch has left beside its volumes, and in processor seconds, by the same
+inference done once more in one process. Other work on the machine lengthens the first, hardly the second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+from mrisr.batch.settings import load_batch
+from mrisr.batch.work import Models
+from mrisr.inference.volumes import upsample_in_plane, upsample_through_plane
+from mrisr.inference.zones_record import segment_volume
+from mrisr.io import read_volume, write_volume
+from mrisr.phantom import label_volume, phantom
+
+SHAPE, SPACING = (160, 160, 12), (0.8, 0.8, 3.0)
+
+
+def write_studies(folder: Path, count: int) -> None:
+    """A folder of patients, each with an axial stack and labels."""
+    for i in range(count):
+        study = folder / f"phantom-{i:02d}"
+        study.mkdir(parents=True)
+        axial = phantom(SHAPE, spacing=SPACING, seed=i, noise=0.01)
+        write_volume(axial, study / "t2w_ax.nii.gz")
+        write_volume(label_volume(axial.shape, axial.affine, i), study / "zones.nii.gz")
+
+
+def run_batch(folder: Path, config: Path, extra: list[str]) -> tuple[float, float]:
+    """Run the batch; its seconds by the clock, and by the processors."""
+    program = [sys.executable, "-m", "mrisr"]
+    manifest, out = folder / "manifest.csv", folder / "out"
+    subprocess.run([*program, "manifest", folder / "data", "-o", manifest], check=True)
+    before, began = processor_seconds(), time.perf_counter()
+    subprocess.run([*program, "batch", "-m", manifest, "-o", out, "-c", config, *extra], check=True)
+    return time.perf_counter() - began, processor_seconds() - before
+
+
+def processor_seconds() -> float:
+    """Of all child processes that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def recorded_seconds(out: Path) -> float:
+    """Inference of the batch, by the records beside its volumes."""
+    records = [*out.glob("sub-*/upsampled/*.json"), *out.glob("sub-*/zones/*.json")]
+    return sum(float(json.loads(path.read_bytes())["seconds"]) for path in records)
+
+
+def inference_alone(folder: Path, config: Path) -> float:
+    """Processor seconds of the same inference in this process, models loaded once and warm."""
+    models = Models(load_batch(config))
+    paths = sorted(folder.glob("data/*/t2w_ax.nii.gz"))
+    infer(models, paths[0])
+    began = time.process_time()
+    for path in paths:
+        infer(models, path)
+    return time.process_time() - began
+
+
+def infer(models: Models, path: Path) -> None:
+    """All that the settings ask for of one study."""
+    volumes = {"source": read_volume(path)}
+    for name, upsampling in models.settings.upsampled.items():
+        options, model = models.options(upsampling), models.restoring(upsampling)
+        if upsampling.scale is not None:
+            done = upsample_in_plane(volumes["source"], upsampling.scale, options, model=model)
+        else:
+            done = upsample_through_plane(volumes["source"], options, model=model)
+        volumes[name] = done.volume
+    for name in models.settings.segmented:
+        segment_volume(volumes[name], models.segmenter)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--studies", type=int, default=20)
+    parser.add_argument("--zones", help="model of the zones, the bundled one if left out")
+    parser.add_argument("extra", nargs="*", help="after --: further options of mrisr batch")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="mrisr-overhead-") as name:
+        folder = Path(name)
+        config = folder / "batch.yaml"
+        zones = {"model": asked.zones} if asked.zones else {}
+        config.write_text(yaml.safe_dump({"device": "cpu", "zones": zones}))
+        write_studies(folder / "data", asked.studies)
+        wall, processors = run_batch(folder, config, asked.extra)
+        recorded, alone = recorded_seconds(folder / "out"), inference_alone(folder, config)
+    print(f"{asked.studies} studies of {SHAPE} voxels of {SPACING} mm")
+    print(f"clock:     batch {wall:.1f} s, its inference {recorded:.1f} s: x{wall / recorded:.3f}")
+    print(
+        f"processor: batch {processors:.1f} s, inference {alone:.1f} s: x{processors / alone:.3f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
