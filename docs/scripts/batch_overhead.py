@@ -1,8 +1,9 @@
 """What a batch costs beyond its inference: ``python docs/scripts/batch_overhead.py``.
 
-Makes phantom studies, runs ``mrisr batch`` on them, and sets its cost beside that of the inference: in seconds
-of the clock, by the records that the batch has left beside its volumes, and in processor seconds, by the same
-inference done once more in one process. Other work on the machine lengthens the first, hardly the second.
+Makes phantom studies, runs ``mrisr batch`` on them, and sets its cost beside that of the inference: in
+seconds of the clock, by the records that the batch has left beside its volumes, and in processor seconds, by
+the same inference done once more in one process. Other work on the machine lengthens the first, hardly the
+second.
 """
 
 from __future__ import annotations
