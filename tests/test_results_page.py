@@ -51,7 +51,7 @@ def test_every_model_of_a_comparison_is_bundled(script: ModuleType, name: str) -
     assert models <= {*available(), *INTERPOLATIONS}
 
 
-@pytest.mark.parametrize("name", ["zones", "zones-throughplane"])
+@pytest.mark.parametrize("name", ["zones", "zones-throughplane", "zones-measured"])
 def test_every_method_has_its_row_of_zones(script: ModuleType, name: str) -> None:
     file = ROOT / "configs" / script.ZONES[name]
     text = section(script, name)

@@ -29,12 +29,17 @@ from mrisr.phantom import label_volume, phantom
 SHAPE, SPACING = (160, 160, 12), (0.8, 0.8, 3.0)
 
 
-def write_studies(folder: Path, count: int) -> None:
+def write_studies(
+    folder: Path,
+    count: int,
+    shape: tuple[int, int, int] = SHAPE,
+    spacing: tuple[float, float, float] = SPACING,
+) -> None:
     """A folder of patients, each with an axial stack and labels."""
     for i in range(count):
         study = folder / f"phantom-{i:02d}"
         study.mkdir(parents=True)
-        axial = phantom(SHAPE, spacing=SPACING, seed=i, noise=0.01)
+        axial = phantom(shape, spacing=spacing, seed=i, noise=0.01)
         write_volume(axial, study / "t2w_ax.nii.gz")
         write_volume(label_volume(axial.shape, axial.affine, i), study / "zones.nii.gz")
 
@@ -91,6 +96,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=20)
     parser.add_argument("--zones", help="model of the zones, the bundled one if left out")
+    parser.add_argument("--shape", type=int, nargs=3, default=SHAPE, help="voxels of a stack")
+    parser.add_argument("--spacing", type=float, nargs=3, default=SPACING, help="mm")
+    parser.add_argument("--clock", action="store_true", help="do not infer once more")
     parser.add_argument("extra", nargs="*", help="after --: further options of mrisr batch")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mrisr-overhead-") as name:
@@ -98,7 +106,7 @@ def main() -> None:
         config = folder / "batch.yaml"
         zones = {"model": asked.zones} if asked.zones else {}
         config.write_text(yaml.safe_dump({"device": "cpu", "zones": zones}))
-        write_studies(folder / "data", asked.studies)
+        write_studies(folder / "data", asked.studies, tuple(asked.shape), tuple(asked.spacing))
         wall, processors = run_batch(folder, config, asked.extra)
         recorded, alone = recorded_seconds(folder / "out"), inference_alone(folder, config)
     print(f"{asked.studies} studies of {SHAPE} voxels of {SPACING} mm")

@@ -28,6 +28,7 @@ SECTIONS = {
 ZONES = {
     "zones": "evaluate_zones.yaml",
     "zones-throughplane": "evaluate_zones_throughplane.yaml",
+    "zones-measured": "evaluate_zones_measured.yaml",
 }
 #: Trained last: what freezes another model's denoiser.
 LAST = "invsr"

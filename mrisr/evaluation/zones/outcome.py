@@ -23,12 +23,12 @@ FIGURES = (
     "less the labels' volume; means over patients with the 95% interval of Student's t; PSNR within the box "
     "that holds the gland, on intensities scaled to the stack's 0..99.5 percentile"
 )
-THROUGH_PLANE = (
-    "Slices of these stacks are 3 to 4 mm thick. Degraded by x2 and x6 they are 6 to 24 mm apart, which "
-    "nobody measures: that shows what is lost, not what is gained. What through-plane restoration is for is "
-    "the other table: the measured stack made isotropic. Its labels are on thick slices too, so it can "
-    "only show that restoration does no harm to a segmentation, not that it outlines finer."
-)
+THROUGH_PLANE = {
+    "degraded": "Slices of these stacks are 3 to 4 mm thick. Degraded along them by x2 and x6 they are 6 to 24 mm "
+    "apart, which nobody measures: that shows what is lost, not what is gained.",
+    "measured": "The labels of the measured stack are on thick slices too, so this can only show that "
+    "restoration does no harm to a segmentation, not that it outlines finer.",
+}
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def remarks(evaluation: ZonesEvaluation) -> list[str]:
     elif 1 < len(patients) < 6:
         lines.append(f"{len(patients)} patients: the interval of Student's t is wide.")
     if evaluation.settings.job == "throughplane":
-        lines.append(THROUGH_PLANE)
+        lines += [THROUGH_PLANE[s] for s in dict.fromkeys(x.scoring for x in evaluation.scales)]
     lines += [*_seen(evaluation), *_outside(evaluation)]
     lines.append(f"Seconds were measured on: {machine}.")
     said = (

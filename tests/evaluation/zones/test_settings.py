@@ -14,7 +14,12 @@ from mrisr.models.store import INTERPOLATIONS, available
 from tests.evaluation.zones.conftest import METHODS, SETTINGS, THROUGH
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
-SHIPPED = ["evaluate_zones", "evaluate_zones_throughplane"]
+SHIPPED = [
+    "evaluate_card_zones",
+    "evaluate_zones",
+    "evaluate_zones_measured",
+    "evaluate_zones_throughplane",
+]
 
 
 @pytest.mark.parametrize(
