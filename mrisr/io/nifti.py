@@ -84,8 +84,9 @@ def write_nifti(volume: Volume, path: Path, description: str = "") -> None:
 def nifti_gz_bytes(volume: Volume, description: str = "") -> bytes:
     """A ``.nii.gz``, whose size is known only when it is made."""
     made = io.BytesIO()
+    # On images, level 6 makes files 2% smaller and takes three times as long.
     # No name and no time in the gzip header: equal volumes give equal files.
-    with gzip.GzipFile("", "wb", compresslevel=6, fileobj=made, mtime=0) as packed:
+    with gzip.GzipFile("", "wb", compresslevel=1, fileobj=made, mtime=0) as packed:
         _write(volume, cast(IO[bytes], packed), description)
     return made.getvalue()
 

@@ -24,8 +24,8 @@ FIGURES = (
     "that holds the gland, on intensities scaled to the stack's 0..99.5 percentile"
 )
 THROUGH_PLANE = {
-    "degraded": "Slices of these stacks are 3 to 4 mm thick. Degraded along them by x2 and x6 they are 6 to 24 mm "
-    "apart, which nobody measures: that shows what is lost, not what is gained.",
+    "degraded": "Slices of these stacks are 3 to 4 mm thick. Degraded along them by x2 and x6 they are 6 to "
+    "24 mm apart, which nobody measures: that shows what is lost, not what is gained.",
     "measured": "The labels of the measured stack are on thick slices too, so this can only show that "
     "restoration does no harm to a segmentation, not that it outlines finer.",
 }
