@@ -16,9 +16,10 @@ class NoiseScaleEmbedding(nn.Module):
     def __init__(self, width: int, condition: int, frequencies: int = 16) -> None:
         super().__init__()
         self.frequencies: Tensor
-        # On the CPU also where a network is tried on the meta device: there it would load a compiler.
+        # Made on the CPU also where a network is tried on the meta device: there it would load a compiler.
         spread = torch.logspace(-1, 1.5, frequencies, device="cpu") * torch.pi
-        self.register_buffer("frequencies", spread, persistent=False)
+        here = torch.get_default_device()
+        self.register_buffer("frequencies", spread.to(here), persistent=False)
         self.mlp = nn.Sequential(
             nn.Linear(2 * frequencies + condition, width),
             nn.SiLU(),
