@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from mrisr.batch.names import (
     read_json,
     status_file,
 )
-from mrisr.batch.stages import MAKE, possible_outputs, write_scores
+from mrisr.batch.stages import MAKE, SCORES, possible_outputs, write_scores
 from mrisr.batch.state import (
     Journal,
     Record,
@@ -39,6 +38,7 @@ from mrisr.batch.work import Models, Work
 from mrisr.errors import MrisrError, OutputError, out_of_memory
 from mrisr.io import write_json
 from mrisr.io.atomic import make_folder
+from mrisr.io.leftovers import remove
 
 Report = Callable[[str], None]
 #: A part at which the process died this often is given up.
@@ -63,6 +63,7 @@ def run_chunk(stage: Stage, path: Path, report: Report = lambda line: None) -> N
             for name in (stage, *ALONG.get(stage, ())):
                 run = StudyRun(name, Work(out, study, models), out, digests)
                 if not run.wanted():
+                    journal_file(out, name, study.folder).unlink(missing_ok=True)
                     break
                 run.run()
                 report(f"{study.folder}: {name} {run.said()}")
@@ -184,14 +185,13 @@ class StudyRun:
         return None
 
     def _remove_the_rest(self) -> None:
-        """Remove results of parts that did not come about this time, or are not asked for any more."""
+        """Remove results that did not come about this time, or are not asked for any more."""
         for name in {*self.before, *self.records}:
-            record = self.records.get(name)
-            if record is None or record.state != "done":
-                old = self.before.get(name)
-                for path in {*possible_outputs(self.stage, name), *(old.outputs if old else ())}:
-                    if path != "scores.json":
-                        _remove(self.work.folder / path)
+            record, old = self.records.get(name), self.before.get(name)
+            kept = record.outputs if record is not None and record.state == "done" else {}
+            known = {*possible_outputs(self.stage, name), *(old.outputs if old else ())}
+            for path in known - {*kept, SCORES}:
+                _remove(self.work.folder / path)
 
     def _write_status(self, attempts: int) -> None:
         if self.stage == "score":
@@ -225,9 +225,6 @@ def reason_of(error: Exception) -> str:
 
 def _remove(path: Path) -> None:
     """Remove a file or a folder of ours, and its folder where that is then empty."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    remove(path)
     with suppress(OSError):
         path.parent.rmdir()

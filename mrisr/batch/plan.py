@@ -108,7 +108,7 @@ def write_plan(plan: Plan, out: Path) -> None:
     plan.digests.save(out / HIDDEN / "digests" / "plan.json")
     overview_marker(out).unlink(missing_ok=True)
     for study in plan.studies:
-        _forget_deaths(study, out)
+        _forget_deaths(study.folder, plan.todo[study.folder], out)
 
 
 def _mark(plan: Plan, out: Path, number: str, chunk: Chunk) -> None:
@@ -130,11 +130,17 @@ def overview_marker(out: Path) -> Path:
     return out / HIDDEN / "done" / "overview"
 
 
-def _forget_deaths(study: StudyPlan, out: Path) -> None:
+def _forget_deaths(study: str, todo: set[Stage], out: Path) -> None:
     """Let a study that brought its process down be tried as often as a new one, unless a process is at it."""
-    with suppress(Busy), FileLock(lock_file(out, study.folder), wait=False):
-        for stage in STAGES:
-            forget_attempts(journal_file(out, stage, study.folder))
+    journals = {stage: journal_file(out, stage, study) for stage in STAGES}
+    if not any(journal.exists() for journal in journals.values()):
+        return
+    with suppress(Busy), FileLock(lock_file(out, study), wait=False):
+        for stage, journal in journals.items():
+            if stage in todo:
+                forget_attempts(journal)
+            else:  # its process died after the last thing that it had to do
+                journal.unlink(missing_ok=True)
 
 
 def _write_if_changed(path: Path, data: bytes) -> None:

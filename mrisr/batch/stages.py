@@ -24,6 +24,7 @@ from mrisr.batch.work import Work, kept_facts
 from mrisr.errors import InputError
 from mrisr.io import input_format, read_volume, write_json, write_volume
 from mrisr.io.atomic import make_folder
+from mrisr.io.leftovers import remove
 from mrisr.io.paths import ending
 from mrisr.volume import Volume
 
@@ -77,7 +78,9 @@ def upsample(work: Work, part: Part) -> Made:
     write_result(job, path, upsampling.job, restored, began, None)
     outputs = [f"upsampled/{part.name}{end}" for end in (".nii.gz", ".json")]
     if part.parameters.get("dicom"):
-        job = work.dicom_job(source, make_folder(work.folder / "dicom") / part.name)
+        folder = make_folder(work.folder / "dicom") / part.name
+        remove(folder)  # of the batch: what made this part necessary may have altered it
+        job = work.dicom_job(source, folder)
         target = job.target(part.name)
         write_result(job, target, upsampling.job, restored, began, job.dicom_source(volume))
         outputs += [f"dicom/{part.name}", f"dicom/{part.name}.json"]

@@ -271,6 +271,24 @@ def test_what_kills_two_processes_is_given_up(tmp_path: Path, models: Path) -> N
         assert status(out, "sub-a", "convert")["state"] == "done", "the next batch tries it again"
 
 
+@pytest.mark.parametrize("planned", [True, False])
+def test_a_journal_of_a_study_that_is_done_is_removed(
+    tmp_path: Path, models: Path, planned: bool
+) -> None:
+    """The process died between the status and the end of its journal."""
+    path, out = manifest(tmp_path, "a"), tmp_path / "out"
+    with cheap_stages():
+        run_all(plan_of(path, out), out)
+        journal = journal_file(out, "convert", "sub-a")
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        journal.write_text(json.dumps({"attempts": {"axial": 1}, "done": {}}))
+        if planned:
+            assert not any(plan_of(path, out).todo.values())
+        else:
+            run_chunk("convert", chunk_file(out, "001"))
+    assert not journal.exists()
+
+
 def test_a_new_batch_forgets_deaths(tmp_path: Path, models: Path) -> None:
     path, out = manifest(tmp_path, "a"), tmp_path / "out"
     with cheap_stages():
