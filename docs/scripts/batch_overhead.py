@@ -108,12 +108,13 @@ def main() -> None:
         config.write_text(yaml.safe_dump({"device": "cpu", "zones": zones}))
         write_studies(folder / "data", asked.studies, tuple(asked.shape), tuple(asked.spacing))
         wall, processors = run_batch(folder, config, asked.extra)
-        recorded, alone = recorded_seconds(folder / "out"), inference_alone(folder, config)
-    print(f"{asked.studies} studies of {SHAPE} voxels of {SPACING} mm")
-    print(f"clock:     batch {wall:.1f} s, its inference {recorded:.1f} s: x{wall / recorded:.3f}")
-    print(
-        f"processor: batch {processors:.1f} s, inference {alone:.1f} s: x{processors / alone:.3f}"
-    )
+        recorded = recorded_seconds(folder / "out")
+        alone = None if asked.clock else inference_alone(folder, config)
+    print(f"{asked.studies} studies of {asked.shape} voxels of {asked.spacing} mm")
+    print(f"clock:     batch {wall:.1f} s, its inference {recorded:.1f} s: x{wall / recorded:.2f}")
+    if alone is not None:
+        share = f"inference {alone:.1f} s: x{processors / alone:.2f}"
+        print(f"processor: batch {processors:.1f} s, {share}")
 
 
 if __name__ == "__main__":
