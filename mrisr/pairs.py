@@ -26,6 +26,8 @@ from mrisr.operators import (
 )
 
 FWHM = float(np.sqrt(8 * np.log(2)))
+#: Pixels that differ by a smaller share are one size: over 500 of them a twentieth of a pixel.
+SAME_PIXEL = 1e-4
 
 
 class Measured(NamedTuple):
@@ -72,7 +74,7 @@ def resample_pixels(stack: cache.Stack, pixel_mm: float | None) -> cache.Stack:
     levels = torch.from_numpy(stack.levels.astype(np.float32))
     for dim in (-2, -1):
         factor, n = stack.spacing[dim] / pixel_mm, levels.shape[dim]
-        if abs(factor - 1) < 0.01:
+        if abs(factor - 1) < SAME_PIXEL:
             continue
         size = max(1, round(n * factor))
         if factor > 1:

@@ -64,7 +64,7 @@ class ZonesSegmenter:
         stack = cache.Stack("", "", "axial", (between, rows_mm, columns_mm), cache.quantise(array))
         levels = pairs.resample_pixels(stack, self.card.pixel_mm).levels
         images = torch.from_numpy(levels.astype(np.float32) / cache.LEVELS)
-        step = stride(between, self.card.slice_spacing[0])
+        step = min(stride(between, self.card.slice_spacing[0]), len(images))
         factors = (self.card.pixel_mm / rows_mm, self.card.pixel_mm / columns_mm)
         labels = np.zeros(array.shape, np.uint8)
         middle = images[step // 2 :: step]

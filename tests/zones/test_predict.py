@@ -90,7 +90,7 @@ def test_the_order_of_the_array_makes_no_difference(
     assert np.array_equal(found.array, turned[1].array)
 
 
-@pytest.mark.parametrize("pixel", [0.5, 0.6, 1.3])
+@pytest.mark.parametrize("pixel", [0.5, 0.6, 0.993, 1.3])
 def test_other_pixels(tmp_path: Path, pixel: float) -> None:
     segment, _ = segmenter(tmp_path)
     volume, labels = study((pixel, pixel, 3.0))
@@ -108,6 +108,33 @@ def test_thin_slices_are_dealt_out(tmp_path: Path) -> None:
     assert max(network.slices) == 8  # windows over 12 slices of 3 mm, none over 72 of 0.5 mm
     # One pass to find the gland, then two looks at each of six stacks, in windows of 8 of 12 slices.
     assert network.slices.count(8) == len(network.slices)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_fewer_thin_slices_than_stacks(tmp_path: Path, count: int) -> None:
+    segment, _ = segmenter(tmp_path)
+    volume, labels = study((1.0, 1.0, 0.5))
+    middle = slice(34, 34 + count)
+    found = segment(volume.with_array(volume.array[..., middle].copy()))
+    assert np.array_equal(found.array, labels.array[..., middle])
+
+
+def test_places_do_not_drift_where_pixels_are_nearly_those_of_the_network(tmp_path: Path) -> None:
+    """Half a percent, far from the first pixel: the borders of the labels stay where the image has them."""
+    segment, _ = segmenter(tmp_path)
+    affine = LPS @ np.diag([1.005, 1.005, 3.0, 1.0])
+    labels = np.zeros((300, 300, 8), np.uint8)
+    labels[240:280, 236:276], labels[250:270, 246:266] = 1, 2
+    image = np.array([100, 900, 500], np.uint16)[labels]
+    image[0, 0, 0] = 0
+    found = segment(Volume(image, affine)).array
+    for axis in (0, 1):
+        ends = [np.flatnonzero((v > 0).any((1 - axis, 2)))[[0, -1]] for v in (found, labels)]
+        assert abs(ends[0] - ends[1]).max() <= 1
+        centres = [
+            np.average(np.arange(300), weights=(v > 0).sum((1 - axis, 2))) for v in (found, labels)
+        ]
+        assert abs(centres[0] - centres[1]) < 0.3
 
 
 def test_nothing_is_found_in_nothing(tmp_path: Path) -> None:
