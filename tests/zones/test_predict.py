@@ -134,7 +134,7 @@ def test_places_do_not_drift_where_pixels_are_nearly_those_of_the_network(tmp_pa
         centres = [
             np.average(np.arange(300), weights=(v > 0).sum((1 - axis, 2))) for v in (found, labels)
         ]
-        assert abs(centres[0] - centres[1]) < 0.3
+        assert abs(centres[0] - centres[1]) < 0.6  # a border may round up by a pixel
 
 
 def test_nothing_is_found_in_nothing(tmp_path: Path) -> None:
