@@ -92,6 +92,12 @@ class Volume:
         """``"axial"``, ``"coronal"`` or ``"sagittal"``."""
         return geometry.plane(self.affine, self.slice_axis)
 
+    @property
+    def is_stack(self) -> bool:
+        """Whether the slices are so much coarser than their pixels (twice) that they show one plane only."""
+        pixels = np.delete(self.spacing, self.slice_axis).max()
+        return bool(self.spacing[self.slice_axis] > 2 * pixels)
+
     def with_array(
         self, array: NDArray[np.generic], affine: geometry.Affine | None = None
     ) -> Volume:

@@ -42,6 +42,13 @@ def supervise(stage: Stage, chunk: Path, report: Callable[[str], None]) -> int:
         report(f"the process died ({name}); going on")
 
 
+def end_with_parent() -> None:
+    """Let the system kill this process when the one that started it ends; only Linux can."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def die_with_parent() -> None:
     """Let this process be killed when its parent is: a run that is killed leaves nothing behind at work.
 
@@ -49,9 +56,7 @@ def die_with_parent() -> None:
     background jobs ignore Ctrl-C; the process shall not, because that is how it is stopped.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
 
 
 def stop(process: subprocess.Popen[bytes], patience_s: float = PATIENCE_S) -> None:

@@ -14,8 +14,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from mrisr.batch.chunk import Part
 from mrisr.batch.names import LABELS, SOURCE, STACKS, Stage
 from mrisr.batch.settings import UpsamplingSettings
@@ -33,8 +31,6 @@ if TYPE_CHECKING:
     from mrisr.inference.volumes import Restored
     from mrisr.models.store import Model
 
-#: Slices this much thicker than the pixels show their own plane; that of thinner ones is any.
-_THICK = 1.5
 SCORES = "scores.json"
 
 
@@ -192,9 +188,7 @@ def _read_labels(path: Path, max_voxels: int) -> Volume:
 
 def _check_plane(volume: Volume, role: str) -> None:
     """Refuse a stack of thick slices that stands in the column of another plane."""
-    slices = volume.spacing[volume.slice_axis]
-    pixels = np.delete(volume.spacing, volume.slice_axis).max()
-    if role in STACKS and volume.plane != role and slices > _THICK * pixels:
+    if role in STACKS and volume.plane != role and volume.is_stack:
         source = os.fspath(volume.source or role)
         raise InputError(source, expected=f"a stack of {role} slices", found=f"{volume.plane} ones")
 

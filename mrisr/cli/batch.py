@@ -116,8 +116,9 @@ def stage(
 
         run_chunk(stage, chunk, typer.echo)
         return
-    from mrisr.batch.process import supervise
+    from mrisr.batch.process import end_with_parent, supervise
 
+    end_with_parent()  # the rules replace their shell by this process: its parent is the workflow
     raise typer.Exit(supervise(stage, chunk, say(False)))
 
 

@@ -1,4 +1,4 @@
-"""The options that both upsamplers take, declared once.
+"""The options that several commands on files take, declared once.
 
 Typer reads options from a function's signature. ``takes`` writes the fields of a dataclass, such as
 ``RunOptions``, into it.
@@ -45,13 +45,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class RunOptions:
-    """What a run reads and writes beside its study, and how the model is used."""
+class FileOptions:
+    """What a run reads and writes beside its study, and what it says."""
 
     output: Output = None
     format: FormatOption = None
     template: Template = None
     deidentify: Deidentify = False
+    qc: Qc = None
+    series: Series = None
+    frame: Frame = None
+    affine: Affine = None
+    max_voxels: MaxVoxels = 2**31
+    device: Device = "auto"
+    force: Force = False
+    quiet: Quiet = False
+    as_json: Json = False
+
+
+@dataclass(frozen=True)
+class RunOptions(FileOptions):
+    """What an upsampler takes besides: how the model is used."""
+
     model: ModelName = None
     method: Method = None
     steps: Steps = None
@@ -59,18 +74,9 @@ class RunOptions:
     update: Update = "corrected"
     start: Start = None
     seed: Seed = 0
-    device: Device = "auto"
     precision: PrecisionOption = "auto"
     tile: Tile = None
     consistency: Consistency = None
-    qc: Qc = None
-    series: Series = None
-    frame: Frame = None
-    affine: Affine = None
-    max_voxels: MaxVoxels = 2**31
-    force: Force = False
-    quiet: Quiet = False
-    as_json: Json = False
 
     def job(self, source: Path) -> Job:
         """The run on files."""

@@ -9,20 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mrisr.cli.options import (
-    Affine,
-    Deidentify,
-    Device,
-    Force,
-    FormatOption,
-    Frame,
-    Json,
-    MaxVoxels,
-    Quiet,
-    Series,
-    Template,
-)
-from mrisr.cli.run_options import fields_for, takes
+from mrisr.cli.run_options import FileOptions, fields_for, takes
 
 if TYPE_CHECKING:
     from mrisr.inference.job import Job
@@ -78,13 +65,11 @@ Margin = Annotated[
 
 
 @dataclass(frozen=True)
-class SegmentOptions:
-    """What a segmentation reads and writes beside its study, and what segments."""
+class SegmentOptions(FileOptions):
+    """What a segmentation takes besides: what segments."""
 
     output: Output = None
-    format: FormatOption = None
-    template: Template = None
-    deidentify: Deidentify = False
+    qc: Qc = None
     model: Annotated[
         str | None, typer.Option(help="Name of a zones model (see `mrisr models`) or its path.")
     ] = None
@@ -92,15 +77,6 @@ class SegmentOptions:
     nnunet: Nnunet = None
     table: TableOption = None
     margin: Margin = 0.0
-    device: Device = "auto"
-    qc: Qc = None
-    series: Series = None
-    frame: Frame = None
-    affine: Affine = None
-    max_voxels: MaxVoxels = 2**31
-    force: Force = False
-    quiet: Quiet = False
-    as_json: Json = False
 
     def job(self, source: Path) -> Job:
         """The run on files."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from typing import Any
 
 from mrisr.evaluation.case import METRICS
 from mrisr.evaluation.kept import finite
 from mrisr.evaluation.methods import Method
-from mrisr.evaluation.outcome import Evaluation
+from mrisr.evaluation.outcome import Evaluation, Failure
 from mrisr.evaluation.results import as_json
-from mrisr.evaluation.tabulate import patients_table, tables
+from mrisr.evaluation.tabulate import Table, patients_table, tables
 
 
 def as_dictionary(evaluation: Evaluation) -> dict[str, Any]:
@@ -127,14 +128,20 @@ def remarks(evaluation: Evaluation) -> list[str]:
 
 def as_markdown(evaluation: Evaluation) -> str:
     """The report as Markdown."""
-    parts = [f"```console\n$ {evaluation.command}\n```\n"]
-    parts += [f"{line}\n" for line in remarks(evaluation)]
-    parts += [t.as_markdown() for t in tables(evaluation)]
-    if evaluation.failures:
+    text = markdown(
+        evaluation.command, remarks(evaluation), tables(evaluation), evaluation.failures
+    )
+    return "\n".join([text, patients_table(evaluation).as_markdown()])
+
+
+def markdown(
+    command: str, said: Sequence[str], shown: Sequence[Table], failures: Sequence[Failure]
+) -> str:
+    """What reports of all kinds have in Markdown: the command, remarks, tables, and what was not scored."""
+    parts = [f"```console\n$ {command}\n```\n", *(f"{line}\n" for line in said)]
+    parts += [table.as_markdown() for table in shown]
+    if failures:
         parts.append("### Not scored\n")
-        parts += [
-            f"- {f.method}, {f.case} {f.series} x{f.factor:g}: {f.reason}"
-            for f in evaluation.failures
-        ]
+        parts += [f"- {f.method}, {f.case} {f.series} x{f.factor:g}: {f.reason}" for f in failures]
         parts.append("")
-    return "\n".join([*parts, patients_table(evaluation).as_markdown()])
+    return "\n".join(parts)

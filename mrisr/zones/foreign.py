@@ -21,8 +21,6 @@ from mrisr.errors import InputError, MrisrError, out_of_memory
 from mrisr.volume import Storage, Volume
 from mrisr.zones.labels import LabelTable
 
-#: A stack whose slices are this much coarser than its pixels shows its own plane only.
-_STACK = 2.0
 _BLOCK = 1 << 20
 
 
@@ -32,9 +30,8 @@ def check_axial(volume: Volume) -> None:
     Raises:
         InputError: models of the zones have learned from axial slices.
     """
-    slices = volume.spacing[volume.slice_axis]
-    pixels = np.delete(volume.spacing, volume.slice_axis).max()
-    if volume.plane != "axial" and slices > _STACK * pixels:
+    if volume.plane != "axial" and volume.is_stack:
+        slices = volume.spacing[volume.slice_axis]
         raise InputError(
             volume.source or volume.name,
             expected="axial slices, or voxels of about the same size along all axes",

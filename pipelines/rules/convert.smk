@@ -9,4 +9,4 @@ rule convert:
     log:
         "logs/convert/{chunk}.log",
     shell:
-        "{config[mrisr]} stage convert --chunk {input.chunk} > {log} 2>&1"
+        "exec {config[mrisr]} stage convert --chunk {input.chunk} > {log} 2>&1"

@@ -10,4 +10,4 @@ rule report:
     log:
         "logs/report/{chunk}.log",
     shell:
-        "{config[mrisr]} stage report --chunk {input.chunk} > {log} 2>&1"
+        "exec {config[mrisr]} stage report --chunk {input.chunk} > {log} 2>&1"

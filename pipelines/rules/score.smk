@@ -10,4 +10,4 @@ rule score:
     log:
         "logs/score/{chunk}.log",
     shell:
-        "{config[mrisr]} stage score --chunk {input.chunk} > {log} 2>&1"
+        "exec {config[mrisr]} stage score --chunk {input.chunk} > {log} 2>&1"

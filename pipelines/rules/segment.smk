@@ -10,4 +10,4 @@ rule segment:
     log:
         "logs/segment/{chunk}.log",
     shell:
-        "{config[mrisr]} stage segment --chunk {input.chunk} > {log} 2>&1"
+        "exec {config[mrisr]} stage segment --chunk {input.chunk} > {log} 2>&1"

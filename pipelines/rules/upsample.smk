@@ -10,4 +10,4 @@ rule upsample:
     log:
         "logs/upsample/{chunk}.log",
     shell:
-        "{config[mrisr]} stage upsample --chunk {input.chunk} > {log} 2>&1"
+        "exec {config[mrisr]} stage upsample --chunk {input.chunk} > {log} 2>&1"

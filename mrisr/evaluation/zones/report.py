@@ -10,7 +10,7 @@ from typing import Any
 
 from mrisr.evaluation.html import embedded, render
 from mrisr.evaluation.kept import finite
-from mrisr.evaluation.report import described, shortened
+from mrisr.evaluation.report import described, markdown, shortened
 from mrisr.evaluation.zones.figures import pictures_of
 from mrisr.evaluation.zones.outcome import ZonesEvaluation, remarks
 from mrisr.evaluation.zones.scored import ZONE_METRICS
@@ -85,17 +85,9 @@ def as_csv(evaluation: ZonesEvaluation) -> str:
 
 def as_markdown(evaluation: ZonesEvaluation) -> str:
     """The report as Markdown, without pictures."""
-    parts = [f"```console\n$ {evaluation.command}\n```\n"]
-    parts += [f"{line}\n" for line in remarks(evaluation)]
-    parts += [t.as_markdown() for t in tables(evaluation)]
-    if evaluation.failures:
-        parts.append("### Not scored\n")
-        parts += [
-            f"- {f.method}, {f.case} {f.series} x{f.factor:g}: {f.reason}"
-            for f in evaluation.failures
-        ]
-        parts.append("")
-    return "\n".join(parts)
+    return markdown(
+        evaluation.command, remarks(evaluation), tables(evaluation), evaluation.failures
+    )
 
 
 def as_html(evaluation: ZonesEvaluation, pictures: Mapping[str, Any]) -> str:
