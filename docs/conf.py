@@ -108,7 +108,7 @@ that of the card's default over interpolation.
 def comparison_section(cards: list[ModelCard]) -> str:
     """A line for each model of the comparison."""
     from mrisr.evaluation.card import gains
-    from mrisr.restorers import build_restorer
+    from mrisr.methods import build_restorer
 
     lines = []
     for card in cards:
@@ -126,7 +126,7 @@ def comparison_section(cards: list[ModelCard]) -> str:
 
 def card_sections(card: Card) -> list[str]:
     """One card: what it is, its figures per patient, its ways to sample at each factor."""
-    from mrisr.tables import card_facts
+    from mrisr.cli.tables import card_facts
 
     rows = [f"| {key} | {value.replace('|', ' ')} |" for key, value in card_facts(card).items()]
     parts = [f"## {card.name}\n", card.description, "\n| | |\n|---|---|", *rows, ""]
@@ -135,7 +135,7 @@ def card_sections(card: Card) -> list[str]:
 
 def figures_sections(card: Card) -> list[str]:
     """The tables of the figures that ``mrisr evaluate --card`` put into the card."""
-    from mrisr.tables import figures_tables
+    from mrisr.cli.tables import figures_tables
 
     figures = card.figures
     if not figures:

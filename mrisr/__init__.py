@@ -12,17 +12,17 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "inplane", "segment", "throughplane"]
 
 if TYPE_CHECKING:
-    from mrisr.inference.api import inplane, throughplane
-    from mrisr.inference.zones import segment
+    from mrisr.runs.segment import segment
+    from mrisr.runs.upsample import inplane, throughplane
 
 
 def __getattr__(name: str) -> Any:
     if name in ("inplane", "throughplane"):
-        from mrisr.inference import api
+        from mrisr.runs import upsample
 
-        return getattr(api, name)
+        return getattr(upsample, name)
     if name == "segment":
-        from mrisr.inference import zones
+        from mrisr.runs.segment import segment
 
-        return zones.segment
+        return segment
     raise AttributeError(f"module 'mrisr' has no attribute {name!r}")

@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from mrisr import cache, metrics
-from mrisr.geometry import resampled_grid
-from mrisr.inference.measurement import Measurement, measure_in_plane, measure_through_plane
-from mrisr.inference.options import Options
-from mrisr.inference.record import describe_in_a_line, make_record
-from mrisr.inference.volumes import Restored, upsample_in_plane, upsample_through_plane
+from mrisr import metrics
+from mrisr.core.geometry import resampled_grid
+from mrisr.core.intensity import scaling
+from mrisr.core.volume import Volume, VolumeFile
+from mrisr.data.phantom import phantom, phantom_affine
 from mrisr.io import write_json, write_volume
 from mrisr.io.atomic import make_folder
-from mrisr.phantom import phantom, phantom_affine
-from mrisr.qc import qc_picture
-from mrisr.volume import Volume
+from mrisr.physics.measurement import Measurement, measure_in_plane, measure_through_plane
+from mrisr.restore.sampling import Options
+from mrisr.restore.volumes import Restored, upsample_in_plane, upsample_through_plane
+from mrisr.runs.record import describe_in_a_line, make_record
+from mrisr.view.qc import qc_picture
 
 SCALE, FACTOR = 4.0, 6.0
 SEED = 7
@@ -112,7 +113,7 @@ def run_demo(
 def _write(output: Path, name: str, study: Volume, truth: Volume, restored: Restored) -> str:
     """Volumes, record and picture of one job; returns its line of the table."""
     interpolated = restored.measurement.interpolated()
-    record: dict[str, Any] = make_record(name.split("-")[0], restored, 0.0)
+    record: dict[str, Any] = make_record(name.split("-")[0], restored, VolumeFile(study), 0.0)
     del record["seconds"]
     scores = [score(v, truth) for v in (interpolated, restored.volume)]
     record["phantom_psnr_ssim"] = {"interpolated": scores[0], "super_resolved": scores[1]}
@@ -133,7 +134,7 @@ def _write(output: Path, name: str, study: Volume, truth: Volume, restored: Rest
 
 def score(result: Volume, truth: Volume) -> tuple[float, float]:
     """PSNR (dB) and SSIM, means over slices, on the truth's 0..99.5 percentile range."""
-    offset, scale = cache.scaling(truth.array)
+    offset, scale = scaling(truth.array)
     axis = truth.slice_axis
     x, reference = (
         torch.from_numpy(

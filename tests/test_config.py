@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from mrisr.config import load_config
-from mrisr.errors import InputError
+from mrisr.core.errors import InputError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 #: A training configuration names a network's training, or a base that does.

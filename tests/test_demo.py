@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrisr import geometry
+from mrisr.core import geometry
+from mrisr.core.errors import OutputError
 from mrisr.demo import run_demo, score, trials
-from mrisr.errors import OutputError
 from mrisr.io import read_volume
 
 SHARE = 0.4

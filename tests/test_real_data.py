@@ -10,11 +10,11 @@ import pytest
 from scipy.ndimage import map_coordinates
 
 import mrisr
-from mrisr import geometry
-from mrisr.inference.options import Options
-from mrisr.inference.volumes import upsample_in_plane, upsample_through_plane
+from mrisr.core import geometry
+from mrisr.core.volume import Volume
 from mrisr.io import read_volume, write_volume
-from mrisr.volume import Volume
+from mrisr.restore.sampling import Options
+from mrisr.restore.volumes import upsample_in_plane, upsample_through_plane
 
 EDGE, SLICES = 96, 5
 

@@ -21,10 +21,10 @@ import yaml
 
 from mrisr.batch.settings import load_batch
 from mrisr.batch.work import Models
-from mrisr.inference.volumes import upsample_in_plane, upsample_through_plane
-from mrisr.inference.zones_record import segment_volume
+from mrisr.data.phantom import label_volume, phantom
 from mrisr.io import read_volume, write_volume
-from mrisr.phantom import label_volume, phantom
+from mrisr.restore.volumes import upsample_in_plane, upsample_through_plane
+from mrisr.runs.zones_record import segment_volume
 
 SHAPE, SPACING = (160, 160, 12), (0.8, 0.8, 3.0)
 

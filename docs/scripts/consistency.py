@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mrisr.data.phantom import phantom
 from mrisr.demo import measured
-from mrisr.inference.measurement import Measurement, measure_in_plane
-from mrisr.phantom import phantom
+from mrisr.physics.measurement import Measurement, measure_in_plane
 
 
 def row(name: str, measurement: Measurement, x: Tensor) -> str:

@@ -6,10 +6,10 @@
 import sys
 from pathlib import Path
 
-from mrisr.errors import MrisrError
+from mrisr.core.errors import MrisrError
 from mrisr.evaluation.overlap import overlap_centre, upright
+from mrisr.evaluation.registration import Ball, register_rigid
 from mrisr.io import read_volume
-from mrisr.registration import Ball, register_rigid
 
 DIAMETER = 70.0
 

@@ -22,9 +22,9 @@ from torch import Tensor
 from mrisr.analysis.output import number
 from mrisr.analysis.slices import Interval, Slices, operator_for, over_patients, per_patient
 from mrisr.config import Job
+from mrisr.core.errors import UsageError
+from mrisr.core.random import seeded
 from mrisr.diffusion.schedule import INFERENCE
-from mrisr.errors import UsageError
-from mrisr.pairs import seeded
 
 #: Spatial frequencies are taken in bands this wide, cycles per pixel, up to Nyquist's 0.5.
 BAND = 0.02

@@ -10,8 +10,8 @@ import torch
 from mrisr.analysis.figures import BLUE, GREEN, GREY, ORANGE, new_figure, png
 from mrisr.analysis.latents import PUBLISHED, Latents, Suggestion, shares
 from mrisr.analysis.output import patients
+from mrisr.core.random import seeded
 from mrisr.diffusion.sampler import start_latent
-from mrisr.pairs import seeded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mrisr.analysis.scoring import unit
 from mrisr.analysis.steps import RestoredSlices, Setting
-from mrisr.errors import UsageError
+from mrisr.core.errors import UsageError
 
 #: Edge in pixels of the central square that readers see.
 SHOWN = 192

@@ -30,12 +30,12 @@ from numpy.typing import NDArray
 from mrisr.analysis.scoring import Means, Scores, interpolation, means, restore, score
 from mrisr.analysis.slices import Slices, job_of, per_patient
 from mrisr.config import DiffusionSettings, Job
+from mrisr.core.errors import UsageError
 from mrisr.diffusion.schedule import LinearSchedule, sampling_levels
-from mrisr.errors import UsageError
-from mrisr.inference.engine import Engine
-from mrisr.inference.options import Options
+from mrisr.methods import build_restorer
 from mrisr.models.store import Model
-from mrisr.restorers import build_restorer
+from mrisr.restore.engine import Engine
+from mrisr.restore.sampling import Options
 
 POWERS = (0.35, 0.5, 0.7, 1.4, 2.0, 3.0)
 LAST_LEVELS = (0.4, 0.55, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
@@ -57,7 +57,7 @@ class Search:
             error.
         slices: central slices of each series.
         crop: edge in pixels of the central square of each.
-        device: as in :class:`mrisr.inference.options.Options`.
+        device: as in :class:`mrisr.restore.sampling.Options`.
     """
 
     steps: int

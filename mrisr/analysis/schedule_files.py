@@ -12,7 +12,7 @@ from mrisr.analysis.figures import BLUE, GREEN, GREY, ORANGE, new_figure, png
 from mrisr.analysis.output import number
 from mrisr.analysis.schedule import Criterion, Figures, Tried, even, mean_over
 from mrisr.analysis.scoring import Means
-from mrisr.errors import OutputError
+from mrisr.core.errors import OutputError
 from mrisr.io.atomic import make_folder, write_bytes
 from mrisr.models.store import Model, read_card, write_card
 

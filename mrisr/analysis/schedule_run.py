@@ -27,11 +27,11 @@ from mrisr.analysis.schedule_files import (
     write_schedule,
 )
 from mrisr.analysis.slices import Slices, cases_in, job_of, operator_for, read_slices
-from mrisr.errors import InputError
-from mrisr.inference.engine import Engine
-from mrisr.inference.options import Options
+from mrisr.core.errors import InputError
 from mrisr.io.atomic import json_bytes, make_folder, write_together
 from mrisr.models.store import Model, load_model
+from mrisr.restore.engine import Engine
+from mrisr.restore.sampling import Options
 
 
 class Found(NamedTuple):

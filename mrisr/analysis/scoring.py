@@ -13,10 +13,10 @@ from mrisr import metrics
 from mrisr.analysis.preference import distance
 from mrisr.analysis.slices import operator_for
 from mrisr.config import Job
-from mrisr.inference.engine import Engine
-from mrisr.inference.options import Options
 from mrisr.models.store import load_model
-from mrisr.operators import SeparableOperator
+from mrisr.physics.separable import SeparableOperator
+from mrisr.restore.engine import Engine
+from mrisr.restore.sampling import Options
 
 
 class Scores(NamedTuple):

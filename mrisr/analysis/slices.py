@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mrisr import cache, pairs
 from mrisr.config import DegradationSettings, Job, Plane
-from mrisr.errors import InputError, UsageError
-from mrisr.matrices import Kind
+from mrisr.core.errors import InputError, UsageError
+from mrisr.data import cache, pairs
 from mrisr.models.store import Model
-from mrisr.operators import SeparableOperator
+from mrisr.physics.rows import Kind
+from mrisr.physics.separable import SeparableOperator
 
 #: Where the truth is known: the plane whose slices are degraded, and the degradation.
 PROTOCOL: dict[Job, tuple[Plane, Kind]] = {

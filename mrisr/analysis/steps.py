@@ -15,8 +15,8 @@ from mrisr.analysis.preference import distance, preferred, win_rates
 from mrisr.analysis.scoring import Scores, restore, score
 from mrisr.analysis.slices import Interval, Slices, over_patients, per_patient
 from mrisr.config import Job
-from mrisr.errors import UsageError
-from mrisr.inference.engine import Engine
+from mrisr.core.errors import UsageError
+from mrisr.restore.engine import Engine
 
 Array = NDArray[np.float64]
 

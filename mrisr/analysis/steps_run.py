@@ -14,11 +14,11 @@ from mrisr.analysis.scoring import interpolation
 from mrisr.analysis.slices import Slices, cases_in, job_of, operator_for, read_slices
 from mrisr.analysis.steps_figure import steps_figure
 from mrisr.config import Job
-from mrisr.errors import InputError, UsageError
-from mrisr.inference.engine import Engine
-from mrisr.inference.options import Options
+from mrisr.core.errors import InputError, UsageError
 from mrisr.io.atomic import json_bytes, make_folder, write_together
 from mrisr.models.store import Model, load_model
+from mrisr.restore.engine import Engine
+from mrisr.restore.sampling import Options
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Steps:
         cases: patients; the model's validation patients if empty.
         slices: central slices of each series; ``crop`` pixels of their centres.
         seed: of the noise, and of what the readers' page draws.
-        device: as in :class:`mrisr.inference.options.Options`.
+        device: as in :class:`mrisr.restore.sampling.Options`.
     """
 
     steps: tuple[int, ...]

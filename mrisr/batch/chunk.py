@@ -10,7 +10,7 @@ from typing import Any
 from mrisr.batch.manifest import StackSource
 from mrisr.batch.names import Stage
 from mrisr.batch.settings import BatchSettings
-from mrisr.errors import UsageError
+from mrisr.core.errors import UsageError
 
 FORMAT = 1
 

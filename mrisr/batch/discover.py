@@ -9,11 +9,11 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mrisr import geometry
 from mrisr.batch.discover_dicom import dicom_studies
 from mrisr.batch.manifest import StackSource, Study
 from mrisr.batch.names import LABELS
-from mrisr.errors import InputError, MrisrError
+from mrisr.core import geometry
+from mrisr.core.errors import InputError, MrisrError
 from mrisr.io.paths import ending, stem
 
 Report = Callable[[str], None]

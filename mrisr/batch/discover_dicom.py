@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mrisr.batch.manifest import StackSource
-from mrisr.errors import InputError
+from mrisr.core.errors import InputError
 
 Report = Callable[[str], None]
 #: Words of a SeriesDescription, in lower case, by which other series are told, and T2w ones.

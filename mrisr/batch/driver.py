@@ -35,7 +35,7 @@ from mrisr.batch.state import (
     status_of,
 )
 from mrisr.batch.work import Models, Work
-from mrisr.errors import MrisrError, OutputError, out_of_memory
+from mrisr.core.errors import MrisrError, OutputError, out_of_memory
 from mrisr.io import write_json
 from mrisr.io.atomic import make_folder
 from mrisr.io.leftovers import remove

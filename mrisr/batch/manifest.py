@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mrisr.batch.names import LABELS, NAME, ROLES, STACKS, study_folder
-from mrisr.errors import InputError
+from mrisr.core.errors import InputError
 from mrisr.io.atomic import write_bytes
 
 _PATH = r"^[^\x00-\x1f]+$"

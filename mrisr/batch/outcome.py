@@ -15,7 +15,7 @@ import mrisr
 from mrisr.batch.chunk import StudyPlan, read_chunk
 from mrisr.batch.names import HIDDEN, STAGES, Stage, read_json, status_file
 from mrisr.batch.state import Record, read_records
-from mrisr.errors import UsageError
+from mrisr.core.errors import UsageError
 from mrisr.io.atomic import json_bytes, write_together
 
 FORMAT = 1

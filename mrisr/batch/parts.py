@@ -19,7 +19,7 @@ from mrisr.batch.digest import Digests, digest_of
 from mrisr.batch.manifest import StackSource, Study
 from mrisr.batch.names import LABELS, ROLES, SOURCE, Stage
 from mrisr.batch.settings import BatchSettings
-from mrisr.errors import InputError, UsageError
+from mrisr.core.errors import InputError, UsageError
 from mrisr.io import input_format
 from mrisr.models.find import INTERPOLATIONS, card_path, model_for
 

@@ -16,7 +16,7 @@ from mrisr.batch.names import HIDDEN, STAGES, Stage, chunk_file, journal_file, l
 from mrisr.batch.parts import Planner
 from mrisr.batch.settings import BatchSettings
 from mrisr.batch.state import forget_attempts, unsettled
-from mrisr.errors import InputError, OutputError
+from mrisr.core.errors import InputError, OutputError
 from mrisr.io.atomic import json_bytes, make_folder, write_bytes
 
 Report = Callable[[str], None]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mrisr.batch.names import ALONG, Stage, journal_file, out_of, read_json
-from mrisr.errors import MrisrError
+from mrisr.core.errors import MrisrError
 
 _PR_SET_PDEATHSIG = 1
 #: Seconds that a process has to end cleanly once it is told to.

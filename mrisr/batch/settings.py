@@ -9,9 +9,9 @@ from pydantic import Field, field_validator, model_validator
 
 from mrisr.batch.names import NAME, SOURCE, StackName
 from mrisr.config import Job, Positive, Settings, Share, load_settings
-from mrisr.errors import UsageError
-from mrisr.matrices import Kind
+from mrisr.core.errors import UsageError
 from mrisr.models.find import INTERPOLATIONS, available, card_path
+from mrisr.physics.rows import Kind
 from mrisr.zones.labels import LabelTable
 
 Scale = Annotated[float, Field(ge=1.5, le=8)]
@@ -19,7 +19,7 @@ Name = Annotated[str, Field(pattern=NAME)]
 
 
 class UpsamplingSettings(Settings):
-    """One upsampled volume of a study; see :class:`mrisr.inference.options.Options` for the lower half."""
+    """One upsampled volume of a study; see :class:`mrisr.restore.sampling.Options` for the lower half."""
 
     job: Job
     #: The stack that it is made of; where a study has none of it, neither has the result.

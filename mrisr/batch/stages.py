@@ -6,7 +6,6 @@ and facts that later stages need. It raises whatever goes wrong; :mod:`mrisr.bat
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -19,17 +18,17 @@ from mrisr.batch.names import LABELS, SOURCE, STACKS, Stage
 from mrisr.batch.settings import UpsamplingSettings
 from mrisr.batch.state import Record
 from mrisr.batch.work import Work, kept_facts
-from mrisr.errors import InputError
-from mrisr.io import input_format, read_volume, write_json, write_volume
+from mrisr.core.errors import InputError
+from mrisr.core.volume import Volume, VolumeFile
+from mrisr.io import input_format, read_file, write_json, write_volume
 from mrisr.io.atomic import make_folder
 from mrisr.io.leftovers import remove
 from mrisr.io.paths import ending
-from mrisr.volume import Volume
 
 if TYPE_CHECKING:
-    from mrisr.inference.options import Options
-    from mrisr.inference.volumes import Restored
     from mrisr.models.store import Model
+    from mrisr.restore.sampling import Options
+    from mrisr.restore.volumes import Restored
 
 SCORES = "scores.json"
 
@@ -46,39 +45,41 @@ def convert(work: Work, part: Part) -> Made:
     role = part.name
     source = work.source(role)
     if role == LABELS:
-        volume = _read_labels(source.path, work.settings.max_voxels)
+        read = _read_labels(source.path, work.settings.max_voxels)
     else:
         limit = work.settings.max_voxels
-        volume = read_volume(source.path, series=source.series, max_voxels=limit)
-        _check_plane(volume, role)
-    _check_unchanged(volume, source.path, part.inputs[role])
+        read = read_file(source.path, series=source.series, max_voxels=limit)
+        _check_plane(read.volume, role)
+    _check_unchanged(read, source.path, part.inputs[role])
     path = work.path("source", role)
     make_folder(path.parent)
-    write_volume(volume, path, force=True)
-    return Made((f"source/{path.name}",), kept_facts(volume))
+    write_volume(read.volume, path, force=True)
+    return Made((f"source/{path.name}",), kept_facts(read))
 
 
 def upsample(work: Work, part: Part) -> Made:
     """Super-resolve a stack; volume and record, and the derived DICOM series where asked for."""
-    from mrisr.inference.job import Job, write_result
+    from mrisr.runs.job import Job, write_result
 
     upsampling = work.settings.upsampled[part.name]
     source = work.source(upsampling.of)
     model = work.models.restoring(upsampling)
-    volume = work.stack(upsampling.of)
+    read = work.stack(upsampling.of)
     began = time.perf_counter()
-    restored = _restored(volume, upsampling, work.models.options(upsampling), model)
+    restored = _restored(read.volume, upsampling, work.models.options(upsampling), model)
     path = work.path("upsampled", part.name)
     make_folder(path.parent)
     job = Job(source.path, path, force=True)
-    write_result(job, path, upsampling.job, restored, began, None)
+    write_result(job, path, upsampling.job, restored, read, began, None)
     outputs = [f"upsampled/{part.name}{end}" for end in (".nii.gz", ".json")]
     if part.parameters.get("dicom"):
         folder = make_folder(work.folder / "dicom") / part.name
         remove(folder)  # of the batch: what made this part necessary may have altered it
         job = work.dicom_job(source, folder)
         target = job.target(part.name)
-        write_result(job, target, upsampling.job, restored, began, job.dicom_source(volume))
+        write_result(
+            job, target, upsampling.job, restored, read, began, job.dicom_source(read.volume)
+        )
         outputs += [f"dicom/{part.name}", f"dicom/{part.name}.json"]
     return Made(outputs)
 
@@ -86,7 +87,7 @@ def upsample(work: Work, part: Part) -> Made:
 def _restored(
     volume: Volume, upsampling: UpsamplingSettings, options: Options, model: Model
 ) -> Restored:
-    from mrisr.inference.volumes import upsample_in_plane, upsample_through_plane
+    from mrisr.restore.volumes import upsample_in_plane, upsample_through_plane
 
     if upsampling.scale is not None:
         return upsample_in_plane(volume, upsampling.scale, options, model=model)
@@ -102,25 +103,26 @@ def _restored(
 
 def segment(work: Work, part: Part) -> Made:
     """Label the zones of a volume; labels and record, and DICOM SEG of the measured stack where asked for."""
-    from mrisr.inference.job import Job
-    from mrisr.inference.zones import write_zones
-    from mrisr.inference.zones_record import segment_volume
+    from mrisr.runs.job import Job
+    from mrisr.runs.segment import write_zones
+    from mrisr.runs.zones_record import segment_volume
 
     segmenter = work.models.segmenter
     volume = work.volume(part.name)
+    read = work.stack("axial") if part.name == SOURCE else VolumeFile(volume)
     began = time.perf_counter()
     segmented = segment_volume(volume, segmenter)
     path = work.path("zones", part.name)
     make_folder(path.parent)
     source = work.source(work.settings.source_of(part.name))
     job = Job(source.path, path, force=True, segmentation=True)
-    write_zones(job, path, segmented, began, None)
+    write_zones(job, path, segmented, read, began, None)
     outputs = [f"zones/{part.name}{end}" for end in (".nii.gz", ".json")]
     if part.name == SOURCE and part.parameters.get("dicom"):
         file = make_folder(work.folder / "dicom") / "zones.dcm"
         job = replace(work.dicom_job(source, file), segmentation=True)
         target = job.target("zones")
-        write_zones(job, target, segmented, began, job.dicom_source(volume))
+        write_zones(job, target, segmented, read, began, job.dicom_source(volume))
         outputs += ["dicom/zones.dcm", "dicom/zones.json"]
     return Made(outputs)
 
@@ -178,22 +180,22 @@ def possible_outputs(stage: Stage, name: str) -> tuple[str, ...]:
     return ("report.html",) if stage == "report" else ()
 
 
-def _read_labels(path: Path, max_voxels: int) -> Volume:
+def _read_labels(path: Path, max_voxels: int) -> VolumeFile:
     if input_format(path) == "dicom" and path.is_file():
         from mrisr.dicom.segmentation import read_segmentation
 
         return read_segmentation(path, max_voxels=max_voxels)
-    return read_volume(path, max_voxels=max_voxels, allow_constant=True)
+    return read_file(path, max_voxels=max_voxels, allow_constant=True)
 
 
 def _check_plane(volume: Volume, role: str) -> None:
     """Refuse a stack of thick slices that stands in the column of another plane."""
     if role in STACKS and volume.plane != role and volume.is_stack:
-        source = os.fspath(volume.source or role)
+        source = volume.name
         raise InputError(source, expected=f"a stack of {role} slices", found=f"{volume.plane} ones")
 
 
-def _check_unchanged(volume: Volume, path: Path, planned: str | None) -> None:
+def _check_unchanged(read: VolumeFile, path: Path, planned: str | None) -> None:
     """Refuse a file that has been replaced since the batch began: its results would bear another's key."""
-    if ending(path) not in (None, ".mhd") and volume.source_sha256 != planned:
+    if ending(path) not in (None, ".mhd") and read.sha256 != planned:
         raise InputError(path, expected="the file as it was when the batch began", found="another")

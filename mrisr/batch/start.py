@@ -31,7 +31,7 @@ from mrisr.batch.workflow import (
     find_profile,
     snakemake_command,
 )
-from mrisr.errors import MrisrError, UsageError
+from mrisr.core.errors import MrisrError, UsageError
 from mrisr.io import write_json
 from mrisr.io.atomic import as_output_error, make_folder
 from mrisr.models.find import FOLDER_VARIABLE

@@ -14,17 +14,17 @@ from mrisr.batch.manifest import StackSource
 from mrisr.batch.names import LABELS, SOURCE, VOLUME, StackName, Stage
 from mrisr.batch.settings import BatchSettings, UpsamplingSettings
 from mrisr.batch.state import read_records
+from mrisr.core.volume import Volume, VolumeFile
 from mrisr.io import read_volume
-from mrisr.volume import Volume
 
 if TYPE_CHECKING:
-    from mrisr.inference.job import Job
-    from mrisr.inference.options import Options
     from mrisr.models.store import Model
+    from mrisr.restore.sampling import Options
+    from mrisr.runs.job import Job
     from mrisr.zones.segmenter import Segmenter
 
 #: What a volume file does not hold and later stages need: fields of a Volume, kept as facts.
-KEPT = ("slice_thickness", "stacked_along", "source_sha256", "notes")
+KEPT = ("slice_thickness", "stacked_along")
 
 
 class Models:
@@ -37,14 +37,14 @@ class Models:
 
     def options(self, upsampling: UpsamplingSettings) -> Options:
         """How a volume is restored."""
-        from mrisr.inference.options import OptionFields, Options
+        from mrisr.restore.sampling import OptionFields, Options
 
         given = {k: v for k, v in upsampling if k in OptionFields.__annotations__}
         return Options(**given, device=self.settings.device, precision=self.settings.precision)
 
     def restoring(self, upsampling: UpsamplingSettings) -> Model:
-        """The model of an upsampling. Raises as :func:`mrisr.inference.volumes.model_of`."""
-        from mrisr.inference.volumes import model_of
+        """The model of an upsampling. Raises as :func:`mrisr.restore.volumes.model_of`."""
+        from mrisr.restore.volumes import model_of
 
         key = upsampling.job, upsampling.model, upsampling.method
         if key not in self._restoring:
@@ -53,8 +53,8 @@ class Models:
 
     @cached_property
     def segmenter(self) -> Segmenter:
-        """The model of the zones. Raises as :meth:`mrisr.inference.zones.ZoneOptions.load`."""
-        from mrisr.inference.zones import ZoneOptions
+        """The model of the zones. Raises as :meth:`mrisr.runs.segment.ZoneOptions.load`."""
+        from mrisr.runs.segment import ZoneOptions
 
         zones = self.settings.zones
         assert zones is not None
@@ -92,7 +92,7 @@ class Work:
     def __init__(self, out: Path, plan: StudyPlan, models: Models) -> None:
         self.folder, self.plan, self.models = out / plan.folder, plan, models
         self.settings = models.settings
-        self._stacks: dict[str, Volume] = {}
+        self._stacks: dict[str, VolumeFile] = {}
 
     def source(self, role: str) -> StackSource:
         """Where a stack or the labels come from."""
@@ -102,31 +102,33 @@ class Work:
         """A volume in one of the study's folders ``source``, ``upsampled`` and ``zones``."""
         return self.folder / room / f"{name}{VOLUME}"
 
-    def stack(self, stack: StackName) -> Volume:
+    def stack(self, stack: StackName) -> VolumeFile:
         """A measured stack, as the stage ``convert`` has left it."""
         if stack not in self._stacks:
             facts = read_records(self.folder, "convert")[stack].facts
-            kept = {key: facts.get(key) for key in KEPT} | {"notes": tuple(facts.get("notes", ()))}
+            kept: dict[str, Any] = {key: facts.get(key) for key in KEPT}
             volume = read_volume(self.path("source", stack), max_voxels=self.settings.max_voxels)
-            self._stacks[stack] = replace(volume, name=stack, source=None, **kept)
+            volume = replace(volume, name=stack, **kept)
+            notes = tuple(facts.get("notes", ()))
+            self._stacks[stack] = VolumeFile(volume, None, facts.get("sha256"), notes)
         return self._stacks[stack]
 
     def volume(self, name: str) -> Volume:
         """A volume whose zones may be asked for: the measured stack or an upsampled one."""
         if name == SOURCE:
-            return self.stack("axial")
+            return self.stack("axial").volume
         volume = read_volume(self.path("upsampled", name))
-        return replace(volume, name=name, source=None)
+        return replace(volume, name=name)
 
     def labels(self, name: str = LABELS) -> Volume:
         """The zones of a volume, or the reference."""
         room = "source" if name == LABELS else "zones"
         volume = read_volume(self.path(room, name), allow_constant=True)
-        return replace(volume, name=f"zones of {name}" if room == "zones" else name, source=None)
+        return replace(volume, name=f"zones of {name}" if room == "zones" else name)
 
     def dicom_job(self, source: StackSource, output: Path) -> Job:
         """A run on files that writes a DICOM object derived from a stack."""
-        from mrisr.inference.job import Job
+        from mrisr.runs.job import Job
 
         return Job(
             source.path,
@@ -151,9 +153,10 @@ class Work:
         return text
 
 
-def kept_facts(volume: Volume) -> dict[str, Any]:
+def kept_facts(read: VolumeFile) -> dict[str, Any]:
     """What of a volume is kept beside its file."""
-    return {key: getattr(volume, key) for key in KEPT}
+    kept = {key: getattr(read.volume, key) for key in KEPT}
+    return {**kept, "sha256": read.sha256, "notes": read.notes}
 
 
 def _spellings(path: Path) -> set[str]:

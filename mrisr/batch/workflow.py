@@ -15,7 +15,7 @@ import yaml
 import mrisr
 from mrisr.batch import machine
 from mrisr.batch.names import HIDDEN
-from mrisr.errors import InputError, UsageError
+from mrisr.core.errors import InputError, UsageError
 from mrisr.io.atomic import json_bytes, write_bytes
 
 #: Studies that share a process where the profile does not say.

@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from mrisr.cli import analyze, archive, batch, evaluate, models, study, upsample, zones
-from mrisr.errors import MrisrError, out_of_memory
+from mrisr.core.errors import MrisrError, out_of_memory
 
 app = typer.Typer(
     help="Super-resolution of prostate MRI: sharp, isotropic volumes that overlay on the original.",

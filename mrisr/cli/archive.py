@@ -9,10 +9,10 @@ import typer
 
 from mrisr.cli.console import progress_bar, say
 from mrisr.cli.options import Force, Quiet
-from mrisr.errors import InputError, UsageError
+from mrisr.core.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from mrisr.dicom.web import RemoteSeries
+    from mrisr.archive.transfer import RemoteSeries
 
 Url = Annotated[
     str,
@@ -40,7 +40,7 @@ def fetch(
     quiet: Quiet = False,
 ) -> None:
     """Fetch a DICOM series from an archive (DICOMweb)."""
-    from mrisr.dicom.web import fetch_series, list_series
+    from mrisr.archive.transfer import fetch_series, list_series
 
     if only_list:
         typer.echo(_table(list_series(url, study)))
@@ -67,7 +67,7 @@ def send(
     quiet: Quiet = False,
 ) -> None:
     """Send a DICOM series to an archive (DICOMweb) and make sure that it arrived."""
-    from mrisr.dicom.web import send_series
+    from mrisr.archive.transfer import send_series
 
     with progress_bar("instances", quiet) as progress:
         count = send_series(url, input, progress=progress, report=say(quiet))
@@ -77,7 +77,7 @@ def send(
 
 def _table(found: list[RemoteSeries]) -> str:
     """One line per series."""
-    from mrisr.tables import plain_table, rendered
+    from mrisr.cli.tables import plain_table, rendered
 
     table = plain_table("number", "modality", "instances", "description", "series")
     for s in found:

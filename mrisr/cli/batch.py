@@ -124,7 +124,7 @@ def stage(
 
 def _summary(studies: list[StudyOutcome], output: Path) -> str:
     """How many studies ended how, what failed and why, and where the report is."""
-    from mrisr.tables import plain_table, rendered
+    from mrisr.cli.tables import plain_table, rendered
 
     failed = [study for study in studies if study.state == "failed"]
     table = plain_table("failed", "why")

@@ -53,7 +53,7 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Compare methods on held-out patients: tables, pictures, error against steps."""
-    from mrisr.errors import UsageError
+    from mrisr.core.errors import UsageError
 
     given = {"--config' / '-c": config, "--data": data, "--output' / '-o": output}
     if context.invoked_subcommand is not None:

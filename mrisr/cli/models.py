@@ -38,17 +38,17 @@ def prepare(
     quiet: Quiet = False,
 ) -> None:
     """Turn volumes, or pictures, into one compact training cache."""
-    from mrisr.errors import UsageError
+    from mrisr.core.errors import UsageError
 
     if pictures:
-        from mrisr.prepare import prepare_pictures
+        from mrisr.data.prepare import prepare_pictures
 
         what = "pictures"
         errors = prepare_pictures(
             data, output, edge=edge, crop=crop, force=force, report=say(quiet)
         )
     else:
-        from mrisr.prepare import prepare as run
+        from mrisr.data.prepare import prepare as run
 
         if edge is not None:
             raise UsageError("--edge: only pictures are reduced; it goes with --pictures")
@@ -85,8 +85,8 @@ def models(
     as_json: Json = False,
 ) -> None:
     """List the models that are bundled or installed, or show the card of one."""
+    from mrisr.cli.tables import card_text, listing
     from mrisr.models.find import available, card_path, read_any_card
-    from mrisr.tables import card_text, listing
 
     paths = [card_path(name)] if name else list(available().values())
     cards = [read_any_card(path) for path in paths]

@@ -40,8 +40,8 @@ from mrisr.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from mrisr.inference.job import Job
-    from mrisr.inference.options import Options
+    from mrisr.restore.sampling import Options
+    from mrisr.runs.job import Job
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,13 @@ class RunOptions(FileOptions):
 
     def job(self, source: Path) -> Job:
         """The run on files."""
-        from mrisr.inference.job import Job
+        from mrisr.runs.job import Job
 
         return Job(source, **fields_for(self, Job))
 
     def options(self, degradation: str | None) -> Options:
         """How to restore. Raises UsageError for a value out of its range."""
-        from mrisr.inference.options import Options
+        from mrisr.restore.sampling import Options
 
         return Options(**{**fields_for(self, Options), "degradation": degradation})
 

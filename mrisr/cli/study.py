@@ -25,8 +25,8 @@ def info(
     """Say what a study holds, its planes and geometry, and what is wrong with it."""
     from dataclasses import asdict
 
+    from mrisr.cli.tables import survey_text
     from mrisr.io.survey import survey
-    from mrisr.tables import survey_text
 
     found = survey(study)
     if as_json:

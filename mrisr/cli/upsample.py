@@ -30,7 +30,7 @@ def inplane(
 ) -> None:
     """Make the pixels of every slice smaller."""
     options = run.options(degradation)
-    from mrisr.inference.api import run_in_plane
+    from mrisr.runs.upsample import run_in_plane
 
     with progress_bar("slices", run.quiet) as progress:
         path, record = run_in_plane(run.job(input), scale, options, progress)
@@ -70,7 +70,7 @@ def throughplane(
 ) -> None:
     """Make the slices thinner."""
     options = run.options(degradation)
-    from mrisr.inference.api import run_through_plane
+    from mrisr.runs.upsample import run_through_plane
 
     with progress_bar("images", run.quiet) as progress:
         path, record = run_through_plane(

@@ -12,8 +12,8 @@ import typer
 from mrisr.cli.run_options import FileOptions, fields_for, takes
 
 if TYPE_CHECKING:
-    from mrisr.inference.job import Job
-    from mrisr.inference.zones import ZoneOptions
+    from mrisr.runs.job import Job
+    from mrisr.runs.segment import ZoneOptions
 
 Output = Annotated[
     Path | None,
@@ -80,13 +80,13 @@ class SegmentOptions(FileOptions):
 
     def job(self, source: Path) -> Job:
         """The run on files."""
-        from mrisr.inference.job import Job
+        from mrisr.runs.job import Job
 
         return Job(source, segmentation=True, **fields_for(self, Job))
 
     def options(self) -> ZoneOptions:
         """What segments."""
-        from mrisr.inference.zones import ZoneOptions
+        from mrisr.runs.segment import ZoneOptions
 
         return ZoneOptions(**fields_for(self, ZoneOptions))
 
@@ -106,7 +106,7 @@ def segment(
     ],
 ) -> None:
     """Label the zones of the prostate: 1 peripheral, 2 transition zone."""
-    from mrisr.inference.zones import run_segment
+    from mrisr.runs.segment import run_segment
 
     path, record = run_segment(run.job(input), run.options())
     _say(path, record, run)

@@ -38,7 +38,7 @@ from mrisr.config.zones import (
     ZonesDataSettings,
     ZonesNetworkSettings,
 )
-from mrisr.matrices import Kind
+from mrisr.physics.rows import Kind
 
 __all__ = [
     "AdversarialSettings",

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from mrisr.config.base import Positive, Settings, Share
-from mrisr.matrices import Interpolation
+from mrisr.physics.rows import Interpolation
 
-#: How a model restores; see :mod:`mrisr.restorers`.
+#: How a model restores; see :mod:`mrisr.methods`.
 Method = Literal["diffusion", "regression", "implicit", "inversion", "interpolation"]
 Job = Literal["inplane", "throughplane"]
 #: Noise scale at which InvSR may start: a signal-to-noise ratio g^2 / (1 - g^2) of at least 1.44.

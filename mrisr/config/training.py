@@ -9,10 +9,10 @@ from pydantic import Field, model_validator
 
 from mrisr.config.base import Positive, Settings, Share
 from mrisr.config.methods import AdversarialSettings, Job, MethodSettings
-from mrisr.matrices import Kind
+from mrisr.physics.rows import Kind
 
 Plane = Literal["axial", "coronal", "sagittal"]
-#: What a training may learn from: the planes of volumes, or pictures (:mod:`mrisr.cache`).
+#: What a training may learn from: the planes of volumes, or pictures (:mod:`mrisr.data.cache`).
 TrainingPlane = Literal["axial", "coronal", "sagittal", "picture"]
 
 

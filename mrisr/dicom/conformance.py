@@ -17,12 +17,12 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+from mrisr.core.errors import InputError
+from mrisr.core.volume import Volume
 from mrisr.dicom.derivation import EQUIPMENT, PRODUCT, RESAMPLING, SOURCE_IMAGE
 from mrisr.dicom.planes import planes_of
 from mrisr.dicom.source import Source
-from mrisr.errors import InputError
 from mrisr.io.dicom import read_dicom
-from mrisr.volume import Volume
 
 _KEPT = ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID", "PatientName", "StudyDate")
 _PER_SERIES = (
@@ -167,7 +167,7 @@ def _values(value: object) -> list[object]:
 def _content(folder: Path, volume: Volume, source: Source) -> Iterator[str]:
     """Compare what our reader makes of the series with what was to be written."""
     try:
-        back = read_dicom(folder, allow_constant=True)
+        back = read_dicom(folder, allow_constant=True).volume
     except InputError as error:
         yield f"it does not read back ({error.found})"
         return

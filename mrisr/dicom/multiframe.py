@@ -22,15 +22,15 @@ from pydicom import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, MRImageStorage
 
-from mrisr import geometry
+from mrisr.core import geometry
+from mrisr.core.errors import OutputError
+from mrisr.core.volume import Volume
 from mrisr.dicom import attributes
 from mrisr.dicom.derivation import PRODUCT, Derivation, code_item, describe_series, reference
 from mrisr.dicom.planes import Planes
 from mrisr.dicom.source import Slice, Source
 from mrisr.dicom.text import decimal, millimetres
 from mrisr.dicom.uids import IMPLEMENTATION, derived_uid
-from mrisr.errors import OutputError
-from mrisr.volume import Volume
 
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _TOLERANCE_MM = 1e-3

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
+from mrisr.core.errors import InputError, OutputError
+from mrisr.core.volume import Volume
 from mrisr.dicom.derivation import Derivation, code_item
 from mrisr.dicom.multiframe import (
     Seen,
@@ -28,12 +30,10 @@ from mrisr.dicom.multiframe import (
 )
 from mrisr.dicom.planes import Planes, planes_of
 from mrisr.dicom.source import Source
-from mrisr.errors import InputError, OutputError
 from mrisr.io.atomic import atomic_path
 from mrisr.io.checks import check_affine, check_values
 from mrisr.io.dicom_scan import quiet, reason
 from mrisr.io.paths import check_output
-from mrisr.volume import Volume
 
 _DERIVATION = Code("121401", "DCM", "Derivation")
 _PROSTATE = Code("41216001", "SCT", "Prostate")
@@ -119,7 +119,7 @@ def write_parametric_map(
 
 
 def _checked(values: Volume, source: Source) -> NDArray[np.float32]:
-    named = values.source or values.name
+    named = values.name
     check_affine(values.affine, named)
     if any(s.carried.get("BurnedInAnnotation") == "YES" for s in source.slices):
         found = "BurnedInAnnotation YES"

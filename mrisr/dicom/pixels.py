@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+from mrisr.core.volume import Storage, Volume
 from mrisr.dicom.text import decimal
-from mrisr.volume import Storage, Volume
 
 _LEVELS = 65535
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mrisr import geometry
+from mrisr.core import geometry
+from mrisr.core.volume import Volume
 from mrisr.dicom.source import Source
 from mrisr.dicom.text import millimetres
-from mrisr.volume import Volume
 
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 #: Directions closer than this, as a difference of unit vectors, are one direction.

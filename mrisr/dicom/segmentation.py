@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.sr.coding import Code
 
+from mrisr.core.errors import InputError, OutputError, UsageError
+from mrisr.core.volume import Storage, Volume, VolumeFile
 from mrisr.dicom.derivation import Derivation
 from mrisr.dicom.multiframe import (
     Seen,
@@ -29,13 +31,11 @@ from mrisr.dicom.multiframe import (
 )
 from mrisr.dicom.planes import Planes, planes_of
 from mrisr.dicom.source import Source
-from mrisr.errors import InputError, OutputError, UsageError
 from mrisr.io.atomic import atomic_path
 from mrisr.io.checks import check_affine, check_size
 from mrisr.io.dicom_scan import quiet, reason
 from mrisr.io.digest import file_sha256
-from mrisr.io.paths import check_output, stem
-from mrisr.volume import Storage, Volume
+from mrisr.io.paths import check_output
 
 ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
 SEGMENTATION = Code("113076", "DCM", "Segmentation")
@@ -127,7 +127,7 @@ def write_segmentation(
     return path
 
 
-def read_segmentation(path: Path, *, max_voxels: int = 2**31) -> Volume:
+def read_segmentation(path: Path, *, max_voxels: int = 2**31) -> VolumeFile:
     """Read a DICOM Segmentation, binary or a label map, as a label volume.
 
     The array is (column index, row index, slice), as ``read_dicom`` gives that of a series, and holds
@@ -145,16 +145,15 @@ def read_segmentation(path: Path, *, max_voxels: int = 2**31) -> Volume:
     with quiet():
         seen, thickness = _read(path, max_voxels)
     check_affine(seen.affine, path)
-    return Volume(
+    labels = Volume(
         seen.array,
         seen.affine,
         storage=Storage(seen.array.dtype),
         slice_thickness=thickness,
         stacked_along=2,
-        name=stem(path),
-        source=path,
-        source_sha256=file_sha256(path),
+        name=str(path),
     )
+    return VolumeFile(labels, path, file_sha256(path))
 
 
 def _checked(labels: Volume, segments: Sequence[Segment]) -> NDArray[np.unsignedinteger]:
@@ -162,7 +161,7 @@ def _checked(labels: Volume, segments: Sequence[Segment]) -> NDArray[np.unsigned
     numbers = [s.number for s in segments]
     if not numbers or numbers != list(range(1, len(numbers) + 1)):
         raise UsageError(f"segments: expected the numbers 1, 2, 3 and so on, found {numbers}")
-    named = labels.source or labels.name
+    named = labels.name
     check_affine(labels.affine, named)
     array = labels.array
     if array.dtype.kind not in "iub" and not np.array_equal(array, np.rint(array)):

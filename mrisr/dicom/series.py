@@ -18,6 +18,8 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
+from mrisr.core.errors import OutputError
+from mrisr.core.volume import Volume
 from mrisr.dicom.attributes import TYPE_2
 from mrisr.dicom.conformance import check_derived
 from mrisr.dicom.derivation import (
@@ -33,9 +35,7 @@ from mrisr.dicom.planes import Planes, planes_of
 from mrisr.dicom.source import Slice, Source
 from mrisr.dicom.text import decimal, millimetres
 from mrisr.dicom.uids import IMPLEMENTATION, derived_uid
-from mrisr.errors import OutputError
 from mrisr.io.atomic import atomic_folder
-from mrisr.volume import Volume
 
 
 def write_series(

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from pydicom import DataElement, Dataset
 from pydicom.uid import UID
 
-from mrisr import geometry
+from mrisr.core import geometry
+from mrisr.core.errors import InputError
+from mrisr.core.volume import Volume
 from mrisr.dicom.attributes import CARRIED, FROM_ENHANCED
 from mrisr.dicom.text import decimal, millimetres
 from mrisr.dicom.uids import derived_uid
-from mrisr.errors import InputError
 from mrisr.io.dicom import series_stack
 from mrisr.io.dicom_frames import Frame, frame_attributes
 from mrisr.io.dicom_scan import printable, quiet
-from mrisr.volume import Volume
 
 _LOSSY = {
     "1.2.840.10008.1.2.4.50",  # JPEG baseline

@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mrisr import cache, metrics
+from mrisr import metrics
+from mrisr.core.intensity import scaling
+from mrisr.core.volume import Volume
 from mrisr.evaluation.overlap import Overlap
-from mrisr.volume import Volume
 
 Image = NDArray[np.float64]
 
@@ -45,7 +46,7 @@ def compare(overlap: Overlap, volume: Volume, factor: float) -> Compared:
     """
     found, wanted = overlap.sample(volume), overlap.images()
     x, y = (np.concatenate([image.ravel() for image in images]) for images in (found, wanted))
-    low, span = cache.scaling(overlap.reference.array)
+    low, span = scaling(overlap.reference.array)
     fits = {"least_squares": _least_squares(x, y), "equal_spread": _equal_spread(x, y)}
     images = {
         name: [_scaled(gain * i + offset, low, span) for i in found]
@@ -81,7 +82,7 @@ def _blurred(found: list[Image], wanted: list[Image], reference: Volume) -> dict
     sigma = BLUR / float(reference.spacing[1])
     soft = [gaussian_filter1d(image, sigma, axis=0, mode="nearest") for image in found]
     x, y = (np.concatenate([image.ravel() for image in images]) for images in (soft, wanted))
-    low, span = cache.scaling(reference.array)
+    low, span = scaling(reference.array)
     gain, offset = _least_squares(x, y)
     pairs = list(zip(soft, wanted, strict=True))
     psnr = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mrisr.errors import UsageError
+from mrisr.core.errors import UsageError
 from mrisr.evaluation.case import METRICS
 from mrisr.evaluation.methods import Method
 from mrisr.evaluation.outcome import Evaluation

@@ -10,12 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mrisr.errors import InputError, UsageError
+from mrisr.core.errors import InputError, UsageError
 from mrisr.evaluation.settings import ComparisonSettings, EvaluationSettings, MethodEntry
-from mrisr.inference.engine import Engine
-from mrisr.inference.options import Options
 from mrisr.models.card import ModelCard
 from mrisr.models.store import Model, card_path, load_model, read_card
+from mrisr.restore.engine import Engine
+from mrisr.restore.sampling import Options
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mrisr import geometry
-from mrisr.errors import InputError
-from mrisr.volume import Volume
+from mrisr.core import geometry
+from mrisr.core.errors import InputError
+from mrisr.core.volume import Volume
 
 #: Rows and columns that a slice's share of the overlap has at least, or it is left out.
 SMALLEST = 32
@@ -78,7 +78,7 @@ class Overlap:
             high > np.array(volume.shape) - 0.5 + _ROUNDING
         ).any():
             raise InputError(
-                volume.source or volume.name,
+                volume.name,
                 expected="a volume that covers the measured stack",
                 found=f"voxels 0..{[n - 1 for n in volume.shape]} where {np.round(low, 1).tolist()} to "
                 f"{np.round(high, 1).tolist()} are needed",
@@ -229,9 +229,9 @@ def _extent(
 
 
 def _apart(reference: Volume, measured: Volume, found: str) -> InputError:
-    name = measured.source or measured.name
+    name = measured.name
     return InputError(
-        reference.source or reference.name,
+        reference.name,
         expected=f"a scan that overlaps with {name}",
         found=found,
     )

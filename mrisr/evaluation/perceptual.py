@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
-from mrisr.errors import InputError
+from mrisr.core.errors import InputError
 
 #: Folder with the weights: AlexNet's features (torchvision's names) and the five linear layers of LPIPS.
 FOLDER_VARIABLE = "MRISR_LPIPS"

@@ -19,22 +19,23 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mrisr import cache, geometry
-from mrisr.errors import InputError, UsageError
+from mrisr.core import geometry
+from mrisr.core.errors import InputError, UsageError
+from mrisr.core.intensity import scaling
+from mrisr.core.volume import Volume
+from mrisr.data.sources import find_sources
 from mrisr.evaluation.agreement import compare, rounded
 from mrisr.evaluation.case import Scored
 from mrisr.evaluation.methods import Method
 from mrisr.evaluation.overlap import Overlap, find_overlap, overlap_centre, upright
+from mrisr.evaluation.registration import Ball, Registration, register_rigid
 from mrisr.evaluation.score import timed
 from mrisr.evaluation.settings import EvaluationSettings
 from mrisr.evaluation.volumes import cut
-from mrisr.inference.engine import Engine
-from mrisr.inference.measurement import Measurement, measure_through_plane
-from mrisr.inference.volumes import THROUGH_PLANE, reformats, restore_reformats
 from mrisr.io import read_volume
-from mrisr.registration import Ball, Registration, register_rigid
-from mrisr.sources import find_sources
-from mrisr.volume import Volume
+from mrisr.physics.measurement import Measurement, measure_through_plane
+from mrisr.restore.engine import Engine
+from mrisr.restore.volumes import THROUGH_PLANE, reformats, restore_reformats
 
 #: A-P rows restored beyond those that are compared: for the spline that samples them and, where the sagittal
 #: reformats are restored too, for what a network sees around a pixel.
@@ -104,8 +105,8 @@ class ReferenceCase:
         found = register_rigid(self.reference, self.axial, ball)
         if found.doubt is not None:
             raise InputError(
-                self.coronal.source or self.coronal.name,
-                expected=f"a scan that registers to {self.axial.source or self.axial.name}",
+                self.coronal.name,
+                expected=f"a scan that registers to {self.axial.name}",
                 found=found.doubt,
             )
         return found
@@ -173,7 +174,7 @@ class ReferenceCase:
         last = min(int(np.ceil(high[axis])) + margin + 1, self.axial.shape[axis])
         part = cut(self.axial, axis, first, last)
         measured = measure_through_plane(part, factor, self.settings.kind, self.settings.thickness)
-        offset, scale = cache.scaling(self.axial.array)
+        offset, scale = scaling(self.axial.array)
         return replace(measured, offset=offset, scale=scale)
 
     def _restore(self, method: Method, factor: float) -> RestoredRows:

@@ -12,8 +12,8 @@ from typing import TypeVar
 import torch
 
 import mrisr
-from mrisr import cache
-from mrisr.errors import InputError, MrisrError, OutputError
+from mrisr.core.errors import InputError, MrisrError, OutputError
+from mrisr.data import cache
 from mrisr.evaluation.card import write_figures
 from mrisr.evaluation.case import Case, Scored
 from mrisr.evaluation.html import as_html

@@ -13,14 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mrisr import cache, metrics, pairs
+from mrisr import metrics
 from mrisr.config import DegradationSettings
-from mrisr.errors import UsageError
+from mrisr.core.errors import UsageError
+from mrisr.data import cache, pairs
 from mrisr.evaluation.case import Scored
 from mrisr.evaluation.methods import Method
 from mrisr.evaluation.perceptual import Lpips
 from mrisr.evaluation.settings import EvaluationSettings
-from mrisr.operators import SeparableOperator
+from mrisr.physics.separable import SeparableOperator
 
 #: One slice is restored this often for its time, as long as that takes no more than so many seconds.
 TIMED, TIMED_SECONDS = 5, 3.0

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from mrisr.config import Job, Kind, Plane, Positive, Settings, Share, load_settings
 from mrisr.diffusion.sampler import Update
-from mrisr.matrices import Interpolation
+from mrisr.physics.rows import Interpolation
 
 #: The interpolation that gains are quoted against, unless the file names another method.
 BASELINE: dict[Job, Interpolation] = {"inplane": "bicubic-sharp", "throughplane": "bspline"}

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mrisr.volume import Volume
+from mrisr.core.volume import Volume
 
 
 def cut(volume: Volume, axis: int, first: int, last: int) -> Volume:

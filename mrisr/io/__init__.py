@@ -12,7 +12,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from mrisr.errors import InputError
+from mrisr.core.errors import InputError
+from mrisr.core.volume import Volume, VolumeFile
 from mrisr.io.atomic import atomic_path, write_bytes, write_json
 from mrisr.io.paths import (
     SUPPORTED,
@@ -24,12 +25,13 @@ from mrisr.io.paths import (
 )
 
 if TYPE_CHECKING:
-    from mrisr.volume import Volume
+    from collections.abc import Sequence
 
 Image = TypeVar("Image")
 
 __all__ = [
     "SUPPORTED",
+    "as_file",
     "as_volume",
     "atomic_path",
     "check_output",
@@ -37,6 +39,7 @@ __all__ = [
     "input_format",
     "like",
     "output_format",
+    "read_file",
     "read_volume",
     "stem",
     "write_bytes",
@@ -45,7 +48,7 @@ __all__ = [
 ]
 
 
-def read_volume(
+def read_file(
     path: str | PathLike[str],
     *,
     series: str | None = None,
@@ -53,7 +56,7 @@ def read_volume(
     affine: Literal["sform", "qform"] | None = None,
     max_voxels: int = 2**31,
     allow_constant: bool = False,
-) -> Volume:
+) -> VolumeFile:
     """Read one scalar 3-D volume, or refuse it in one line; nothing is repaired silently.
 
     Args:
@@ -66,7 +69,7 @@ def read_volume(
         allow_constant: accept voxels that are all equal, such as an empty mask.
 
     Returns:
-        The volume, array axes as stored, affine in mm RAS.
+        The volume, array axes as stored, affine in mm RAS, with path, digest and the reader's notes.
 
     Raises:
         InputError: the path is missing, has an unknown ending, or holds anything that cannot be
@@ -92,8 +95,18 @@ def read_volume(
     )
 
 
+def read_volume(path: str | PathLike[str], **options: Any) -> Volume:
+    """The volume alone of :func:`read_file`, which takes the same options."""
+    return read_file(path, **options).volume
+
+
 def write_volume(
-    volume: Volume, path: str | PathLike[str], *, force: bool = False, description: str = ""
+    volume: Volume,
+    path: str | PathLike[str],
+    *,
+    force: bool = False,
+    description: str = "",
+    inputs: Sequence[Path | None] = (),
 ) -> Path:
     """Write a volume in the format of the path's ending, whole or not at all.
 
@@ -104,8 +117,9 @@ def write_volume(
         volume: what to write; its storage dtype, slope and intercept are kept where the format
             can hold them.
         path: ``.nii``, ``.nii.gz``, ``.mha``, ``.mhd`` (with its ``.raw``) or ``.nrrd``.
-        force: replace an existing file. The volume's own source is never replaced.
+        force: replace an existing file.
         description: free text for NIfTI's ``descrip``, cut to 79 bytes; no patient data.
+        inputs: files that are never replaced: what the volume was made from.
 
     Returns:
         The path written.
@@ -114,7 +128,7 @@ def write_volume(
         OutputError: it cannot be written, exists, or does not read back as it should.
     """
     output_format(path)
-    path = check_output(path, inputs=[volume.source], force=force)
+    path = check_output(path, inputs=inputs, force=force)
     from mrisr.io.verify import check_finite, verify
 
     check_finite(volume, path)
@@ -151,7 +165,12 @@ def _packed(volume: Volume, path: Path, description: str) -> bytes | None:
 
 
 def as_volume(image: Any, *, allow_constant: bool = False) -> Volume:
-    """An in-memory image as a Volume, under the same rules as a file.
+    """The volume alone of :func:`as_file`."""
+    return as_file(image, allow_constant=allow_constant).volume
+
+
+def as_file(image: Any, *, allow_constant: bool = False) -> VolumeFile:
+    """An in-memory image as a volume, under the same rules as a file; without path and digest.
 
     Args:
         image: a nibabel spatial image, a SimpleITK image, a MONAI MetaTensor (``(i, j, k)`` or
@@ -164,7 +183,7 @@ def as_volume(image: Any, *, allow_constant: bool = False) -> Volume:
     """
     kind = _kind(image)
     if kind == "mrisr":
-        return image
+        return VolumeFile(image)
     if kind == "nibabel":
         from mrisr.io.nifti import from_image
 

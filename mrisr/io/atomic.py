@@ -16,7 +16,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from mrisr.errors import OutputError
+from mrisr.core.errors import OutputError
 from mrisr.io.leftovers import full_suffix, remove, remove_leftovers, temporary_path
 from mrisr.io.paths import check_replaceable
 from mrisr.io.steps import flush, flush_folder, flush_tree, move_file, move_folder

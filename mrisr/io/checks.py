@@ -8,8 +8,8 @@ from os import PathLike
 import numpy as np
 from numpy.typing import NDArray
 
-from mrisr import geometry
-from mrisr.errors import InputError
+from mrisr.core import geometry
+from mrisr.core.errors import InputError
 
 #: Largest absolute cosine between two array axes that still counts as a right angle.
 MAX_SHEAR = 1e-3

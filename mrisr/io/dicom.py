@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from mrisr.errors import InputError
+from mrisr.core.errors import InputError
+from mrisr.core.volume import Storage, Volume, VolumeFile
 from mrisr.io import checks
 from mrisr.io.dicom_frames import Frame, frames_of
 from mrisr.io.dicom_pixels import Pixels, read_pixels
 from mrisr.io.dicom_scan import SHARED, File, Series, choose_series, quiet
 from mrisr.io.dicom_stack import Stack, stack_frames
-from mrisr.io.paths import stem
-from mrisr.volume import Storage, Volume
 
 
 def read_dicom(
@@ -27,7 +26,7 @@ def read_dicom(
     frame: int | None = None,
     max_voxels: int = 2**31,
     allow_constant: bool = False,
-) -> Volume:
+) -> VolumeFile:
     """Read one series below a folder, or one file.
 
     Slices are ordered by position. The array is (column index, row index, slice).
@@ -58,7 +57,7 @@ def read_series(
     frame: int | None = None,
     max_voxels: int = 2**31,
     allow_constant: bool = False,
-) -> Volume:
+) -> VolumeFile:
     """Read a series that ``dicom_scan`` found; the rest as in ``read_dicom``."""
     if series.broken:
         raise series.broken[0].error
@@ -67,17 +66,15 @@ def read_series(
     checks.check_volume(array, stack.affine, path, allow_constant=allow_constant)
     if dropped:
         notes += (f"{dropped} identical copies of slices dropped",)
-    return Volume(
+    volume = Volume(
         array,
         stack.affine,
         storage=storage,
         slice_thickness=stack.frames[0].thickness,
         stacked_along=2,
-        name=stem(path),
-        source=path,
-        source_sha256=_digest(stack.frames, pixels),
-        notes=(*stack.notes, *notes),
+        name=str(path),
     )
+    return VolumeFile(volume, path, _digest(stack.frames, pixels), (*stack.notes, *notes))
 
 
 def series_stack(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from mrisr.errors import InputError
+from mrisr.core.errors import InputError
 from mrisr.io.dicom_scan import File, printable, quiet, reason
 
 #: Attributes that tell the volumes of one series apart, most telling first.

@@ -22,7 +22,7 @@ from pydicom.uid import (
     JPEGLosslessSV1,
 )
 
-from mrisr.errors import InputError
+from mrisr.core.errors import InputError
 from mrisr.io import jpeg_lossless
 from mrisr.io.dicom_encoded import check_frames, decoding
 from mrisr.io.dicom_file import BOMB_BYTES, BOMB_RATIO, read_file

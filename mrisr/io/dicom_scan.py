@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 from pydicom import Dataset
 from pydicom.uid import UID, MediaStorageDirectoryStorage
 
-from mrisr.errors import InputError
+from mrisr.core.errors import InputError
 from mrisr.io.dicom_file import BoundedFile, read_file
 
 _ENDINGS = (".dcm", ".ima", ".dicom")

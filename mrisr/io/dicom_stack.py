@@ -9,8 +9,8 @@ from itertools import groupby, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from mrisr import geometry
-from mrisr.errors import InputError
+from mrisr.core import geometry
+from mrisr.core.errors import InputError
 from mrisr.io.checks import MAX_SHEAR, Source
 from mrisr.io.dicom_frames import LABELS, Frame
 

@@ -13,19 +13,21 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from mrisr import geometry
-from mrisr.errors import InputError
+from mrisr.core import geometry
+from mrisr.core.errors import InputError
+from mrisr.core.volume import Storage, Volume, VolumeFile
 from mrisr.io import checks
 from mrisr.io.itk_header import meta_layout, nrrd_layout
 from mrisr.io.itk_voxels import read_voxels, sha256
-from mrisr.io.paths import ending, stem
-from mrisr.volume import Storage, Volume
+from mrisr.io.paths import ending
 
 _FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @np.errstate(all="ignore")  # what overflows is counted and refused by the checks
-def read_itk(path: Path, *, max_voxels: int = 2**31, allow_constant: bool = False) -> Volume:
+def read_itk(
+    path: Path, *, max_voxels: int = 2**31, allow_constant: bool = False, digest: bool = True
+) -> VolumeFile:
     """Read a ``.mha``, ``.mhd`` or ``.nrrd`` in its stored dtype.
 
     Raises:
@@ -37,26 +39,21 @@ def read_itk(path: Path, *, max_voxels: int = 2**31, allow_constant: bool = Fals
         layout = (meta_layout if meta else nrrd_layout)(path, max_voxels)
         checks.check_affine(layout.affine, path)
         array = read_voxels(layout, path)
-        digest = sha256(path)
+        digested = sha256(path) if digest else None
     except OSError as error:
         found = error.strerror or str(error)
         raise InputError(path, expected="a readable file", found=found) from error
     checks.check_values(array, path, allow_constant=allow_constant)
-    return Volume(
-        array,
-        layout.affine,
-        storage=Storage(array.dtype),
-        name=stem(path),
-        source=path,
-        source_sha256=digest,
-    )
+    volume = Volume(array, layout.affine, storage=Storage(array.dtype), name=str(path))
+    return VolumeFile(volume, path, digested)
 
 
-def from_image(image: sitk.Image, *, allow_constant: bool = False) -> Volume:
+def from_image(image: sitk.Image, *, allow_constant: bool = False) -> VolumeFile:
     """A SimpleITK image as a Volume; the same rules as for a file. Raises InputError."""
     array, grid = _unpack(image, "in-memory SimpleITK.Image")
     checks.check_volume(array, grid, "in-memory SimpleITK.Image", allow_constant=allow_constant)
-    return Volume(array, grid, storage=Storage(array.dtype))
+    name = "in-memory SimpleITK.Image"
+    return VolumeFile(Volume(array, grid, storage=Storage(array.dtype), name=name))
 
 
 def to_image(volume: Volume) -> sitk.Image:

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mrisr import geometry
-from mrisr.errors import InputError
+from mrisr.core import geometry
+from mrisr.core.errors import InputError
 from mrisr.io import checks
 from mrisr.io.metaheader import (
     META_TYPES,

@@ -11,7 +11,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from mrisr.errors import InputError
+from mrisr.core.errors import InputError
 from mrisr.io import checks
 from mrisr.io.digest import file_sha256
 from mrisr.io.itk_header import Layout

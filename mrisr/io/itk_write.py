@@ -14,9 +14,9 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mrisr import geometry
+from mrisr.core import geometry
+from mrisr.core.volume import Volume
 from mrisr.io import itk
-from mrisr.volume import Volume
 
 #: Noise packs little better at higher levels, which take several times as long.
 _LEVEL = 3

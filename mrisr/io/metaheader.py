@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from mrisr.errors import InputError
+from mrisr.core.errors import InputError
 
 _LONGEST = 1 << 16
 _SHOWN = 60

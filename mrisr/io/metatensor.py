@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mrisr.errors import InputError
+from mrisr.core.errors import InputError
+from mrisr.core.volume import Storage, Volume, VolumeFile
 from mrisr.io import checks
-from mrisr.volume import Storage, Volume
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _SOURCE = "in-memory MetaTensor"
 
 
-def from_tensor(tensor: MetaTensor, *, allow_constant: bool = False) -> Volume:
+def from_tensor(tensor: MetaTensor, *, allow_constant: bool = False) -> VolumeFile:
     """A MetaTensor as a Volume; its affine is RAS unless its metadata says LPS.
 
     Raises:
@@ -36,7 +36,7 @@ def from_tensor(tensor: MetaTensor, *, allow_constant: bool = False) -> Volume:
     elif space != "RAS":
         raise InputError(_SOURCE, expected="space RAS or LPS", found=repr(space))
     checks.check_volume(array, grid, _SOURCE, allow_constant=allow_constant)
-    return Volume(array, grid, storage=Storage(array.dtype))
+    return VolumeFile(Volume(array, grid, storage=Storage(array.dtype), name=_SOURCE))
 
 
 def to_tensor(volume: Volume, original: MetaTensor) -> MetaTensor:

@@ -7,13 +7,13 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from mrisr.errors import OutputError
+from mrisr.core.errors import OutputError
+from mrisr.core.volume import Volume
 from mrisr.io import metaheader, verify
 from mrisr.io.atomic import as_output_error, ready_to_write
 from mrisr.io.itk_write import meta_header, stored_numbers
 from mrisr.io.leftovers import is_temporary, remove, remove_leftovers, temporary_path
 from mrisr.io.steps import flush, flush_folder, locked, move_file
-from mrisr.volume import Volume
 
 
 def save_mhd(volume: Volume, path: Path, *, force: bool = False) -> None:

@@ -19,12 +19,11 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from mrisr.errors import InputError
+from mrisr.core.errors import InputError
+from mrisr.core.volume import Storage, Volume, VolumeFile
 from mrisr.io import checks, nifti_header
 from mrisr.io.digest import file_sha256
 from mrisr.io.nifti_header import Header
-from mrisr.io.paths import stem
-from mrisr.volume import Storage, Volume
 
 _CHUNK = 1 << 20
 #: Zeros allowed after the voxels (padding).
@@ -38,7 +37,8 @@ def read_nifti(
     affine: Literal["sform", "qform"] | None = None,
     max_voxels: int = 2**31,
     allow_constant: bool = False,
-) -> Volume:
+    digest: bool = True,
+) -> VolumeFile:
     """Read ``.nii`` or ``.nii.gz`` in its stored dtype, with every byte and checksum verified.
 
     Args:
@@ -46,6 +46,7 @@ def read_nifti(
         affine: which form to use where sform and qform disagree.
         max_voxels: a header that claims more is refused before anything is inflated.
         allow_constant: accept a volume whose voxels are all equal (an empty mask).
+        digest: compute the SHA-256 of the file.
 
     Raises:
         InputError: for everything that cannot be trusted; see the reliability table in the docs.
@@ -60,15 +61,8 @@ def read_nifti(
     storage = nifti_header.scaling(header, path)
     array = storage.decode(stored)
     checks.check_values(array, path, allow_constant=allow_constant)
-    return Volume(
-        array,
-        grid,
-        storage=storage,
-        name=stem(path),
-        source=path,
-        source_sha256=file_sha256(path),
-        notes=notes,
-    )
+    volume = Volume(array, grid, storage=storage, name=str(path))
+    return VolumeFile(volume, path, file_sha256(path) if digest else None, notes)
 
 
 def write_nifti(volume: Volume, path: Path, description: str = "") -> None:
@@ -97,8 +91,10 @@ def _write(volume: Volume, out: IO[bytes], description: str) -> None:
     _write_parts(out, nifti_header.build(volume.shape, volume.affine, storage, description), stored)
 
 
-def from_image(image: nib.spatialimages.SpatialImage, *, allow_constant: bool = False) -> Volume:
-    """A nibabel image as a Volume; the same rules as for a file. Raises InputError."""
+def from_image(
+    image: nib.spatialimages.SpatialImage, *, allow_constant: bool = False
+) -> VolumeFile:
+    """A nibabel image as a volume with notes; the same rules as for a file. Raises InputError."""
     source = f"in-memory {type(image).__name__}"
     shape = checks.check_axes(image.shape, source)
     notes: tuple[str, ...] = ()
@@ -117,7 +113,7 @@ def from_image(image: nib.spatialimages.SpatialImage, *, allow_constant: bool = 
     stored = stored.astype(storage.dtype, copy=False).reshape(shape)
     array = storage.decode(stored)
     checks.check_volume(array, grid, source, allow_constant=allow_constant)
-    return Volume(array, grid, storage=storage, notes=notes)
+    return VolumeFile(Volume(array, grid, storage=storage, name=source), notes=notes)
 
 
 def to_image(

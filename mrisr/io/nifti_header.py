@@ -9,11 +9,11 @@ import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
-from mrisr import geometry
-from mrisr.errors import InputError
+from mrisr.core import geometry
+from mrisr.core.errors import InputError
+from mrisr.core.volume import Storage
 from mrisr.io import checks
 from mrisr.io.checks import Source
-from mrisr.volume import Storage
 
 Header: TypeAlias = nib.Nifti1Header  # nib.Nifti2Header is a subclass
 

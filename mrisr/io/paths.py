@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal
 
-from mrisr.errors import OutputError
+from mrisr.core.errors import OutputError
 from mrisr.io import metaheader
 
 Format = Literal["nifti", "itk"]

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mrisr.errors import OutputError
+from mrisr.core.errors import OutputError
 from mrisr.io.leftovers import aside_path, remove
 
 _LINUX_EXCHANGE = _MACOS_SWAP = 2

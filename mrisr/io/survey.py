@@ -8,11 +8,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal
 
-from mrisr import geometry
-from mrisr.errors import InputError
-from mrisr.io import input_format, read_volume
+from mrisr.core import geometry
+from mrisr.core.errors import InputError
+from mrisr.core.volume import VolumeFile
+from mrisr.io import input_format, read_file
 from mrisr.io.paths import ending, stem
-from mrisr.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _volume_file(path: Path, root: Path, max_voxels: int) -> SeriesInfo:
     name = (path.parent.relative_to(root) / stem(path)).as_posix()
     return _describe(
         SeriesInfo(name, kind),
-        lambda: read_volume(path, max_voxels=max_voxels),
+        lambda: read_file(path, max_voxels=max_voxels),
     )
 
 
@@ -104,12 +104,13 @@ def _dicom_series(path: Path, max_voxels: int) -> list[SeriesInfo]:
     ]
 
 
-def _describe(known: SeriesInfo, read: Callable[[], Volume]) -> SeriesInfo:
+def _describe(known: SeriesInfo, read: Callable[[], VolumeFile]) -> SeriesInfo:
     """``known`` with what reading tells: the grid, or the reason of the refusal."""
     try:
-        volume = read()
+        found = read()
     except InputError as error:
         return replace(known, problems=(str(error),))
+    volume = found.volume
     i, j, k = (float(s) for s in volume.spacing)
     return replace(
         known,
@@ -119,5 +120,5 @@ def _describe(known: SeriesInfo, read: Callable[[], Volume]) -> SeriesInfo:
         slice_thickness=volume.slice_thickness,
         orientation=geometry.axis_codes(volume.affine),
         dtype=volume.storage.dtype.name,
-        notes=volume.notes,
+        notes=found.notes,
     )

@@ -9,9 +9,9 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mrisr.errors import InputError, OutputError
+from mrisr.core.errors import InputError, OutputError
+from mrisr.core.volume import Storage, Volume
 from mrisr.io.paths import ENDINGS, ending
-from mrisr.volume import Storage, Volume
 
 
 def check_finite(volume: Volume, target: Path) -> None:
@@ -51,13 +51,13 @@ def _read_back(
     if ENDINGS[ending(written) or ""] == "nifti":
         from mrisr.io import nifti, nifti_header
 
-        back = nifti.read_nifti(written, allow_constant=True)
+        back = nifti.read_nifti(written, allow_constant=True, digest=False).volume
         used = nifti_header.writable_storage(storage)
         # Decoded with the header's float32 slope, so encoding with it is exact.
         stored = back.storage.encode(cast(NDArray[np.floating], back.array))
         return used, stored, back.affine
     from mrisr.io import itk
 
-    back = itk.read_itk(written, allow_constant=True)
+    back = itk.read_itk(written, allow_constant=True, digest=False).volume
     used = replace(itk.writable_storage(storage))
     return used, back.array, back.affine

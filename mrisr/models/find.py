@@ -9,9 +9,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from mrisr.config import Job
-from mrisr.errors import InputError, UsageError
-from mrisr.matrices import Interpolation
+from mrisr.core.errors import InputError, UsageError
 from mrisr.models.card import ModelCard, ZonesCard
+from mrisr.physics.rows import Interpolation
 
 BUNDLED = Path(__file__).parent
 #: The methods of the published comparison, each trained for the same few minutes.

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from mrisr import __version__
 from mrisr.config import DiffusionSettings, InterpolationSettings
-from mrisr.errors import InputError
+from mrisr.core.errors import InputError
 from mrisr.io.atomic import as_output_error, make_folder, write_bytes
 from mrisr.io.steps import locked
-from mrisr.matrices import Interpolation
+from mrisr.methods import Restorer, build_restorer
 from mrisr.models.card import Card, ModelCard, TrainingRecord
 from mrisr.models.find import (
     BUNDLED,
@@ -34,8 +34,8 @@ from mrisr.models.find import (
     model_for,
     read_card,
 )
-from mrisr.operators import CONDITION
-from mrisr.restorers import Restorer, build_restorer
+from mrisr.physics.rows import Interpolation
+from mrisr.physics.separable import CONDITION
 
 AnyCard = TypeVar("AnyCard", bound=Card)
 
@@ -61,7 +61,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Model:
-    """Weights in a :class:`mrisr.restorers.Restorer` (eval mode, CPU, float32) and their card."""
+    """Weights in a :class:`mrisr.methods.Restorer` (eval mode, CPU, float32) and their card."""
 
     card: ModelCard
     restorer: Restorer

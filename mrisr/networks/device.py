@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mrisr.errors import UsageError
+from mrisr.core.errors import UsageError
 
 
 def resolve_device(name: str) -> torch.device:

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 
 import mrisr
-from mrisr import cache
 from mrisr.config import Config, MethodSettings, ZonesConfig
+from mrisr.core.errors import UsageError
+from mrisr.data import cache
 from mrisr.diffusion.schedule import LinearSchedule
-from mrisr.errors import UsageError
 from mrisr.io.atomic import as_output_error, write_bytes
 from mrisr.models.card import ModelCard, TrainingRecord
 from mrisr.models.store import Model, load_model
-from mrisr.operators import CONDITION
+from mrisr.physics.separable import CONDITION
 
 
 def fingerprint(config: Config | ZonesConfig) -> str:

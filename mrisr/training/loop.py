@@ -20,10 +20,10 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from mrisr.checkpoint import Progress, State, load_checkpoint, save_checkpoint
 from mrisr.config import TrainSettings
-from mrisr.errors import UsageError
+from mrisr.core.errors import UsageError
 from mrisr.training.bookkeeping import Log, hardware
+from mrisr.training.checkpoint import Progress, State, load_checkpoint, save_checkpoint
 from mrisr.training.steps import learning_rate, update_ema
 
 CHECKPOINT = "checkpoint.safetensors"

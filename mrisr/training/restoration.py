@@ -8,20 +8,20 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from mrisr import cache, pairs
-from mrisr.checkpoint import State
 from mrisr.config import Config
-from mrisr.errors import InputError, UsageError
+from mrisr.core.errors import InputError, UsageError
+from mrisr.core.random import seeded
+from mrisr.data import cache, pairs
+from mrisr.methods import Restorer, build_restorer
+from mrisr.methods.inversion import InversionRestorer
 from mrisr.models.store import Model, load_model, save_model
 from mrisr.networks import channels_last
-from mrisr.pairs import seeded
-from mrisr.restorers import Restorer, build_restorer
-from mrisr.restorers.inversion import InversionRestorer
 from mrisr.training.adversary import Adversary
 from mrisr.training.bookkeeping import fingerprint, frozen_model, new_card
+from mrisr.training.checkpoint import State
 from mrisr.training.loop import Trainee
 from mrisr.training.steps import DEVICE, DROPOUT, Batch, batch_pair, draw_batch
-from mrisr.validation import validate, write_examples
+from mrisr.training.validation import validate, write_examples
 
 
 def take_weights(restorer: Restorer, model: Model) -> None:

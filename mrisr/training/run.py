@@ -9,7 +9,7 @@ from typing import Any
 from lightning_fabric import Fabric
 
 from mrisr.config import Config, ZonesConfig
-from mrisr.errors import UsageError
+from mrisr.core.errors import UsageError
 from mrisr.io.atomic import make_folder, write_bytes
 from mrisr.training.bookkeeping import Log
 from mrisr.training.loop import CHECKPOINT, Trainee, make_fabric, run_loop

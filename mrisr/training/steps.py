@@ -11,8 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mrisr import pairs
 from mrisr.config import Config, TrainSettings
+from mrisr.core.random import seeded
+from mrisr.data import pairs
 
 CROPS, DEVICE, DROPOUT = 1, 2, 3  # purposes of a step's generators
 
@@ -35,7 +36,7 @@ def learning_rate(step: int, share: float, settings: TrainSettings) -> float:
 
 def draw_batch(crops: pairs.Crops, config: Config, step: int, rank: int, world: int) -> Batch:
     """What a process learns from in a step."""
-    generator = pairs.seeded("cpu", config.train.seed, step, rank, CROPS)
+    generator = seeded("cpu", config.train.seed, step, rank, CROPS)
     draws = [pairs.draw_degradation(config.data, generator) for _ in range(config.data.groups)]
     drawn = crops.draw(config.train.batch // world, generator)
     return Batch(pinned(drawn), draws)

@@ -10,12 +10,12 @@ from monai.losses.dice import DiceCELoss
 from torch import Tensor
 
 import mrisr
-from mrisr import cache
 from mrisr.config import ZonesConfig
-from mrisr.errors import InputError, UsageError
+from mrisr.core.errors import InputError, UsageError
+from mrisr.core.random import seeded
+from mrisr.data import cache
 from mrisr.models.card import TrainingRecord, ZonesCard
 from mrisr.models.store import save_model
-from mrisr.pairs import seeded
 from mrisr.training.bookkeeping import fingerprint, software
 from mrisr.training.loop import Trainee
 from mrisr.training.steps import CROPS, DEVICE, DROPOUT, pinned

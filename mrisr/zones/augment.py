@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mrisr import cache
 from mrisr.config import AugmentationSettings, ZonesDataSettings
-from mrisr.operators import in_plane_operator
+from mrisr.data import cache
+from mrisr.physics.separable import in_plane_operator
 from mrisr.zones.data import WHOLE, RawCrops
 
 #: Control points of the deformation, and of the bias field, along each axis.

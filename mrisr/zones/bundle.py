@@ -17,7 +17,7 @@ import copy
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mrisr.errors import InputError
+from mrisr.core.errors import InputError
+from mrisr.core.volume import Volume
 from mrisr.io import write_volume
 from mrisr.networks.device import resolve_device
-from mrisr.volume import Volume
 from mrisr.zones.foreign import check_axial, digest, foreign, labels_on, read_json
 from mrisr.zones.labels import LabelTable
 from mrisr.zones.score import check_same_grid
@@ -84,7 +84,7 @@ class BundleSegmenter:
         from monai.data import MetaTensor
 
         with tempfile.TemporaryDirectory(prefix="mrisr-") as folder:
-            path = write_volume(replace(volume, source=None), Path(folder) / "image.nii")
+            path = write_volume(volume, Path(folder) / "image.nii")
             data = self.parts["preprocessing"]({"image": str(path)})
         image = data["image"]
         answer = self.parts["inferer"](image[None].to(self.device), self.parts["network_def"])

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from mrisr import geometry
-from mrisr.errors import UsageError
-from mrisr.volume import Volume
+from mrisr.core import geometry
+from mrisr.core.errors import UsageError
+from mrisr.core.volume import Volume
 from mrisr.zones.foreign import labels_on
 from mrisr.zones.labels import LabelTable
 from mrisr.zones.segmenter import Segmenter

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mrisr import cache, pairs
 from mrisr.config import AugmentationSettings, ZonesDataSettings
-from mrisr.operators import interpolation_matrix
+from mrisr.data import cache, pairs
+from mrisr.physics.separable import interpolation_matrix
 from mrisr.zones.labels import ZONES
 
 #: Share of a zone that all readers agree on, as it is stored.

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrisr import geometry
-from mrisr.errors import InputError, MrisrError, out_of_memory
-from mrisr.volume import Storage, Volume
+from mrisr.core import geometry
+from mrisr.core.errors import InputError, MrisrError, out_of_memory
+from mrisr.core.volume import Storage, Volume
 from mrisr.zones.labels import LabelTable
 
 _BLOCK = 1 << 20
@@ -33,7 +33,7 @@ def check_axial(volume: Volume) -> None:
     if volume.plane != "axial" and volume.is_stack:
         slices = volume.spacing[volume.slice_axis]
         raise InputError(
-            volume.source or volume.name,
+            volume.name,
             expected="axial slices, or voxels of about the same size along all axes",
             found=f"a {volume.plane} stack with {slices:.3g} mm between slices",
         )
@@ -41,9 +41,7 @@ def check_axial(volume: Volume) -> None:
 
 def labels_on(volume: Volume, array: NDArray[np.uint8]) -> Volume:
     """Labels of the zones as a volume on the grid of another."""
-    return replace(
-        volume, array=np.ascontiguousarray(array), storage=Storage(np.dtype(np.uint8)), notes=()
-    )
+    return replace(volume, array=np.ascontiguousarray(array), storage=Storage(np.dtype(np.uint8)))
 
 
 def towards(volume: Volume, codes: str) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrisr.errors import InputError, UsageError
+from mrisr.core.errors import InputError, UsageError
 
 BACKGROUND, PZ, TZ = 0, 1, 2
 #: Short name of a zone -> its label.

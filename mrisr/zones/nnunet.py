@@ -26,10 +26,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mrisr.errors import InputError, UsageError
+from mrisr.core.errors import InputError, UsageError
+from mrisr.core.volume import Volume
 from mrisr.io import read_volume, write_volume
 from mrisr.networks.device import resolve_device
-from mrisr.volume import Volume
 from mrisr.zones.foreign import (
     check_axial,
     digest,
@@ -205,7 +205,7 @@ def _by_command(folder: Folder, device: torch.device, command: str) -> Predict:
         with tempfile.TemporaryDirectory(prefix="mrisr-") as name:
             given, made = Path(name) / "in", Path(name) / "out"
             given.mkdir()
-            image = replace(volume, source=None)
+            image = volume
             write_volume(image, given / f"case_0000{folder.ending}")
             arguments = ["-i", given, "-o", made, "-m", folder.root.resolve(), "-f", *folder.folds]
             arguments += ["-chk", folder.checkpoint, "-device", device.type, "-npp", 1, "-nps", 1]
@@ -214,7 +214,7 @@ def _by_command(folder: Folder, device: torch.device, command: str) -> Predict:
             if not result.exists():
                 raise InputError(folder.root, expected=f"a result of {COMMAND}", found="none")
             labels = read_volume(result, allow_constant=True)
-            check_same_grid(replace(labels, source=None, name=str(folder.root)), image)
+            check_same_grid(replace(labels, name=str(folder.root)), image)
             return labels.array
 
     return predict

@@ -7,8 +7,8 @@ import io
 import numpy as np
 from numpy.typing import NDArray
 
-from mrisr import qc
-from mrisr.volume import Volume
+from mrisr.core.volume import Volume
+from mrisr.view import qc
 from mrisr.zones.labels import ZONES
 
 #: Red, green, blue of each zone, from 0 to 1: told apart by colour-blind people, and on grey.

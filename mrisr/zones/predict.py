@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mrisr import cache, pairs
+from mrisr.core.volume import Volume
+from mrisr.data import cache, pairs
 from mrisr.networks.device import resolve_device, resolve_precision
-from mrisr.volume import Volume
 from mrisr.zones.data import resized
 from mrisr.zones.foreign import check_axial, labels_on, turned, turned_back
 from mrisr.zones.model import ZonesModel

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrisr import geometry
-from mrisr.errors import InputError
-from mrisr.volume import Storage, Volume
+from mrisr.core import geometry
+from mrisr.core.errors import InputError
+from mrisr.core.volume import Storage, Volume
 from mrisr.zones.labels import BACKGROUND, ZONES
 
 #: Percentile of the Hausdorff distance.
@@ -213,7 +213,7 @@ def _applied(matrices: list[Matrix | None], array: Matrix) -> Matrix:
 
 
 def _name(volume: Volume) -> str:
-    return str(volume.source or volume.name)
+    return str(volume.name)
 
 
 def _grid(volume: Volume) -> str:

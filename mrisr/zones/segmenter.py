@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from mrisr.errors import UsageError
-from mrisr.volume import Volume
+from mrisr.core.errors import UsageError
+from mrisr.core.volume import Volume
 from mrisr.zones.labels import LabelTable
 
 if TYPE_CHECKING:

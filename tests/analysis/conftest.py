@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mrisr.data.phantom import phantom
+from mrisr.data.prepare import prepare
 from mrisr.io import write_volume
-from mrisr.phantom import phantom
-from mrisr.prepare import prepare
 
 STACKS = [
     ("seen", "axial", 3),

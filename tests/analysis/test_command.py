@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mrisr.cli import app
-from mrisr.errors import InputError, UsageError
+from mrisr.core.errors import InputError, UsageError
 
 runner = CliRunner()
 

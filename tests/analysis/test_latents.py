@@ -24,8 +24,8 @@ from mrisr.analysis.latents import (
 )
 from mrisr.analysis.latents_run import analyze_latents
 from mrisr.analysis.slices import read_slices
+from mrisr.core.errors import UsageError
 from mrisr.diffusion.schedule import INFERENCE
-from mrisr.errors import UsageError
 
 G = INFERENCE.noise_scales()
 

@@ -24,7 +24,7 @@ from mrisr.analysis.readers import Trial, data_uri, draw_trials, encode, key_row
 from mrisr.analysis.scoring import Scores
 from mrisr.analysis.slices import Slices
 from mrisr.analysis.steps import RestoredSlices, Setting
-from mrisr.errors import UsageError
+from mrisr.core.errors import UsageError
 
 SCRIPT = Path(str(files("mrisr.analysis").joinpath("readers.js")))
 SETTINGS = [

@@ -25,11 +25,11 @@ from mrisr.analysis.schedule_files import write_schedule
 from mrisr.analysis.schedule_run import analyze_schedule
 from mrisr.analysis.scoring import Means, Scores, means, restore
 from mrisr.analysis.slices import read_slices
+from mrisr.core.errors import InputError, OutputError, UsageError
 from mrisr.diffusion.schedule import INFERENCE, sampling_levels
-from mrisr.errors import InputError, OutputError, UsageError
-from mrisr.inference.engine import Engine
-from mrisr.inference.options import Options
 from mrisr.models.store import load_model
+from mrisr.restore.engine import Engine
+from mrisr.restore.sampling import Options
 
 HOW = Search(steps=3, factor=2.0, slices=1, crop=32, device="cpu")
 

@@ -18,8 +18,8 @@ from mrisr.analysis.slices import (
     per_patient,
     read_slices,
 )
-from mrisr.cache import read_stacks
-from mrisr.errors import InputError, UsageError
+from mrisr.core.errors import InputError, UsageError
+from mrisr.data.cache import read_stacks
 
 
 def test_the_central_slices_of_the_job_s_plane(data: Path) -> None:

@@ -16,10 +16,10 @@ from mrisr.analysis.scoring import restore, score, unit
 from mrisr.analysis.slices import operator_for, read_slices
 from mrisr.analysis.steps import steps_of
 from mrisr.analysis.steps_run import Steps, analyze_steps
-from mrisr.errors import InputError, UsageError
-from mrisr.inference.engine import Engine
-from mrisr.inference.options import Options
+from mrisr.core.errors import InputError, UsageError
 from mrisr.models.store import load_model
+from mrisr.restore.engine import Engine
+from mrisr.restore.sampling import Options
 
 HOW = Steps(steps=(1, 3), factor=2.0, slices=2, crop=48, device="cpu")
 

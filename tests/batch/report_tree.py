@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from mrisr import geometry
+from mrisr.core import geometry
+from mrisr.core.volume import Volume
+from mrisr.data.phantom import label_volume, phantom
 from mrisr.io import write_json, write_volume
-from mrisr.phantom import label_volume, phantom
-from mrisr.volume import Volume
 
 SHAPE, SPACING = (64, 60, 12), (1.0, 1.0, 3.0)
 #: Upsampled volume -> job, what the record calls its factor, factor, factors along the axes.

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from mrisr.batch.discover import find_studies
-from mrisr.errors import InputError
+from mrisr.core.errors import InputError
+from mrisr.core.volume import Volume
+from mrisr.data.phantom import phantom
 from mrisr.io import write_volume
-from mrisr.phantom import phantom
-from mrisr.volume import Volume
 from tests.dicom.synthetic import SECRETS, hospital_series
 
 

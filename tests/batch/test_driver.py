@@ -21,7 +21,7 @@ from mrisr.batch.names import HIDDEN, chunk_file, journal_file, status_file
 from mrisr.batch.process import supervise
 from mrisr.batch.stages import Made
 from mrisr.batch.work import Work
-from mrisr.errors import InputError, MrisrError, OutputError
+from mrisr.core.errors import InputError, MrisrError, OutputError
 from mrisr.io import read_volume
 from tests.batch.trees import (
     cheap_stages,

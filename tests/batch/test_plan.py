@@ -14,7 +14,7 @@ import mrisr
 from mrisr.batch.chunk import read_chunk
 from mrisr.batch.names import HIDDEN, STAGES, chunk_file, marker
 from mrisr.batch.plan import Plan
-from mrisr.errors import InputError, OutputError, UsageError
+from mrisr.core.errors import InputError, OutputError, UsageError
 from tests.batch.trees import SETTINGS, cheap_stages, plan_of, run_all, tree, write_rows
 
 A, B = "sub-a", "sub-b/ses-2"

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mrisr import qc
 from mrisr.batch.report import view
 from mrisr.batch.report.outlines import COLOURS, UNITS, outline, zone_paths
 from mrisr.batch.report.pictures import make_pictures
 from mrisr.batch.report.sampling import Cut, cubic, nearest
 from mrisr.batch.report.tree import read_study
+from mrisr.core.volume import Volume
+from mrisr.data.phantom import label_volume, phantom_affine
 from mrisr.dicom.segmentation import PROSTATE_ZONES
 from mrisr.io import read_volume, write_json, write_volume
-from mrisr.phantom import label_volume, phantom_affine
-from mrisr.volume import Volume
+from mrisr.view import qc
 from mrisr.zones.labels import ZONES
 from tests.batch.report_tree import record_of, repeated, write_study
 

@@ -14,9 +14,9 @@ import pytest
 from mrisr.batch.report import words
 from mrisr.batch.report.subject import write_subject_page
 from mrisr.batch.report.tree import read_study
-from mrisr.inference.record import DISCLAIMER
+from mrisr.data.phantom import label_volume, phantom, phantom_affine
 from mrisr.io import write_json, write_volume
-from mrisr.phantom import label_volume, phantom, phantom_affine
+from mrisr.runs.record import DISCLAIMER
 from tests.batch.report_tree import (
     record_of,
     repeated,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mrisr.batch.settings import BatchSettings, load_batch
-from mrisr.errors import InputError, UsageError
+from mrisr.core.errors import InputError, UsageError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 THROUGH: dict[str, Any] = {"job": "throughplane"}

@@ -23,7 +23,7 @@ from mrisr.batch.outcome import write_outcome
 from mrisr.batch.watch import Watch
 from mrisr.batch.workflow import chunk_size, find_profile, pipelines, snakemake_command
 from mrisr.cli import main
-from mrisr.errors import InputError, UsageError
+from mrisr.core.errors import InputError, UsageError
 from tests.batch.trees import (
     SETTINGS,
     cheap_stages,

@@ -19,9 +19,9 @@ from mrisr.batch.settings import BatchSettings
 from mrisr.batch.stages import Made
 from mrisr.batch.state import VOLATILE
 from mrisr.batch.work import Models, Work
+from mrisr.core.volume import Volume
+from mrisr.data.phantom import label_volume, phantom
 from mrisr.io import write_volume
-from mrisr.phantom import label_volume, phantom
-from mrisr.volume import Volume
 
 SHAPE, SPACING = (48, 48, 6), (1.6, 1.6, 4.8)
 #: Cheap, and on the CPU wherever the tests run.

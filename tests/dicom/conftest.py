@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrisr import geometry
 from mrisr.cli import main
+from mrisr.core import geometry
+from mrisr.core.volume import Volume
 from mrisr.dicom.derivation import Derivation
 from mrisr.dicom.pixels import storable
 from mrisr.dicom.series import write_series
 from mrisr.dicom.source import Source, read_source
 from mrisr.io import read_volume
-from mrisr.volume import Volume
 from tests.dicom.synthetic import hospital_series
 
 DERIVATION = Derivation(

@@ -11,8 +11,8 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.uid import EnhancedMRImageStorage, generate_uid
 
+from mrisr.core.volume import Volume
 from mrisr.dicom.source import Source
-from mrisr.volume import Volume
 
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 

@@ -16,8 +16,8 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import format_number_as_ds
 
-from mrisr.phantom import phantom
-from mrisr.volume import Volume
+from mrisr.core.volume import Volume
+from mrisr.data.phantom import phantom
 
 #: Words that stand in attributes which must never reach a message, a record or a file name.
 SECRETS = ("SECRET", "SYNTH-4711", "19500102", "ACC-0815", "J\xf6rg")

@@ -11,10 +11,10 @@ import pydicom
 import pytest
 
 import mrisr
+from mrisr.core.errors import OutputError
 from mrisr.dicom.conformance import check_derived
 from mrisr.dicom.deidentify import WARNING
 from mrisr.dicom.source import read_source
-from mrisr.errors import OutputError
 from mrisr.io import read_volume, write_volume
 from tests.dicom.conftest import errors_of, tool
 from tests.dicom.synthetic import SECRETS, hospital_series
@@ -108,7 +108,7 @@ def test_what_is_not_ours_is_never_replaced(series, run):
 
 
 def test_the_working_folder_is_refused_before_the_work(series, run, monkeypatch):
-    monkeypatch.setattr("mrisr.inference.job.Job.read", lambda self: pytest.fail("it was read"))
+    monkeypatch.setattr("mrisr.runs.job.Job.read", lambda self: pytest.fail("it was read"))
     code, _, err = run("inplane", "--input", series, "--output", ".")
     assert code == 3
     assert "name a folder in it" in err

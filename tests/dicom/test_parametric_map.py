@@ -9,14 +9,14 @@ import pytest
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
+from mrisr.core.errors import InputError, OutputError
+from mrisr.core.volume import Volume
 from mrisr.dicom import multiframe as writer
 from mrisr.dicom.deidentify import deidentified
 from mrisr.dicom.derivation import code_item
 from mrisr.dicom.parametric_map import STANDARD_DEVIATION, write_parametric_map
 from mrisr.dicom.source import read_source
-from mrisr.errors import InputError, OutputError
 from mrisr.io import read_volume
-from mrisr.volume import Volume
 from tests.dicom.conftest import DERIVATION, errors_of, tool, upsampled
 from tests.dicom.frames import FAULTS, GRIDS, as_nifti, at, frames, multiframe, references, stumped
 from tests.dicom.synthetic import SECRETS, hospital_series

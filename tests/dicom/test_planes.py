@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrisr import geometry
+from mrisr.core import geometry
+from mrisr.core.errors import InputError
+from mrisr.core.volume import Storage, Volume
 from mrisr.dicom.pixels import storable
 from mrisr.dicom.planes import planes_of
 from mrisr.dicom.series import write_series
 from mrisr.dicom.source import check_same_place, read_source
-from mrisr.errors import InputError
 from mrisr.io import read_volume
-from mrisr.volume import Storage, Volume
 from tests.dicom.conftest import DERIVATION, upsampled
 from tests.dicom.synthetic import hospital_series
 

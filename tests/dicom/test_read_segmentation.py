@@ -6,10 +6,10 @@ import numpy as np
 import pydicom
 import pytest
 
+from mrisr.core.errors import InputError
+from mrisr.data.phantom import label_volume
 from mrisr.dicom.segmentation import PROSTATE_ZONES, read_segmentation
-from mrisr.errors import InputError
 from mrisr.io import read_volume
-from mrisr.phantom import label_volume
 from tests.dicom.frames import at, world
 from tests.dicom.synthetic import hospital_series
 

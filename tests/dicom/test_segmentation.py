@@ -10,7 +10,10 @@ import pytest
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from mrisr import geometry
+from mrisr.core import geometry
+from mrisr.core.errors import InputError, OutputError, UsageError
+from mrisr.core.volume import Volume
+from mrisr.data.phantom import label_volume
 from mrisr.dicom.deidentify import deidentified
 from mrisr.dicom.segmentation import (
     ANATOMICAL_STRUCTURE,
@@ -20,10 +23,7 @@ from mrisr.dicom.segmentation import (
     write_segmentation,
 )
 from mrisr.dicom.source import read_source
-from mrisr.errors import InputError, OutputError, UsageError
 from mrisr.io import read_volume
-from mrisr.phantom import label_volume
-from mrisr.volume import Volume
 from tests.dicom.conftest import DERIVATION, errors_of, tool, upsampled
 from tests.dicom.frames import (
     FAULTS,

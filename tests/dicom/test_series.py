@@ -9,12 +9,12 @@ import numpy as np
 import pydicom
 import pytest
 
+from mrisr.core.errors import OutputError
+from mrisr.core.volume import Storage
 from mrisr.dicom.pixels import storable
 from mrisr.dicom.series import is_ours, write_series
 from mrisr.dicom.source import read_source
-from mrisr.errors import OutputError
 from mrisr.io import read_volume
-from mrisr.volume import Storage
 from tests.dicom.conftest import DERIVATION, errors_of, tool, upsampled
 from tests.dicom.synthetic import SECRETS, SLICES, hospital_series
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from mrisr.data.phantom import phantom
+from mrisr.data.prepare import prepare
 from mrisr.io import write_volume
-from mrisr.phantom import phantom
-from mrisr.prepare import prepare
 
 #: Methods of the small models: an interpolation, the same projected, and a model in three ways.
 METHODS: list[dict[str, Any]] = [

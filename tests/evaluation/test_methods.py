@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mrisr.errors import UsageError
+from mrisr.core.errors import UsageError
 from mrisr.evaluation.methods import ancestry, held_out_cases, load_methods
 from mrisr.evaluation.settings import EvaluationSettings
 from mrisr.models.store import load_model

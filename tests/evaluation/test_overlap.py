@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from mrisr import geometry
-from mrisr.errors import InputError
+from mrisr.core import geometry
+from mrisr.core.errors import InputError
+from mrisr.core.volume import Storage, Volume
+from mrisr.data.phantom import phantom_affine
 from mrisr.evaluation.overlap import Box, _full_rectangle, find_overlap, overlap_centre, upright
-from mrisr.phantom import phantom_affine
-from mrisr.volume import Storage, Volume
 
 #: Waves of 12 to 20 mm, in radians per mm.
 WAVES = 2 * np.pi * np.array([[1 / 14, 1 / 12, 1 / 17], [-1 / 20, 1 / 13, 1 / 12]])

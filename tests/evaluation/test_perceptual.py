@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mrisr.errors import InputError
+from mrisr.core.errors import InputError
 from mrisr.evaluation.perceptual import _shapes, load_lpips
 
 

@@ -11,18 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mrisr import geometry, registration
-from mrisr.errors import InputError
+from mrisr.core import geometry
+from mrisr.core.errors import InputError
+from mrisr.core.volume import Volume
+from mrisr.data.phantom import phantom
+from mrisr.evaluation import registration
 from mrisr.evaluation.agreement import compare, correlation
 from mrisr.evaluation.methods import Method, load_methods
 from mrisr.evaluation.reference import ReferenceCase, reference_cases
 from mrisr.evaluation.run import Switches, evaluate
 from mrisr.evaluation.settings import EvaluationSettings
-from mrisr.inference.options import Options
-from mrisr.inference.volumes import upsample_through_plane
 from mrisr.io import write_volume
-from mrisr.phantom import phantom
-from mrisr.volume import Volume
+from mrisr.restore.sampling import Options
+from mrisr.restore.volumes import upsample_through_plane
 
 FACTOR = 4.0
 SETTINGS: dict[str, Any] = {

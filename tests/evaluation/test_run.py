@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from mrisr.cli import main
-from mrisr.errors import InputError, OutputError, UsageError
+from mrisr.core.errors import InputError, OutputError, UsageError
 from mrisr.evaluation import figures, html, score
 from mrisr.evaluation import run as module
 from mrisr.evaluation.card import gains, means_tables, patients_table

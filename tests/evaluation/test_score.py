@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mrisr import metrics
-from mrisr.cache import read_stacks
+from mrisr.data.cache import read_stacks
 from mrisr.evaluation.methods import load_methods
 from mrisr.evaluation.score import DegradedCase, degraded_cases, operator_for
 from mrisr.evaluation.settings import EvaluationSettings

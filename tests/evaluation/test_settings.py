@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mrisr.errors import InputError
+from mrisr.core.errors import InputError
 from mrisr.evaluation.settings import EvaluationSettings, load_evaluation
 from tests.evaluation.conftest import METHODS, SETTINGS, THROUGH
 

@@ -17,8 +17,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from mrisr.archive.transfer import fetch_series, list_series, send_series
 from mrisr.cli import main
-from mrisr.dicom.web import fetch_series, list_series, send_series
 from mrisr.io import read_volume
 from tests.dicom.synthetic import SECRETS, hospital_series
 from tests.integration.conftest import PASSWORD, USER, Orthanc

@@ -17,9 +17,9 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from mrisr.errors import InputError
+from mrisr.core.errors import InputError
+from mrisr.core.volume import Storage, Volume
 from mrisr.io import read_volume
-from mrisr.volume import Storage, Volume
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrisr.errors import OutputError
+from mrisr.core.errors import OutputError
 from mrisr.io import (
     atomic_path,
     leftovers,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mrisr.errors import OutputError
+from mrisr.core.errors import OutputError
 from mrisr.io import leftovers, steps, write_bytes
 from mrisr.io.atomic import atomic_folder, remove_leftovers
 

@@ -16,7 +16,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from mrisr.errors import InputError
+from mrisr.core.errors import InputError
 from mrisr.io import read_volume, write_volume
 from mrisr.io.dicom_file import BoundedFile
 

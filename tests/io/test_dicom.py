@@ -121,7 +121,7 @@ def test_orientation_jitter(make_series, is_clean):
     ],
 )
 def test_orientations(make_series, orientation, codes):
-    from mrisr import geometry
+    from mrisr.core import geometry
 
     row, column = np.array(orientation[:3]), np.array(orientation[3:])
     normal = np.cross(row, column)

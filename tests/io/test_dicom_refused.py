@@ -11,7 +11,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from mrisr.errors import InputError
+from mrisr.core.errors import InputError
 from mrisr.io import read_volume
 from mrisr.io.dicom_pixels import read_pixels
 

@@ -14,7 +14,7 @@ import pytest
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import JPEGLSLossless, RLELossless, generate_uid
 
-from mrisr.errors import InputError, OutputError
+from mrisr.core.errors import InputError, OutputError
 from mrisr.io import check_output, checks, read_volume
 from mrisr.io.dicom_encoded import check_frames
 from mrisr.io.undertone import overheard

@@ -7,7 +7,7 @@ import SimpleITK as sitk
 import torch
 from monai.data import MetaTensor
 
-from mrisr.errors import InputError
+from mrisr.core.errors import InputError
 from mrisr.io import as_volume, like, write_volume
 
 

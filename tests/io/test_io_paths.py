@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mrisr.errors import InputError, OutputError
+from mrisr.core.errors import InputError, OutputError
 from mrisr.io import check_output, output_format, read_volume, stem, write_volume
 
 

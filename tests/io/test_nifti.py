@@ -126,7 +126,7 @@ def test_written_header_holds_nothing_but_the_grid(tmp_path, make_volume):
 
 @pytest.mark.parametrize(("dtype", "stored"), [("f2", "f4"), ("g", "f4"), ("?", "u1")])
 def test_dtypes_nifti_cannot_hold(tmp_path, affine, dtype, stored):
-    from mrisr.volume import Storage, Volume
+    from mrisr.core.volume import Storage, Volume
 
     values = (np.arange(24).reshape(2, 3, 4) % 2).astype(dtype)
     volume = Volume(values, affine, storage=Storage(np.dtype(dtype)))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mrisr.errors import InputError
+from mrisr.core.errors import InputError
 from mrisr.io import write_volume
 from mrisr.io.survey import survey
 

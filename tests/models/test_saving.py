@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mrisr.errors import InputError
+from mrisr.core.errors import InputError
 from mrisr.models import store
 from mrisr.models.card import ModelCard
 

@@ -11,11 +11,11 @@ import torch
 
 from mrisr import __version__
 from mrisr.config import DiffusionSettings, UnshuffleSettings
-from mrisr.errors import InputError, UsageError
+from mrisr.core.errors import InputError, UsageError
+from mrisr.methods import build_restorer
 from mrisr.models import store
 from mrisr.models.card import ModelCard, TrainingRecord
-from mrisr.operators import CONDITION
-from mrisr.restorers import build_restorer
+from mrisr.physics.separable import CONDITION
 
 CARD = ModelCard(
     name="tiny",

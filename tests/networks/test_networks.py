@@ -13,7 +13,7 @@ from mrisr.networks import build_network
 from mrisr.networks.embedding import NoiseScaleEmbedding
 from mrisr.networks.unet import UNet
 from mrisr.networks.unshuffle import UnshuffleResNet
-from mrisr.operators import CONDITION
+from mrisr.physics.separable import CONDITION
 
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
 SMALL = [

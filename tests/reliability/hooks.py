@@ -50,7 +50,7 @@ def meet_and_pause() -> None:
 
 
 def _after_inference(act: Any) -> None:
-    from mrisr.inference import volumes
+    from mrisr.restore import volumes
 
     restore_all = volumes.restore_all
 
@@ -64,7 +64,7 @@ def _after_inference(act: Any) -> None:
 
 def tell_when_at_work() -> None:
     """A file appears when the command line has been understood and the work begins."""
-    from mrisr.inference import volumes
+    from mrisr.restore import volumes
 
     load_model = volumes.load_model
 
@@ -84,7 +84,7 @@ def pretend_cuda() -> None:
     """A CUDA device that has no memory for more pixels than the environment says: the CPU in disguise."""
     import torch
 
-    from mrisr.inference import engine, record
+    from mrisr.restore import engine, record
 
     class Device:
         type, index = "cuda", None

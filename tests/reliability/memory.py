@@ -20,8 +20,8 @@ _GROUP = "Memory"
 
 def _study(folder: Path, pixels: int) -> Path:
     """A phantom of 4 square slices in ``folder``."""
+    from mrisr.data.phantom import phantom
     from mrisr.io import write_volume
-    from mrisr.phantom import phantom
 
     folder.mkdir(parents=True, exist_ok=True)
     made = phantom((pixels, pixels, 4), spacing=(0.5, 0.5, 3.0))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mrisr.errors import InputError
-from mrisr.volume import Volume
+from mrisr.core.errors import InputError
+from mrisr.core.volume import Volume
 
 GOOD = Volume(np.arange(24.0).reshape(2, 3, 4), np.eye(4))
 

@@ -24,10 +24,10 @@ def save_model(folder: Path, name: str, job: str = "inplane", edit: Edit | None 
 
     from mrisr import __version__
     from mrisr.config import UnshuffleSettings
+    from mrisr.methods import build_restorer
     from mrisr.models import store
     from mrisr.models.card import ModelCard, TrainingRecord
-    from mrisr.operators import CONDITION
-    from mrisr.restorers import build_restorer
+    from mrisr.physics.separable import CONDITION
 
     record = TrainingRecord(
         cases=("seen",),

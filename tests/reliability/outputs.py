@@ -30,7 +30,7 @@ def digest(*parts: Any) -> str:
 
 def volume(version: int, small: bool) -> Any:
     """A volume of noise, every version elsewhere in the world; all of one size on the disk."""
-    from mrisr.volume import Storage, Volume
+    from mrisr.core.volume import Storage, Volume
 
     shape = (12, 10, 6) if small else (128, 128, 24)
     values = np.random.default_rng(version).integers(0, 3000, shape).astype(np.int16)
@@ -166,7 +166,7 @@ def read_a_record(target: Path) -> dict[str, str]:
 
 
 def write_a_picture(target: Path, version: int, small: bool, inputs: Path) -> None:
-    from mrisr.qc import qc_picture
+    from mrisr.view.qc import qc_picture
 
     made = volume(version, True)
     qc_picture(made, made, None, target, title=f"version {version}", extent_mm=8 if small else 30)
@@ -201,8 +201,8 @@ def read_some_tables(target: Path) -> dict[str, str]:
 
 
 def write_a_cache(target: Path, version: int, small: bool, inputs: Path) -> None:
+    from mrisr.data.prepare import prepare
     from mrisr.io import write_volume
-    from mrisr.prepare import prepare
 
     data = inputs / f"patients{version}{int(small)}"
     if not data.exists():
@@ -213,7 +213,7 @@ def write_a_cache(target: Path, version: int, small: bool, inputs: Path) -> None
 
 
 def read_a_cache(target: Path) -> dict[str, str]:
-    from mrisr.cache import read_stacks
+    from mrisr.data.cache import read_stacks
 
     if not target.exists():
         return {}
@@ -225,8 +225,8 @@ def network(version: int, small: bool) -> Any:
     import torch
 
     from mrisr.config import UnshuffleSettings
+    from mrisr.methods import build_restorer
     from mrisr.models.store import BUNDLED, read_card
-    from mrisr.restorers import build_restorer
 
     width, blocks = (8, 1) if small else (64, 4)
     made = {"network": UnshuffleSettings(width=width, blocks=blocks, fold=2), "figures": {}}
@@ -238,7 +238,7 @@ def network(version: int, small: bool) -> Any:
 def write_a_checkpoint(target: Path, version: int, small: bool, inputs: Path) -> None:
     import torch
 
-    from mrisr.checkpoint import Progress, State, save_checkpoint
+    from mrisr.training.checkpoint import Progress, State, save_checkpoint
 
     _, restorer = network(version, small)
     ema = {k: v + 1 for k, v in restorer.network.state_dict().items()}
@@ -253,7 +253,7 @@ def write_a_checkpoint(target: Path, version: int, small: bool, inputs: Path) ->
 def read_a_checkpoint(target: Path) -> dict[str, str]:
     import torch
 
-    from mrisr.checkpoint import State, load_checkpoint
+    from mrisr.training.checkpoint import State, load_checkpoint
 
     if not target.exists():
         return {}

@@ -22,8 +22,8 @@ _CHECKPOINT = "checkpoint.safetensors"
 
 def _study(folder: Path, iterations: int) -> tuple[Path, Path]:
     """A configuration, and a cache of two patients and one held out."""
+    from mrisr.data.phantom import phantom
     from mrisr.io import write_volume
-    from mrisr.phantom import phantom
 
     data, cache, config = folder / "data", folder / "cache", folder / "config.yaml"
     for i, case in enumerate(("one", "two", "held-out")):

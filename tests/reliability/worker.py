@@ -194,7 +194,7 @@ def _limit(mebibytes: int) -> None:
 
 
 def _answer(read: Callable[..., Any], path: str, options: dict[str, Any]) -> dict[str, str]:
-    from mrisr.errors import InputError
+    from mrisr.core.errors import InputError
 
     try:
         kind, detail = _seen(read(Path(path), **options))

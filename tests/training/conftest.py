@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrisr import cache
+from mrisr.data import cache
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from mrisr.config import Config
-from mrisr.errors import UsageError
-from mrisr.inference.engine import Engine
-from mrisr.inference.options import Options
+from mrisr.core.errors import UsageError
 from mrisr.models.store import load_model
-from mrisr.operators import in_plane_operator
+from mrisr.physics.separable import in_plane_operator
+from mrisr.restore.engine import Engine
+from mrisr.restore.sampling import Options
 from mrisr.training import train
 from tests.training.helpers import CRITIC, rows, smoke, variant
 

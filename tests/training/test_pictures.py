@@ -11,22 +11,23 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from mrisr import cache, pairs
 from mrisr.config import CardSettings, Config, DataSettings, load_config
-from mrisr.errors import InputError, UsageError
-from mrisr.inference.engine import Engine
-from mrisr.inference.options import Options
-from mrisr.inference.volumes import upsample_in_plane
+from mrisr.core.errors import InputError, UsageError
+from mrisr.core.random import seeded
+from mrisr.data import cache, pairs
+from mrisr.data.phantom import phantom
+from mrisr.data.prepare import prepare_pictures
+from mrisr.methods import build_restorer
+from mrisr.methods.base import Sampling, given
 from mrisr.models.store import load_model
 from mrisr.networks import build_network
-from mrisr.operators import CONDITION
-from mrisr.phantom import phantom
-from mrisr.prepare import prepare_pictures
-from mrisr.restorers import build_restorer
-from mrisr.restorers.base import Sampling, given
+from mrisr.physics.separable import CONDITION
+from mrisr.restore.engine import Engine
+from mrisr.restore.sampling import Options
+from mrisr.restore.volumes import upsample_in_plane
 from mrisr.training import train
-from mrisr.validation import validate, write_examples
-from tests.test_pictures import save, waves
+from mrisr.training.validation import validate, write_examples
+from tests.data.test_pictures import save, waves
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
@@ -57,7 +58,7 @@ def test_crops_keep_colours_together_and_the_sky_above() -> None:
     stack = picture_stack()._replace(levels=cache.picture_levels(place))
     crops = pairs.Crops([stack], picture_settings(), "inplane")
     assert crops.channels == 3
-    found = crops.draw(30, pairs.seeded("cpu", 0))
+    found = crops.draw(30, seeded("cpu", 0))
     assert (found.shape, found.dtype) == ((30, 3, 40, 40), torch.int16)
     rows, columns, both = (found.float() * (255 / cache.LEVELS)).round().unbind(1)
     assert torch.equal(rows + columns, both)
@@ -69,14 +70,14 @@ def test_crops_keep_colours_together_and_the_sky_above() -> None:
 
 def test_small_pictures_are_mirrored_to_size() -> None:
     crops = pairs.Crops([picture_stack(size=(20, 90))], picture_settings(), "inplane")
-    found = crops.draw(3, pairs.seeded("cpu", 0))
+    found = crops.draw(3, seeded("cpu", 0))
     assert found.shape == (3, 3, 40, 40)
     assert torch.equal(found[:, :, :20], found[:, :, 20:].flip(2))
 
 
 def test_each_colour_is_degraded_as_an_image_of_one_channel() -> None:
     crops = pairs.Crops([picture_stack()], picture_settings(), "inplane")
-    drawn = crops.draw(4, pairs.seeded("cpu", 0))
+    drawn = crops.draw(4, seeded("cpu", 0))
     setting = picture_settings().degradations[0]
     draws = [pairs.Drawn(setting, 2.0, 1.0, 0.0), pairs.Drawn(setting, 4.0, 1.0, 0.7)]
     pair = pairs.make_pairs(drawn, draws, "inplane", 4)
@@ -113,8 +114,8 @@ def test_validation_on_pictures(tmp_path: Path) -> None:
 
 
 def test_of_many_pictures_some_are_validated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mrisr.validation.MOST_PICTURES", 2)
-    monkeypatch.setattr("mrisr.validation.MOST_EXAMPLES", 3)
+    monkeypatch.setattr("mrisr.training.validation.MOST_PICTURES", 2)
+    monkeypatch.setattr("mrisr.training.validation.MOST_EXAMPLES", 3)
     config = load_config(SMOKE)
     stacks = [picture_stack(seed, (32, 30 + seed)) for seed in range(5)]
     _, examples = validate(build_restorer(config, CONDITION), stacks, config)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mrisr.config import Config, TrainSettings, load_config
-from mrisr.errors import InputError, UsageError
+from mrisr.core.errors import InputError, UsageError
 from mrisr.models.store import load_model
 from mrisr.training import train
 from mrisr.training.steps import learning_rate

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from mrisr import cache
 from mrisr.config import ZonesConfig, ZonesNetworkSettings
-from mrisr.errors import InputError, UsageError
+from mrisr.core.errors import InputError, UsageError
+from mrisr.data import cache
 from mrisr.training import train
 from mrisr.zones.model import load_zones_model
 from tests.training.helpers import rows

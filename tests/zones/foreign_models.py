@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from mrisr import geometry
-from mrisr.volume import Storage, Volume
+from mrisr.core import geometry
+from mrisr.core.volume import Storage, Volume
 from mrisr.zones.labels import PZ, TZ
 
 #: Intensities of the test image, and where between them (from 0 to 1) the models change their mind.

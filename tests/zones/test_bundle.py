@@ -15,8 +15,8 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from mrisr import geometry
-from mrisr.errors import InputError, UsageError
+from mrisr.core import geometry
+from mrisr.core.errors import InputError, UsageError
 from mrisr.zones.bundle import load_bundle
 from mrisr.zones.labels import PZ, TZ, LabelTable
 from mrisr.zones.score import score_zones

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrisr.errors import InputError, UsageError
+from mrisr.core.errors import InputError, UsageError
 from mrisr.zones.labels import PZ, TZ, LabelTable
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrisr.errors import InputError, UsageError
+from mrisr.core.errors import InputError, UsageError
 from mrisr.zones.labels import PZ, TZ, LabelTable
 from mrisr.zones.nnunet import COMMAND, load_nnunet
 from tests.zones.foreign_models import expected, image

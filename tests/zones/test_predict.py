@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mrisr.errors import InputError, UsageError
-from mrisr.volume import Volume
+from mrisr.core.errors import InputError, UsageError
+from mrisr.core.volume import Volume
 from mrisr.zones.model import ZonesModel, load_zones_model, save_random
 from mrisr.zones.predict import ZonesSegmenter, largest_gland
 from mrisr.zones.segmenter import load_segmenter

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrisr import geometry
-from mrisr.errors import InputError
-from mrisr.phantom import label_volume, phantom_affine
-from mrisr.volume import Volume
+from mrisr.core import geometry
+from mrisr.core.errors import InputError
+from mrisr.core.volume import Volume
+from mrisr.data.phantom import label_volume, phantom_affine
 from mrisr.zones.labels import PZ, TZ, ZONES
 from mrisr.zones.score import as_json, score_zones, to_grid, zone_volumes_ml
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mrisr import cache
 from mrisr.config import AugmentationSettings, ZonesDataSettings
+from mrisr.data import cache
 from mrisr.zones.augment import Variation, draw_variation, vary
 from mrisr.zones.data import (
     WHOLE,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mrisr import qc
 from mrisr.batch.report import view
 from mrisr.batch.report.tree import MEASURED, UNCERTAINTY, Study, mapping
 from mrisr.batch.report.words import volume_title
-from mrisr.errors import MrisrError
+from mrisr.core.errors import MrisrError
+from mrisr.core.volume import Volume
 from mrisr.io import read_volume
-from mrisr.volume import Volume
+from mrisr.view import qc
 from mrisr.zones.labels import ZONES
 
 #: Side in pixels of the pictures in the table of all studies, and their JPEG quality.

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mrisr import qc
-from mrisr.volume import Volume
+from mrisr.core.volume import Volume
+from mrisr.view import qc
 
 Panel = NDArray[np.float32]
 Vector = NDArray[np.float64]
 
-#: As in mrisr.qc: axes (right, anterior, superior) that run to the right and down the screen, reversed.
+#: As in mrisr.view.qc: axes (right, anterior, superior) that run to the right and down the screen, reversed.
 _SCREEN = {"axial": (0, 1), "coronal": (0, 2), "sagittal": (1, 2)}
 #: Voxels by which an axis may leave its row over half a cut and still count as aligned.
 _TURNED = 0.02
@@ -38,7 +38,7 @@ class Cut:
 
 
 def nearest(volume: Volume, cut: Cut) -> Panel:
-    """The cut by the nearest voxels: what :func:`mrisr.qc.panel` gives, sooner where the axes agree."""
+    """The cut by the nearest voxels: what :func:`mrisr.view.qc.panel` gives, sooner where the axes agree."""
     where = _indices(volume, cut)
     if where is None:
         return qc.panel(volume, cut.plane, cut.centre, cut.extent_mm, cut.pixel_mm, cut.directions)
@@ -78,7 +78,7 @@ def _indices(volume: Volume, cut: Cut) -> tuple[list[Vector], tuple[int, int, in
     rest = np.abs(step).sum(axis=1) - np.abs(step).max(axis=1)
     if (rest * cut.extent_mm / 2 > _TURNED).any():
         return None
-    middle = cut.centre + cut.directions.sum(axis=1) * 1e-3  # never midway, as in mrisr.qc
+    middle = cut.centre + cut.directions.sum(axis=1) * 1e-3  # never midway, as in mrisr.view.qc
     start = to_index[:3, :3] @ middle + to_index[:3, 3]
     count = round(cut.extent_mm / cut.pixel_mm)
     run = (np.arange(count) - (count - 1) / 2) * cut.pixel_mm

@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mrisr import geometry, qc
 from mrisr.batch.report.outlines import zone_paths
 from mrisr.batch.report.sampling import Cut, Panel, cubic, nearest
-from mrisr.volume import Volume
+from mrisr.core import geometry
+from mrisr.core.volume import Volume
+from mrisr.view import qc
 
 PLANES = ("axial", "coronal", "sagittal")
 #: What lies at the left, right, upper and lower edge of a picture.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mrisr.core.volume import Volume
 from mrisr.evaluation.kept import UNREADABLE, Item, KeptFolder, finite, key_from
 from mrisr.evaluation.methods import Method
 from mrisr.evaluation.zones.cases import ZonesCase, part_for
@@ -16,8 +17,7 @@ from mrisr.evaluation.zones.frozen import Frozen
 from mrisr.evaluation.zones.restore import measurement_of, restore
 from mrisr.evaluation.zones.scored import ZonesScored, picture_of, psnr_of_gland
 from mrisr.evaluation.zones.settings import Scale, ZonesSettings
-from mrisr.inference.measurement import Measurement
-from mrisr.volume import Volume
+from mrisr.physics.measurement import Measurement
 from mrisr.zones.score import score_zones, to_grid
 
 #: Raised whenever the same data, models and settings would get other figures.
@@ -32,15 +32,20 @@ class Asked:
     frozen: Frozen
 
     @cached_property
-    def labels(self) -> Volume:
-        """The zones, on the volume's grid; what the segmenter remarked is among the volume's notes."""
+    def found(self) -> tuple[Volume, tuple[str, ...]]:
+        """The zones, on the volume's grid, and the segmenter's remarks."""
         return segmented(self.volume, self.frozen)
 
+    @property
+    def labels(self) -> Volume:
+        """The zones, on the volume's grid."""
+        return self.found[0]
 
-def segmented(volume: Volume, frozen: Frozen) -> Volume:
+
+def segmented(volume: Volume, frozen: Frozen) -> tuple[Volume, tuple[str, ...]]:
     """The zones of a volume, with the segmenter's remarks."""
     labels = frozen.segmenter(volume)
-    return replace(labels, notes=tuple(frozen.segmenter.notes))
+    return labels, tuple(frozen.segmenter.notes)
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Bench:
 
     def original(self) -> ZonesScored:
         """The score of the image that was not restored."""
-        found, part = self.unrestored.labels, self.part
+        (found, notes), part = self.unrestored.found, self.part
         return ZonesScored(
             labels=score_zones(found, part.labels),
             agreement=None,
@@ -74,7 +79,7 @@ class Bench:
             cpu_seconds=math.nan,
             evaluations=0,
             picture=picture_of(part.image, found, part.labels, self.settings.job, part.image),
-            facts=_facts(found.notes),
+            facts=_facts(notes),
         )
 
     def restored(self, method: Method) -> ZonesScored:
@@ -82,7 +87,7 @@ class Bench:
         and score."""
         part, restored = self.part, restore(self.measurement, method)
         volume = restored.volume
-        fine = segmented(volume, self.frozen)
+        fine, notes = segmented(volume, self.frozen)
         degraded = self.scale.scoring == "degraded"
         found = fine if degraded else to_grid(fine, part.labels)
         return ZonesScored(
@@ -93,7 +98,7 @@ class Bench:
             cpu_seconds=restored.cpu_seconds,
             evaluations=method.evaluations,
             picture=picture_of(volume, fine, part.labels, self.settings.job, part.image),
-            facts=_facts(fine.notes, method.engine.notes if method.engine else ()),
+            facts=_facts(notes, method.engine.notes if method.engine else ()),
         )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mrisr.errors import UsageError
+from mrisr.core.errors import UsageError
 from mrisr.evaluation.tabulate import Table
 from mrisr.evaluation.zones.outcome import ZonesEvaluation
 from mrisr.evaluation.zones.scored import ZONE_METRICS

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from mrisr import geometry
-from mrisr.errors import InputError, UsageError
+from mrisr.core import geometry
+from mrisr.core.errors import InputError, UsageError
+from mrisr.core.volume import Volume
+from mrisr.data.sources import Entry, find_sources
 from mrisr.evaluation.methods import Method, Seen, trained_models, training_of
 from mrisr.evaluation.volumes import middle
 from mrisr.evaluation.zones.frozen import Frozen
 from mrisr.evaluation.zones.settings import Scale, ZonesSettings
-from mrisr.inference.measurement import stack_order
 from mrisr.io import read_volume
-from mrisr.sources import Entry, find_sources
-from mrisr.volume import Volume
+from mrisr.physics.measurement import stack_order
 from mrisr.zones.score import check_labels, check_same_grid
 
 

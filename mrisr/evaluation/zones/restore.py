@@ -8,18 +8,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from mrisr import cache, geometry
+from mrisr.core import geometry
+from mrisr.core.intensity import scaling
+from mrisr.core.volume import Volume
 from mrisr.evaluation.methods import Method
 from mrisr.evaluation.zones.settings import Scale, ZonesSettings
-from mrisr.inference.engine import restore_all
-from mrisr.inference.measurement import (
+from mrisr.physics.measurement import (
     Measurement,
     measure_in_plane,
     measure_through_plane,
     stack_order,
 )
-from mrisr.inference.volumes import reformats, restore_reformats
-from mrisr.volume import Volume
+from mrisr.restore.engine import restore_all
+from mrisr.restore.volumes import reformats, restore_reformats
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def measurement_of(volume: Volume, scale: Scale, settings: ZonesSettings) -> Mea
     seen = empty.apply(empty.operator, values).numpy().transpose(np.argsort(order))
     storage = volume.storage
     stored = replace(coarse, array=storage.decode(storage.encode(seen)))
-    offset, span = cache.scaling(volume.array)
+    offset, span = scaling(volume.array)
     return replace(empty, volume=stored, affine=volume.affine, offset=offset, scale=span)
 
 

@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mrisr import cache, geometry, metrics
+from mrisr import metrics
 from mrisr.config import Job
+from mrisr.core import geometry
+from mrisr.core.intensity import scaling
+from mrisr.core.volume import Volume
+from mrisr.data.prepare import canonical_stack
 from mrisr.evaluation.case import Metric
 from mrisr.evaluation.kept import number
 from mrisr.evaluation.zones.settings import Scale
-from mrisr.prepare import canonical_stack
-from mrisr.volume import Volume
 from mrisr.zones.labels import ZONES
 from mrisr.zones.score import ZoneScore, as_json
 
@@ -150,7 +152,7 @@ def psnr_of_gland(result: Volume, reference: Volume, labels: Volume) -> float:
     if not len(held[0]):
         return math.nan
     box = tuple(slice(a.min(), a.max() + 1) for a in held)
-    low, span = cache.scaling(reference.array)
+    low, span = scaling(reference.array)
     images = []
     for volume in (result, reference):
         slices = np.moveaxis(volume.array[box], reference.slice_axis, 0).astype(np.float32)
@@ -179,7 +181,7 @@ def picture_of(
     index = int(np.argmax(zones.min(0) if zones.min(0).any() else zones.sum(0)))
     ends = _box(labels != 0, step)
     parts = [_inside(stack[index], s[1:], ends) for stack, s in stacks]
-    low, span = cache.scaling(measured.array)
+    low, span = scaling(measured.array)
     shown = np.clip((parts[0].astype(np.float32) - low) / span, 0, 1)
     outlines = [_enlarged(p, shown.shape).astype(np.uint8) for p in parts[1:]]
     rows, columns = stacks[0][1][1:]

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from mrisr.config import load_settings
 from mrisr.evaluation.settings import ComparisonSettings
-from mrisr.inference.volumes import IN_PLANE, THROUGH_PLANE
+from mrisr.restore.volumes import IN_PLANE, THROUGH_PLANE
 
 Scoring = Literal["degraded", "measured"]
 

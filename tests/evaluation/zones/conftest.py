@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import yaml
 
+from mrisr.core.volume import Storage, Volume
+from mrisr.data.phantom import label_volume, phantom
 from mrisr.evaluation.zones.cases import ZonesCase
 from mrisr.evaluation.zones.frozen import Frozen
 from mrisr.io import write_volume
-from mrisr.phantom import label_volume, phantom
-from mrisr.volume import Storage, Volume
 from mrisr.zones.labels import PZ, TZ
 
 SHAPE, SPACING = (50, 46, 13), (1.3, 1.3, 4.0)

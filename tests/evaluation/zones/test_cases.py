@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mrisr.errors import InputError, UsageError
+from mrisr.core.errors import InputError, UsageError
+from mrisr.data.phantom import phantom
 from mrisr.evaluation.methods import load_methods
 from mrisr.evaluation.zones.cases import ZonesCase, chosen, find_cases, part_for
 from mrisr.evaluation.zones.frozen import Frozen
 from mrisr.evaluation.zones.settings import Scale, ZonesSettings
 from mrisr.io import read_volume, write_volume
-from mrisr.phantom import phantom
 from tests.evaluation.zones.conftest import SETTINGS, SHAPE, SPACING, THROUGH, Thresholds
 
 FROZEN = Frozen(Thresholds(), trained=("known",))

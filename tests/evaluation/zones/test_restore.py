@@ -12,8 +12,8 @@ from mrisr.evaluation.methods import Method, load_methods
 from mrisr.evaluation.zones.cases import ZonesCase, part_for
 from mrisr.evaluation.zones.restore import measurement_of, restore
 from mrisr.evaluation.zones.settings import Scale, ZonesSettings
-from mrisr.inference.options import Options
-from mrisr.inference.volumes import upsample_in_plane
+from mrisr.restore.sampling import Options
+from mrisr.restore.volumes import upsample_in_plane
 from tests.evaluation.zones.conftest import SETTINGS, THROUGH
 
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from mrisr.cli import main
-from mrisr.errors import InputError, OutputError
+from mrisr.core.errors import InputError, OutputError
 from mrisr.evaluation.zones import figures
 from mrisr.evaluation.zones.bench import Bench
 from mrisr.evaluation.zones.frozen import Frozen, SegmenterChoice, load_frozen

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mrisr import geometry
+from mrisr.core import geometry
+from mrisr.data.phantom import label_volume, phantom
 from mrisr.evaluation.zones.cases import ZonesCase
 from mrisr.evaluation.zones.scored import MARGIN, picture_of, psnr_of_gland
-from mrisr.phantom import label_volume, phantom
 from tests.evaluation.zones.conftest import SPACING, labelled
 
 

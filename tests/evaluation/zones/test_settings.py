@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mrisr.errors import InputError
+from mrisr.core.errors import InputError
 from mrisr.evaluation.zones.settings import Scale, ZonesSettings, load_zones_settings
 from mrisr.models.store import INTERPOLATIONS, available
 from tests.evaluation.zones.conftest import METHODS, SETTINGS, THROUGH

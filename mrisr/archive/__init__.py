@@ -1,0 +1,1 @@
+"""DICOM archives over the web (DICOMweb): fetch studies, send results."""

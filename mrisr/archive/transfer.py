@@ -1,0 +1,239 @@
+"""Series from a DICOMweb archive and back to it (PS3.18: QIDO-RS, WADO-RS, STOW-RS).
+
+Credentials come from the environment and nowhere else: ``MRISR_DICOMWEB_USER`` with
+``MRISR_DICOMWEB_PASSWORD``, or ``MRISR_DICOMWEB_TOKEN``. TLS certificates are always verified.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+
+from mrisr.archive.client import Archive, connect, text
+from mrisr.archive.files import files_of_one_study, read_whole
+from mrisr.core.errors import InputError, OutputError, UsageError
+from mrisr.io.atomic import atomic_folder
+from mrisr.io.dicom_scan import File, pick_series, printable, quiet
+from mrisr.io.paths import check_output_folder
+
+Progress = Callable[[int, int], None]
+
+#: Seconds between looks at an archive's listing, which some bring up to date with a delay.
+LISTING_WAITS = (0.5, 1.0, 2.0, 4.0)
+#: Tags in DICOM JSON.
+_SOP, _SERIES, _NUMBER = "00080018", "0020000E", "00200011"
+_INSTANCE_NUMBER, _COUNT = "00200013", "00201209"
+_DESCRIPTION, _MODALITY = "0008103E", "00080060"
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+
+
+@dataclass(frozen=True)
+class RemoteSeries:
+    """A series as an archive lists it; ``instances`` is None where it does not count them."""
+
+    uid: str
+    number: str
+    description: str
+    modality: str
+    instances: int | None
+
+    def __str__(self) -> str:
+        count = "?" if self.instances is None else self.instances
+        return f"{self.uid} (number {self.number}, {self.description!r}, {count} instances)"
+
+
+def list_series(url: str, study_uid: str) -> list[RemoteSeries]:
+    """The series of a study, in the order of their numbers.
+
+    Args:
+        url: root of the DICOMweb service, without credentials.
+        study_uid: StudyInstanceUID.
+
+    Raises:
+        InputError: the archive does not answer as it should, or knows no such study.
+        UsageError: the URL or the UID is none, or the environment's credentials are incomplete.
+    """
+    with connect(url, _unreadable) as archive:
+        return _series(archive, study_uid)
+
+
+def fetch_series(
+    url: str,
+    study_uid: str,
+    series: str | None,
+    output: str | PathLike[str],
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Retrieve a series into a folder, whole or not at all.
+
+    Files keep the transfer syntax of the archive and are called ``0001.dcm`` and so on in the order
+    of their InstanceNumber. Each is read again and must be the instance that was asked for, and
+    there must be as many as the archive counts, before the folder takes its place.
+
+    Args:
+        url: root of the DICOMweb service, without credentials.
+        study_uid: StudyInstanceUID.
+        series: UID, number or description; None where the study has one series.
+        output: folder to write.
+        force: replace a folder that holds nothing but numbered DICOM files.
+        progress: called with the instances done and their number.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: the archive does not answer as it should, has no such series, or sends something
+            else than it listed.
+        OutputError: the folder exists, or cannot be written.
+        UsageError: the URL or the UID is none, or the environment's credentials are incomplete.
+    """
+    path = check_output_folder(output, force=force)
+    _check_replaced(path)
+    with connect(url, _unreadable) as archive:
+        chosen = pick_series(_series(archive, study_uid), series, archive.where)
+        uids = _instances(archive, study_uid, chosen)
+        with atomic_folder(path, overwrite=force) as temporary:
+            for number, uid in enumerate(uids, 1):
+                _retrieve(archive, (study_uid, chosen.uid, uid), temporary / f"{number:04d}.dcm")
+                if progress is not None:
+                    progress(number, len(uids))
+    return path
+
+
+def send_series(
+    url: str,
+    folder: str | PathLike[str],
+    *,
+    progress: Progress | None = None,
+    report: Callable[[str], None] | None = None,
+) -> int:
+    """Store the DICOM images of a folder, all of one study, and look whether they are there.
+
+    Sending the same series again is harmless: the archive knows its UIDs.
+
+    Args:
+        url: root of the DICOMweb service, without credentials.
+        folder: what to send; files that are no DICOM images are passed over.
+        progress: called with the instances done and their number.
+        report: called with a line for each instance that the archive stored with a change.
+
+    Returns:
+        Number of instances that the archive lists.
+
+    Raises:
+        InputError: no images, more than one study, or a file that is damaged; nothing is sent.
+        OutputError: the archive does not answer as it should, or refuses or does not list an
+            instance. What it took before stays there.
+        UsageError: the URL is none, or the environment's credentials are incomplete.
+    """
+    with connect(url, lambda where, reason: OutputError(f"{where}: {reason}")) as archive:
+        files = files_of_one_study(Path(folder))
+        for file in files:
+            read_whole(file.path)
+        for number, file in enumerate(files, 1):
+            named = _naming(archive, f"{file.path.name} ({file.sop_uid})")
+            for warning in named.store(read_whole(file.path)):
+                if report is not None:
+                    report(f"{file.path.name}: stored, but {warning}")
+            if progress is not None:
+                progress(number, len(files))
+        _check_listed(archive, files)
+    return len(files)
+
+
+def _unreadable(where: str, reason: str) -> InputError:
+    return InputError(where, expected="the answer of a DICOMweb archive", found=reason)
+
+
+def _series(archive: Archive, study_uid: str) -> list[RemoteSeries]:
+    if not _is_uid(study_uid):
+        raise UsageError("the study: expected a StudyInstanceUID, digits and dots")
+    found = []
+    for item in archive.series(study_uid):
+        uid, count = text(item, _SERIES), text(item, _COUNT)
+        if not _is_uid(uid):
+            raise archive.fail("a SeriesInstanceUID that is none")
+        number, description, modality = (
+            printable(text(item, tag)) for tag in (_NUMBER, _DESCRIPTION, _MODALITY)
+        )
+        instances = int(count) if count.isdecimal() else None
+        found.append(RemoteSeries(uid, number, description, modality, instances))
+    if not found:
+        raise InputError(archive.where, expected="a study with series", found="none of that UID")
+    return sorted(found, key=lambda s: (int(s.number) if s.number.isdecimal() else -1, s.uid))
+
+
+def _is_uid(value: str) -> bool:
+    return len(value) <= 64 and _UID.fullmatch(value) is not None
+
+
+def _instances(archive: Archive, study_uid: str, series: RemoteSeries) -> list[str]:
+    """SOPInstanceUIDs of a series in the order of InstanceNumber, as many as the archive counts."""
+    listed = archive.instances(study_uid, series.uid)
+    if not listed or series.instances not in (None, len(listed)):
+        counted = "some" if series.instances is None else series.instances
+        raise archive.fail(f"{len(listed)} instances listed where it counts {counted}")
+    return [text(item, _SOP) for item in sorted(listed, key=_order)]
+
+
+def _order(item: dict[str, object]) -> tuple[int, str]:
+    number = text(item, _INSTANCE_NUMBER)
+    return int(number) if number.isdecimal() else 0, text(item, _SOP)
+
+
+def _check_replaced(path: Path) -> None:
+    """Nothing but what an earlier run could have written is replaced."""
+    for entry in path.iterdir() if path.is_dir() else ():
+        if not (re.fullmatch(r"\d{4,}\.dcm", entry.name) and entry.is_file()):
+            raise OutputError(f"{path}: holds other files than a fetched series; nothing replaced")
+
+
+def _retrieve(archive: Archive, uids: tuple[str, str, str], path: Path) -> None:
+    """Write one instance and make sure that the file is what was asked for."""
+    archive = _naming(archive, f"instance {uids[2]}")
+    if not _is_uid(uids[2]):
+        raise archive.fail("not a UID")
+    dataset = archive.retrieve(*uids)
+    try:
+        with quiet():
+            dataset.save_as(path, enforce_file_format=True)
+        back = read_whole(path)
+    except InputError as error:
+        raise archive.fail(error.found) from None
+    except OSError:
+        raise
+    except Exception as error:  # pydicom raises almost anything on odd data
+        raise archive.fail(f"cannot be written as DICOM ({type(error).__name__})") from None
+    names = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+    for name, uid in zip(names, uids, strict=True):
+        if str(back.get(name, "")) != uid:
+            raise archive.fail(f"another {name} than was asked for")
+
+
+def _naming(archive: Archive, what: str) -> Archive:
+    """The same archive, whose errors name an instance."""
+    return replace(archive, fail=lambda reason: archive.fail(f"{what}: {reason}"))
+
+
+def _check_listed(archive: Archive, files: Sequence[File]) -> None:
+    """Every instance must be found in the archive. Raises OutputError."""
+    study = str(files[0].header.StudyInstanceUID)
+    for wait in (*LISTING_WAITS, None):
+        listed: set[str] = set()
+        for uid in {file.series_uid for file in files}:
+            listed |= {text(item, _SOP) for item in archive.instances(study, uid)}
+        missing = [file for file in files if file.sop_uid not in listed]
+        if not missing:
+            return
+        if wait is not None:
+            time.sleep(wait)
+    raise OutputError(
+        f"{archive.where}: {len(missing)} of {len(files)} instances sent are not listed, "
+        f"first {missing[0].path.name} ({missing[0].sop_uid})"
+    )

@@ -1,0 +1,118 @@
+"""The one volume type of the project: voxels, where they lie, and how they were stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrisr.core import geometry
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How voxels lie on disk: value = ``slope * stored + intercept``, stored as ``dtype``."""
+
+    dtype: np.dtype = field(default_factory=lambda: np.dtype(np.float32))
+    slope: float = 1.0
+    intercept: float = 0.0
+
+    def encode(self, values: NDArray[np.floating]) -> NDArray[np.generic]:
+        """Values to stored numbers: integers are rounded and clipped to the range, never wrapped."""
+        dtype = self.dtype.newbyteorder("=")
+        if self.slope == 1.0 and self.intercept == 0.0 and values.dtype == dtype:
+            return values
+        stored = (np.asarray(values, dtype=np.float64) - self.intercept) / self.slope
+        if np.issubdtype(dtype, np.integer):
+            info = np.iinfo(dtype)
+            stored = np.clip(np.rint(stored), info.min, info.max)
+        return stored.astype(dtype)
+
+    def decode(self, stored: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Stored numbers to values: untouched without scaling, otherwise float64."""
+        if self.slope == 1.0 and self.intercept == 0.0:
+            return stored
+        return stored.astype(np.float64) * self.slope + self.intercept
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A 3-D scalar image.
+
+    Attributes:
+        array: values ``(i, j, k)`` in the scanner's units, after any rescaling; in the storage
+            dtype where no rescaling applies, else float.
+        affine: ``(4, 4)`` float64, voxel indices to world mm, RAS.
+        storage: how the source stored its voxels; outputs keep it.
+        slice_thickness: nominal slice thickness in mm if the source states one. Thickness is not
+            spacing.
+        stacked_along: array axis of the slices where the source says so (DICOM does); by default
+            the axis of the coarsest spacing.
+        name: what messages call it: the path it was read from, or what it is.
+
+    Two volumes are equal only if they are one object; compare ``array`` and ``affine`` for their content.
+    """
+
+    array: NDArray[np.generic]
+    affine: geometry.Affine
+    storage: Storage = field(default_factory=Storage)
+    slice_thickness: float | None = None
+    stacked_along: int | None = None
+    name: str = "volume"
+
+    def __post_init__(self) -> None:
+        if self.array.ndim != 3:
+            raise ValueError(f"a Volume has 3 axes, got shape {self.array.shape}")
+        object.__setattr__(self, "affine", np.asarray(self.affine, dtype=np.float64))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        i, j, k = self.array.shape
+        return i, j, k
+
+    @property
+    def spacing(self) -> NDArray[np.float64]:
+        """Spacing in mm along each array axis, shape ``(3,)``."""
+        return geometry.spacing(self.affine)
+
+    @property
+    def slice_axis(self) -> int:
+        """Array axis along which the slices are stacked."""
+        stated = self.stacked_along
+        return geometry.slice_axis(self.affine) if stated is None else stated
+
+    @property
+    def plane(self) -> str:
+        """``"axial"``, ``"coronal"`` or ``"sagittal"``."""
+        return geometry.plane(self.affine, self.slice_axis)
+
+    @property
+    def is_stack(self) -> bool:
+        """Whether the slices are so much coarser than their pixels (twice) that they show one plane only."""
+        pixels = np.delete(self.spacing, self.slice_axis).max()
+        return bool(self.spacing[self.slice_axis] > 2 * pixels)
+
+    def with_array(
+        self, array: NDArray[np.generic], affine: geometry.Affine | None = None
+    ) -> Volume:
+        """The same volume (storage, name) with other voxels and, if given, another grid."""
+        return replace(self, array=array, affine=self.affine if affine is None else affine)
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeFile:
+    """A volume as it was read, and what is known of where it came from.
+
+    Attributes:
+        volume: the voxels on their grid.
+        path: file or folder it was read from; None for an image in memory.
+        sha256: digest of the bytes that were read; None for an image in memory.
+        notes: what the reader decided and a provenance record should say (e.g. "sform used").
+    """
+
+    volume: Volume
+    path: Path | None = None
+    sha256: str | None = None
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,1 @@
+"""Training data: sources, cache, crops and pairs, phantom."""

@@ -1,0 +1,234 @@
+"""Prepared stacks to training pairs: crops drawn on the CPU as integers, degraded on the device.
+
+Every step's randomness is a function of (seed, step, rank), so a resumed run sees what the
+uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mrisr.config import DataSettings, DegradationSettings, Job
+from mrisr.data import cache
+from mrisr.physics.separable import (
+    SeparableOperator,
+    degradation_matrix,
+    describe,
+    in_plane_operator,
+    interpolation_matrix,
+    through_plane_operator,
+)
+
+FWHM = float(np.sqrt(8 * np.log(2)))
+#: Pixels that differ by a smaller share are one size: over 500 of them a twentieth of a pixel.
+SAME_PIXEL = 1e-4
+
+
+class Measured(NamedTuple):
+    """A group of a batch as it was measured: ``y`` ``(b, c, rows, columns)`` in -1..1, and by which ``A``."""
+
+    y: Tensor
+    operator: SeparableOperator
+
+
+class Pair(NamedTuple):
+    """A batch: x_HR and x_LR on the target grid ``(b, c, h, w)`` in -1..1, and the condition ``(b, n)``.
+
+    ``measured`` are its groups, in order, with ``margin`` more target pixels on every side.
+    """
+
+    x_high: Tensor
+    x_low: Tensor
+    condition: Tensor
+    measured: tuple[Measured, ...] = ()
+    margin: int = 0
+
+
+class Drawn(NamedTuple):
+    """What one group of a batch was degraded by."""
+
+    setting: DegradationSettings
+    factor: float
+    thickness: float
+    blur_sigma: float
+
+
+def resample_pixels(stack: cache.Stack, pixel_mm: float | None) -> cache.Stack:
+    """The stack with square in-plane pixels of ``pixel_mm``: anti-aliased where that is coarser."""
+    if pixel_mm is None:
+        return stack
+    if stack.spacing is None:
+        raise ValueError("pictures, which have no pixel size in mm")
+    levels = torch.from_numpy(stack.levels.astype(np.float32))
+    for dim in (-2, -1):
+        factor, n = stack.spacing[dim] / pixel_mm, levels.shape[dim]
+        if abs(factor - 1) < SAME_PIXEL:
+            continue
+        size = max(1, round(n * factor))
+        if factor > 1:
+            rows = interpolation_matrix("bicubic", n, factor, size)
+        else:
+            rows = degradation_matrix("bicubic", n, 1 / factor, n_low=size)
+        levels = (levels.movedim(dim, -1) @ torch.tensor(rows.T, dtype=torch.float32)).movedim(
+            -1, dim
+        )
+    limit = np.iinfo(np.int16).max
+    return stack._replace(
+        spacing=(stack.spacing[0], pixel_mm, pixel_mm),
+        levels=levels.round().clamp(0, limit).short().numpy(),
+    )
+
+
+def pixel_sizes(settings: DataSettings) -> tuple[float | None, ...]:
+    """The pixel sizes that every stack is brought to; none stands for the scanner's own."""
+    sizes = settings.pixel_mm
+    return sizes if isinstance(sizes, tuple) else (sizes,)
+
+
+class Crops:
+    """Draws square crops from stacks: plane by weight, then slices uniformly within the plane.
+
+    ``channels`` are those of the crops: 1 from volumes, 3 from pictures.
+
+    Raises:
+        ValueError: there are no slices in the planes of the settings, or they differ in their channels.
+    """
+
+    def __init__(self, stacks: Sequence[cache.Stack], settings: DataSettings, job: Job) -> None:
+        self.size = settings.crop + 2 * settings.margin
+        self.settings, self.job = settings, job
+        used = [s for s in stacks if s.plane in settings.planes]
+        self.stacks = [resample_pixels(s, p) for s in used for p in pixel_sizes(settings)]
+        slices = [(i, k) for i, s in enumerate(self.stacks) for k in range(len(s.levels))]
+        if not slices:
+            raise ValueError(
+                f"the cache has no training slices in the planes {', '.join(settings.planes)}"
+            )
+        self.channels, *others = sorted({s.channels for s in used})
+        if others:
+            raise ValueError(f"slices of {self.channels} and of {others[0]} channels")
+        plane = [self.stacks[i].plane for i, _ in slices]
+        weight = torch.tensor([settings.planes[p] for p in plane])  # type: ignore[index]
+        counted = Counter(plane)
+        self.slices = slices
+        self.weights = weight / torch.tensor([float(counted[p]) for p in plane])
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """``n`` crops with flips (and transposition where allowed), int16 ``(n, c, size, size)``."""
+        picks = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        u = torch.rand(n, 5, generator=generator).tolist()
+        return torch.stack([self._crop(int(p), *v) for p, v in zip(picks, u, strict=True)])
+
+    def _crop(
+        self, pick: int, row: float, column: float, flip: float, mirror: float, turn: float
+    ) -> Tensor:
+        index, k = self.slices[pick]
+        stack = self.stacks[index]
+        image = stack.images[k]
+        if min(image.shape[1:]) < self.size:
+            need = [(0, max(0, self.size - m)) for m in image.shape[1:]]
+            image = np.pad(image, [(0, 0), *need], mode="symmetric")
+        r = int(row * (image.shape[1] - self.size + 1))
+        c = int(column * (image.shape[2] - self.size + 1))
+        cut = image[:, r : r + self.size, c : c + self.size]
+        crop = torch.from_numpy(np.ascontiguousarray(cut))
+        if flip < 0.5:
+            crop = crop.flip(-1)
+        if mirror < 0.5 and stack.plane != cache.PICTURE:  # the sky stays above
+            crop = crop.flip(-2)
+        if turn < 0.5 and stack.plane in self.settings.transpose:
+            crop = crop.mT
+        return crop
+
+
+def draw_degradation(settings: DataSettings, generator: torch.Generator) -> Drawn:
+    """Draw what a group of crops is degraded by (drawn apart from applying it, so it can be replayed)."""
+    weights = torch.tensor([d.weight for d in settings.degradations])
+    d = settings.degradations[int(torch.multinomial(weights, 1, generator=generator))]
+    u = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
+    if d.factors:
+        factor = d.factors[int(u[0] * len(d.factors))]
+    else:
+        factor = float(np.exp(np.log(d.range[0]) + u[0] * np.log(d.range[1] / d.range[0])))
+    low, high = settings.blur_sigma
+    sigma = low + u[2] * (high - low) if u[1] < settings.blur_probability else 0.0
+    return Drawn(d, factor, d.thickness[0] + u[3] * (d.thickness[1] - d.thickness[0]), sigma)
+
+
+def pair_operator(job: Job, drawn: Drawn, high: tuple[int, int]) -> SeparableOperator:
+    """The degradation of images of shape ``high`` (rows, columns) for a job."""
+    low = [max(1, round(n / drawn.factor)) for n in high]
+    if job == "inplane":
+        return in_plane_operator((low[0], low[1]), high, drawn.factor, drawn.setting.kind)
+    return through_plane_operator(
+        low[0], high[0], drawn.factor, kind=drawn.setting.kind, thickness=drawn.thickness
+    )
+
+
+def blurred(images: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of ``(b, c, h, w)`` by ``sigma`` pixels in both directions."""
+    for dim in (-2, -1):
+        rows = degradation_matrix("gaussian", images.shape[dim], 1.0, round(sigma, 2) * FWHM + 1e-3)
+        h = torch.tensor(rows, dtype=images.dtype, device=images.device)
+        images = (images.movedim(dim, -1) @ h.T).movedim(-1, dim)
+    return images
+
+
+def measure(x_high: Tensor, job: Job, drawn: Drawn) -> Measured:
+    """Images ``(b, c, h, w)`` degraded as drawn."""
+    operator = pair_operator(job, drawn, (x_high.shape[-2], x_high.shape[-1]))
+    y = operator(x_high)
+    if drawn.blur_sigma > 0.05:
+        y = blurred(y, drawn.blur_sigma)
+    return Measured(y, operator)
+
+
+def make_pairs(crops: Tensor, draws: Sequence[Drawn], job: Job, margin: int) -> Pair:
+    """Integer crops ``(b, c, s, s)`` to pairs: one draw for each equal share of the batch.
+
+    The margin is cut off after degradation, so no pair shows a border that a slice does not have.
+    """
+    x = crops.float() * (2.0 / cache.LEVELS) - 1.0
+    groups = x.chunk(len(draws))
+    measured = tuple(measure(g, job, d) for g, d in zip(groups, draws, strict=True))
+    low = torch.cat([operator.interpolate(y) for y, operator in measured])
+    condition = torch.cat([describe(m.operator).to(x).expand(len(m.y), -1) for m in measured])
+    inner = slice(margin, x.shape[-1] - margin)
+    return Pair(
+        x[..., inner, inner].contiguous(),
+        low[..., inner, inner].contiguous(),
+        condition,
+        measured,
+        margin,
+    )
+
+
+def split(
+    stacks: Sequence[cache.Stack], settings: DataSettings
+) -> tuple[list[cache.Stack], list[cache.Stack]]:
+    """Training and validation stacks, by patient (or by the folder or name of a picture)."""
+    training = [s for s in stacks if s.case not in (*settings.validation, *settings.exclude)]
+    return training, [s for s in stacks if s.case in settings.validation]
+
+
+def validation_images(
+    stacks: Sequence[cache.Stack],
+    planes: Sequence[str],
+    crop: int | None = 320,
+) -> Iterator[tuple[cache.Stack, Tensor]]:
+    """Each validation stack of the given planes as ``(slices, c, h, w)`` in -1..1: centre crop, values
+    clipped to the volume's 0..99.5 percentile range (the published protocol)."""
+    for stack in stacks:
+        if stack.plane not in planes:
+            continue
+        h, w = stack.images.shape[2:]
+        size = (min(crop or h, h), min(crop or w, w))
+        top, left = (h - size[0]) // 2, (w - size[1]) // 2
+        cut = stack.images[..., top : top + size[0], left : left + size[1]]
+        yield stack, torch.from_numpy(cut.astype(np.float32) / cache.LEVELS).clamp(0, 1) * 2 - 1

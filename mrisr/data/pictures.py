@@ -1,0 +1,137 @@
+"""Pictures of files as bytes in red, green and blue: PNG, JPEG, TIFF, BMP and WebP by Pillow.
+
+What a picture shows is not guessed at. Refused are more than 8 bits in a channel, colours other than
+grey and RGB, anything transparent, several pages, and whatever Pillow reads only with a warning. Grey becomes
+RGB, a palette its colours, an alpha channel that is opaque everywhere is left out, and the orientation of
+the camera (EXIF) is applied. Colour profiles are not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from mrisr.core.errors import InputError
+
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
+ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+#: Pixels below which an edge is too short to learn from.
+SMALLEST = 16
+
+_OPAQUE = ("1", "L", "P", "RGB")
+_WITH_ALPHA = ("LA", "PA", "RGBA")
+#: What Pillow's decoders raise on damaged files; they have no error of their own.
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    OverflowError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+    Warning,
+    Image.DecompressionBombError,
+)
+
+
+class Picture(NamedTuple):
+    """Bytes ``(rows, columns, 3)``, the first row on top, and the SHA-256 of the file."""
+
+    rgb: NDArray[np.uint8]
+    sha256: str
+
+
+def find_pictures(folder: Path) -> Iterator[Path]:
+    """Pictures below ``folder`` at any depth, by their names' endings, sorted; nothing hidden."""
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix.lower() in ENDINGS and not hidden and path.is_file():
+            yield path
+
+
+def read_picture(path: Path, *, edge: int | None = None, crop: int | None = None) -> Picture:
+    """Read a picture.
+
+    Args:
+        edge: pixels that the shorter edge is reduced to (bicubic, anti-aliased).
+        crop: pixels of the central square that is kept, after that.
+
+    Raises:
+        InputError: it cannot be read, is not in 8-bit grey or RGB without transparency, or is too small.
+    """
+    try:
+        data = path.read_bytes()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = _decoded(data, path)
+    except UnidentifiedImageError as error:
+        raise InputError(path, expected="a picture", found="something else") from error
+    except _DAMAGED as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(path, expected="a whole picture", found=reason) from error
+    if edge is not None:
+        image = _reduced(image, edge, path)
+    if crop is not None:
+        left, top = (max(0, (n - crop) // 2) for n in image.size)
+        image = image.crop(
+            (left, top, min(left + crop, image.width), min(top + crop, image.height))
+        )
+    if min(image.size) < SMALLEST:
+        raise InputError(
+            path, expected=f"at least {SMALLEST} x {SMALLEST} pixels", found=_size(image)
+        )
+    return Picture(np.asarray(image), hashlib.sha256(data).hexdigest())
+
+
+def _decoded(data: bytes, path: Path) -> Image.Image:
+    """The whole picture in RGB and upright. Raises InputError, and what Pillow raises."""
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        _check(image, path)
+        image.verify()  # of a PNG the checksums, which decoding does not look at
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+    if upright.mode in _WITH_ALPHA or "transparency" in upright.info:
+        upright = upright.convert("RGBA")
+        if upright.getchannel("A").getextrema() != (255, 255):
+            raise InputError(path, expected="an opaque picture", found="transparent pixels")
+    return upright.convert("RGB")
+
+
+def _check(image: Image.Image, path: Path) -> None:
+    """Raise InputError unless the picture is one page of 8-bit grey or RGB."""
+    pages = getattr(image, "n_frames", 1)  # Pillow's classes for one page have no such attribute
+    if pages > 1 and image.format != "MPO":  # of a phone's MPO the first is the picture
+        raise InputError(path, expected="one picture", found=f"{pages} pages or frames")
+    # Pillow turns 16-bit (and 5-bit) RGB into bytes without a word; the raw mode tells.
+    raw = str([tile.args for tile in getattr(image, "tile", ())])
+    if any(mark in raw for mark in (";16", ";15", ";12")):
+        raise InputError(path, expected="8 bits a channel", found="more or fewer")
+    if image.mode not in (*_OPAQUE, *_WITH_ALPHA):
+        raise InputError(path, expected="8-bit grey or RGB", found=f"mode {image.mode}")
+
+
+def _reduced(image: Image.Image, edge: int, path: Path) -> Image.Image:
+    short = min(image.size)
+    if short < edge:
+        raise InputError(path, expected=f"at least {edge} pixels on every edge", found=_size(image))
+    width, height = (max(edge, round(n * edge / short)) for n in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _size(image: Image.Image) -> str:
+    return f"{image.width} x {image.height}"

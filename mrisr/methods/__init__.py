@@ -1,0 +1,26 @@
+"""Methods with their networks: each restores a measurement, and says what its training minimises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mrisr.config import MethodSettings
+from mrisr.methods.base import Restorer
+from mrisr.methods.diffusion import DiffusionRestorer
+from mrisr.methods.implicit import ImplicitRestorer
+from mrisr.methods.interpolation import InterpolationRestorer
+from mrisr.methods.inversion import InversionRestorer
+from mrisr.methods.regression import RegressionRestorer
+
+_KINDS: dict[str, Callable[[MethodSettings, int], Restorer]] = {
+    "diffusion": DiffusionRestorer,
+    "regression": RegressionRestorer,
+    "implicit": ImplicitRestorer,
+    "inversion": InversionRestorer,
+    "interpolation": InterpolationRestorer,
+}
+
+
+def build_restorer(settings: MethodSettings, condition: int) -> Restorer:
+    """The restorer that the settings describe, with fresh weights; ``condition`` is the vector's length."""
+    return _KINDS[settings.method](settings, condition)

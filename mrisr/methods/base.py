@@ -1,0 +1,113 @@
+"""What all restorers have in common: a measurement in, x_HR out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mrisr.config import MethodSettings
+from mrisr.core.errors import UsageError
+from mrisr.data.pairs import Pair
+from mrisr.diffusion.sampler import Noise, Update
+from mrisr.physics.separable import SeparableOperator, describe
+
+
+class Given(NamedTuple):
+    """What a restorer is given.
+
+    Attributes:
+        y: measured images ``(b, c, rows, columns)`` in -1..1.
+        operator: the ``A`` they are a measurement by.
+        x_low: ``y`` interpolated on the target grid ``(b, c, h, w)``.
+        condition: the degradation as a vector ``(n,)``.
+    """
+
+    y: Tensor
+    operator: SeparableOperator
+    x_low: Tensor
+    condition: Tensor
+
+
+def given(y: Tensor, operator: SeparableOperator) -> Given:
+    """A measurement with what follows from it."""
+    return Given(y, operator, operator.interpolate(y), describe(operator).to(y.device))
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to sample.
+
+    Attributes:
+        noise: index of the step -> standard normal field that broadcasts against the images.
+        steps: evaluations of the network; none is the restorer's own number.
+        churn: 0 deterministic, 1 ancestral.
+        update: path-corrected steps, or the published ones.
+        start: noise scale to start at instead of the restorer's own.
+    """
+
+    noise: Noise
+    steps: int | None = None
+    churn: float = 0.0
+    update: Update = "corrected"
+    start: float | None = None
+
+
+class Evaluate(Protocol):
+    """How a network is evaluated on whole images: at once, through tiles, in a lower precision."""
+
+    def __call__(self, function: Callable[..., Tensor], *images: Tensor) -> Tensor:
+        """``function`` of images ``(b, c, h, w)``; its result has their ``h`` and ``w``."""
+        ...
+
+
+def directly(function: Callable[..., Tensor], *images: Tensor) -> Tensor:
+    """The function of the whole images as they are."""
+    return function(*images)
+
+
+class Objective(NamedTuple):
+    """What one training step minimises, and the x_HR behind it where there is one (for a critic)."""
+
+    loss: Tensor
+    restored: Tensor | None = None
+
+
+class Restorer(nn.Module, ABC):
+    """A method with its networks. ``network`` holds the weights that a model file stores."""
+
+    def __init__(self, settings: MethodSettings, network: nn.Module) -> None:
+        super().__init__()
+        self.settings = settings
+        self.network = network
+
+    #: Steps of the figures during training.
+    quick_steps = 1
+
+    @abstractmethod
+    def restore(self, given: Given, sampling: Sampling, evaluate: Evaluate = directly) -> Tensor:
+        """x_HR ``(b, c, h, w)``, not yet projected onto the measurement."""
+
+    @abstractmethod
+    def objective(self, pair: Pair, generator: torch.Generator) -> Objective:
+        """What training minimises on a batch; ``generator`` is on the batch's device."""
+
+    def evaluations(self, sampling: Sampling) -> int:
+        """Evaluations of the network per image. Raises UsageError for steps that the method cannot do."""
+        if sampling.steps not in (None, 1):
+            raise UsageError(
+                f"steps: {self.settings.method} takes one step, found {sampling.steps}"
+            )
+        if sampling.start is not None:
+            raise UsageError(f"start: {self.settings.method} has no noise scale to start at")
+        return 1
+
+    def pixel_loss(self, result: Tensor, target: Tensor) -> Tensor:
+        """Mean absolute or squared error, as the settings say."""
+        l1 = self.settings.diffusion.loss == "l1"
+        return F.l1_loss(result, target) if l1 else F.mse_loss(result, target)

@@ -1,0 +1,77 @@
+"""LIIF as a restorer: features of the measured pixels, asked for every pixel of the target grid."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mrisr.config import LiifSettings, MethodSettings
+from mrisr.data.pairs import Pair
+from mrisr.methods.base import Evaluate, Given, Objective, Restorer, Sampling, directly
+from mrisr.networks.liif import Liif
+from mrisr.physics.separable import SeparableOperator
+
+#: Edge of the square of target pixels that is asked for in training, and target pixels asked for at once.
+WINDOW = 48
+QUERIES = 400_000
+
+
+class Target(NamedTuple):
+    """One axis of the target grid in measured pixels: positions, and the size of a target pixel."""
+
+    positions: Tensor
+    cell: float
+
+
+def target_axis(operator: SeparableOperator, dim: int, n: int, device: torch.device) -> Target:
+    """``n`` target pixels along ``dim``; the fields of view of both grids begin at the same edge."""
+    axis = operator.axes.get(dim)
+    factor = 1.0 if axis is None else axis.factor
+    return Target((torch.arange(n, device=device) + 0.5) / factor - 0.5, 1 / factor)
+
+
+class ImplicitRestorer(Restorer):
+    """LIIF in reduced size, adding to x_LR like the other methods (:class:`mrisr.networks.liif.Liif`)."""
+
+    network: Liif
+
+    def __init__(self, settings: MethodSettings, condition: int) -> None:
+        network = settings.network
+        assert isinstance(network, LiifSettings)
+        super().__init__(settings, Liif(**network.model_dump(exclude={"type"})))
+
+    def restore(self, given: Given, sampling: Sampling, evaluate: Evaluate = directly) -> Tensor:
+        features = evaluate(self.network.features, given.y)
+        n, _, h, w = given.x_low.shape
+        rows, columns = (
+            target_axis(given.operator, dim, size, features.device)
+            for dim, size in ((-2, h), (-1, w))
+        )
+        cell = (rows.cell, columns.cell)
+        parts = [
+            evaluate(partial(self.network, features, some, columns.positions, cell))
+            for some in rows.positions.split(max(1, QUERIES // (n * w)))
+        ]
+        return given.x_low + torch.cat(parts, dim=-2)
+
+    def objective(self, pair: Pair, generator: torch.Generator) -> Objective:
+        """Pixel loss on one square of target pixels per group, placed anew in every step."""
+        h, w = pair.x_high.shape[-2:]
+        edge = min(WINDOW, h, w)
+        u = torch.rand(2, generator=generator, device=generator.device).tolist()
+        top, left = (int(v * (size - edge + 1)) for v, size in zip(u, (h, w), strict=True))
+        inner = (..., slice(top, top + edge), slice(left, left + edge))
+        corrections = []
+        for y, operator in pair.measured:
+            rows, columns = (
+                target_axis(operator, dim, pair.margin + first + edge, y.device)
+                for dim, first in ((-2, top), (-1, left))
+            )
+            features = self.network.features(y)
+            asked = (rows.positions[-edge:], columns.positions[-edge:])
+            corrections.append(self.network(features, *asked, (rows.cell, columns.cell)))
+        restored = pair.x_low[inner] + torch.cat(corrections)
+        return Objective(self.pixel_loss(restored, pair.x_high[inner]))

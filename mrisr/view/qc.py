@@ -1,0 +1,248 @@
+"""One picture that says whether a result can be trusted: what was measured beside what was made.
+
+Rows are the axial, coronal and sagittal cut through the centre of the source; columns are the
+measured voxels, the interpolation, the result and, where there is one, a reference. All panels of
+a row sample the same points of the world, so the same structure lies at the same place in each.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mrisr.core import geometry
+from mrisr.core.errors import UsageError
+from mrisr.core.volume import Volume
+from mrisr.io.atomic import write_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+_PIXEL_MM = 0.25
+_DPI = 100
+_MARGIN, _HEADER, _GAP = 26, 24, 4  # of the page, in pixels
+ROWS = ("axial", "coronal", "sagittal")
+# World axes that run to the right and down the screen, both against their positive direction:
+# radiological convention, the patient's left on the right; sagittal cuts seen from the left.
+_SCREEN = {"axial": (0, 1), "coronal": (0, 2), "sagittal": (1, 2)}
+_LETTERS = ("RL", "AP", "SI")  # at the positive and the negative end of each world axis
+
+
+class Column(NamedTuple):
+    """A column of the picture: its label, its three panels, and its window unless the common one."""
+
+    label: str
+    panels: list[NDArray[np.float32]]
+    window: tuple[float, float] | None = None
+
+
+def panel(
+    volume: Volume,
+    plane: str,
+    centre: ArrayLike,
+    extent_mm: float,
+    pixel_mm: float = _PIXEL_MM,
+    directions: ArrayLike | None = None,
+) -> NDArray[np.float32]:
+    """A square cut through a volume as a radiologist sees it, each pixel the nearest voxel's value.
+
+    The cut follows the volume's own axes, not the world's, so an oblique stack shows whole slices.
+    The order and the direction of the array axes make no difference: a point midway between two
+    voxels takes the one nearer to right, anterior, superior.
+
+    Args:
+        plane: ``"axial"``, ``"coronal"`` or ``"sagittal"``.
+        centre: the middle of the panel, world mm, RAS.
+        extent_mm: length of the panel's sides, mm.
+        pixel_mm: pixel size, mm.
+        directions: 3x3, columns along right, anterior, superior; cuts along these instead, for
+            panels that are compared.
+
+    Returns:
+        ``(n, n)`` with ``n = round(extent_mm / pixel_mm)``; rows run down the screen, columns to
+        the right. NaN lies outside the volume.
+
+    Raises:
+        UsageError: the plane is none of the three, or no pixel fits into the panel.
+    """
+    count = round(extent_mm / pixel_mm)
+    if plane not in _SCREEN or count < 1:
+        raise UsageError(
+            f"panel: expected a plane of {', '.join(ROWS)} and pixels smaller than the panel, "
+            f"found {plane!r}, {extent_mm} mm and {pixel_mm} mm"
+        )
+    d = anatomical_directions(volume.affine) if directions is None else np.asarray(directions)
+    right, down = (-d[:, axis] for axis in _SCREEN[plane])
+    steps = (np.arange(count) - (count - 1) / 2) * pixel_mm
+    points = np.asarray(centre, dtype=np.float64) + d.sum(axis=1) * 1e-3  # never midway
+    points = points + steps[:, None, None] * down + steps[None, :, None] * right
+    to_index = np.linalg.inv(volume.affine)
+    index = np.rint(points @ to_index[:3, :3].T + to_index[:3, 3]).astype(np.intp)
+    inside = ((index >= 0) & (index < volume.shape)).all(axis=-1)
+    i, j, k = np.where(inside[..., None], index, 0).transpose(2, 0, 1)
+    return np.where(inside, volume.array[i, j, k].astype(np.float32), np.float32(np.nan))
+
+
+def anatomical_directions(affine: geometry.Affine) -> NDArray[np.float64]:
+    """Unit vectors of the array axes, sorted and turned to right, anterior, superior; columns."""
+    d = geometry.directions(affine)[:, np.argsort(geometry.world_axes(affine))]
+    return d * np.where(np.diag(d) < 0, -1.0, 1.0)
+
+
+def display_window(volume: Volume) -> tuple[float, float]:
+    """Darkest and brightest value to show: the 0.5th and 99.5th percentile of the finite voxels."""
+    values = np.asarray(volume.array, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    low, high = np.percentile(values, (0.5, 99.5)) if values.size else (0.0, 1.0)
+    return float(low), float(high if high > low else low + 1.0)
+
+
+def qc_picture(
+    result: Volume,
+    source: Volume,
+    interpolation: Volume | None,
+    path: str | PathLike[str],
+    *,
+    title: str = "",
+    reference: Volume | None = None,
+    extent_mm: float = 90.0,
+) -> Path:
+    """Write the picture as one PNG, whole or not at all.
+
+    Args:
+        source: the measured volume; its centre, its axes and its window serve for all panels.
+        interpolation: the source on the result's grid by interpolation, or None to leave it out.
+        title: one line above the picture. It is all the text that depends on the caller; neither
+            names nor paths of the volumes are shown.
+        reference: a volume of the same scale to compare with; adds itself and result minus reference.
+        extent_mm: side of the square shown, mm.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    picture = qc_png(
+        result, source, interpolation, title=title, reference=reference, extent_mm=extent_mm
+    )
+    return write_bytes(path, picture)
+
+
+def qc_png(
+    result: Volume,
+    source: Volume,
+    interpolation: Volume | None,
+    *,
+    title: str = "",
+    reference: Volume | None = None,
+    extent_mm: float = 90.0,
+) -> bytes:
+    """The picture as the bytes of a PNG; arguments as for :func:`qc_picture`."""
+    columns = _columns(result, source, interpolation, reference, extent_mm)
+    picture = io.BytesIO()
+    canvas = page(columns, display_window(source), title, extent_mm)
+    canvas.print_png(picture, metadata={"Software": "mrisr"})
+    return picture.getvalue()
+
+
+def _columns(
+    result: Volume,
+    source: Volume,
+    interpolation: Volume | None,
+    reference: Volume | None,
+    extent_mm: float,
+) -> list[Column]:
+    """The columns from left to right, every panel cut along the source's axes at its centre."""
+    directions = anatomical_directions(source.affine)
+    middle = (np.array(source.shape) - 1) / 2
+    centre = (source.affine @ [*middle, 1.0])[:3]
+
+    def cuts(volume: Volume) -> list[NDArray[np.float32]]:
+        return [panel(volume, p, centre, extent_mm, _PIXEL_MM, directions) for p in ROWS]
+
+    columns = [Column("measured", cuts(source))]
+    if interpolation is not None:
+        columns.append(Column("interpolated", cuts(interpolation)))
+    made = cuts(result)
+    columns.append(Column("super-resolved", made))
+    if reference is not None:
+        wanted = cuts(reference)
+        low, high = display_window(source)
+        reach = (high - low) / 4
+        columns.append(Column("reference", wanted))
+        difference = [m - w for m, w in zip(made, wanted, strict=True)]
+        columns.append(Column(f"difference (±{reach:.3g})", difference, (-reach, reach)))
+    return columns
+
+
+def page(
+    columns: Sequence[Column], window: tuple[float, float], title: str, extent_mm: float
+) -> FigureCanvasAgg:
+    """Lay the panels out so that one array element is one pixel of the page.
+
+    A column's panels are axial, coronal and sagittal; ``(n, n, 3)`` from 0 to 1 is shown in colour.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    side = columns[0].panels[0].shape[0]
+    width = _MARGIN + len(columns) * (side + _GAP)
+    height = 3 * (side + _GAP) + _HEADER + (_MARGIN if title else 0)
+    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor="black")
+    canvas = FigureCanvasAgg(figure)
+    lefts = [_MARGIN + c * (side + _GAP) for c in range(len(columns))]
+    bottoms = [_GAP + (2 - r) * (side + _GAP) for r in range(3)]
+    for left, column in zip(lefts, columns, strict=True):
+        for bottom, plane, values in zip(bottoms, ROWS, column.panels, strict=True):
+            axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
+            _draw(axes, values, column.window or window, signed=column.window is not None)
+            _annotate(axes, plane, side, extent_mm)
+        top = 3 * (side + _GAP) + _HEADER / 2
+        _text(figure, (left + side / 2) / width, top / height, column.label)
+    for bottom, plane in zip(bottoms, ROWS, strict=True):
+        _text(figure, _MARGIN / 2 / width, (bottom + side / 2) / height, plane, rotation=90)
+    _text(figure, 0.5, 1 - _MARGIN / 2 / height, title)
+    return canvas
+
+
+def _draw(
+    axes: Axes, values: NDArray[np.float32], window: tuple[float, float], *, signed: bool
+) -> None:
+    """Show one panel; what lies outside the volume stays black."""
+    shown = np.ma.masked_invalid(values)
+    axes.set_axis_off()
+    cmap = "seismic" if signed else "gray"
+    axes.imshow(shown, cmap=cmap, vmin=window[0], vmax=window[1], interpolation="nearest")
+
+
+def _annotate(axes: Axes, plane: str, side: int, extent_mm: float) -> None:
+    """Orientation letters on the edges and a scale bar."""
+    across, along = (_LETTERS[axis] for axis in _SCREEN[plane])
+    spots: Sequence[tuple[float, float, str]] = (
+        (0.03, 0.5, across[0]),
+        (0.97, 0.5, across[1]),
+        (0.5, 0.97, along[0]),
+        (0.5, 0.03, along[1]),
+    )
+    for x, y, letter in spots:
+        _text(axes, x, y, letter, transform=axes.transAxes)
+    bar = next((b for b in (20, 10, 5, 2) if b <= extent_mm / 3), 1)
+    start, length, row = 0.05 * side, bar / extent_mm * side, 0.95 * side
+    axes.plot([start, start + length], [row, row], color="white", linewidth=2.5)
+    label = f"{bar} mm"
+    _text(axes, 0.05 + bar / extent_mm / 2, 0.085, label, transform=axes.transAxes)
+
+
+def _text(where: Axes | Figure, x: float, y: float, text: str, **options: Any) -> None:
+    """White text with a dark edge, centred on ``(x, y)`` as fractions of the axes or the page."""
+    from matplotlib.patheffects import withStroke
+
+    drawn = where.text(x, y, text, color="white", fontsize=9, ha="center", va="center", **options)
+    drawn.set_path_effects([withStroke(linewidth=2, foreground="black")])
+    drawn.set_parse_math(False)

@@ -1,0 +1,311 @@
+"""The command line: one line per error and its exit code, JSON that is JSON, and the whole chain."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+import pytest
+import yaml
+
+import mrisr
+from mrisr.cli import main
+from mrisr.data.phantom import phantom
+from mrisr.io import read_volume, write_volume
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    models: Path,
+) -> Run:
+    """Run the program in this process, in an empty working folder, on the small models."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    def call(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["mrisr", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        assert isinstance(stop.value.code, int)
+        return Outcome(stop.value.code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    return write_volume(phantom((24, 20, 4), spacing=(0.8, 0.8, 3.0)), tmp_path / "t2w.nii.gz")
+
+
+def refused(outcome: Outcome, code: int, *words: str) -> None:
+    """One line on standard error that says the words, nothing on standard output, nothing written."""
+    assert outcome.code == code, outcome
+    assert outcome.out == ""
+    assert outcome.err.count("\n") == 1, outcome.err
+    assert outcome.err.startswith("mrisr: ")
+    for word in words:
+        assert word in outcome.err
+    assert list(Path.cwd().iterdir()) == []
+
+
+# --- upsampling -----------------------------------------------------------------------------------
+
+
+def test_inplane(run: Run, study: Path) -> None:
+    done = run("inplane", "--input", study, "--scale", "2.5", "--device", "cpu")
+    assert done.code == 0
+    assert read_volume("t2w_inplane-x2.5.nii.gz").shape == (60, 50, 4)
+    assert done.out.startswith(str(Path.cwd() / "t2w_inplane-x2.5.nii.gz") + ": 60x50x4")
+    assert done.out.count("\n") == 1
+    assert done.err.splitlines()[-1] == "4 of 4 slices"  # no terminal: plain lines
+    assert Path("t2w_inplane-x2.5.json").is_file()
+
+
+def test_throughplane(run: Run, study: Path) -> None:
+    arguments = ("--axial", study, "--factor", 6, "--output", "out.mha", "--qc", "qc.png")
+    done = run("throughplane", *arguments, "--slice-thickness", 2.8)
+    assert done.code == 0
+    assert read_volume("out.mha").shape == (24, 20, 24)
+    assert sorted(p.name for p in Path.cwd().iterdir()) == ["out.json", "out.mha", "qc.png"]
+    assert run("throughplane", "--axial", study, "--spacing", 1.5, "-q", "-o", "b.nii").code == 0
+    assert read_volume("b.nii").shape == (24, 20, 8)
+
+
+def test_every_option_of_the_contract(run: Run, study: Path) -> None:
+    shared = [
+        *("--model", "partdiff-JOB", "--steps", 2, "--seed", 3, "--device", "cpu"),
+        *("--precision", "fp32", "--tile", 128, "--consistency", 0.5, "--quiet", "--json"),
+    ]
+    for command, name, more in (
+        ("inplane", "--input", ["--scale", 2, "--degradation", "kspace"]),
+        ("throughplane", "--axial", ["--factor", 2, "--degradation", "box"]),
+    ):
+        options = [str(o).replace("JOB", command) for o in shared]
+        done = run(command, name, study, *options, *more)
+        assert done.code == 0
+        assert done.err == ""
+        record = json.loads(done.out)
+        assert Path(record["path"]).is_file()
+        parameters = record["parameters"]
+        assert (parameters["steps"], parameters["seed"], parameters["tile"]) == (2, 3, 128)
+        assert parameters["degradation"] == more[-1]
+        assert record["precision"] == "fp32"
+
+
+def test_json_alone_on_standard_output(run: Run, study: Path) -> None:
+    done = run("inplane", "--input", study, "--scale", 2, "--json")
+    record = json.loads(done.out)
+    written = json.loads(Path("t2w_inplane-x2.json").read_text())
+    assert {k: v for k, v in record.items() if k != "path"} == written
+    assert "slices" in done.err
+
+
+def test_quiet_says_nothing(run: Run, study: Path) -> None:
+    assert run("inplane", "--input", study, "--scale", 2, "--quiet") == Outcome(0, "", "")
+
+
+def test_a_bar_on_a_terminal(run: Run, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    assert run("inplane", "--input", study, "--scale", 2).code == 0
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+def test_usage_errors(run: Run, study: Path) -> None:
+    inplane = ("inplane", "--input", study)
+    refused(run(*inplane, "--scale", 9), 1, "scale", "1.5 to 8", "9")
+    refused(run(*inplane, "--scale", "nan"), 1, "scale")
+    refused(run(*inplane, "--scale", "much"), 1, "--scale")
+    refused(run(*inplane, "--sharpness", 3), 1, "--sharpness")
+    refused(run(*inplane, "--steps", 0), 1, "steps", "0")
+    refused(run(*inplane, "--consistency", 2), 1, "consistency", "2")
+    refused(run(*inplane, "--precision", "fp8"), 1, "fp8")
+    refused(run(*inplane, "--degradation", "box"), 1, "bicubic, kspace", "box")
+    refused(run(*inplane, "--device", "tpu"), 1, "tpu")
+    refused(run(*inplane, "--model", "best"), 1, "best", "partdiff-inplane")
+    refused(run(*inplane, "--model", "partdiff-throughplane"), 1, "for inplane")
+    refused(run(*inplane, "--model", "weights.pt"), 1, "safetensors")
+    through = ("throughplane", "--axial", study)
+    refused(run(*through, "--factor", 3, "--spacing", 1), 1, "not both")
+    refused(run(*through, "--factor", 30), 1, "factor", "30")
+    refused(run("inplane"), 1, "--input")
+    refused(run("sharpen"), 1, "sharpen")
+
+
+def test_input_errors(run: Run, study: Path, tmp_path: Path) -> None:
+    image = nib.load(study)
+    values = np.asarray(image.dataobj).astype(np.float32)
+    values[3, 4, 1] = np.nan
+    bad = tmp_path / "bad.nii.gz"
+    nib.save(nib.Nifti1Image(values, image.affine), bad)
+    refused(run("inplane", "--input", bad), 2, str(bad), "1")
+    refused(run("throughplane", "--axial", bad), 2, str(bad))
+    nib.save(nib.Nifti1Image(np.full_like(values, 7), image.affine), bad)
+    refused(run("inplane", "--input", bad), 2, str(bad))
+    bad.write_bytes(study.read_bytes()[:-20])
+    refused(run("inplane", "--input", bad), 2, str(bad))
+    refused(run("inplane", "--input", tmp_path / "missing.nii"), 2, "missing.nii", "nothing")
+    refused(run("inplane", "--input", study, "--series", "3"), 2, "series")
+    (tmp_path / "empty").mkdir()
+    refused(run("inplane", "--input", tmp_path / "empty"), 2, "empty")
+    single = write_volume(phantom((24, 20, 1)), tmp_path / "single.nii")
+    refused(run("throughplane", "--axial", single), 2, "at least 2 slices")
+
+
+def test_output_errors(run: Run, study: Path) -> None:
+    inplane = ("inplane", "--input", study, "--scale", 2)
+    refused(run(*inplane, "--output", study, "--force"), 3, str(study), "input")
+    refused(run(*inplane, "--output", "missing/out.nii"), 3, "missing")
+    refused(run(*inplane, "--output", "out.png"), 3, "out.png")
+    assert run(*inplane, "--quiet").code == 0
+    again = run(*inplane)
+    assert again.code == 3
+    assert "--force" in again.err
+    assert run(*inplane, "--force", "--quiet").code == 0
+
+
+def test_a_defect_is_not_hidden(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object, **more: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("mrisr.io.survey.survey", broken)
+    refused(run("info", "x"), 1, "ZeroDivisionError", "MRISR_TRACEBACK")
+    monkeypatch.setenv("MRISR_TRACEBACK", "1")
+    with pytest.raises(ZeroDivisionError):
+        main()
+
+
+def test_stopped_by_the_user(run: Run, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*arguments: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mrisr.runs.upsample.run_in_plane", stopped)
+    refused(run("inplane", "--input", study), 1, "stopped")
+
+
+# --- the other commands ---------------------------------------------------------------------------
+
+
+def test_version_and_help(run: Run) -> None:
+    assert run("--version") == Outcome(0, f"{mrisr.__version__}\n", "")
+    assert run("inplane", "--help").code == 0
+
+
+def test_models(run: Run) -> None:
+    done = run("models")
+    assert done.code == 0
+    for name in ("partdiff-inplane", "partdiff-throughplane", "zero-inplane"):
+        assert name in done.out
+    names = [card["name"] for card in json.loads(run("models", "--json").out)]
+    assert "partdiff-inplane" in names
+    card = json.loads(run("models", "partdiff-throughplane", "--json").out)
+    assert card["job"] == "throughplane"
+    text = run("models", "partdiff-throughplane").out
+    assert card["sha256"] in text
+    assert "Not for diagnosis" in text
+    refused(run("models", "none-such"), 1, "none-such", "partdiff-inplane")
+
+
+def test_info(run: Run, study: Path, tmp_path: Path) -> None:
+    done = run("info", study)
+    assert done.code == 0
+    assert "24x20x4" in done.out
+    assert "axial" in done.out
+    (found,) = json.loads(run("info", study, "--json").out)
+    assert found["plane"] == "axial"
+    assert found["shape"] == [24, 20, 4]
+    bad = tmp_path / "bad.nii.gz"
+    bad.write_bytes(study.read_bytes()[:-20])
+    both = run("info", tmp_path)
+    assert both.code == 0
+    assert "problem: " in both.out
+    alone = run("info", bad)
+    assert alone.code == 2
+    assert "problem: " in alone.out
+    refused(run("info", tmp_path / "missing"), 2, "missing")
+
+
+def test_prepare_train_evaluate(run: Run, tmp_path: Path) -> None:
+    """From volumes to a model with figures in its card, and to a volume made by that model."""
+    data, cache, folder = tmp_path / "data", tmp_path / "cache", tmp_path / "run"
+    for i, case in enumerate(("one", "two", "held-out")):
+        (data / case).mkdir(parents=True)
+        volume = phantom((64, 60, 3), spacing=(0.8, 0.8, 3.0), seed=i, noise=0.01)
+        write_volume(volume, data / case / "t2w.nii.gz")
+    assert run("prepare", "--data", data, "--output", cache, "--quiet").code == 0
+    refused(run("prepare", "--data", data, "--output", cache), 1, "--force")
+    config = tmp_path / "smoke.yaml"
+    smoke = yaml.safe_load((CONFIGS / "smoke.yaml").read_text())
+    smoke["data"]["validation"] = ["held-out"]
+    config.write_text(yaml.safe_dump(smoke))
+    train = ("train", "--config", config, "--data", cache, "--output", folder, "--device", "cpu")
+    done = run(*train, "--quiet")
+    assert done.code == 0
+    assert Path(done.out.strip()) == folder / "model.json"
+    refused(run(*train), 1, "--resume")
+    evaluation = tmp_path / "evaluate.yaml"
+    settings = {"job": "inplane", "model": str(folder), "planes": ["axial"], "kind": "bicubic"}
+    methods = [{"name": "own"}]
+    evaluation.write_text(
+        yaml.safe_dump({**settings, "factors": [2], "crop": 48, "methods": methods})
+    )
+    arguments = ("--config", evaluation, "--data", cache, "--output", tmp_path / "scores", "--card")
+    done = run("evaluate", *arguments)
+    assert done.code == 0
+    assert "| x2 | held-out | own |" in done.out
+    card = run("models", folder).out
+    assert "held-out figures" in card
+    study = data / "held-out" / "t2w.nii.gz"
+    assert run("inplane", "-i", study, "--scale", 2, "--model", folder, "--quiet").code == 0
+
+
+def test_prepare_leaves_out_and_says_so(run: Run, tmp_path: Path) -> None:
+    for case in ("good", "bad"):
+        (tmp_path / "data" / case).mkdir(parents=True)
+        write_volume(phantom((24, 20, 3)), tmp_path / "data" / case / "t2w.nii.gz")
+    path = tmp_path / "data" / "bad" / "t2w.nii.gz"
+    path.write_bytes(path.read_bytes()[:-20])
+    done = run("prepare", "--data", tmp_path / "data", "--output", "cache")
+    assert done.code == 8
+    assert "left out: " in done.err
+    assert "1 volumes left out" in done.err
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("case,path\n" + 2 * "../../out,data/good/t2w.nii.gz\n")
+    before = set(tmp_path.iterdir())
+    assert run("prepare", "--data", manifest, "--output", "deep/er/cache", "-q").code == 0
+    assert len(list(Path("deep/er/cache").rglob("*.npz"))) == 2
+    assert set(tmp_path.iterdir()) == before
+    (tmp_path / "nothing").mkdir()
+    none = run("prepare", "--data", tmp_path / "nothing", "--output", "other")
+    assert none.code == 2
+    assert not Path("other").exists()
+
+
+def test_a_folder_that_cannot_be_made(run: Run, study: Path, tmp_path: Path) -> None:
+    (tmp_path / "patient").mkdir()
+    study.rename(tmp_path / "patient" / "t2w.nii.gz")
+    target = tmp_path / "patient" / "t2w.nii.gz" / "cache"
+    refused(run("prepare", "--data", tmp_path, "--output", target), 3, str(target))
+    refused(run("demo", "--output", target), 3, str(target))

@@ -1,0 +1,182 @@
+"""Grids in world space, and what they are for: structures stay where they are."""
+
+from __future__ import annotations
+
+from itertools import permutations, product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from mrisr.core import geometry
+from mrisr.core.volume import Storage, Volume
+from mrisr.physics.separable import Kind
+from mrisr.restore.sampling import Options
+from mrisr.restore.volumes import upsample_in_plane, upsample_through_plane
+
+PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
+SEEDS = range(7)
+
+
+def random_stack(plane: str, rng: np.random.Generator) -> tuple[tuple[int, int, int], np.ndarray]:
+    """Shape and affine of a stack of ``plane``: any order and direction of the array axes, tilted by up
+    to 30 degrees, pixels that need not be square, thick slices, anywhere in the world."""
+    size = np.array([*rng.uniform(0.4, 1.0, 2), rng.uniform(2.5, 5.0)])  # mm: two pixels, slices
+    order = [*rng.permutation([w for w in range(3) if w != PLANES[plane]]), PLANES[plane]]
+    turn = Rotation.from_rotvec(
+        rng.uniform(0, 30) * unit(rng.normal(size=3)), degrees=True
+    ).as_matrix()
+    columns = turn[:, order] * size * rng.choice([-1.0, 1.0], 3)
+    affine = np.eye(4)
+    affine[:3, :3] = columns[:, rng.permutation(3)]
+    affine[:3, 3] = rng.uniform(-300, 300, 3)
+    n = rng.integers(20, 25, 3)
+    return (int(n[0]), int(n[1]), int(n[2])), affine
+
+
+def unit(vector: np.ndarray) -> np.ndarray:
+    return vector / np.linalg.norm(vector)
+
+
+def blob(
+    shape: tuple[int, int, int], affine: np.ndarray, rng: np.random.Generator, dtype: type
+) -> tuple[Volume, np.ndarray]:
+    """A Gaussian of 1.8 voxels near the middle, and its centre in the world."""
+    centre = (np.array(shape) - 1) / 2 + rng.uniform(-1, 1, 3)
+    parts = [
+        np.exp(-((np.arange(n) - c) ** 2) / (2 * 1.8**2))
+        for n, c in zip(shape, centre, strict=True)
+    ]
+    values = 50000 * np.einsum("i,j,k->ijk", *parts)
+    storage = Storage(np.dtype(dtype))
+    return Volume(storage.encode(values), affine, storage), (affine @ [*centre, 1])[:3]
+
+
+# --- grids ----------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_first_edge_stays_and_the_spacing_is_divided(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape, affine = random_stack("axial", rng)
+    factors = rng.uniform(0.5, 8, 3)
+    size, grid = geometry.resampled_grid(shape, affine, factors)
+    edge = [-0.5, -0.5, -0.5, 1]
+    np.testing.assert_allclose(grid @ edge, affine @ edge, atol=1e-9)
+    np.testing.assert_allclose(geometry.spacing(grid), geometry.spacing(affine) / factors)
+    np.testing.assert_allclose(geometry.directions(grid), geometry.directions(affine), atol=1e-12)
+    for n, old, factor in zip(size, shape, factors, strict=True):
+        assert abs(n - old * factor) <= 0.5  # the far edge, in new voxels
+
+
+def test_the_affine_is_the_methods() -> None:
+    affine = np.array([[0, 0.5, 0, 3], [-0.25, 0, 0, -7], [0, 0, 3.6, 11], [0, 0, 0, 1.0]])
+    s = 4.0
+    shift = (1 / s - 1) / 2
+    step = np.array([[1 / s, 0, 0, shift], [0, 1 / s, 0, shift], [0, 0, 1, 0], [0, 0, 0, 1]])
+    size, grid = geometry.resampled_grid((10, 12, 5), affine, (s, s, 1))
+    assert size == (40, 48, 5)
+    np.testing.assert_allclose(grid, affine @ step, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("size", "factor", "expected"),
+    [(20, 5.76, 115), (19, 1.5, 29), (21, 2.5, 53), (3, 0.1, 1), (384, 4, 1536), (25, 0.5, 13)],
+)
+def test_fractional_sizes_are_rounded(size: int, factor: float, expected: int) -> None:
+    assert geometry.resampled_size(size, factor) == expected
+
+
+def test_slices_are_stacked_along_the_coarsest_axis() -> None:
+    for order in permutations((0.5, 0.7, 3.0)):
+        assert geometry.slice_axis(np.diag([*order, 1])) == order.index(3.0)
+    assert geometry.slice_axis(np.diag([0.5, 0.5, 0.5, 1])) == 2
+    assert geometry.slice_axis(np.diag([2.0, 1.99, 0.5, 1])) == 1
+    assert geometry.slice_axis(np.diag([-2.0, 1.9, 0.5, 1])) == 0
+
+
+@pytest.mark.parametrize("plane", PLANES)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_plane_of_tilted_stacks(plane: str, seed: int) -> None:
+    _, affine = random_stack(plane, np.random.default_rng(seed))
+    assert geometry.plane(affine) == plane
+    assert sorted(geometry.world_axes(affine)) == [0, 1, 2]
+
+
+def test_axis_codes() -> None:
+    for order in permutations(range(3)):
+        for signs in product((1, -1), repeat=3):
+            affine = np.eye(4)
+            affine[:3, :3] = (np.eye(3) * signs)[:, order]
+            codes = "".join(("LR", "PA", "IS")[w][signs[w] > 0] for w in order)
+            assert geometry.axis_codes(affine) == codes
+
+
+def test_world_centroid() -> None:
+    weights = np.zeros((4, 5, 6))
+    weights[1, 2, 3], weights[3, 2, 5] = 1, 3
+    affine = np.diag([2.0, -1, 0.5, 1])
+    affine[:3, 3] = [10, 20, 30]
+    np.testing.assert_allclose(geometry.world_centroid(weights, affine), [15, 18, 32.25])
+
+
+# --- structures stay where they are ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint16])
+@pytest.mark.parametrize("plane", PLANES)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_blob_stays_in_place_in_plane(models: object, plane: str, seed: int, dtype: type) -> None:
+    """Interpolation and projection of the whole pipeline, with a network that adds nothing."""
+    rng = np.random.default_rng([seed, PLANES[plane]])
+    volume, centre = blob(*random_stack(plane, rng), rng, dtype)
+    scale = (2.0, 4.0)[seed] if seed < 2 else rng.uniform(1.5, 6)
+    result = upsample_in_plane(volume, scale, Options(model="zero-inplane")).volume
+    assert result.plane == plane
+    found = geometry.world_centroid(result.array, result.affine)
+    assert np.linalg.norm(found - centre) < 0.01
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint16])
+@pytest.mark.parametrize("plane", PLANES)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_blob_stays_in_place_through_plane(
+    models: object, plane: str, seed: int, dtype: type
+) -> None:
+    rng = np.random.default_rng([seed, PLANES[plane]])
+    volume, centre = blob(*random_stack(plane, rng), rng, dtype)
+    factor = (2.0, 6.0, 6.0)[seed] if seed < 3 else rng.uniform(1.5, 8)
+    kind: Kind = "box" if seed < 2 else "gaussian"
+    thickness = float(volume.spacing.max()) * (1.0, 0.8)[seed % 2]
+    options = Options(model="zero-throughplane", degradation=kind)
+    result = upsample_through_plane(
+        volume, options, factor=factor, slice_thickness=thickness
+    ).volume
+    found = geometry.world_centroid(result.array, result.affine)
+    assert np.linalg.norm(found - centre) < 0.01
+
+
+@pytest.mark.parametrize("factor", [2.0, 2.5, 4.0])
+def test_a_flipped_volume_gives_the_flipped_interpolation(models: object, factor: float) -> None:
+    rng = np.random.default_rng(5)
+    array = rng.uniform(0, 100, (16, 20, 8)).astype(np.float32)
+    affine = np.diag([0.5, 0.6, 3.0, 1.0])
+    in_plane = Options(model="zero-inplane", consistency=0)
+    through = Options(model="zero-throughplane", consistency=0)
+    for axis in range(3):
+        end = np.eye(4)
+        end[axis, axis], end[axis, 3] = -1, array.shape[axis] - 1
+        flipped = Volume(np.flip(array, axis), affine @ end)
+        for one, other in (
+            [upsample_in_plane(v, factor, in_plane) for v in (Volume(array, affine), flipped)],
+            [
+                upsample_through_plane(v, through, factor=factor)
+                for v in (Volume(array, affine), flipped)
+            ],
+        ):
+            a, b = one.volume, np.flip(other.volume.array, axis)
+            np.testing.assert_allclose(b, a.array, atol=2e-4)  # of 100; float32
+            end[axis, 3] = a.shape[axis] - 1
+            np.testing.assert_allclose(other.volume.affine @ end, a.affine, atol=1e-9)

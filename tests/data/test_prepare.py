@@ -1,0 +1,168 @@
+"""Volumes to a cache: orientation, what is found, and what is left out."""
+
+from __future__ import annotations
+
+from itertools import permutations, product
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from mrisr.core.errors import InputError, OutputError, UsageError
+from mrisr.core.volume import Volume
+from mrisr.data import cache
+from mrisr.data.phantom import phantom
+from mrisr.data.prepare import canonical_stack, make_stack, prepare
+from mrisr.data.sources import Entry, find_sources
+
+WORLD = {"sagittal": 0, "coronal": 1, "axial": 2}
+#: World axes (0 R, 1 A, 2 S) along which rows and columns run, both downwards.
+RUNS = {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}
+
+
+def oriented(plane: str, order: tuple[int, ...], signs: tuple[int, ...], tilt: float) -> np.ndarray:
+    """An affine whose array axes run along ``order`` with ``signs``; 4 mm slices of the plane."""
+    size = np.array([0.5, 0.5, 0.5])
+    size[WORLD[plane]] = 4.0
+    turn = Rotation.from_euler("xyz", [tilt, -tilt, tilt / 2], degrees=True).as_matrix()
+    affine = np.eye(4)
+    for axis, (world, sign) in enumerate(zip(order, signs, strict=True)):
+        affine[:3, axis] = turn[:, world] * sign * size[world]
+    affine[:3, 3] = [10, -20, 30]
+    return affine
+
+
+@pytest.mark.parametrize("plane", WORLD)
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+@pytest.mark.parametrize("tilt", [0.0, 15.0])
+def test_rows_run_down_and_columns_from_right_to_left(
+    plane: str, order: tuple[int, ...], tilt: float
+) -> None:
+    shape = (5, 6, 7)
+    for signs in product((1, -1), repeat=3):
+        affine = oriented(plane, order, signs, tilt)
+        index = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
+        world = index @ affine[:3, :3].T + affine[:3, 3]
+        stacks = []
+        for axis in range(3):
+            stack, spacing = canonical_stack(Volume(world[..., axis], affine))
+            stacks.append(stack)
+        assert spacing == pytest.approx((4.0, 0.5, 0.5))
+        positions = np.stack(stacks, -1)
+        down, across = RUNS[plane]
+        cosine = 0.5 * np.cos(np.radians(25))
+        assert (np.diff(positions[..., down], axis=1) < -cosine).all()
+        assert (np.diff(positions[..., across], axis=2) < -cosine).all()
+
+
+def write(path: Path, volume: Volume) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = nib.Nifti1Image(np.asarray(volume.array, np.int16), volume.affine)
+    nib.save(image, path)
+    return path
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Two patients, three volumes, and files that are none."""
+    folder = tmp_path / "data"
+    small = (24, 20, 6)
+    write(folder / "one" / "t2w_ax.nii.gz", phantom(small, noise=0))
+    write(folder / "one" / "t2w_cor.nii.gz", phantom(small, plane="coronal", noise=0))
+    write(folder / "two" / "scan_T2w.nii.gz", phantom(small, noise=0, seed=1))
+    write(folder / "two" / "dwi.nii.gz", phantom(small))
+    (folder / "two" / "t2w_notes.txt").write_text("not an image")
+    return folder
+
+
+def test_prepare_a_folder(study: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    assert prepare(study, tmp_path / "cache", report=lines.append) == []
+    stacks = cache.read_stacks(tmp_path / "cache")
+    assert [(s.case, s.series, s.plane) for s in stacks] == [
+        ("one", "t2w_ax", "axial"),
+        ("one", "t2w_cor", "coronal"),
+        ("two", "scan_T2w", "axial"),
+    ]
+    assert len(lines) == 3
+    assert all(s.levels.shape == (6, 20, 24) for s in stacks)
+
+
+def test_prepare_a_manifest(study: Path, tmp_path: Path) -> None:
+    manifest = study / "manifest.csv"
+    manifest.write_text("case,path,series\np1,one/t2w_ax.nii.gz,a\np2,two/dwi.nii.gz,\n")
+    prepare(manifest, tmp_path / "cache")
+    found = [(s.case, s.series) for s in cache.read_stacks(tmp_path / "cache")]
+    assert found == [("p1", "a"), ("p2", "dwi")]
+    manifest.write_text("patient,file\n")
+    with pytest.raises(InputError, match="case, path"):
+        find_sources(manifest)
+
+
+def test_an_existing_cache_needs_force(study: Path, tmp_path: Path) -> None:
+    prepare(study, tmp_path / "cache")
+    with pytest.raises(UsageError, match="--force"):
+        prepare(study, tmp_path / "cache")
+    prepare(study, tmp_path / "cache", force=True)
+
+
+def test_an_old_cache_stays_until_the_new_one_is_whole(study: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    prepare(study, folder)
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    for name in ("t2w_ax", "t2w_cor"):
+        (study / "one" / f"{name}.nii.gz").write_bytes(b"not a volume")
+    (study / "two" / "scan_T2w.nii.gz").write_bytes(b"not a volume")
+    with pytest.raises(InputError, match="3 refused"):
+        prepare(study, folder, force=True)
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+    assert not list(tmp_path.glob(".cache*"))
+
+
+def test_what_is_no_cache_is_not_replaced(study: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    prepare(study, folder)
+    for name in ("thesis.txt", "volumes/thesis.txt"):
+        (folder / name).write_text("precious")
+        with pytest.raises(OutputError, match=r"a cache to replace, found .*thesis.txt"):
+            prepare(study, folder, force=True)
+        (folder / name).unlink()
+    (folder / "index.json").unlink()
+    prepare(study, folder)  # the rest of one that was cut short
+
+
+def test_hidden_files_are_no_volumes(study: Path, tmp_path: Path) -> None:
+    """Such as what a killed run leaves under its temporary name."""
+    whole = find_sources(study)
+    volume = (study / "one" / "t2w_ax.nii.gz").read_bytes()
+    (study / "one" / ".t2w_ax.nii.gz.mrisr-tmp-1-00000000-ab.nii.gz").write_bytes(volume)
+    (study / ".t2w.nii.gz").write_bytes(volume)
+    for folder in (study / ".hidden", study / "one" / ".series.mrisr-tmp-1-00000000-ab"):
+        folder.mkdir()
+        (folder / "t2w.nii.gz").write_bytes(volume)
+        (folder / "0001.dcm").write_bytes(b"")
+    assert find_sources(study) == whole
+
+
+def test_unusable_volumes_are_named_and_left_out(study: Path, tmp_path: Path) -> None:
+    (study / "one" / "t2w_ax.nii.gz").write_bytes(b"not a volume")
+    errors = prepare(study, tmp_path / "cache")
+    assert len(errors) == 1
+    assert str(study / "one" / "t2w_ax.nii.gz") in errors[0]
+    assert len(cache.read_stacks(tmp_path / "cache")) == 2
+
+
+def test_nothing_to_prepare_is_refused(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(InputError, match="found none"):
+            prepare(folder, tmp_path / "cache")
+
+
+def test_intensities_are_scaled_before_the_crop() -> None:
+    volume = phantom((40, 36, 4))
+    whole = make_stack(Entry("a", "b", Path("c")), volume)
+    crop = make_stack(Entry("a", "b", Path("c")), volume, crop=20)
+    assert whole.levels.shape == (4, 36, 40)
+    np.testing.assert_array_equal(crop.levels, whole.levels[:, 8:28, 10:30])

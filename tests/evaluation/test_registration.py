@@ -1,0 +1,89 @@
+"""Rigid registration on the phantom, whose motion is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from mrisr.core.errors import InputError
+from mrisr.core.volume import Volume
+from mrisr.data.phantom import phantom, phantom_affine
+from mrisr.evaluation.registration import Ball, Registration, register_rigid
+
+SHIFT, ANGLES = (2.0, -3.0, 1.5), (1.0, -2.0, 3.0)
+SHAPE = (64, 56, 10)
+
+
+def moved_scan(shift: tuple[float, float, float], angles: tuple[float, float, float]) -> Volume:
+    """A coronal scan in whose frame the tissue of world point ``M p`` lies at ``p``."""
+    motion = np.eye(4)
+    motion[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
+    motion[:3, 3] = shift
+    affine = phantom_affine(SHAPE, "coronal", (1.1, 1.1, 3.0))
+    return replace(phantom(SHAPE, motion @ affine, noise=0.01), affine=affine)
+
+
+@pytest.fixture(scope="module")
+def axial() -> Volume:
+    return phantom((72, 72, 14), spacing=(1.0, 1.0, 3.0), noise=0.01)
+
+
+@pytest.mark.parametrize("ball", [None, Ball((0.0, 0.0, 0.0), 60.0)])
+def test_a_known_motion_is_found(axial: Volume, ball: Ball | None) -> None:
+    found = register_rigid(moved_scan(SHIFT, ANGLES), axial, ball)
+    assert np.abs(np.subtract(found.shift_mm, SHIFT)).max() < 0.3
+    assert np.abs(np.subtract(found.angles_deg, ANGLES)).max() < 0.3
+    assert found.information[1] > 2 * found.information[0]
+    assert found.doubt is None
+
+
+def test_the_same_scans_give_the_same_motion(axial: Volume) -> None:
+    scan = moved_scan((0, 0, 0), (0, 0, 0))
+    found, again = register_rigid(scan, axial), register_rigid(scan, axial)
+    assert np.abs(found.shift_mm).max() < 0.15
+    assert np.abs(found.angles_deg).max() < 0.3
+    np.testing.assert_allclose(found.matrix, again.matrix, atol=1e-9)
+
+
+def test_the_shift_is_that_of_the_balls_centre() -> None:
+    """A rotation about a point away from the origin moves the origin, not the point."""
+    from mrisr.evaluation.registration import _describe
+
+    centre = np.array([10.0, -20.0, 30.0])
+    motion = np.eye(4)
+    motion[:3, :3] = Rotation.from_euler("xyz", (0, 0, 5), degrees=True).as_matrix()
+    motion[:3, 3] = centre - motion[:3, :3] @ centre
+    found = _describe(motion, centre, (0.1, 0.2))
+    np.testing.assert_allclose(found.shift_mm, 0, atol=1e-9)
+    np.testing.assert_allclose(found.angles_deg, (0, 0, 5), atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("shift", "angles", "information", "words"),
+    [
+        ((0.0, 8.0, 8.0), (0.0, 0.0, 0.0), (0.1, 0.2), "a shift of 11.3 mm"),
+        ((0.0, 0.0, 0.0), (0.0, -12.0, 0.0), (0.1, 0.2), "a rotation of 12.0 degrees"),
+        ((1.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.2, 0.1), "fell from 0.2000 to 0.1000"),
+    ],
+)
+def test_what_is_not_believed_is_said(
+    shift: tuple[float, float, float],
+    angles: tuple[float, float, float],
+    information: tuple[float, float],
+    words: str,
+) -> None:
+    doubt = Registration(np.eye(4), shift, angles, information).doubt
+    assert doubt is not None
+    assert words in doubt
+
+
+def test_scans_far_apart_are_refused_in_one_line(axial: Volume) -> None:
+    scan = moved_scan((0, 0, 0), (0, 0, 0))
+    affine = scan.affine.copy()
+    affine[2, 3] += 500
+    with pytest.raises(InputError, match="a scan that overlaps with phantom-axial") as error:
+        register_rigid(replace(scan, affine=affine), axial)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,241 @@
+"""What every method promises, and how they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from mrisr.config import MethodSettings
+from mrisr.core.errors import UsageError
+from mrisr.core.random import seeded
+from mrisr.data.pairs import Pair
+from mrisr.diffusion.sampler import start_latent
+from mrisr.methods import Restorer
+from mrisr.methods.base import Given, Sampling, given
+from mrisr.networks.liif import Liif
+from mrisr.physics.separable import in_plane_operator, through_plane_operator
+from tests.methods.conftest import SETTINGS, fields
+
+Make = Callable[..., Restorer]
+How = Callable[..., Sampling]
+TRAINED = sorted(set(SETTINGS) - {"bspline"})
+
+
+def loss_of(restorer: Restorer, pair: Pair, seed: int) -> float:
+    return float(restorer.objective(pair, seeded("cpu", seed)).loss.detach())
+
+
+class Counter:
+    """Counts evaluations."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, function: Callable[..., Tensor], *images: Tensor) -> Tensor:
+        self.count += 1
+        return function(*images)
+
+
+@pytest.mark.parametrize("name", sorted(SETTINGS))
+@torch.inference_mode()
+def test_a_measurement_becomes_an_image(
+    name: str, make: Make, measurement: Given, sampling: How
+) -> None:
+    restorer = make(name)
+    x = restorer.restore(measurement, sampling(steps=1))
+    assert x.shape == measurement.x_low.shape
+    assert x.dtype == torch.float32
+    assert torch.equal(x, restorer.restore(measurement, sampling(steps=1)))
+    assert not torch.equal(x, measurement.x_low)  # B-spline is not the operator's own bicubic
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"), [("aligned", 3), ("plain", 4), ("regression", 1), ("inversion", 5)]
+)
+@torch.inference_mode()
+def test_evaluations_are_counted(
+    name: str, steps: int, make: Make, measurement: Given, sampling: How
+) -> None:
+    restorer, counter = make(name), Counter()
+    restorer.restore(measurement, sampling(steps=steps), counter)
+    assert counter.count == restorer.evaluations(sampling(steps=steps))
+
+
+@pytest.mark.parametrize("name", ["regression", "implicit", "bspline"])
+@pytest.mark.parametrize("option", [{"steps": 2}, {"start": 0.5}])
+def test_one_step_methods_take_no_steps(
+    name: str, option: dict[str, Any], make: Make, sampling: How
+) -> None:
+    with pytest.raises(UsageError, match=next(iter(option))):
+        make(name).evaluations(sampling(**option))
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_trained_weight_has_a_gradient_and_the_loss_falls(
+    name: str, make: Make, pair: Pair
+) -> None:
+    restorer = make(name)
+    trained = [p for p in restorer.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(trained, 3e-3)
+    losses = []
+    for _ in range(25):
+        loss, _ = restorer.objective(pair, seeded("cpu", 0))
+        optimizer.zero_grad()
+        loss.backward()
+        if not losses:
+            assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in trained)
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_an_objective_repeats_from_its_generator(name: str, make: Make, pair: Pair) -> None:
+    restorer = make(name)
+    first, again, other = (loss_of(restorer, pair, seed) for seed in (0, 0, 1))
+    assert first == again
+    assert (first == other) == (name == "regression")  # the only one without chance
+
+
+@pytest.mark.parametrize("wrong", [{"method": "implicit"}, {"method": "inversion"}])
+def test_a_method_needs_its_network_and_settings(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"needs a network|belong to"):
+        MethodSettings.model_validate(wrong)
+
+
+# --- diffusion ------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def test_a_plain_path_starts_where_it_is_told(
+    make: Make, measurement: Given, sampling: How
+) -> None:
+    """With a start SR3's denoiser is partial diffusion: from the noised low-resolution image."""
+    restorer = make("plain")
+    seen: list[Tensor] = []
+
+    def spy(function: Callable[..., Tensor], *images: Tensor) -> Tensor:
+        seen.append(images[0])
+        return function(*images)
+
+    restorer.restore(measurement, sampling(steps=2, start=0.25), spy)
+    g = torch.tensor(0.25, dtype=torch.float64)
+    torch.testing.assert_close(
+        seen[0].float(), start_latent(measurement.x_low, g, fields(0)).float(), rtol=0, atol=1e-5
+    )
+    restorer.restore(measurement, sampling(steps=2), spy)
+    assert torch.equal(seen[2], fields(0).expand_as(measurement.x_low))
+
+
+@pytest.mark.parametrize(("name", "start"), [("aligned", 0.5), ("plain", 0.005)])
+def test_a_start_off_the_path_is_refused(
+    name: str, start: float, make: Make, sampling: How
+) -> None:
+    with pytest.raises(UsageError, match="start"):
+        make(name).evaluations(sampling(steps=2, start=start))
+
+
+def test_a_found_schedule_serves_its_number_of_steps(make: Make, sampling: How) -> None:
+    levels = (0.25, 0.9, 1.0)
+    restorer: Any = make("aligned", diffusion={"start": 0.25, "schedules": {2: levels}})
+    assert restorer.levels(sampling(steps=2)).tolist() == list(levels)
+    assert len(restorer.levels(sampling(steps=3))) == 4
+
+
+@pytest.mark.parametrize("levels", [(0.25, 1.0), (0.25, 0.2, 1.0), (0.25, 0.5, 0.9)])
+def test_a_schedule_that_cannot_be_is_refused(levels: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="rising levels"):
+        MethodSettings.model_validate({"diffusion": {"schedules": {2: levels}}})
+
+
+# --- LIIF -----------------------------------------------------------------------------------------
+
+
+def transparent() -> Liif:
+    """A LIIF whose answer is the measured pixel: with its ensemble it must be linear interpolation."""
+    network = Liif(width=8, blocks=1, hidden=8, layers=2)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        network.head.weight[0, 0, 1, 1] = 0.5  # passes the head and, by the long skip, once more
+        network.unfold.weight[0, 0, 1, 1] = 1.0
+        network.mlp[0].weight[0, 0] = 1.0
+        network.tail.weight[0, 0] = 1.0
+    return network
+
+
+@pytest.mark.parametrize(
+    "operator",
+    [
+        in_plane_operator((20, 24), (40, 48), 2.0),
+        in_plane_operator((16, 20), (42, 52), 2.6),
+        through_plane_operator(8, 48, 6.0),
+    ],
+)
+@torch.inference_mode()
+def test_liif_lies_where_the_pixels_lie(operator: Any, make: Make, sampling: How) -> None:
+    restorer = make("implicit")
+    restorer.network.load_state_dict(transparent().state_dict())
+    low = [operator.axes[d].n_low if d in operator.axes else 44 for d in (-2, -1)]
+    y = torch.rand(1, 1, *low, generator=seeded("cpu", 3))
+    found = restorer.restore(given(y, operator), sampling()) - operator.interpolate(y)
+    wanted = operator.interpolating_by("linear").interpolate(y)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
+
+
+# --- inversion ------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def test_a_fresh_predictor_is_plain_noise(make: Make, measurement: Given, sampling: How) -> None:
+    """Mean 0 and variance 1: one step is the frozen denoiser from the noised low-resolution image."""
+    restorer: Any = make("inversion")
+    torch.nn.init.zeros_(restorer.predictor.tail.weight)
+    torch.nn.init.zeros_(restorer.predictor.tail.bias)
+    found = restorer.restore(measurement, sampling(steps=1))
+    g = torch.tensor(restorer.levels(sampling(steps=1))[0], dtype=torch.float64)
+    latent = start_latent(measurement.x_low, g, fields(0)).float()
+    condition = measurement.condition.expand(2, -1)
+    wanted = restorer.denoiser(latent, measurement.x_low, g.float().expand(2), condition)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
+
+
+def test_one_to_five_steps_rise_from_allowed_starts(make: Make, sampling: How) -> None:
+    restorer: Any = make("inversion")
+    for steps in range(1, 6):
+        levels = restorer.levels(sampling(steps=steps))
+        assert len(levels) == steps
+        assert levels == sorted(levels)
+        assert levels[0] ** 2 / (1 - levels[0] ** 2) >= 1.44
+    for steps in (6, 50):
+        with pytest.raises(UsageError, match="1 to 5"):
+            restorer.evaluations(sampling(steps=steps))
+
+
+def test_only_later_levels_are_held_to_gaussian_noise(make: Make, pair: Pair) -> None:
+    def loss(at_start: float, kl: float) -> float:
+        inversion = SETTINGS["inversion"]["inversion"] | {"at_start": at_start, "kl": kl}
+        restorer = make("inversion", inversion=inversion)
+        return loss_of(restorer, pair, 0)
+
+    assert loss(1.0, 0.0) == loss(1.0, 5.0)
+    assert loss(0.0, 5.0) > loss(0.0, 0.0)
+
+
+def test_the_denoiser_stays_frozen(make: Make, pair: Pair) -> None:
+    restorer: Any = make("inversion")
+    frozen = list(restorer.denoiser.network.parameters())
+    assert not any(p.requires_grad for p in frozen)
+    restorer.objective(pair, seeded("cpu", 0)).loss.backward()
+    assert all(p.grad is None for p in frozen)
+
+
+def test_levels_below_the_signal_to_noise_bound_are_refused() -> None:
+    content = SETTINGS["inversion"]
+    inversion = content["inversion"] | {"levels": (0.7, 0.8, 0.9, 0.95, 0.98)}
+    with pytest.raises(ValueError, match=r"0\.768"):
+        MethodSettings.model_validate(content | {"inversion": inversion})

@@ -1,0 +1,323 @@
+"""Volume in, volume out: types, grids, and what is refused."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mrisr.core import geometry
+from mrisr.core.errors import InputError, UsageError
+from mrisr.core.volume import Storage, Volume
+from mrisr.data.phantom import phantom
+from mrisr.restore.sampling import Options
+from mrisr.restore.volumes import Restored, upsample_in_plane, upsample_through_plane
+
+CONSISTENT = 1e-3
+SHAPE, SPACING = (32, 28, 5), (0.8, 1.0, 3.0)
+
+
+@pytest.fixture(autouse=True)
+def _small(models: Path) -> None:
+    """Every test here runs on the small models."""
+
+
+def study(**changes: Any) -> Volume:
+    arguments: dict[str, Any] = {"shape": SHAPE, "spacing": SPACING, "noise": 0.02}
+    return phantom(**arguments | changes)
+
+
+def stored(dtype: object, slope: float = 1.0, intercept: float = 0.0) -> Volume:
+    """The phantom in a storage, filling most of its range and zero in a corner."""
+    volume = study(dtype=np.float32)
+    values = volume.array.astype(np.float64) / volume.array.max()
+    values[:10, :10] = 0
+    storage = Storage(np.dtype(dtype), slope, intercept)
+    top = float(np.iinfo(dtype).max) if storage.dtype.kind in "iu" else 1234.5
+    array = storage.decode((values * top).astype(dtype))
+    return replace(volume, array=array, storage=storage)
+
+
+def flat(volume: Volume, scale: float = 2.0, **options: Any) -> Restored:
+    return upsample_in_plane(volume, scale, Options(**options))
+
+
+def deep(volume: Volume, factor: float | None = 3.0, **options: Any) -> Restored:
+    return upsample_through_plane(volume, Options(**options), factor=factor)
+
+
+def residual(restored: Restored) -> float:
+    return restored.measurement.residual(restored.volume)["rms_of_range"]
+
+
+# --- types and units ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("run", [flat, deep])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64])
+def test_the_type_is_kept_and_the_result_agrees(run: Any, dtype: type) -> None:
+    volume = stored(dtype)
+    restored = run(volume)
+    result = restored.volume
+    assert result.array.dtype == dtype
+    assert result.storage == volume.storage
+    assert residual(restored) <= CONSISTENT
+    assert result.array.min() >= 0  # zero stays background, nothing wraps below
+    assert result.array.max() <= volume.array.max() * 1.5
+
+
+@pytest.mark.parametrize("run", [flat, deep])
+@pytest.mark.parametrize(("slope", "intercept"), [(0.5, -100.0), (2.5, 10.0)])
+def test_slope_and_intercept_are_kept(run: Any, slope: float, intercept: float) -> None:
+    volume = stored(np.uint16, slope, intercept)
+    result = run(volume).volume
+    assert result.storage == volume.storage
+    numbers = result.storage.encode(result.array)
+    np.testing.assert_allclose(result.array, numbers * slope + intercept)
+    assert result.array.mean() == pytest.approx(volume.array.mean(), rel=0.05)
+
+
+@pytest.mark.parametrize("run", [flat, deep])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16])
+@pytest.mark.parametrize("consistency", [0.0, 1.0])
+def test_nothing_wraps_at_the_ends(run: Any, dtype: type, consistency: float) -> None:
+    """Checks of the largest and the smallest number, where interpolation overshoots on both sides."""
+    info = np.iinfo(dtype)
+    array = np.full(SHAPE, info.min, dtype)
+    array[8:24, 8:20, 1:4] = info.max
+    volume = Volume(array, np.diag([*SPACING, 1]), Storage(np.dtype(dtype)))
+    result = run(volume, consistency=consistency).volume
+    inside = result.array[tuple(slice(int(0.45 * n), int(0.55 * n) + 1) for n in result.shape)]
+    far = result.array[: result.shape[0] // 10]
+    middle = info.min + (int(info.max) - info.min) / 2
+    assert inside.min() > middle
+    assert far.max() < middle
+
+
+@pytest.mark.parametrize("run", [flat, deep])
+def test_without_consistency_the_output_is_the_networks(run: Any) -> None:
+    volume = stored(np.float32)
+    raw, projected = (run(volume, consistency=c) for c in (0.0, 1.0))
+    assert residual(raw) > 10 * residual(projected)
+    name = "zero-inplane" if run is flat else "zero-throughplane"
+    interpolated = run(volume, consistency=0.0, model=name)
+    expected = interpolated.measurement.interpolated().array.clip(0)
+    np.testing.assert_allclose(interpolated.volume.array, expected, atol=0.01)
+    assert np.abs(raw.volume.array - expected).max() > 1
+
+
+# --- grids ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+@pytest.mark.parametrize("obliquity", [0.0, 20.0])
+def test_any_acquisition(plane: str, obliquity: float) -> None:
+    volume = study(plane=plane, obliquity=obliquity)
+    for restored, factors in ((flat(volume, 2.5), (2.5, 2.5, 1)), (deep(volume), (1, 1, 3))):
+        shape, affine = geometry.resampled_grid(volume.shape, volume.affine, factors)
+        assert restored.volume.shape == shape
+        np.testing.assert_allclose(restored.volume.affine, affine)
+        assert geometry.axis_codes(restored.volume.affine) == geometry.axis_codes(volume.affine)
+        assert residual(restored) <= CONSISTENT
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_the_order_of_the_array_axes_makes_no_difference(order: tuple[int, ...]) -> None:
+    volume = study(dtype=np.float32)
+    turned = volume.with_array(volume.array.transpose(order), volume.affine[:, [*order, 3]])
+    options = {"model": "zero-inplane"}
+    a, b = flat(volume, **options).volume, flat(turned, **options).volume
+    np.testing.assert_allclose(b.array, a.array.transpose(order), atol=1e-2)
+    np.testing.assert_allclose(b.affine, a.affine[:, [*order, 3]])
+    options = {"model": "zero-throughplane"}
+    a, b = deep(volume, **options).volume, deep(turned, **options).volume
+    np.testing.assert_allclose(b.array, a.array.transpose(order), atol=1e-2)
+
+
+def test_slices_stacked_along_a_finer_axis() -> None:
+    """The source may say which axis it is: thin slices of coarse pixels."""
+    volume = replace(study(spacing=(1.5, 1.5, 1.0)), stacked_along=2)
+    assert flat(volume).volume.shape == (64, 56, 5)
+    assert deep(volume).volume.shape == (32, 28, 15)
+
+
+def test_one_slice() -> None:
+    volume = study(shape=(32, 28, 1))
+    restored = flat(volume)
+    assert restored.volume.shape == (64, 56, 1)
+    assert residual(restored) <= CONSISTENT
+    with pytest.raises(InputError, match="at least 2 slices, found 1"):
+        deep(volume)
+
+
+def test_two_slices() -> None:
+    volume = study(shape=(32, 28, 2))
+    assert flat(volume).volume.shape == (64, 56, 2)
+    restored = deep(volume, 6.0)
+    assert restored.volume.shape == (32, 28, 12)
+    assert residual(restored) <= CONSISTENT
+
+
+# --- through-plane: which factor, which thickness, which reformats --------------------------------
+
+
+def test_isotropic_by_default() -> None:
+    restored = deep(study(spacing=(0.8, 1.0, 3.0)), None)
+    assert restored.parameters["factor"] == pytest.approx(3.0 / 0.8)
+    np.testing.assert_allclose(restored.volume.spacing, (0.8, 1.0, 0.8))
+
+
+def test_isotropic_within_what_the_model_was_trained_for() -> None:
+    restored = deep(study(spacing=(0.3, 0.3, 4.0)), None)
+    assert restored.parameters["factor"] == 8.0
+
+
+def test_a_spacing_instead_of_a_factor() -> None:
+    restored = upsample_through_plane(study(), Options(), spacing=1.25)
+    assert restored.parameters["factor"] == pytest.approx(2.4)
+    assert restored.volume.spacing[2] == pytest.approx(1.25)
+    assert restored.volume.shape == (32, 28, 12)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"factor": 1.4},
+        {"factor": 8.1},
+        {"factor": math.nan},
+        {"factor": math.inf},
+        {"factor": -3.0},
+        {"spacing": 0.0},
+        {"spacing": -1.0},
+        {"spacing": math.nan},
+        {"spacing": 2.5},
+        {"spacing": 0.1},
+        {"factor": 3.0, "spacing": 1.0},
+        {"factor": 3.0, "slice_thickness": 0.01},
+        {"factor": 3.0, "slice_thickness": 100.0},
+        {"factor": 3.0, "slice_thickness": math.nan},
+    ],
+)
+def test_limits_through_plane(wrong: dict[str, float]) -> None:
+    with pytest.raises(UsageError):
+        upsample_through_plane(study(), Options(), **wrong)
+
+
+@pytest.mark.parametrize("scale", [1.49, 8.01, 0, -2, math.nan, math.inf])
+def test_limits_in_plane(scale: float) -> None:
+    with pytest.raises(UsageError, match=r"scale: expected 1\.5 to 8, found"):
+        flat(study(), scale)
+
+
+@pytest.mark.parametrize("scale", [1.5, 2.37, 8.0])
+def test_scales_may_be_fractional(scale: float) -> None:
+    volume = study()
+    restored = flat(volume, scale)
+    expected = tuple(math.floor(n * scale + 0.5) for n in SHAPE[:2])
+    assert restored.volume.shape == (*expected, SHAPE[2])
+    np.testing.assert_allclose(restored.volume.spacing, (0.8 / scale, 1.0 / scale, 3.0))
+    assert residual(restored) <= CONSISTENT
+
+
+@pytest.mark.parametrize(
+    ("stated", "asked", "expected"),
+    [
+        (2.4, None, (2.4, "source")),
+        (2.4, 3.3, (3.3, "option")),
+        (None, None, (3.0, "slice spacing")),
+        (None, 1.5, (1.5, "option")),
+        (0.001, None, (3.0, "slice spacing")),
+    ],
+)
+def test_where_the_thickness_comes_from(
+    stated: float | None, asked: float | None, expected: tuple[float, str]
+) -> None:
+    volume = replace(study(), slice_thickness=stated)
+    restored = upsample_through_plane(volume, Options(), factor=3.0, slice_thickness=asked)
+    found = restored.parameters["slice_thickness_mm"], restored.parameters["slice_thickness_from"]
+    assert found == expected
+    axis = restored.measurement.operator.axes[-3]
+    assert axis.thickness == pytest.approx(expected[0] / 3.0)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "factor", "reformats"),
+    [
+        ((0.8, 0.8, 3.0), 3.0, 2),
+        ((0.8, 2.0, 3.0), 3.0, 1),  # 2 mm pixels add nothing to 1 mm slices
+        ((2.0, 0.8, 3.0), 3.0, 1),
+        ((2.0, 0.8, 3.0), 1.5, 2),
+        ((2.0, 2.5, 3.0), 6.0, 1),  # all coarse: the finest stays
+    ],
+)
+def test_coarse_reformats_are_left_out(
+    spacing: tuple[float, ...], factor: float, reformats: int
+) -> None:
+    restored = deep(study(spacing=spacing), factor)
+    assert restored.parameters["reformats"] == reformats
+    assert residual(restored) <= CONSISTENT
+
+
+def test_both_reformats_are_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stack that looks the same from both sides gives a result that does."""
+    cube = np.add.outer(np.arange(24.0), np.arange(24.0))[..., None] + np.arange(6.0) ** 2
+    volume = Volume(cube.astype(np.float32), np.diag([0.8, 0.8, 3, 1]))
+    done: list[tuple[int, int]] = []
+    restored = upsample_through_plane(
+        volume, Options(), factor=2.0, progress=lambda *d: done.append(d)
+    )
+    a = restored.volume.array
+    np.testing.assert_allclose(a, a.transpose(1, 0, 2), atol=1e-3)
+    assert done[-1] == (48, 48)
+    assert [d for d, _ in done] == sorted(d for d, _ in done)
+
+
+# --- models and seeds -----------------------------------------------------------------------------
+
+
+def test_the_model_must_be_for_the_job() -> None:
+    with pytest.raises(UsageError, match="expected one for inplane, found one for throughplane"):
+        flat(study(), model="partdiff-throughplane")
+    with pytest.raises(UsageError, match="expected one for throughplane, found one for inplane"):
+        deep(study(), model="partdiff-inplane")
+
+
+def test_a_degradation_of_the_other_job_is_refused() -> None:
+    with pytest.raises(UsageError, match="bicubic, kspace"):
+        flat(study(), degradation="box")
+    with pytest.raises(UsageError, match="gaussian, box"):
+        deep(study(), degradation="kspace")
+
+
+@pytest.mark.parametrize("run", [flat, deep])
+def test_seeds(run: Any) -> None:
+    volume = study(shape=(24, 24, 4), dtype=np.float32)
+    sampled = {"steps": 3, "churn": 1.0}
+    first, again, other = (run(volume, seed=s, **sampled).volume.array for s in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 0
+    assert residual(run(volume, seed=2, **sampled)) <= CONSISTENT
+
+
+@pytest.mark.parametrize("degradation", ["bicubic", "kspace"])
+def test_degradations_in_plane(degradation: str) -> None:
+    restored = flat(study(), degradation=degradation)
+    assert restored.parameters["degradation"] == degradation
+    assert residual(restored) <= CONSISTENT
+
+
+@pytest.mark.parametrize("degradation", ["gaussian", "box"])
+def test_degradations_through_plane(degradation: str) -> None:
+    restored = deep(study(), degradation=degradation)
+    assert restored.parameters["degradation"] == degradation
+    assert residual(restored) <= CONSISTENT
+
+
+def test_notes_of_the_source_and_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    volume = replace(study(), notes=("sform used",))
+    assert flat(volume).notes == ("sform used",)

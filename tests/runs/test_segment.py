@@ -1,0 +1,375 @@
+"""Zones of studies on files and of images in memory: labels, record and picture, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+import torch
+from monai.data import MetaTensor
+
+import mrisr
+from mrisr.core import geometry
+from mrisr.cli import main
+from mrisr.dicom.segmentation import read_segmentation
+from mrisr.core.errors import InputError, OutputError, UsageError
+from mrisr.runs.job import Job
+from mrisr.runs.segment import ZoneOptions, write_zones
+from mrisr.runs.zones_record import segment_volume
+from mrisr.io import read_volume, write_volume
+from mrisr.core.volume import Volume
+from mrisr.zones.crop import Cropped
+from mrisr.zones.labels import PZ, TZ, LabelTable
+from mrisr.zones.model import save_random
+from mrisr.zones.picture import COLOURS, zones_png
+from tests.dicom.conftest import errors_of, tool
+from tests.dicom.synthetic import SECRETS, hospital_series
+from tests.zones.foreign_models import INFERENCE, bundle, expected, image
+
+STEPS = INFERENCE["postprocessing"]["transforms"]
+PLAIN = {"_target_": "Compose", "transforms": [STEPS[0], STEPS[2]]}
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that labels by intensity."""
+    return bundle(tmp_path_factory.mktemp("bundles") / "zoo", postprocessing=PLAIN)
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A study beside an empty working folder."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return write_volume(replace(image("LAS"), notes=()), tmp_path / "t2w.nii.gz")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys) -> Callable[..., tuple[int, str, str]]:
+    """Run ``mrisr segment``: exit code, standard output, standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mrisr", "segment", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def here() -> list[str]:
+    return sorted(p.name for p in Path.cwd().iterdir())
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def test_labels_record_and_picture(study, zoo, run) -> None:
+    code, out, err = run("--input", study, "--bundle", zoo, "--qc", "qc.png", "--json")
+    assert code == 0, err
+    assert here() == ["qc.png", "t2w_zones.json", "t2w_zones.nii.gz"]
+    volume, labels = read_volume(study), read_volume("t2w_zones.nii.gz")
+    np.testing.assert_array_equal(labels.array, expected(volume))
+    np.testing.assert_allclose(labels.affine, volume.affine, atol=1e-6)
+    assert labels.storage.dtype == np.uint8
+    record = json.loads(Path("t2w_zones.json").read_text())
+    assert json.loads(out) == {"path": str(Path.cwd() / "t2w_zones.nii.gz"), **record}
+    assert record["job"] == "segment"
+    assert "research use only" in record["use"]
+    assert record["model"] == {
+        "name": "by intensity",
+        "method": "bundle",
+        "sha256": record["model"]["sha256"],
+    }
+    assert record["parameters"] == {
+        "labels": {"PZ": 1, "TZ": 2},
+        "table": "1=TZ,2=PZ",
+        "margin": 0.0,
+    }
+    assert record["input"]["sha256"] == volume.source_sha256
+    assert (record["input"]["dtype"], record["output"]["dtype"]) == ("int16", "uint8")
+    voxels = {zone: int((labels.array == n).sum()) for zone, n in (("PZ", PZ), ("TZ", TZ))}
+    assert record["volumes_ml"] == {zone: n / 1000 for zone, n in voxels.items()}
+    (note,) = record["notes"]
+    assert f"note: {note}\n" in err
+    described = bytes(nib.load("t2w_zones.nii.gz").header["descrip"]).rstrip(b"\0").decode()
+    assert described.startswith(f"mrisr {mrisr.__version__} zones by by intensity ")
+    assert described.endswith("research use")
+    assert str(study.parent) not in Path("t2w_zones.json").read_text()
+
+
+def test_our_own_model(study, run, tmp_path) -> None:
+    card = save_random(tmp_path, "tiny")
+    code, out, err = run("--input", study, "--model", card, "--output", "zones.mha")
+    assert (code, err) == (0, "") or "no prostate" in err
+    assert out.startswith("zones.mha: PZ ")
+    record = json.loads(Path("zones.json").read_text())
+    assert (record["model"]["name"], record["model"]["method"]) == ("tiny", "mrisr")
+    assert record["parameters"]["table"] is None
+    code, _, err = run("--input", study, "--model", card, "--table", "1=TZ,2=PZ", "-o", "x.nii")
+    assert code == 1
+    assert "--table is for --bundle and --nnunet" in err
+
+
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [
+        ((), "t2w_zones.nii.gz"),
+        (("--format", "nrrd"), "t2w_zones.nrrd"),
+        (("-o", "z.mhd"), "z.mhd"),
+    ],
+)
+def test_formats(study, zoo, run, more, name) -> None:
+    assert run("--input", study, "--bundle", zoo, "--quiet", *more) == (0, "", "")
+    np.testing.assert_array_equal(read_volume(name).array, expected(read_volume(study)))
+
+
+def test_nothing_is_overwritten_unasked(study, zoo, run) -> None:
+    arguments = ("--input", study, "--bundle", zoo, "--quiet", "--output", "zones.nii.gz")
+    for present in ("zones.nii.gz", "zones.json"):
+        Path(present).write_text("mine")
+        code, _, err = run(*arguments)
+        assert (code, err) == (3, f"mrisr: {present}: exists already (--force replaces)\n")
+        assert here() == [present]
+        Path(present).unlink()
+    assert run(*arguments)[0] == 0
+    before = study.read_bytes()
+    assert run(*arguments, "--force")[0] == 0
+    for path in (study, study.parent / "work" / ".." / "t2w.nii.gz"):
+        code, _, err = run("-i", study, "--bundle", zoo, "--force", "-o", path)
+        assert code == 3
+        assert "never overwritten" in err
+    assert study.read_bytes() == before
+
+
+def test_a_model_that_fails_leaves_nothing(study, zoo, run) -> None:
+    code, out, err = run("-i", study, "--bundle", zoo, "--table", "1=TZ,3=PZ", "--qc", "qc.png")
+    assert (code, out, here()) == (2, "", [])
+    assert err == f"mrisr: {zoo}: expected labels of the table 1=TZ,3=PZ, found 2\n"
+
+
+def test_tables_from_files(study, zoo, run, tmp_path) -> None:
+    wanted = expected(read_volume(study))
+    swapped = (3 - wanted) * (wanted > 0)
+    for name, text in (
+        ("t.yaml", "1: peripheral zone\n2: TZ\n"),
+        ("t.json", '{"1":"PZ","2":"TZ"}'),
+    ):
+        (tmp_path / name).write_text(text)
+        assert run("-i", study, "--bundle", zoo, "--table", tmp_path / name, "-q")[0] == 0
+        np.testing.assert_array_equal(read_volume("t2w_zones.nii.gz").array, swapped)
+        record = json.loads(Path("t2w_zones.json").read_text())
+        assert record["parameters"]["table"] == "1=PZ,2=TZ"
+        for file in here():
+            Path(file).unlink()
+    for table, code in (("1=TZ", 1), ("1=TZ,2=PZ,1=PZ", 1), ("1=TZ,2=tumour", 1), ("no.yaml", 2)):
+        assert run("-i", study, "--bundle", zoo, "--table", table)[0] == code
+
+
+def test_a_coronal_stack_is_refused(zoo, run, study) -> None:
+    write_volume(image("LIP", spacing=(0.5, 3.0, 0.5)), "coronal.nii.gz")
+    code, _, err = run("--input", "coronal.nii.gz", "--bundle", zoo)
+    assert code == 2
+    assert err.startswith("mrisr: coronal.nii.gz: expected axial slices")
+    assert here() == ["coronal.nii.gz"]
+
+
+def test_options_that_do_not_go_together(study, zoo, run) -> None:
+    for arguments, code, words in (
+        (("--bundle", zoo, "--nnunet", zoo), 1, "only one of them"),
+        (("--bundle", zoo, "--deidentify"), 1, "--deidentify needs a DICOM output"),
+        (("--bundle", zoo, "--output", "z.dcm"), 1, "--template"),
+        (("--bundle", zoo, "--output", "z"), 3, ".dcm"),
+        (("--bundle", zoo, "--output", "z.nii", "--format", "dicom"), 1, "--template"),
+        (("--bundle", zoo, "--margin", "0.5"), 1, "margin"),
+        (("--model", "no-such-model"), 1, "no-such-model"),
+        (("--model", "partdiff-inplane"), 1, "partdiff-inplane"),
+    ):
+        found, _, err = run("--input", study, *arguments)
+        assert found == code, err
+        assert words in err
+        assert err.count("\n") == 1
+    assert here() == []
+
+
+# --- DICOM ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def series(study, tmp_path) -> Path:
+    return hospital_series(tmp_path / "hospital", size=48, slices=8)
+
+
+@pytest.mark.parametrize("more", [("--output", "zones.dcm"), ("--format", "dicom")])
+def test_a_dicom_segmentation(series, zoo, run, more) -> None:
+    name = more[1] if more[0] == "--output" else "hospital_zones.dcm"
+    code, out, err = run("--input", series, "--bundle", zoo, *more)
+    assert code == 0, err
+    assert here() == sorted([name, Path(name).stem + ".json"])
+    back, volume = read_segmentation(Path(name)), read_volume(series)
+    wanted = mrisr.segment(volume, bundle=zoo)
+    np.testing.assert_array_equal(back.array, wanted.array)
+    assert {0, PZ, TZ} == set(np.unique(back.array))
+    np.testing.assert_allclose(back.affine, volume.affine, atol=1e-4)
+    d, source = pydicom.dcmread(name), pydicom.dcmread(series / "IM0001")
+    assert (d.Modality, d.SeriesNumber, d.PatientID) == ("SEG", 583, source.PatientID)
+    assert d.SeriesDescription == "t2_tse_tra_5 prostate zones segmentation"
+    assert d.FrameOfReferenceUID == source.FrameOfReferenceUID
+    assert [s.SegmentLabel for s in d.SegmentSequence] == ["Peripheral zone", "Transition zone"]
+    told = d.ContributingEquipmentSequence[-1].ContributionDescription
+    record = json.loads(Path(name).with_suffix(".json").read_text())
+    for word in (record["model"]["sha256"], record["input"]["sha256"], "table 1=TZ,2=PZ"):
+        assert word in told
+    assert not any(s in out + err + json.dumps(record) for s in SECRETS)
+
+
+def test_validators_and_reruns(series, zoo, run) -> None:
+    arguments = ("--input", series, "--bundle", zoo, "--output", "zones.dcm", "--quiet")
+    assert run(*arguments)[0] == 0
+    first = pydicom.dcmread("zones.dcm").SOPInstanceUID
+    assert run(*arguments)[0] == 3
+    assert run(*arguments, "--force")[0] == 0
+    assert pydicom.dcmread("zones.dcm").SOPInstanceUID == first
+    assert run(*arguments, "--force", "--table", "1=PZ,2=TZ")[0] == 0
+    assert pydicom.dcmread("zones.dcm").SOPInstanceUID != first
+    assert errors_of(tool("dciodvfy"), "-new", "zones.dcm") == []
+    assert errors_of(tool("dcentvfy"), *series.iterdir(), "zones.dcm") == []
+
+
+def test_another_volume_of_the_series_has_other_uids(series, zoo) -> None:
+    """In a batch the source's zones and those of its super-resolved volume go out side by side."""
+    volume = read_volume(series)
+    segment = ZoneOptions(bundle=zoo).load()
+    finer = replace(volume, array=np.repeat(volume.array, 2, axis=2), affine=volume.affine.copy())
+    finer.affine[:3, 3] -= finer.affine[:3, 2] / 4
+    finer.affine[:3, 2] /= 2
+    uids = set()
+    for name, image_ in (("a.dcm", volume), ("b.dcm", finer)):
+        job = Job(series, Path(name), segmentation=True)
+        source = job.dicom_source(volume)
+        write_zones(job, job.target("zones"), segment_volume(image_, segment), 0.0, source)
+        uids.add(pydicom.dcmread(name).SeriesInstanceUID)
+    assert len(uids) == 2
+    assert read_segmentation(Path("b.dcm")).shape == finer.shape
+
+
+def test_template_and_deidentification(series, zoo, run) -> None:
+    write_volume(replace(read_volume(series), source=None), "t2.nii.gz")
+    arguments = ("--input", "t2.nii.gz", "--bundle", zoo, "--template", series, "--deidentify")
+    assert run(*arguments, "--output", "zones.dcm", "--quiet")[0] == 0
+    d = pydicom.dcmread("zones.dcm")
+    assert d.PatientIdentityRemoved == "YES"
+    data = Path("zones.dcm").read_bytes()
+    assert not any(secret.encode("latin-1") in data for secret in SECRETS)
+    notes = json.loads(Path("zones.json").read_text())["notes"]
+    assert any("not complete de-identification" in note for note in notes)
+
+
+def test_a_segmentation_does_not_go_among_the_slices(series, zoo, run) -> None:
+    code, _, err = run("--input", series, "--bundle", zoo, "--output", series / "zones.dcm")
+    assert code == 3
+    assert "lies in the input folder" in err
+    code, _, err = run("--input", series, "--bundle", zoo, "--force", "-o", series / "IM0001")
+    assert code == 3
+    assert len(list(series.iterdir())) == 8
+
+
+# --- images in memory -----------------------------------------------------------------------------
+
+
+def test_every_kind_comes_back(study, zoo) -> None:
+    volume = read_volume(study)
+    wanted = expected(volume)
+    path = mrisr.segment(str(study), bundle=str(zoo), output="zones.nii.gz", qc="qc.png")
+    assert path == Path("zones.nii.gz")
+    np.testing.assert_array_equal(read_volume(path).array, wanted)
+    nifti = mrisr.segment(nib.load(study), bundle=zoo)
+    assert nifti.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(np.asarray(nifti.dataobj), wanted)
+    itk = mrisr.segment(sitk.ReadImage(str(study)), bundle=zoo, table={1: "PZ", 2: "TZ"})
+    assert itk.GetPixelID() == sitk.sitkUInt8
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(itk).T, (3 - wanted) * (wanted > 0))
+    values = torch.from_numpy(volume.array.astype(np.float32))[None]
+    tensor = mrisr.segment(MetaTensor(values, affine=torch.from_numpy(volume.affine)), bundle=zoo)
+    np.testing.assert_array_equal(tensor[0].numpy(), wanted)
+    same = mrisr.segment(volume, bundle=zoo, table=LabelTable.parse("1=TZ,2=PZ"))
+    assert isinstance(same, Volume)
+    np.testing.assert_array_equal(same.array, wanted)
+
+
+def test_what_python_refuses(study, zoo) -> None:
+    volume = read_volume(study)
+    with pytest.raises(TypeError, match="need an input path"):
+        mrisr.segment(volume, bundle=zoo, output="x.nii.gz")
+    with pytest.raises(TypeError, match="steps"):
+        mrisr.segment(volume, steps=3)
+    with pytest.raises(OutputError, match="never overwritten"):
+        mrisr.segment(study, bundle=zoo, output=study, force=True)
+    with pytest.raises(InputError, match="nothing at that path"):
+        mrisr.segment("nothing.nii.gz", bundle=zoo)
+    with pytest.raises(UsageError, match="no label for PZ"):
+        mrisr.segment(study, bundle=zoo, table={1: "TZ"})
+
+
+# --- the margin and the picture -------------------------------------------------------------------
+
+
+class Everything:
+    """Calls all it sees peripheral zone, and notes down how much that was."""
+
+    name, sha256, kind, table = "everything", "0" * 64, "mrisr", None
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def __call__(self, volume: Volume) -> Volume:
+        self.notes = [f"saw {volume.shape}"]
+        self.seen = volume
+        return replace(volume, array=np.full(volume.shape, PZ, np.uint8))
+
+
+@pytest.mark.parametrize("codes", ["LPS", "SRA"])
+def test_a_margin_is_left_out_in_the_plane(codes: str) -> None:
+    volume, inner = image(codes, degrees=10), Everything()
+    labels = Cropped(inner, 0.25)(volume)
+    along = geometry.world_axes(volume.affine)
+    cut = [n if w == 2 else n - 2 * (n // 4) for n, w in zip(volume.shape, along, strict=True)]
+    assert inner.seen.shape == tuple(cut)
+    assert labels.shape == volume.shape
+    assert int((labels.array == PZ).sum()) == np.prod(cut)
+    at = np.argwhere(labels.array == PZ)[0]
+    np.testing.assert_allclose(volume.affine @ [*at, 1], inner.seen.affine @ [0, 0, 0, 1])
+    np.testing.assert_array_equal(volume.array[tuple(at)], inner.seen.array[0, 0, 0])
+    assert Cropped(inner, 0.25).sha256 != Cropped(inner, 0.2).sha256
+    assert Cropped(inner, 0.25).notes == []
+
+
+def test_the_record_names_the_margin(study, zoo) -> None:
+    mrisr.segment(study, bundle=zoo, margin=0.1)
+    assert json.loads(Path("t2w_zones.json").read_text())["parameters"]["margin"] == 0.1
+
+
+def test_the_picture_outlines_the_zones() -> None:
+    import io
+
+    from matplotlib.image import imread
+
+    volume = image(spacing=(1.0, 1.0, 3.0))
+    labels = replace(volume, array=expected(volume))
+    shown = imread(io.BytesIO(zones_png(volume, labels, title="zones")))[..., :3]
+    empty = imread(io.BytesIO(zones_png(volume, replace(labels, array=labels.array * 0))))[..., :3]
+    for colour in COLOURS.values():
+        near = np.abs(shown - np.array(colour)).max(axis=-1) < 0.02
+        assert near.sum() > 200
+        assert not (np.abs(empty - np.array(colour)).max(axis=-1) < 0.02).any()
+        assert not near[:, : shown.shape[1] // 2].any()  # on the right only

@@ -1,0 +1,179 @@
+"""The control picture: the right way up, at the right size, whatever the array looks like."""
+
+from __future__ import annotations
+
+from itertools import permutations, product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from mrisr.core.errors import OutputError, UsageError
+from mrisr.core.volume import Volume
+from mrisr.data.phantom import phantom, phantom_affine
+from mrisr.view.qc import anatomical_directions, display_window, panel, qc_picture
+
+SHAPE = (40, 36, 9)
+PLANES = ("axial", "coronal", "sagittal")
+
+
+@pytest.fixture(scope="module")
+def source() -> Volume:
+    return phantom((64, 64, 10), spacing=(1.5, 1.5, 4.0), obliquity=8)
+
+
+@pytest.fixture(scope="module")
+def repeated(source: Volume) -> Volume:
+    """The source with every slice repeated: the same picture on a finer grid."""
+    affine = source.affine @ np.diag([1, 1, 0.5, 1])
+    affine[:3, 3] = (source.affine @ [0, 0, -0.25, 1])[:3]
+    return source.with_array(np.repeat(source.array, 2, axis=2), affine)
+
+
+@pytest.fixture(scope="module")
+def smooth(repeated: Volume) -> Volume:
+    values = repeated.array.astype(np.float32)
+    values[:, :, 1:-1] = (values[:, :, :-2] + values[:, :, 2:]) / 2
+    return repeated.with_array(values)
+
+
+def numbers(obliquity: float = 0.0) -> Volume:
+    """A volume whose voxels all differ."""
+    array = np.random.default_rng(0).permutation(np.prod(SHAPE)).reshape(SHAPE)
+    return Volume(
+        array.astype(np.uint16), phantom_affine(SHAPE, spacing=(0.8, 0.9, 3), obliquity=obliquity)
+    )
+
+
+def stored_otherwise(volume: Volume, order: tuple[int, ...], flips: tuple[int, ...]) -> Volume:
+    """The same voxels at the same places, in another order of the array."""
+    array, affine = volume.array, volume.affine.copy()
+    for axis, flip in enumerate(flips):
+        if flip:
+            affine[:3, 3] += affine[:3, axis] * (array.shape[axis] - 1)
+            affine[:3, axis] *= -1
+            array = np.flip(array, axis)
+    return Volume(array.transpose(order), affine[:, [*order, 3]])
+
+
+@pytest.mark.parametrize("plane", PLANES)
+@pytest.mark.parametrize("obliquity", [0.0, 23.0])
+def test_panel_does_not_depend_on_how_the_array_is_stored(plane: str, obliquity: float) -> None:
+    volume = numbers(obliquity)
+    wanted = panel(volume, plane, (0, 0, 0), 36, 0.5)
+    assert np.isfinite(wanted).mean() > 0.5
+    for order, flips in product(permutations(range(3)), product((0, 1), repeat=3)):
+        found = panel(stored_otherwise(volume, order, flips), plane, (0, 0, 0), 36, 0.5)
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(
+    ("plane", "right", "down"),
+    [
+        ("axial", (-1, 0, 0), (0, -1, 0)),
+        ("coronal", (-1, 0, 0), (0, 0, -1)),
+        ("sagittal", (0, -1, 0), (0, 0, -1)),
+    ],
+)
+def test_panel_is_radiological(plane: str, right: tuple[int, ...], down: tuple[int, ...]) -> None:
+    """A dot 10 mm towards the right of the screen and 6 mm up lies there."""
+    where = 10 * np.array(right) - 6 * np.array(down)
+    affine = phantom_affine((41, 41, 41), spacing=(1, 1, 1))
+    array = np.zeros((41, 41, 41), np.float32)
+    index = np.rint(np.linalg.inv(affine) @ [*where, 1])[:3].astype(int)
+    array[tuple(index)] = 1
+    shown = panel(Volume(array, affine), plane, (0, 0, 0), 41, 1.0)
+    assert np.argwhere(shown).tolist() == [[20 - 6, 20 + 10]]
+
+
+def test_panel_has_the_aspect_of_the_body() -> None:
+    """A ball looks round in all planes although its voxels are 0.8 x 0.9 x 3 mm."""
+    volume = numbers()
+    index = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), axis=-1)
+    points = index @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+    ball = volume.with_array((np.linalg.norm(points, axis=-1) < 10.5).astype(np.uint8))
+    for plane in PLANES:
+        inside = np.nan_to_num(panel(ball, plane, (0, 0, 0), 36, 0.25)) > 0
+        across, along = np.ptp(np.argwhere(inside), axis=0) * 0.25
+        assert abs(across - 21) <= 3.3
+        assert abs(along - 21) <= 3.3
+
+
+def test_panel_is_empty_outside_the_volume() -> None:
+    shown = panel(numbers(), "coronal", (0, 0, 0), 60, 1.0)
+    assert shown.shape == (60, 60)
+    assert np.isnan(shown[0]).all()
+    assert np.isfinite(shown[30]).sum() in (32, 33)  # 40 voxels of 0.8 mm
+    assert np.isnan(panel(numbers(), "axial", (0, 0, 500), 60, 1.0)).all()
+
+
+def test_panel_refuses_what_cannot_be_drawn() -> None:
+    with pytest.raises(UsageError, match="found 'frontal'"):
+        panel(numbers(), "frontal", (0, 0, 0), 60, 1.0)
+    with pytest.raises(UsageError, match="smaller than the panel"):
+        panel(numbers(), "axial", (0, 0, 0), 1.0, 60)
+
+
+def test_anatomical_directions_of_an_oblique_stack() -> None:
+    d = anatomical_directions(phantom_affine(SHAPE, "coronal", obliquity=20))
+    np.testing.assert_allclose(np.linalg.det(d), 1)
+    assert (np.diag(d) > 0.9).all()
+
+
+def test_window_ignores_what_is_not_a_number() -> None:
+    volume = numbers()
+    values = volume.array.astype(np.float32)
+    values[0, 0] = np.nan
+    low, high = display_window(volume.with_array(values))
+    assert 0 <= low < 200
+    assert 12500 < high <= values[1:].max()
+    assert display_window(volume.with_array(np.full(SHAPE, 7))) == (7, 8)
+
+
+def columns(path: Path, count: int) -> list[np.ndarray]:
+    """Grey panels of a picture, cut at equal widths after the margin with the row names."""
+    picture = imread(path)[..., :3].mean(axis=-1)
+    return np.split(picture[:, 26:], count, axis=1)
+
+
+def test_picture_shows_input_interpolation_and_result(
+    source: Volume, repeated: Volume, smooth: Volume, tmp_path: Path
+) -> None:
+    path = qc_picture(repeated, source, smooth, tmp_path / "qc.png", title="x2")
+    assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["qc.png"]
+    measured, interpolated, result = columns(path, 3)
+    assert measured.shape[0] > 3 * 360
+    assert measured.std() > 0.1
+    rows = slice(-3 * 364, None)  # less the labels
+    np.testing.assert_allclose(measured[rows], result[rows], atol=0.01)  # edges of the letters
+    assert np.abs(measured - interpolated)[rows].mean() > 0.005
+
+
+def test_picture_with_a_reference_shows_the_difference(
+    source: Volume, repeated: Volume, smooth: Volume, tmp_path: Path
+) -> None:
+    path = qc_picture(smooth, source, None, tmp_path / "qc.png", reference=repeated)
+    shown = columns(path, 4)
+    assert len({c.tobytes() for c in shown}) == 4
+    same = qc_picture(repeated, source, None, tmp_path / "same.png", reference=repeated)
+    assert np.diff(imread(path)[..., :3], axis=-1).any()
+    assert not np.array_equal(columns(path, 4)[3], columns(same, 4)[3])
+
+
+def test_picture_is_reproducible_and_names_nobody(
+    source: Volume, smooth: Volume, tmp_path: Path
+) -> None:
+    named = Volume(source.array, source.affine, name="DOE^JOHN", source=tmp_path / "DOE^JOHN.nii")
+    first = qc_picture(smooth, named, None, tmp_path / "first.png").read_bytes()
+    again = qc_picture(smooth, source, None, tmp_path / "again.png").read_bytes()
+    assert first == again
+    assert b"DOE" not in first
+
+
+def test_picture_of_nothing_and_to_nowhere(source: Volume, tmp_path: Path) -> None:
+    empty = source.with_array(np.zeros(source.shape, np.uint16))
+    assert qc_picture(empty, empty, empty, str(tmp_path / "empty.png"), reference=empty).exists()
+    with pytest.raises(OutputError, match="missing"):
+        qc_picture(source, source, None, tmp_path / "missing" / "qc.png")
