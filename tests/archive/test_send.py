@@ -9,7 +9,7 @@ import pytest
 
 from mrisr.archive.transfer import send_series
 from mrisr.core.errors import InputError, OutputError
-from mrisr.dicom import web_client
+from mrisr.archive import client
 from tests.archive.archive_server import Answer, failure, serving
 from tests.dicom.synthetic import SECRETS, hospital_series
 
@@ -111,7 +111,7 @@ def test_what_passes_is_tried_again_with_the_whole_body(empty_archive, source, u
 
 
 def test_a_slow_archive_is_not_waited_for(empty_archive, refused, monkeypatch):
-    monkeypatch.setattr(web_client, "TIMEOUT", (1.0, 0.1))
+    monkeypatch.setattr(client, "TIMEOUT", (1.0, 0.1))
     empty_archive.scripted = [("POST", Answer(wait=0.3))]
     refused("no answer in time")
 
