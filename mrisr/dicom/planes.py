@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import Dataset
 
 from mrisr.core import geometry
 from mrisr.core.volume import Volume
 from mrisr.dicom.source import Source
-from mrisr.dicom.text import millimetres
+from mrisr.dicom.text import decimal, millimetres
 from mrisr.io.dicom_stack import LPS_TO_RAS
 
 #: Places may differ by this, mm, between what was to be written and what was read back.
@@ -58,11 +59,14 @@ class Planes:
         """Centre of the first pixel of plane ``k``, mm LPS."""
         return self.affine[:3, 3] + k * self.affine[:3, 2]
 
-    @property
-    def pixel_spacing(self) -> list[str]:
-        """PixelSpacing: between rows, between columns."""
-        column, row, _ = self.spacing
-        return [millimetres(row), millimetres(column)]
+    def measures(self, slice_thickness: float | None) -> Dataset:
+        """PixelSpacing, SliceThickness (the spacing where `None` is known) and SpacingBetweenSlices."""
+        column, row, between = self.spacing
+        d = Dataset()
+        d.PixelSpacing = [millimetres(row), millimetres(column)]
+        d.SpacingBetweenSlices = decimal(round(between, 6))
+        d.SliceThickness = decimal(round(slice_thickness or between, 6))
+        return d
 
     def differences(
         self, array: NDArray[np.generic], found: NDArray[np.generic], affine: geometry.Affine
