@@ -10,7 +10,10 @@ import pytest
 
 from mrisr.archive import client, transfer
 from tests.archive.archive_server import FakeArchive, serving
+from tests.dicom.conftest import run
 from tests.dicom.synthetic import hospital_series
+
+__all__ = ["run"]
 
 USER, PASSWORD = "SECRET-user", "SECRET-p\xe4ss:word"
 
