@@ -17,15 +17,15 @@ import torch
 from monai.data import MetaTensor
 
 import mrisr
-from mrisr.core import geometry
 from mrisr.cli import main
-from mrisr.dicom.segmentation import read_segmentation
+from mrisr.core import geometry
 from mrisr.core.errors import InputError, OutputError, UsageError
+from mrisr.core.volume import Volume
+from mrisr.dicom.segmentation import read_segmentation
+from mrisr.io import read_volume, write_volume
 from mrisr.runs.job import Job
 from mrisr.runs.segment import ZoneOptions, write_zones
 from mrisr.runs.zones_record import segment_volume
-from mrisr.io import read_volume, write_volume
-from mrisr.core.volume import Volume
 from mrisr.zones.crop import Cropped
 from mrisr.zones.labels import PZ, TZ, LabelTable
 from mrisr.zones.model import save_random
