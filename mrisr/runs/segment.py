@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from typing_extensions import Unpack
 
+from mrisr.config.base import given
+from mrisr.config.segmenting import Segmenting
 from mrisr.runs.job import Job
 from mrisr.runs.record import record_path
 from mrisr.runs.zones_record import (
@@ -74,17 +76,9 @@ class ZoneOptions:
             UsageError: more than one is named, there is none of that name, or an option is out of range.
             InputError: it cannot be loaded.
         """
-        from mrisr.zones.crop import Cropped
         from mrisr.zones.segmenter import load_segmenter
 
-        segmenter = load_segmenter(
-            self.model,
-            bundle=None if self.bundle is None else Path(self.bundle),
-            nnunet=None if self.nnunet is None else Path(self.nnunet),
-            table=_table(self.table),
-            device=self.device,
-        )
-        return Cropped(segmenter, self.margin) if self.margin else segmenter
+        return load_segmenter(given(Segmenting, vars(self)))
 
 
 def run_segment(job: Job, options: ZoneOptions) -> tuple[Path, dict[str, Any]]:
@@ -193,11 +187,3 @@ def segment(
         return run_segment(replace(job, segmentation=True), settings)[0]
     in_memory(output, qc, template)
     return like(segment_volume(as_volume(image), settings.load()).labels, image)
-
-
-def _table(given: Table | None) -> LabelTable | None:
-    if given is None or isinstance(given, LabelTable):
-        return given
-    if isinstance(given, Mapping):
-        return LabelTable.of(given)
-    return LabelTable.given(given) if isinstance(given, str) else LabelTable.read(Path(given))

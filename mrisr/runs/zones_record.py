@@ -19,7 +19,6 @@ from mrisr.runs.record import (
     peak_memory_gib,
 )
 from mrisr.core.volume import Volume, VolumeFile
-from mrisr.zones.crop import Cropped
 from mrisr.zones.labels import ZONES
 from mrisr.zones.score import zone_volumes_ml
 
@@ -50,8 +49,8 @@ class Segmented:
 
 def segment_volume(image: Volume, segmenter: Segmenter) -> Segmented:
     """Segment an image. Raises InputError where that cannot be done."""
-    labels = segmenter(image)
-    return Segmented(labels, image, segmenter, tuple(segmenter.notes))
+    found = segmenter(image)
+    return Segmented(found.labels, image, segmenter, found.notes)
 
 
 def make_zones_record(segmented: Segmented, read: VolumeFile, seconds: float) -> dict[str, Any]:
@@ -72,7 +71,7 @@ def make_zones_record(segmented: Segmented, read: VolumeFile, seconds: float) ->
         "parameters": {
             "labels": ZONES,
             "table": None if table is None else str(table),
-            "margin": segmenter.margin if isinstance(segmenter, Cropped) else 0.0,
+            "margin": segmenter.margin,
         },
         "input": {"sha256": read.sha256, **describe_volume(image)},
         "output": describe_volume(segmented.labels),
