@@ -17,7 +17,7 @@ def _table(value: Any) -> Any:
 
 
 class Segmenting(Settings):
-    """What segments: a model of ``mrisr train``, a MONAI bundle or an nnU-Net; by default the bundled model."""
+    """Choice of the segmenter: a model of ``mrisr train``, a MONAI bundle or an nnU-Net."""
 
     model: str | None = Field(
         None, description="Name of a zones model (see `mrisr models`) or its path."

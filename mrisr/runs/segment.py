@@ -13,6 +13,10 @@ from typing_extensions import Unpack
 
 from mrisr.config.base import given
 from mrisr.config.segmenting import Segmenting
+from mrisr.core.volume import VolumeFile
+from mrisr.io import as_volume, like, stem, write_volume
+from mrisr.io.atomic import as_output_error, json_bytes, staged
+from mrisr.io.steps import locked
 from mrisr.runs.job import Job
 from mrisr.runs.record import record_path
 from mrisr.runs.zones_record import (
@@ -22,10 +26,6 @@ from mrisr.runs.zones_record import (
     zones_in_a_line,
     zones_in_dicom,
 )
-from mrisr.io import as_volume, like, stem, write_volume
-from mrisr.io.atomic import as_output_error, json_bytes, staged
-from mrisr.io.steps import locked
-from mrisr.core.volume import VolumeFile
 from mrisr.zones.labels import LabelTable
 
 if TYPE_CHECKING:

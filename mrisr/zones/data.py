@@ -97,9 +97,7 @@ def to_pixel_size(
 ) -> NDArray[np.int16]:
     """Levels ``(slices, rows, columns)`` on square pixels of ``pixel_mm``, rounded to levels again."""
     images = resample_pixels(torch.from_numpy(levels), spacing_mm, pixel_mm)
-    resampled: NDArray[np.int16] = (
-        images.round().clamp(0, np.iinfo(np.int16).max).short().numpy()
-    )
+    resampled: NDArray[np.int16] = images.round().clamp(0, np.iinfo(np.int16).max).short().numpy()
     return resampled
 
 

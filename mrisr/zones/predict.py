@@ -16,7 +16,7 @@ from mrisr.models.card import ZonesCard
 from mrisr.networks.device import resolve_device, resolve_precision
 from mrisr.zones.data import resized, to_pixel_size
 from mrisr.zones.model import ZonesModel
-from mrisr.zones.orientation import reoriented, oriented_like
+from mrisr.zones.orientation import oriented_like, reoriented
 from mrisr.zones.segmenter import Segmenter
 from mrisr.zones.windows import SlidingWindow, find_gland, predict_at
 

@@ -17,22 +17,19 @@ import torch
 from monai.data import MetaTensor
 
 import mrisr
-from mrisr.core import geometry
 from mrisr.cli import main
-from mrisr.dicom.segmentation import read_segmentation
 from mrisr.core.errors import InputError, OutputError, UsageError
+from mrisr.core.volume import Volume
+from mrisr.dicom.segmentation import read_segmentation
+from mrisr.io import read_volume, write_volume
 from mrisr.runs.job import Job
 from mrisr.runs.segment import ZoneOptions, write_zones
 from mrisr.runs.zones_record import segment_volume
-from mrisr.io import read_volume, write_volume
-from mrisr.core.volume import Volume
-from mrisr.zones.crop import Cropped
 from mrisr.zones.labels import PZ, TZ, LabelTable
-from mrisr.zones.model import save_random
 from mrisr.zones.picture import COLOURS, zones_png
 from tests.dicom.conftest import errors_of, tool
 from tests.dicom.synthetic import SECRETS, hospital_series
-from tests.zones.foreign_models import INFERENCE, bundle, expected, image
+from tests.zones.models import INFERENCE, bundle, expected, image, random_zones_model
 
 STEPS = INFERENCE["postprocessing"]["transforms"]
 PLAIN = {"_target_": "Compose", "transforms": [STEPS[0], STEPS[2]]}
@@ -108,7 +105,7 @@ def test_labels_record_and_picture(study, zoo, run) -> None:
 
 
 def test_our_own_model(study, run, tmp_path) -> None:
-    card = save_random(tmp_path, "tiny")
+    card = random_zones_model(tmp_path, "tiny")
     code, out, err = run("--input", study, "--model", card, "--output", "zones.mha")
     assert (code, err) == (0, "") or "no prostate" in err
     assert out.startswith("zones.mha: PZ ")
@@ -321,37 +318,6 @@ def test_what_python_refuses(study, zoo) -> None:
 
 
 # --- the margin and the picture -------------------------------------------------------------------
-
-
-class Everything:
-    """Calls all it sees peripheral zone, and notes down how much that was."""
-
-    name, sha256, kind, table = "everything", "0" * 64, "mrisr", None
-    device = torch.device("cpu")
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def __call__(self, volume: Volume) -> Volume:
-        self.notes = [f"saw {volume.shape}"]
-        self.seen = volume
-        return replace(volume, array=np.full(volume.shape, PZ, np.uint8))
-
-
-@pytest.mark.parametrize("codes", ["LPS", "SRA"])
-def test_a_margin_is_left_out_in_the_plane(codes: str) -> None:
-    volume, inner = image(codes, degrees=10), Everything()
-    labels = Cropped(inner, 0.25)(volume)
-    along = geometry.world_axes(volume.affine)
-    cut = [n if w == 2 else n - 2 * (n // 4) for n, w in zip(volume.shape, along, strict=True)]
-    assert inner.seen.shape == tuple(cut)
-    assert labels.shape == volume.shape
-    assert int((labels.array == PZ).sum()) == np.prod(cut)
-    at = np.argwhere(labels.array == PZ)[0]
-    np.testing.assert_allclose(volume.affine @ [*at, 1], inner.seen.affine @ [0, 0, 0, 1])
-    np.testing.assert_array_equal(volume.array[tuple(at)], inner.seen.array[0, 0, 0])
-    assert Cropped(inner, 0.25).sha256 != Cropped(inner, 0.2).sha256
-    assert Cropped(inner, 0.25).notes == []
 
 
 def test_the_record_names_the_margin(study, zoo) -> None:
