@@ -46,7 +46,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A study beside an empty working folder."""
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    return write_volume(replace(image("LAS"), notes=()), tmp_path / "t2w.nii.gz")
+    return write_volume(image("LAS"), tmp_path / "t2w.nii.gz")
 
 
 @pytest.fixture
@@ -260,7 +260,7 @@ def test_another_volume_of_the_series_has_other_uids(series, zoo) -> None:
 
 
 def test_template_and_deidentification(series, zoo, run) -> None:
-    write_volume(replace(read_volume(series), source=None), "t2.nii.gz")
+    write_volume(read_volume(series), "t2.nii.gz")
     arguments = ("--input", "t2.nii.gz", "--bundle", zoo, "--template", series, "--deidentify")
     assert run(*arguments, "--output", "zones.dcm", "--quiet")[0] == 0
     d = pydicom.dcmread("zones.dcm")
