@@ -19,14 +19,15 @@ from monai.data import MetaTensor
 import mrisr
 from mrisr.cli import main
 from mrisr.core.errors import InputError, OutputError, UsageError
-from mrisr.core.volume import Volume
+from mrisr.core.options import Files, Segmenting
+from mrisr.core.volume import Volume, VolumeFile
 from mrisr.dicom.segmentation import read_segmentation
-from mrisr.io import read_volume, write_volume
-from mrisr.runs.job import Job
-from mrisr.runs.segment import ZoneOptions, write_zones
-from mrisr.runs.zones_record import segment_volume
+from mrisr.io import read_file, read_volume, write_volume
+from mrisr.runs.results import segment
+from mrisr.runs.run import FileRun, write
 from mrisr.zones.labels import PZ, TZ, LabelTable
 from mrisr.zones.picture import COLOURS, zones_png
+from mrisr.zones.segmenter import load_segmenter
 from tests.dicom.conftest import errors_of, tool
 from tests.dicom.synthetic import SECRETS, hospital_series
 from tests.zones.models import INFERENCE, bundle, expected, image, random_zones_model
@@ -90,9 +91,8 @@ def test_labels_record_and_picture(study, zoo, run) -> None:
     assert record["parameters"] == {
         "labels": {"PZ": 1, "TZ": 2},
         "table": "1=TZ,2=PZ",
-        "margin": 0.0,
     }
-    assert record["input"]["sha256"] == volume.source_sha256
+    assert record["input"]["sha256"] == read_file(study).sha256
     assert (record["input"]["dtype"], record["output"]["dtype"]) == ("int16", "uint8")
     voxels = {zone: int((labels.array == n).sum()) for zone, n in (("PZ", PZ), ("TZ", TZ))}
     assert record["volumes_ml"] == {zone: n / 1000 for zone, n in voxels.items()}
@@ -111,7 +111,7 @@ def test_our_own_model(study, run, tmp_path) -> None:
     assert out.startswith("zones.mha: PZ ")
     record = json.loads(Path("zones.json").read_text())
     assert (record["model"]["name"], record["model"]["method"]) == ("tiny", "mrisr")
-    assert record["parameters"]["table"] is None
+    assert "table" not in record["parameters"]
     code, _, err = run("--input", study, "--model", card, "--table", "1=TZ,2=PZ", "-o", "x.nii")
     assert code == 1
     assert "--table is for --bundle and --nnunet" in err
@@ -245,15 +245,16 @@ def test_validators_and_reruns(series, zoo, run) -> None:
 def test_another_volume_of_the_series_has_other_uids(series, zoo) -> None:
     """In a batch the source's zones and those of its super-resolved volume go out side by side."""
     volume = read_volume(series)
-    segment = ZoneOptions(bundle=zoo).load()
+    segmenter = load_segmenter(Segmenting(bundle=zoo))
     finer = replace(volume, array=np.repeat(volume.array, 2, axis=2), affine=volume.affine.copy())
     finer.affine[:3, 3] -= finer.affine[:3, 2] / 4
     finer.affine[:3, 2] /= 2
     uids = set()
     for name, image_ in (("a.dcm", volume), ("b.dcm", finer)):
-        job = Job(series, Path(name), segmentation=True)
-        source = job.dicom_source(volume)
-        write_zones(job, job.target("zones"), segment_volume(image_, segment), 0.0, source)
+        run = FileRun(series, Files(output=Path(name)), labels=True)
+        source = run.dicom_source(volume)
+        made = segment(VolumeFile(image_), segmenter=segmenter)
+        write(made, run.output("zones"), source)
         uids.add(pydicom.dcmread(name).SeriesInstanceUID)
     assert len(uids) == 2
     assert read_segmentation(Path("b.dcm")).shape == finer.shape

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mrisr.config.segmenting import Segmenting
+from mrisr.core.options import Segmenting
 from mrisr.core.volume import Volume
 from mrisr.zones.model import ZonesModel, load_zones_model
 from mrisr.zones.predict import ZonesSegmenter, largest_gland, make_segmenter

@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from mrisr.config.segmenting import Segmenting
+from mrisr.core.options import Segmenting
 from mrisr.core import geometry
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.volume import Volume
@@ -74,7 +74,7 @@ def test_one_model_and_its_table() -> None:
         Segmenting(model="zones", bundle=Path("bundle"))
     with pytest.raises(ValueError, match="--table is for --bundle and --nnunet"):
         Segmenting(table="1=TZ,2=PZ")
-    with pytest.raises(ValueError, match=r"less than 0\.5"):
+    with pytest.raises(ValueError, match="expected 0 to 0.49, found 0.5"):
         Segmenting(margin=0.5)
 
 
