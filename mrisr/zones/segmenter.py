@@ -6,12 +6,11 @@ import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrisr.core.options import Segmenting
 from mrisr.core import geometry
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Storage, Volume
@@ -48,7 +47,7 @@ class Segmenter(ABC):
             cropped images; nothing is found there.
     """
 
-    kind: ClassVar[str]
+    kind: str
     name: str
     sha256: str
     device: torch.device

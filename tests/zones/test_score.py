@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,7 +113,7 @@ def test_empty_masks() -> None:
 
 
 def test_another_shape_is_refused() -> None:
-    image = Volume(np.zeros((30, 28, 11)), np.diag([*SPACING, 1.0]), source=Path("image.nii"))
+    image = Volume(np.zeros((30, 28, 11)), np.diag([*SPACING, 1.0]), name="image.nii")
     with pytest.raises(
         InputError, match=r"boxes: expected labels on the grid of image\.nii \(30x28x11"
     ):
