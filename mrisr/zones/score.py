@@ -195,7 +195,8 @@ def _overlap(size: float, start: float, n: int, m: int, more: float) -> Matrix |
     left = start + size * (np.arange(m)[None, :] - 0.5)
 
     def covered(low: NDArray[np.floating[Any]], width: float) -> NDArray[np.float64]:
-        return np.clip(np.minimum(low + width, left + size) - np.maximum(low, left), 0, None)
+        common: NDArray[np.float64] = np.minimum(low + width, left + size) - np.maximum(low, left)
+        return np.maximum(common, 0)
 
     half = np.where(voxels % 2 == 0, voxels, voxels - 0.5)
     return (covered(voxels - 0.5, 1.0) + more * covered(half, 0.5)).astype(np.float32)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mrisr.core import geometry
 from mrisr.core.errors import InputError
+from mrisr.core.options import Segmenting
 from mrisr.core.volume import Storage, Volume
 from mrisr.zones.labels import LabelTable
 
@@ -93,7 +94,7 @@ def load_segmenter(settings: Segmenting) -> Segmenter:
     """Load the segmenter that the settings name, by default the bundled one.
 
     Raises:
-        UsageError: there is no such model or device, or the table is none.
+        UsageError: there is no such model or device, or the table cannot be read as one.
         InputError: it cannot be loaded.
     """
     segmenter, margin = _load(settings), settings.margin

@@ -35,12 +35,6 @@ def box(i: int, j: int, k: int, size: tuple[int, int, int] = (10, 9, 5)) -> tupl
     return tuple(slice(a, a + n) for a, n in zip((i, j, k), size, strict=True))
 
 
-def test_labels_that_agree_are_perfect() -> None:
-    labels = boxes(box(2, 3, 1), box(14, 3, 1))
-    for score in score_zones(labels, labels).values():
-        assert (score.dice, score.hd95_mm, score.asd_mm, score.volume_bias_ml) == (1, 0, 0, 0)
-
-
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_a_shifted_box(axis: int) -> None:
     """A box moved by one voxel: Dice by the overlap; surfaces are apart by the spacing along that axis."""
@@ -86,11 +80,10 @@ def test_volumes_in_ml() -> None:
 
 
 def test_zones_are_scored_apart() -> None:
-    reference = boxes(box(2, 3, 1), box(14, 3, 1))
-    wrong = boxes(box(2, 3, 1), box(14, 12, 1))
-    scores = score_zones(wrong, reference)
+    scores = score_zones(boxes(box(2, 3, 1), box(14, 3, 1)), boxes(box(2, 3, 1), box(14, 12, 1)))
     assert list(scores) == list(ZONES)
-    assert scores["PZ"].dice == 1
+    same = scores["PZ"]
+    assert (same.dice, same.hd95_mm, same.asd_mm, same.volume_bias_ml) == (1, 0, 0, 0)
     assert scores["TZ"].dice == 0
 
 
@@ -114,9 +107,7 @@ def test_empty_masks() -> None:
 
 def test_another_shape_is_refused() -> None:
     image = Volume(np.zeros((30, 28, 11)), np.diag([*SPACING, 1.0]), name="image.nii")
-    with pytest.raises(
-        InputError, match=r"boxes: expected labels on the grid of image\.nii \(30x28x11"
-    ):
+    with pytest.raises(InputError, match=r"boxes: expected .* the grid of image\.nii \(30x28x11"):
         score_zones(boxes(), image)
 
 
