@@ -85,7 +85,7 @@ class Segmentation(Trainee[Batch]):
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Dice of each zone on the held-out patients, on the working pixels, against the majority of the readers."""
+        """Dice of each zone on the held-out patients, on the working pixels, against most readers."""
         network = CrossSliceUNet(self.config.network).to(self.fabric.device).eval()
         network.load_state_dict(self.ema)
         data = self.config.data

@@ -83,8 +83,8 @@ def vary(
     """Augment crops.
 
     Returns:
-        Images ``(b, 1, slices, size, size)``, about 0..1, and soft labels ``(b, 3, slices, size, size)``: shares
-        of background, peripheral and transition zone. ``generator`` draws the noise.
+        Images ``(b, 1, slices, size, size)``, about 0..1, and soft labels ``(b, 3, slices, size, size)`` of
+        background, peripheral and transition zone. ``generator`` draws the noise.
     """
     images, targets = [], []
     for levels, shares, offset, variation in zip(*crops, variations, strict=True):
