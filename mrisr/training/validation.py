@@ -44,14 +44,14 @@ def _factors(config: Config) -> list[tuple[pairs.Drawn, str]]:
     """The exact factors of the first degradation kind, without blur: what the figures are quoted for."""
     first = config.data.degradations[0]
     factors = first.factors or (first.range[0], first.range[1])
-    return [(pairs.Drawn(first, f, 1.0, 0.0), f"x{f:g}") for f in dict.fromkeys(factors)]
+    return [(pairs.Drawn(first.kind, f), f"x{f:g}") for f in dict.fromkeys(factors)]
 
 
 def validation_planes(config: Config) -> list[str]:
-    """In-plane models are validated on axial slices, through-plane models on coronal ones, and those that
-    learn from pictures on pictures."""
-    if cache.PICTURE in config.data.planes:
-        return [cache.PICTURE]
+    """Planes of validation: axial slices for in-plane models, coronal ones for through-plane models, and
+    pictures for those that learn from them."""
+    if "picture" in config.data.planes:
+        return ["picture"]
     return ["axial"] if config.job == "inplane" else ["coronal"]
 
 
@@ -92,7 +92,7 @@ def validate(
 
 def _some(stacks: Sequence[cache.Stack]) -> Sequence[cache.Stack]:
     """The stacks, but of pictures no more than are needed for a figure."""
-    if len(stacks) <= MOST_PICTURES or stacks[0].plane != cache.PICTURE:
+    if len(stacks) <= MOST_PICTURES or stacks[0].channels == 1:
         return stacks
     return [stacks[i * len(stacks) // MOST_PICTURES] for i in range(MOST_PICTURES)]
 

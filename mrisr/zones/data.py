@@ -70,7 +70,7 @@ def on_working_pixels(stack: cache.Stack, pixel_mm: float) -> LabelledStack:
     """A labelled stack with square pixels of ``pixel_mm``."""
     if stack.labels is None or stack.spacing is None:
         raise ValueError(f"{stack.case} {stack.series}: not labelled")
-    image = pairs.resample_pixels(stack, pixel_mm)
+    image = pairs.on_pixels(stack, pixel_mm)
     votes = np.stack([(stack.labels == label).mean(axis=0) for label in ZONES.values()])
     factors = [s / pixel_mm for s in stack.spacing[1:]]
     shares = resized(torch.from_numpy(votes.astype(np.float32)), factors, image.levels.shape[1:])

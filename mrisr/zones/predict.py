@@ -62,7 +62,7 @@ class ZonesSegmenter:
         """Labels of a stack ``(slices, rows, columns)``, inferior to superior."""
         columns_mm, rows_mm, between = (float(s) for s in stood.spacing)
         stack = cache.Stack("", "", "axial", (between, rows_mm, columns_mm), cache.quantise(array))
-        levels = pairs.resample_pixels(stack, self.card.pixel_mm).levels
+        levels = pairs.on_pixels(stack, self.card.pixel_mm).levels
         images = torch.from_numpy(levels.astype(np.float32) / cache.LEVELS)
         step = min(stride(between, self.card.slice_spacing[0]), len(images))
         factors = (self.card.pixel_mm / rows_mm, self.card.pixel_mm / columns_mm)

@@ -38,7 +38,7 @@ def config() -> Config:
 def measured(stacks: list[cache.Stack], config: Config) -> pairs.Measured:
     """The first stack at x2."""
     _, x_high = next(pairs.validation_images(stacks, ["axial"]))
-    drawn = pairs.Drawn(config.data.degradations[0], 2.0, 1.0, 0.0)
+    drawn = pairs.Drawn(config.data.degradations[0].kind, 2.0)
     return pairs.measure(x_high, config.job, drawn)
 
 
