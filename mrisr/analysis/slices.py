@@ -1,8 +1,8 @@
-"""Which slices an analysis looks at, how they are degraded, and means over patients."""
+"""Slices that an analysis looks at: read from the cache, degraded, and averaged over by patient."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mrisr.config import DegradationSettings, Job, Plane
+from mrisr.config import Job, Kind, Plane
 from mrisr.core.errors import InputError, UsageError
 from mrisr.data import cache, pairs
 from mrisr.models.store import Model
-from mrisr.physics.rows import Kind
-from mrisr.physics.separable import SeparableOperator
 
-#: Where the truth is known: the plane whose slices are degraded, and the degradation.
+Array = NDArray[np.float64]
+
+#: Plane whose slices are degraded, because the truth is known there, and kind of the degradation.
 PROTOCOL: dict[Job, tuple[Plane, Kind]] = {
     "inplane": ("axial", "bicubic"),
     "throughplane": ("coronal", "gaussian"),
@@ -30,15 +30,6 @@ class Slices(NamedTuple):
     case: str
     series: str
     images: Tensor
-
-
-class Interval(NamedTuple):
-    """Mean over patients with its 95% interval; without one (NaN) for a single patient."""
-
-    mean: NDArray[np.float64]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-    patients: int
 
 
 def job_of(model: Model) -> Job:
@@ -58,7 +49,7 @@ def cases_in(data: Path, job: Job, cases: Sequence[str]) -> list[str]:
 def read_slices(
     data: Path, job: Job, cases: Sequence[str], count: int, crop: int = 320
 ) -> list[Slices]:
-    """The ``count`` central slices of each series of ``cases`` (of all patients where that is empty) in
+    """Read the ``count`` central slices of each series of ``cases`` (of all patients where that is empty) in
     the job's plane, cut to their central ``crop`` pixels.
 
     Raises:
@@ -79,40 +70,22 @@ def read_slices(
     return out
 
 
-def operator_for(job: Job, factor: float, images: Tensor) -> SeparableOperator:
-    """The job's degradation of images ``(..., rows, columns)``: bicubic on both axes in-plane, a Gaussian
-    slice profile along the rows' axis through-plane.
-
-    Raises:
-        UsageError: the factor is not one by which such images can be degraded.
-    """
-    rows, columns = images.shape[-2:]
-    if not 1 < factor <= min(rows, columns) / 8:
-        limit = min(rows, columns) / 8
+def check_factor(slices: Sequence[Slices], factor: float) -> None:
+    """Raise UsageError unless all slices can be degraded by the factor."""
+    limit = min(min(part.images.shape[-2:]) for part in slices) / 8
+    if not 1 < factor <= limit:
         raise UsageError(f"factor: expected above 1 and at most {limit:g}, found {factor:g}")
-    setting = DegradationSettings(kind=PROTOCOL[job][1], factors=(factor,))
-    return pairs.pair_operator(job, pairs.Drawn(setting, factor, 1.0, 0.0), (rows, columns))
 
 
-def per_patient(
-    rows: Sequence[tuple[str, NDArray[np.float64]]],
-) -> dict[str, NDArray[np.float64]]:
+def drawn_for(job: Job, factor: float) -> pairs.Drawn:
+    """The job's degradation: bicubic on both axes in-plane, a Gaussian slice profile along the rows' axis
+    through-plane."""
+    return pairs.Drawn(PROTOCOL[job][1], factor)
+
+
+def per_patient(rows: Sequence[tuple[str, Array]]) -> dict[str, Array]:
     """Mean of each patient's series; ``rows`` are (case, figures of one series)."""
-    groups: dict[str, list[NDArray[np.float64]]] = {}
+    groups: dict[str, list[Array]] = {}
     for case, figures in rows:
         groups.setdefault(case, []).append(figures)
     return {case: np.mean(group, axis=0) for case, group in groups.items()}
-
-
-def over_patients(figures: Mapping[str, NDArray[np.float64]]) -> Interval:
-    """Mean and 95% interval (Student's t) over patients, elementwise."""
-    from scipy.stats import t
-
-    values = np.stack(list(figures.values()))
-    n = len(values)
-    mean = values.mean(axis=0)
-    if n == 1:
-        unknown = np.full_like(mean, np.nan)
-        return Interval(mean, unknown, unknown, n)
-    half = t.ppf(0.975, n - 1) * values.std(axis=0, ddof=1) / np.sqrt(n)
-    return Interval(mean, mean - half, mean + half, n)
