@@ -1,12 +1,12 @@
 """Where the diffused low- and high-resolution images become alike (PartDiff Sec. 4.1, Fig. 2 and 3).
 
-Both images of a pair are diffused by the inference schedule, ``g x + sqrt(1 - g^2) eps`` with the signal level
-``g = sqrt(alpha_bar)``. What tells the two latents apart is ``g d`` with ``d = x_HR - x_LR``, under noise of
-variance ``1 - g^2`` that is the same at every spatial frequency. In a band where ``d`` has power ``P`` per Fourier
-coefficient, the signal-to-noise ratio is ``s = P g^2 / (1 - g^2)``, and the best linear (Wiener) denoiser takes the
-share ``s / (1 + s)`` of that band's missing detail out of the latent. Partial diffusion starts from a latent without
-that detail, so K is suggested where the largest share of all bands has fallen to a stated threshold: a
-denoiser would hardly have read there what the start lacks.
+Both images of a pair are diffused by the inference schedule, ``g x + sqrt(1 - g^2) eps`` with the signal
+level ``g = sqrt(alpha_bar)``. What tells the two latents apart is ``g d`` with ``d = x_HR - x_LR``, under
+noise of variance ``1 - g^2`` that is the same at every spatial frequency. In a band where ``d`` has power
+``P`` per Fourier coefficient, the signal-to-noise ratio is ``s = P g^2 / (1 - g^2)``, and the best linear
+(Wiener) denoiser takes the share ``s / (1 + s)`` of that band's missing detail out of the latent. Partial
+diffusion starts from a latent without that detail, so K is suggested where the largest share of all bands has
+fallen to a stated threshold: a denoiser would hardly have read there what the start lacks.
 """
 
 from __future__ import annotations

@@ -97,8 +97,8 @@ def write_analysis(
     text: str,
     others: Mapping[str, bytes],
 ) -> None:
-    """Write an analysis to ``name.csv``, ``.json`` and ``.md`` of a folder, and ``others`` by their file names:
-    all of them or none. Raises OutputError."""
+    """Write an analysis to ``name.csv``, ``.json`` and ``.md`` of a folder, and ``others`` by their file
+    names: all of them or none. Raises OutputError."""
     files = {
         f"{name}.csv": csv_bytes(rows),
         f"{name}.json": json_bytes(content),

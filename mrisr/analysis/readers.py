@@ -28,8 +28,8 @@ SHOWN = 192
 
 
 class Trial(NamedTuple):
-    """A pair to show: its patient, series and slice, its setting's index, and the side (0 left, 1 right) of the
-    real scan."""
+    """A pair to show: its patient, series and slice, its setting's index, and the side (0 left, 1 right) of
+    the real scan."""
 
     case: str
     series: str
@@ -121,7 +121,8 @@ def reader_page(settings: Sequence[Setting], trials: Sequence[Trial]) -> str:
 
 
 def key_rows(settings: Sequence[Setting], trials: Sequence[Trial]) -> list[Row]:
-    """The slice of every pair, how it was restored, and the side of the real scan: for whoever runs the test."""
+    """The slice of every pair, how it was restored, and the side of the real scan: for whoever runs the
+    test."""
     return [
         {
             "pair": i + 1,

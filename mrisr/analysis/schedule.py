@@ -110,7 +110,7 @@ def figures_of(scores: Scores, base: Scores) -> Array:
 
 def mean_over(figures: Figures) -> Array:
     """Mean over patients ``(4,)``."""
-    return np.mean(list(figures.values()), axis=0)
+    return np.asarray(np.mean(list(figures.values()), axis=0))
 
 
 def _numbers(figures: Array) -> dict[str, float | None]:

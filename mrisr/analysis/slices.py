@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mrisr.config import Job, Kind, Plane
+from mrisr.config import Job, Plane
 from mrisr.core.errors import InputError, UsageError
+from mrisr.core.options import Kind
 from mrisr.data import cache, pairs
 from mrisr.models.store import Model
 

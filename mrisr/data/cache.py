@@ -61,7 +61,7 @@ class Stack(NamedTuple):
     @property
     def channels(self) -> int:
         """Channels of every slice: 1 for a volume."""
-        return self.images.shape[1]
+        return int(self.images.shape[1])
 
 
 def quantise(values: NDArray[np.generic]) -> NDArray[np.int16]:

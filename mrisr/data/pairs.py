@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrisr.config import DataSettings, Job
+from mrisr.config import DataSettings, Job, Kind
 from mrisr.data import cache
+from mrisr.physics.measurement import Measurement
 from mrisr.physics.resample import resample_pixels
-from mrisr.physics.rows import Kind, degradation_matrix
+from mrisr.physics.rows import degradation_matrix
 from mrisr.physics.separable import (
     SeparableOperator,
     describe,
@@ -25,6 +26,8 @@ from mrisr.physics.separable import (
     through_plane_operator,
 )
 
+#: Scaled intensities of a magnitude image whose smallest value is 0.
+BOUNDS = (-1.0, float("inf"))
 FWHM = float(np.sqrt(8 * np.log(2)))
 
 
@@ -176,6 +179,25 @@ def measure(x_high: Tensor, job: Job, drawn: Drawn) -> Measured:
     if drawn.blur_sigma > 0.05:
         y = blurred(y, drawn.blur_sigma)
     return Measured(y, operator)
+
+
+def measurement_of(images: Tensor, job: Job, drawn: Drawn) -> Measurement:
+    """Degrade images ``(n, c, h, w)`` in -1..1 without noise to the measurement of a magnitude image, on the
+    CPU.
+
+    Through the plane the images are reformatted ones, of one channel, whose rows are the slices of the
+    measured stack.
+    """
+    y, operator = measure(images.cpu(), job, drawn)
+    if job == "inplane":
+        return Measurement(y, operator, BOUNDS)
+    stacked = SeparableOperator({-3: operator.axes[-2]})
+    return Measurement(y[:, 0].movedim(1, 0).contiguous(), stacked, BOUNDS, views=(2,))
+
+
+def as_images(measurement: Measurement, stack: Tensor) -> Tensor:
+    """A stack on the target grid of :func:`measurement_of` as images ``(n, c, h, w)``."""
+    return stack.movedim(1, 0)[:, None] if measurement.views else stack
 
 
 def make_pairs(crops: Tensor, draws: Sequence[Drawn], job: Job, margin: int) -> Pair:

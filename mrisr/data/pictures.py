@@ -1,13 +1,14 @@
-"""RGB pictures to a training cache, for comparison with papers on natural images: ``mrisr prepare --pictures``.
+"""RGB pictures to a training cache, for comparison with papers on natural images: ``mrisr prepare
+--pictures``.
 
-PNG, JPEG, TIFF, BMP and WebP are read by Pillow. What a picture shows is not guessed at. Refused are more than 8 bits in a channel, colours other than
-grey and RGB, anything transparent, several pages, and whatever Pillow reads only with a warning. Grey becomes
-RGB, a palette its colours, an alpha channel that is opaque everywhere is left out, and the orientation of
-the camera (EXIF) is applied. Colour profiles are not.
+PNG, JPEG, TIFF, BMP and WebP are read by Pillow. What a picture shows is not guessed at. Refused are more
+than 8 bits in a channel, colours other than grey and RGB, anything transparent, several pages, and whatever
+Pillow reads only with a warning. Grey becomes RGB, a palette its colours, an alpha channel that is opaque
+everywhere is left out, and the orientation of the camera (EXIF) is applied. Colour profiles are not.
 
-In the cache a picture is a stack of one slice in three channels, ``(1, 3, rows, columns)``, of the plane ``picture``
-and without a spacing; its bytes 0..255 are the levels 0..``LEVELS``. Its case, by which training and validation are
-split, is the folder that it lies in, or its name.
+In the cache a picture is a stack of one slice in three channels, ``(1, 3, rows, columns)``, of the plane
+``picture`` and without a spacing; its bytes 0..255 are the levels 0..``LEVELS``. Its case, by which training
+and validation are split, is the folder that it lies in, or its name.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ ENDINGS = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
 
 
 class Entry(NamedTuple):
-    """A file to prepare: patient, name of the series, path, and the volumes of labels that may belong to it."""
+    """A file to prepare: patient, name of the series, path, and the volumes of labels that may belong to
+    it."""
 
     case: str
     series: str

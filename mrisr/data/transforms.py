@@ -10,16 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
-from monai.data import MetaTensor
-from monai.transforms import MapTransform, Randomizable
+from monai.config.type_definitions import KeysCollection
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms.transform import MapTransform, Randomizable
 
-from mrisr.config import Job
+from mrisr.config import Job, Kind
 from mrisr.core import geometry
 from mrisr.data import pairs
 from mrisr.io import read_volume
 from mrisr.io.metatensor import as_metatensor
-from mrisr.physics.rows import Kind
 
 
 class LoadVolumed(MapTransform):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mrisr.core.errors import UsageError
+from mrisr.core.options import Segmenting
 from mrisr.core.volume import Volume
 from mrisr.zones.labels import LabelTable
 
@@ -42,7 +45,7 @@ class Segmenter(Protocol):
         """
 
 
-def load_segmenter(
+def _load(
     model: str | None = None,
     *,
     bundle: Path | None = None,
@@ -79,3 +82,42 @@ def load_segmenter(
     from mrisr.zones.predict import ZonesSegmenter
 
     return ZonesSegmenter(load_zones_model(model or DEFAULT), device)
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Zones of a volume and what the segmenter remarked."""
+
+    labels: Volume
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """A segmenter that gives labels and notes together."""
+
+    inner: Segmenter
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def __call__(self, volume: Volume) -> Segmentation:
+        labels = self.inner(volume)
+        return Segmentation(labels, tuple(self.inner.notes))
+
+
+def load_segmenter(settings: Segmenting) -> Any:
+    """The segmenter of the settings."""
+    from mrisr.zones.crop import Cropped
+
+    table = settings.table
+    if table is not None and not isinstance(table, LabelTable):
+        table = LabelTable.of(table) if isinstance(table, Mapping) else LabelTable.given(table)
+    inner = _load(
+        settings.model,
+        bundle=settings.bundle,
+        nnunet=settings.nnunet,
+        table=table,
+        device=settings.device,
+    )
+    return Whole(Cropped(inner, settings.margin) if settings.margin else inner)

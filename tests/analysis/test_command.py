@@ -35,7 +35,7 @@ def test_schedule(models: Path, data: Path, tmp_path: Path) -> None:
     text = call(
         "schedule", "--model", "partdiff-inplane", "--data", data, "--output", tmp_path / "out",
         "--steps", 2, "--factor", 2, "--slices", 1, "--crop", 32, "--criterion", "spectrum",
-        "--churn", 0, "--churn", 1, "--write", tmp_path / "copy", "--device", "cpu", "-q",
+        "--eta", 0, "--churn", 1, "--write", tmp_path / "copy", "--device", "cpu", "-q",
     )  # fmt: skip
     assert "partdiff-inplane, x2, 2 steps, by spectrum" in text
     assert (tmp_path / "copy" / "model.safetensors").exists()
@@ -47,7 +47,10 @@ def test_steps(models: Path, data: Path, tmp_path: Path) -> None:
         "--steps", "1,2", "--slices", 2, "--crop", 48, "--churn", 1, "--readers", "--device", "cpu",
     )  # fmt: skip
     assert "| 2 steps | 2 |" in text
-    assert "--steps 1,2 --churn 1 " in json.loads((tmp_path / "steps.json").read_text())["command"]
+    assert (
+        "--steps 1,2 --factor 2 --eta 1 "
+        in json.loads((tmp_path / "steps.json").read_text())["command"]
+    )
     assert (tmp_path / "readers.html").exists()
 
 

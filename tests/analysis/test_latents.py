@@ -14,6 +14,8 @@ from PIL import Image
 from mrisr.analysis.latents import (
     BAND,
     BANDS,
+    LatentSettings,
+    analyze_latents,
     as_rows,
     band_power,
     latent_psnr,
@@ -22,7 +24,6 @@ from mrisr.analysis.latents import (
     smallest_k,
     suggest,
 )
-from mrisr.analysis.latents_run import analyze_latents
 from mrisr.analysis.slices import read_slices
 from mrisr.core.errors import UsageError
 from mrisr.diffusion.schedule import INFERENCE
@@ -109,7 +110,8 @@ def test_rows_hold_no_number_that_json_lacks(data: Path) -> None:
 
 def test_the_command_s_files(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    text = analyze_latents(data, "inplane", 4.0, out, cases=["seen", "unseen"], slices=1)
+    settings = LatentSettings("inplane", 4.0, cases=("seen", "unseen"), slices=1)
+    text = analyze_latents(data, out, settings)
     assert sorted(p.name for p in out.iterdir()) == [
         "latents.csv", "latents.json", "latents.md", "latents.png", "latents_picture.png",
     ]  # fmt: skip
@@ -124,12 +126,11 @@ def test_the_command_s_files(data: Path, tmp_path: Path) -> None:
     for name in ("latents.png", "latents_picture.png"):
         with Image.open(out / name) as picture:
             assert picture.width > 1000
-    assert analyze_latents(data, "inplane", 4.0, out, cases=["seen", "unseen"], slices=1) == text
+    assert analyze_latents(data, out, settings) == text
     assert json.loads((out / "latents.json").read_text()) == content
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0, -1.0])
-def test_a_threshold_is_a_share(data: Path, tmp_path: Path, threshold: float) -> None:
+def test_a_threshold_is_a_share(threshold: float) -> None:
     with pytest.raises(UsageError, match="threshold"):
-        analyze_latents(data, "inplane", 4.0, tmp_path / "out", threshold=threshold)
-    assert not (tmp_path / "out").exists()
+        LatentSettings("inplane", 4.0, threshold=threshold)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrisr.analysis.preference import distance, preferred, win_rates
+from mrisr.analysis.scoring import distance, preferred, win_rates
 
 UNIT = st.floats(0, 0.999)
 DECIBEL = st.floats(0.001, 40)

@@ -21,14 +21,14 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from mrisr.analysis.readers import Trial, data_uri, draw_trials, encode, key_rows, reader_page
-from mrisr.analysis.scoring import Scores
+from mrisr.analysis.scoring import RestoredSlices, Scores, Setting
 from mrisr.analysis.slices import Slices
-from mrisr.analysis.steps import RestoredSlices, Setting
 from mrisr.core.errors import UsageError
+from mrisr.core.options import Sampling
 
 SCRIPT = Path(str(files("mrisr.analysis").joinpath("readers.js")))
 SETTINGS = [
-    Setting(name, steps, SimpleNamespace())  # type: ignore[arg-type]
+    Setting(name, steps, SimpleNamespace(), Sampling())  # type: ignore[arg-type]
     for name, steps in (("interpolation", 0), ("1 step", 1), ("4 <steps>", 4))
 ]
 

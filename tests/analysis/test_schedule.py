@@ -11,25 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from mrisr.analysis.schedule import (
-    Candidate,
+from mrisr.analysis.schedule import Bench, analyze_schedule, figures_of
+from mrisr.analysis.schedule_grid import (
+    Criterion,
     Search,
-    Tried,
-    best,
     candidates,
-    criterion_value,
-    even,
     with_schedule,
+    write_schedule,
 )
-from mrisr.analysis.schedule_files import write_schedule
-from mrisr.analysis.schedule_run import analyze_schedule
-from mrisr.analysis.scoring import Means, Scores, means, restore
+from mrisr.analysis.scoring import Scores
 from mrisr.analysis.slices import read_slices
 from mrisr.core.errors import InputError, OutputError, UsageError
 from mrisr.diffusion.schedule import INFERENCE, sampling_levels
 from mrisr.models.store import load_model
-from mrisr.restore.engine import Engine
-from mrisr.restore.sampling import Options
 
 HOW = Search(steps=3, factor=2.0, slices=1, crop=32, device="cpu")
 
@@ -40,8 +34,8 @@ HOW = Search(steps=3, factor=2.0, slices=1, crop=32, device="cpu")
 @pytest.mark.parametrize("steps", [2, 4, 10])
 def test_candidates_rise_from_the_start_to_one(models: Path, steps: int) -> None:
     model = load_model("partdiff-inplane")
-    grid = candidates(model, replace(HOW, steps=steps, churns=(0.0, 1.0)))
-    assert len({(c.levels, c.churn) for c in grid}) == len(grid) > 20
+    grid = candidates(model, replace(HOW, steps=steps, etas=(0.0, 1.0)))
+    assert len({(c.levels, c.eta) for c in grid}) == len(grid) > 20
     for c in grid:
         assert len(c.levels) == steps + 1
         assert c.levels[0] == model.card.diffusion.start
@@ -77,43 +71,34 @@ def test_what_leaves_nothing_to_search_is_refused(models: Path, data: Path, tmp_
 # --- the choice -----------------------------------------------------------------------------------
 
 
-def test_criteria() -> None:
-    figures = {"a": Means(30.0, 0.9, 4.0, 1.0), "b": Means(28.0, 0.8, 2.0, 0.5)}
-    assert criterion_value(figures, "psnr") == 29.0
-    assert criterion_value(figures, "spectrum") == -3.0
-    assert criterion_value(figures, "nearest") == -0.75
+@pytest.mark.parametrize(
+    ("criterion", "value"), [("psnr", 29.0), ("spectrum", -3.0), ("nearest", -0.75)]
+)
+def test_criteria(
+    models: Path, monkeypatch: pytest.MonkeyPatch, criterion: Criterion, value: float
+) -> None:
+    figures = {"a": np.array([30.0, 0.9, 4.0, 1.0]), "b": np.array([28.0, 0.8, 2.0, 0.5])}
+    model = load_model("partdiff-inplane")
+    bench = Bench(model, [], replace(HOW, criterion=criterion))
+    monkeypatch.setattr(bench, "figures", lambda candidate: figures)
+    assert bench.value(candidates(model, HOW)[0]) == pytest.approx(value)
 
 
 def test_interpolation_is_as_far_as_the_scale_says() -> None:
     base = Scores(np.array([20.0]), np.array([0.6]), np.array([10.0]))
-    assert means(base, base) == pytest.approx((20.0, 0.6, 10.0, 2**0.5))
+    assert figures_of(base, base) == pytest.approx((20.0, 0.6, 10.0, 2**0.5))
     better = Scores(np.array([21.0]), np.array([0.84]), np.array([3.0]))
-    assert means(better, base) == pytest.approx((21.0, 0.84, 3.0, 0.5))
+    assert figures_of(better, base) == pytest.approx((21.0, 0.84, 3.0, 0.5))
 
 
-def test_the_best_is_the_largest_and_the_earlier_of_equals() -> None:
-    tried = [
-        Tried(Candidate("even", 1.0, churn, (0.25, 0.5, 1.0)), {}, value)
-        for churn, value in ((0.0, 3.0), (0.5, 4.0), (1.0, 4.0))
-    ]
-    assert best(tried) is tried[1]
-    assert even(tried, 1.0) is tried[2]
-
-
-def test_the_engine_takes_the_schedule(models: Path, data: Path) -> None:
+def test_levels_take_effect_and_the_model_stays(models: Path, data: Path) -> None:
     model = load_model("partdiff-inplane")
-    images = read_slices(data, "inplane", ["seen"], 1, 32)[0].images
-
-    def result(levels: tuple[float, ...] | None) -> torch.Tensor:
-        changed = model if levels is None else with_schedule(model, levels)
-        options = Options(steps=3, device="cpu", precision="fp32")
-        return restore(Engine(changed, options), images, "inplane", 2.0)
-
+    slices = read_slices(data, "inplane", ["seen"], 1, 32)
+    bench = Bench(model, slices, HOW)
     grid = candidates(model, HOW)
-    plain = result(None)
-    assert torch.allclose(result(grid[0].levels), plain, atol=1e-5)
-    assert not torch.allclose(result(grid[-1].levels), plain, atol=1e-5)
-    assert model.card.diffusion.schedules == {}  # the model itself is as it was
+    evenly, snr = (bench.figures(c)["seen"] for c in (grid[0], grid[-1]))
+    assert not np.allclose(evenly, snr, atol=1e-5)
+    assert model.card.diffusion.schedules == {}
 
 
 # --- the command ----------------------------------------------------------------------------------
@@ -124,7 +109,7 @@ def test_it_searches_training_patients_and_checks_on_the_others(
 ) -> None:
     lines: list[str] = []
     text = analyze_schedule(
-        "partdiff-inplane", data, tmp_path, replace(HOW, churns=(0.0, 1.0)), report=lines.append
+        "partdiff-inplane", data, tmp_path, replace(HOW, etas=(0.0, 1.0)), report=lines.append
     )
     content = json.loads((tmp_path / "schedule.json").read_text())
     assert list(content["training"]["gain_by_patient"]) == ["seen"]
@@ -137,10 +122,10 @@ def test_it_searches_training_patients_and_checks_on_the_others(
     assert float(top["distance"]) == pytest.approx(found["chosen"]["distance"], abs=1e-4)
     chosen = content["chosen"]
     assert [float(g) for g in top["levels"].split()] == pytest.approx(chosen["levels"])
-    evenly = next(r for r in rows if r["family"] == "even" and float(r["churn"]) == chosen["churn"])
+    evenly = next(r for r in rows if r["family"] == "even" and float(r["eta"]) == chosen["eta"])
     assert float(evenly["psnr"]) == pytest.approx(found["evenly spaced"]["psnr"], abs=1e-3)
     assert "Validation patients, scored after the choice (2):" in text
-    assert "--churn 0 --churn 1" in content["command"]
+    assert "--eta 0 --eta 1" in content["command"]
     assert (tmp_path / "schedule.png").stat().st_size > 10_000
 
 
