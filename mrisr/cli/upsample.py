@@ -71,6 +71,7 @@ def _run(
     from mrisr.runs.run import FileRun, run_files
 
     labels = isinstance(settings, Segmenting)
-    with progress_bar("images", quiet or labels) as progress:
+    images = "slices" if isinstance(settings, InPlane) else "images"
+    with progress_bar(images, quiet or labels) as progress:
         made = run_files(FileRun(source, files, labels), settings, progress)
     say_result(made, quiet, as_json)

@@ -102,8 +102,8 @@ class Record(Settings):
     def as_dict(self) -> dict[str, Any]:
         """The record as JSON-ready values; keys without a value for this job are left out."""
         optional = {"residual", "volumes_ml", "precision"}
-        without = {name for name in optional if getattr(self, name) is None}
-        return self.model_dump(mode="json", exclude=without)
+        without: dict[str, Any] = {k: True for k in optional if getattr(self, k) is None}
+        return self.model_dump(mode="json", exclude={**without, "output": {"sha256"}})
 
     @property
     def size(self) -> str:
