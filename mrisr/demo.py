@@ -25,7 +25,7 @@ SEED = 7
 
 
 def truths(share: float = 1.0) -> Iterator[tuple[str, Volume, InPlane | ThroughPlane]]:
-    """The jobs of the demo: name, the phantom on the fine grid on ``share`` of its field of view, settings."""
+    """Jobs of the demo: name, the phantom on the fine grid (``share`` of its field of view), settings."""
     pixels = int(SCALE) * round(60 * share)
     flat = phantom((pixels, pixels, 10), spacing=(0.5, 0.5, 3.0), seed=SEED)
     yield "inplane-x4", flat, InPlane(scale=SCALE)
@@ -39,7 +39,8 @@ def study_of(truth: Volume, settings: InPlane | ThroughPlane) -> Volume:
     """The coarse study that the demo's scanner makes of the truth, in the truth's storage."""
     factor = settings.scale if isinstance(settings, InPlane) else FACTOR
     study = degraded(truth, settings.job, factor, KINDS_OF[settings.job][0])
-    array = truth.storage.decode(truth.storage.encode(study.array))
+    stored = truth.storage.encode(study.array.astype(np.float64))
+    array = truth.storage.decode(stored)
     return replace(study, array=array, storage=truth.storage, name="phantom")
 
 

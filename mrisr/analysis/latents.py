@@ -31,7 +31,6 @@ from mrisr.analysis.slices import (
 )
 from mrisr.config import Job
 from mrisr.core.errors import UsageError
-from mrisr.core.random import seeded
 from mrisr.core.statistics import Interval, mean_interval
 from mrisr.data import pairs
 from mrisr.diffusion.schedule import INFERENCE
@@ -75,8 +74,8 @@ class Latents(NamedTuple):
     Attributes:
         g: signal levels ``g_0 .. g_T``, ``(T + 1,)``.
         same: PSNR in dB of the two latents with the same noise, per level.
-        independent: the same with independent noise.
-        noise_only: the PSNR of two latents of *one* image, expected; infinite at ``g = 1``.
+        independent: the same with independent noise, expected.
+        noise_only: the PSNR of two latents of *one* image; infinite at ``g = 1``.
         power: power of ``d`` per Fourier coefficient in each band, mean over patients, ``(BANDS,)``.
         square: mean of ``d^2`` over pixels, and its sum over a slice, mean over patients.
         patients: patient to its own band power.
@@ -102,23 +101,20 @@ class Suggestion(NamedTuple):
     highest: int
 
 
-def latent_psnr(x_high: Tensor, x_low: Tensor, g: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """PSNR in dB between the latents of images ``(n, 1, h, w)`` at signal levels ``g`` ``(m,)``.
+def latent_psnr(square: Array, g: Array) -> tuple[Array, Array]:
+    """PSNR in dB between the latents of images whose difference has the mean squares ``square`` ``(n,)``, at
+    signal levels ``g`` ``(m,)``.
 
     Returns:
-        With the same and with independent noise, ``(n, m)`` each. Every slice has its own noise, drawn once
-        for all levels.
+        With the same noise, of which nothing remains in ``g d``, and with independent noise, expected: ``(n, m)``
+        each.
     """
-    generator = seeded("cpu", seed)
-    first, second = (torch.randn(x_high.shape, generator=generator) for _ in range(2))
-    rows: list[list[Tensor]] = [[], []]
-    for level in g.float():
-        sigma = (1 - level * level).clamp(min=0).sqrt()
-        high = level * x_high + sigma * first
-        for row, noise in zip(rows, (first, second), strict=True):
-            error = (high - (level * x_low + sigma * noise)).double()
-            row.append(10 * torch.log10(_RANGE_SQUARED / error.square().mean((-3, -2, -1))))
-    return torch.stack(rows[0], 1), torch.stack(rows[1], 1)
+    signal = np.multiply.outer(square, g * g)
+    with np.errstate(divide="ignore"):
+        same, independent = (
+            10 * np.log10(_RANGE_SQUARED / error) for error in (signal, signal + 2 * (1 - g * g))
+        )
+    return same, independent
 
 
 def band_power(difference: Tensor, job: Job) -> Tensor:
@@ -166,36 +162,33 @@ def measure_latents(
     report: Callable[[str], None] = lambda line: None,
 ) -> Latents:
     """Degrade the slices, diffuse the pairs by the inference schedule and compare their latents."""
-    g = INFERENCE.noise_scales()
+    g = INFERENCE.noise_scales().numpy()
     found: dict[str, list[tuple[str, Array]]] = {}
     examples = []
-    for index, part in enumerate(slices):
+    for part in slices:
         y, operator = pairs.measure(part.images, job, drawn_for(job, factor))
         x_low = operator.interpolate(y)
         difference = part.images - x_low
-        same, independent = latent_psnr(part.images, x_low, g, seed=index)
-        square = difference.double().square()
+        square = difference.double().square().mean((1, 2, 3)).numpy()
+        same, independent = (psnr.mean(0) for psnr in latent_psnr(square, g))
         figures = {
-            "same": same.mean(0),
-            "independent": independent.mean(0),
-            "power": band_power(difference, job),
-            "square": torch.stack([square.mean(), square.sum() / len(square)]),
+            "same": same,
+            "independent": independent,
+            "power": band_power(difference, job).numpy(),
+            "square": square.mean() * np.array([1, difference[0].numel()]),
         }
         for name, figure in figures.items():
-            found.setdefault(name, []).append((part.case, figure.numpy()))
+            found.setdefault(name, []).append((part.case, figure))
         middle = len(part.images) // 2
         examples.append((part.images[middle, 0], x_low[middle, 0]))
         report(f"{part.case} {part.series}: {len(part.images)} slices")
     each = {name: per_patient(rows) for name, rows in found.items()}
     means = {name: mean_interval(list(rows.values())) for name, rows in each.items()}
-    levels = g.numpy()
-    with np.errstate(divide="ignore"):
-        noise_only = 10 * np.log10(_RANGE_SQUARED / (2 * (1 - levels * levels)))
     return Latents(
-        levels,
+        g,
         means["same"],
         means["independent"],
-        noise_only,
+        latent_psnr(np.zeros(1), g)[1][0],
         means["power"].mean,
         means["square"].mean,
         each["power"],

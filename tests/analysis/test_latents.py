@@ -28,23 +28,20 @@ from mrisr.analysis.slices import read_slices
 from mrisr.core.errors import UsageError
 from mrisr.diffusion.schedule import INFERENCE
 
-G = INFERENCE.noise_scales()
+G = INFERENCE.noise_scales().numpy()
 
 
-def test_psnr_between_latents_follows_its_closed_form() -> None:
+def test_psnr_between_latents_is_that_of_drawn_ones() -> None:
     generator = torch.Generator().manual_seed(0)
-    x_high = torch.randn(2, 1, 128, 128, generator=generator).clamp(-1, 1)
-    x_low = x_high + 0.2 * torch.randn(x_high.shape, generator=generator)
-    square = (x_high - x_low).double().square().mean((1, 2, 3))[:, None]
-    same, independent = latent_psnr(x_high, x_low, G, seed=1)
-    base = 10 * torch.log10(4 / square)
-    assert same[:, 0] == pytest.approx(base[:, 0].numpy(), abs=1e-4)
-    assert independent[:, 0] == pytest.approx(base[:, 0].numpy(), abs=1e-4)
-    wanted = base - 20 * torch.log10(G)
-    # Near pure noise the difference of two latents is small against both: single precision.
-    assert same.numpy() == pytest.approx(wanted.numpy(), abs=0.02)
-    wanted = 10 * torch.log10(4 / (G**2 * square + 2 * (1 - G**2)))
-    assert independent.numpy() == pytest.approx(wanted.numpy(), abs=0.15)
+    x_high, x_low, first, second = torch.randn(4, 256, 256, generator=generator).double()
+    x_low = x_high + 0.2 * x_low
+    square = (x_high - x_low).square().mean().numpy()[None]
+    for g, same, independent in zip(G, *(p[0] for p in latent_psnr(square, G)), strict=True):
+        sigma = np.sqrt(1 - g * g)
+        high = g * x_high + sigma * first
+        for noise, psnr, within in ((first, same, 1e-6), (second, independent, 0.05)):
+            error = (high - g * x_low - sigma * noise).square().mean()
+            assert psnr == pytest.approx(10 * np.log10(4 / float(error)), abs=within)
 
 
 def test_white_noise_has_its_variance_in_every_band() -> None:
@@ -76,14 +73,11 @@ def test_the_share_is_wieners() -> None:
 
 @pytest.mark.parametrize("k", [25, 50, 75])
 def test_k_is_where_the_share_falls_to_the_threshold(k: int) -> None:
-    g = G.numpy()
-    signal = (1 - g[k] ** 2) / g[
-        k
-    ] ** 2  # as much power as the noise has there: a share of one half
+    signal = (1 - G[k] ** 2) / G[k] ** 2  # the noise's own power: a share of one half
     power = np.array([signal * 0.999, 0.2 * signal])
-    assert smallest_k(power, g, 0.5) == k
-    assert smallest_k(power * 1.01, g, 0.5) == k + 1
-    assert smallest_k(power * 1e9, g, 0.5) == 100  # never: all of the noise
+    assert smallest_k(power, G, 0.5) == k
+    assert smallest_k(power * 1.01, G, 0.5) == k + 1
+    assert smallest_k(power * 1e9, G, 0.5) == 100  # never: all of the noise
 
 
 def test_a_larger_factor_needs_a_later_start(data: Path) -> None:
