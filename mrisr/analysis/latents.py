@@ -23,8 +23,8 @@ from torch import Tensor
 from mrisr.analysis.output import command, markdown, number, write_analysis
 from mrisr.analysis.slices import (
     Array,
+    Selection,
     Slices,
-    check_factor,
     drawn_for,
     per_patient,
     read_slices,
@@ -45,22 +45,18 @@ PUBLISHED = (25, 50, 75)
 _RANGE_SQUARED = 4.0
 
 
-@dataclass(frozen=True)
-class LatentSettings:
-    """What to diffuse.
+@dataclass(frozen=True, kw_only=True)
+class LatentSettings(Selection):
+    """Images to diffuse.
 
     Attributes:
         job: in-plane or through-plane.
-        factor: of the degradation.
         cases: patients; all of the cache if empty (no model is involved, so none must be held out).
-        slices: central slices of each series.
         threshold: of the largest band's share of the missing detail, 0..1.
     """
 
     job: Job
-    factor: float
     cases: tuple[str, ...] = ()
-    slices: int = 8
     threshold: float = 0.01
 
     def __post_init__(self) -> None:
@@ -106,8 +102,8 @@ def latent_psnr(square: Array, g: Array) -> tuple[Array, Array]:
     signal levels ``g`` ``(m,)``.
 
     Returns:
-        With the same noise, of which nothing remains in ``g d``, and with independent noise, expected: ``(n, m)``
-        each.
+        With the same noise, of which nothing remains in ``g d``, and with independent noise, expected: ``(n,
+        m)`` each.
     """
     signal = np.multiply.outer(square, g * g)
     with np.errstate(divide="ignore"):
@@ -273,14 +269,13 @@ def analyze_latents(
     from mrisr.analysis.latents_figures import latents_figure, latents_picture
 
     job, factor, threshold = settings.job, settings.factor, settings.threshold
-    slices = read_slices(data, job, settings.cases, settings.slices)
-    check_factor(slices, factor)
+    slices = read_slices(data, job, settings.cases, settings)
     make_folder(output)
     found = measure_latents(slices, job, factor, report)
     suggestion = suggest(found, threshold)
     text, rows = as_markdown(found, suggestion, threshold), as_rows(found)
     content = {
-        "command": command("latents", **vars(settings)),
+        "command": command("latents", settings),
         "patients": sorted(found.patients),
         "suggestion": suggestion._asdict(),
         "threshold": threshold,

@@ -6,9 +6,11 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from mrisr.analysis.slices import Selection
 from mrisr.io.atomic import json_bytes, write_together
 
 if TYPE_CHECKING:
@@ -34,19 +36,21 @@ def patients(n: int) -> str:
     return f"{n} patient{'s' * (n != 1)}"
 
 
-def command(name: str, **options: object) -> str:
-    """The command that repeats an analysis: options of `None` or without values are left out, lists repeated.
+def command(name: str, how: Selection, model: str | None = None) -> str:
+    """The command that repeats an analysis; settings that have their defaults are left out.
 
-    >>> command("steps", factor=4.0, steps=(1, 2), eta=None, cases=())
-    'mrisr analyze steps --data CACHE --factor 4 --steps 1,2 --output OUT'
+    >>> command("latents", Selection(factor=4.0, crop=64))
+    'mrisr analyze latents --data CACHE --factor 4 --crop 64 --output OUT'
     """
-    words = [f"mrisr analyze {name}", "--data CACHE"]
-    for option, value in options.items():
-        for one in value if isinstance(value, list) else [value]:
-            if one is None or one == ():
-                continue
+    words = [f"mrisr analyze {name}", *([f"--model {model}"] if model else []), "--data CACHE"]
+    for field in fields(how):
+        value = getattr(how, field.name)
+        if value == field.default or field.name == "device":
+            continue
+        repeated = isinstance(value, tuple) and isinstance(value[0], float)
+        for one in value if repeated else [value]:
             text = ",".join(map(str, one)) if isinstance(one, tuple) else one
-            words.append(f"--{option} {f'{text:g}' if isinstance(text, float) else text}")
+            words.append(f"--{field.name} {f'{text:g}' if isinstance(text, float) else text}")
     return " ".join([*words, "--output OUT"])
 
 

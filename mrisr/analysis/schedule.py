@@ -43,7 +43,6 @@ from mrisr.analysis.slices import (
     Array,
     Slices,
     cases_in,
-    check_factor,
     job_of,
     per_patient,
     read_slices,
@@ -233,7 +232,7 @@ def analyze_schedule(
         parts.append(f"{card}: has the schedule for {steps}; its figures were measured before.\n")
     text = "\n".join(parts)
     content = {
-        "command": _command(name, how),
+        "command": command("schedule", how, name),
         "chosen": chosen._asdict(),
         "training": found,
         "validation": checked,
@@ -249,9 +248,7 @@ def _bench(data: Path, model: Model, cases: Sequence[str], how: Search) -> Bench
     there = cases_in(data, job, cases)
     if not there:
         return None
-    slices = read_slices(data, job, there, how.slices, how.crop)
-    check_factor(slices, how.factor)
-    return Bench(model, slices, how)
+    return Bench(model, read_slices(data, job, there, how), how)
 
 
 def _rows(grid: Sequence[Candidate], bench: Bench) -> list[dict[str, str | float | None]]:
@@ -267,8 +264,3 @@ def _rows(grid: Sequence[Candidate], bench: Bench) -> list[dict[str, str | float
         }
         for c in grid
     ]
-
-
-def _command(name: str, how: Search) -> str:
-    options = {k: v for k, v in vars(how).items() if k not in ("etas", "device")}
-    return command("schedule", model=name, **options, eta=list(how.etas))

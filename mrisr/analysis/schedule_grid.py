@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
+from mrisr.analysis.slices import Selection
 from mrisr.core.errors import OutputError, UsageError
 from mrisr.diffusion.schedule import LinearSchedule, sampling_levels
 from mrisr.io.atomic import make_folder, write_bytes
@@ -31,28 +32,22 @@ LAST_LEVELS = (0.4, 0.55, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 Criterion = Literal["nearest", "psnr", "spectrum"]
 
 
-@dataclass(frozen=True)
-class Search:
+@dataclass(frozen=True, kw_only=True)
+class Search(Selection):
     """How to look for a schedule.
 
     Attributes:
         steps: evaluations of the network, at least two.
-        factor: of the degradation.
-        etas: values of DDIM's eta to try; empty: the model's default.
+        eta: values of DDIM's eta to try; empty: the model's default.
         criterion: ``nearest`` to the reference (SSIM and spectrum), largest ``psnr``, or least ``spectrum``
             error.
-        slices: central slices of each series.
-        crop: edge in pixels of the central square of each.
-        device: as in :class:`mrisr.core.options.Sampling`.
     """
 
     steps: int
-    factor: float
-    etas: tuple[float, ...] = ()
+    eta: tuple[float, ...] = ()
     criterion: Criterion = "nearest"
     slices: int = 2
     crop: int = 192
-    device: str = "auto"
 
 
 class Candidate(NamedTuple):
@@ -83,7 +78,7 @@ def candidates(model: Model, how: Search) -> list[Candidate]:
             f"steps: expected at least 2, found {how.steps}: one has no level to place"
         )
     grid = list(_grid(model, how.steps))
-    return [c._replace(eta=eta) for eta in how.etas or (card.default_eta,) for c in grid]
+    return [c._replace(eta=eta) for eta in how.eta or (card.default_eta,) for c in grid]
 
 
 def _grid(model: Model, steps: int) -> Iterator[Candidate]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,23 @@ PROTOCOL: dict[Job, tuple[Plane, Kind]] = {
     "inplane": ("axial", "bicubic"),
     "throughplane": ("coronal", "gaussian"),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Slices to analyse, and their degradation.
+
+    Attributes:
+        factor: of the degradation.
+        slices: central slices of each series.
+        crop: edge in pixels of the central square of each.
+        device: as in :class:`mrisr.core.options.Sampling`.
+    """
+
+    factor: float
+    slices: int = 8
+    crop: int = 320
+    device: str = "auto"
 
 
 class Slices(NamedTuple):
@@ -47,14 +65,13 @@ def cases_in(data: Path, job: Job, cases: Sequence[str]) -> list[str]:
     return [case for case in cases if case in found]
 
 
-def read_slices(
-    data: Path, job: Job, cases: Sequence[str], count: int, crop: int = 320
-) -> list[Slices]:
-    """Read the ``count`` central slices of each series of ``cases`` (of all patients where that is empty) in
-    the job's plane, cut to their central ``crop`` pixels.
+def read_slices(data: Path, job: Job, cases: Sequence[str], how: Selection) -> list[Slices]:
+    """Read the selected slices of each series of ``cases`` (of all patients where that is empty) in the job's
+    plane.
 
     Raises:
         InputError: the cache cannot be read, or one of the cases has no such series.
+        UsageError: the slices cannot be degraded by the factor.
     """
     plane = PROTOCOL[job][0]
     stacks = cache.read_stacks(data, [plane])
@@ -65,17 +82,15 @@ def read_slices(
         raise InputError(data, expected=wanted, found=", ".join(sorted(found)) or "none")
     chosen = [s for s in stacks if not cases or s.case in cases]
     out = []
-    for stack, images in pairs.validation_images(chosen, [plane], crop):
-        first = max(0, (len(images) - count) // 2)
-        out.append(Slices(stack.case, stack.series, images[first : first + count]))
+    for stack, images in pairs.validation_images(chosen, [plane], how.crop):
+        first = max(0, (len(images) - how.slices) // 2)
+        out.append(Slices(stack.case, stack.series, images[first : first + how.slices]))
+        limit = min(images.shape[-2:]) / 8
+        if not 1 < how.factor <= limit:
+            raise UsageError(
+                f"factor: expected above 1 and at most {limit:g}, found {how.factor:g}"
+            )
     return out
-
-
-def check_factor(slices: Sequence[Slices], factor: float) -> None:
-    """Raise UsageError unless all slices can be degraded by the factor."""
-    limit = min(min(part.images.shape[-2:]) for part in slices) / 8
-    if not 1 < factor <= limit:
-        raise UsageError(f"factor: expected above 1 and at most {limit:g}, found {factor:g}")
 
 
 def drawn_for(job: Job, factor: float) -> pairs.Drawn:

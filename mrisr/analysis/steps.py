@@ -34,9 +34,9 @@ from mrisr.analysis.scoring import (
 )
 from mrisr.analysis.slices import (
     Array,
+    Selection,
     Slices,
     cases_in,
-    check_factor,
     job_of,
     per_patient,
     read_slices,
@@ -57,29 +57,21 @@ TITLES = {
 }
 
 
-@dataclass(frozen=True)
-class Steps:
-    """What to compare, and on what.
+@dataclass(frozen=True, kw_only=True)
+class Steps(Selection):
+    """Numbers of steps to compare.
 
     Attributes:
-        steps: numbers of steps, increasing.
-        factor: of the degradation.
+        steps: increasing.
         eta: DDIM's eta; `None` is the model's default.
         cases: patients; the model's validation patients if empty.
-        slices: central slices of each series.
-        crop: edge in pixels of the central square of each.
         seed: of the noise, and of the readers' page.
-        device: as in :class:`mrisr.core.options.Sampling`.
     """
 
     steps: tuple[int, ...]
-    factor: float
     eta: float | None = None
     cases: tuple[str, ...] = ()
-    slices: int = 8
-    crop: int = 320
     seed: int = 0
-    device: str = "auto"
 
     def sampling(self, model: Model, steps: int) -> Sampling:
         """How the model restores in a number of steps. Raises UsageError where it cannot."""
@@ -244,9 +236,8 @@ def analyze_steps(
     parts = restore_all(settings, slices, how.factor, report)
     found = quality(parts)
     text, rows = as_markdown(settings, found), as_rows(settings, found)
-    options = {k: v for k, v in vars(how).items() if k != "device"} | {"seed": how.seed or None}
     content = {
-        "command": command("steps", model=loaded.card.name, **options),
+        "command": command("steps", how, loaded.card.name),
         "patients": sorted(found.patients),
         "settings": rows,
         "preference": [[round(float(v), 6) for v in row] for row in found.preference],
@@ -273,6 +264,4 @@ def _held_out(data: Path, model: Model, how: Steps) -> list[Slices]:
     if not cases:
         wanted = f"series of the validation patients of {card.name}"
         raise InputError(data, expected=wanted, found="none")
-    slices = read_slices(data, job, cases, how.slices, how.crop)
-    check_factor(slices, how.factor)
-    return slices
+    return read_slices(data, job, cases, how)

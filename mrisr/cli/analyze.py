@@ -46,7 +46,9 @@ def latents(
     """Where the diffused low- and high-resolution images become alike; suggests K. Needs no model."""
     from mrisr.analysis.latents import LatentSettings, analyze_latents
 
-    settings = LatentSettings(job, factor, _names(cases), slices, threshold)
+    settings = LatentSettings(
+        job=job, factor=factor, cases=_names(cases), slices=slices, threshold=threshold
+    )
     typer.echo(analyze_latents(data, output, settings, say(quiet)))
 
 
@@ -80,7 +82,15 @@ def schedule(
     from mrisr.analysis.schedule_grid import Search
 
     etas = (*(eta or ()), *(churn or ()))
-    how = Search(steps, factor, etas, criterion, slices, crop, device)
+    how = Search(
+        steps=steps,
+        factor=factor,
+        eta=etas,
+        criterion=criterion,
+        slices=slices,
+        crop=crop,
+        device=device,
+    )
     typer.echo(analyze_schedule(model, data, output, how, write=write, report=say(quiet)))
 
 
@@ -112,8 +122,16 @@ def steps(
     """Quality against the number of steps, on held-out patients: figures and an automated preference."""
     from mrisr.analysis.steps import Steps, analyze_steps, steps_of
 
-    chosen = churn if eta is None else eta
-    how = Steps(steps_of(steps), factor, chosen, _names(cases), slices, crop, seed, device)
+    how = Steps(
+        steps=steps_of(steps),
+        factor=factor,
+        eta=churn if eta is None else eta,
+        cases=_names(cases),
+        slices=slices,
+        crop=crop,
+        seed=seed,
+        device=device,
+    )
     typer.echo(analyze_steps(model, data, output, how, readers=readers, report=say(quiet)))
 
 

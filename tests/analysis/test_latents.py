@@ -16,7 +16,6 @@ from mrisr.analysis.latents import (
     BANDS,
     LatentSettings,
     analyze_latents,
-    as_rows,
     band_power,
     latent_psnr,
     measure_latents,
@@ -24,7 +23,7 @@ from mrisr.analysis.latents import (
     smallest_k,
     suggest,
 )
-from mrisr.analysis.slices import read_slices
+from mrisr.analysis.slices import Selection, read_slices
 from mrisr.core.errors import UsageError
 from mrisr.diffusion.schedule import INFERENCE
 
@@ -81,42 +80,38 @@ def test_k_is_where_the_share_falls_to_the_threshold(k: int) -> None:
 
 
 def test_a_larger_factor_needs_a_later_start(data: Path) -> None:
-    found = [
-        suggest(measure_latents(read_slices(data, "inplane", [], 2), "inplane", f), 0.01)
-        for f in (1.5, 3.0, 6.0)
-    ]
+    found = []
+    for factor in (1.5, 3.0, 6.0):
+        slices = read_slices(data, "inplane", [], Selection(factor=factor, slices=2))
+        found.append(suggest(measure_latents(slices, "inplane", factor), 0.01))
     assert found[0].k < found[1].k < found[2].k
     for s in found:
         assert s.lowest <= s.k <= s.highest
         assert s.g == pytest.approx(float(G[s.k]))
 
 
-def test_rows_hold_no_number_that_json_lacks(data: Path) -> None:
-    rows = as_rows(measure_latents(read_slices(data, "inplane", ["unseen"], 1), "inplane", 2.0))
-    assert len(rows) == 101
-    first, last = rows[0], rows[100]
-    assert first["psnr_one_image_twice"] is None
-    assert first["psnr_same_noise_low"] is None  # one patient has no interval
-    assert first["psnr_same_noise"] == pytest.approx(first["psnr_independent_noise"], abs=1e-3)
-    assert last["psnr_one_image_twice"] == pytest.approx(10 * np.log10(2), abs=1e-3)
-    assert last["kl_per_slice"] == pytest.approx(last["kl_per_pixel"] * 64 * 60, rel=1e-4)
-
-
 def test_the_command_s_files(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    settings = LatentSettings("inplane", 4.0, cases=("seen", "unseen"), slices=1)
+    settings = LatentSettings(job="inplane", factor=4.0, cases=("unseen",), slices=1)
     text = analyze_latents(data, out, settings)
     assert sorted(p.name for p in out.iterdir()) == [
         "latents.csv", "latents.json", "latents.md", "latents.png", "latents_picture.png",
     ]  # fmt: skip
     content = json.loads((out / "latents.json").read_text())
-    assert content["patients"] == ["seen", "unseen"]
-    assert "--cases seen,unseen" in content["command"]
+    assert content["patients"] == ["unseen"]
+    assert "--job inplane --cases unseen" in content["command"]
     assert f"Suggested: K = {content['suggestion']['k']} " in text
     assert all(f"| {k} (published) |" in text for k in (25, 50, 75))
+    rows = content["curve"]
+    first, last = rows[0], rows[100]
+    assert first["psnr_one_image_twice"] is None  # JSON has no infinity
+    assert first["psnr_same_noise_low"] is None  # one patient has no interval
+    assert first["psnr_same_noise"] == pytest.approx(first["psnr_independent_noise"], abs=1e-3)
+    assert last["psnr_one_image_twice"] == pytest.approx(10 * np.log10(2), abs=1e-3)
+    assert last["kl_per_slice"] == pytest.approx(last["kl_per_pixel"] * 64 * 60, rel=1e-4)
     with (out / "latents.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
-    assert float(table[50]["psnr_same_noise"]) == content["curve"][50]["psnr_same_noise"]
+    assert float(table[50]["psnr_same_noise"]) == rows[50]["psnr_same_noise"]
     for name in ("latents.png", "latents_picture.png"):
         with Image.open(out / name) as picture:
             assert picture.width > 1000
@@ -127,4 +122,4 @@ def test_the_command_s_files(data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("threshold", [0.0, 1.0, -1.0])
 def test_a_threshold_is_a_share(threshold: float) -> None:
     with pytest.raises(UsageError, match="threshold"):
-        LatentSettings("inplane", 4.0, threshold=threshold)
+        LatentSettings(job="inplane", factor=4.0, threshold=threshold)

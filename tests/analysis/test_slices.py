@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,40 +10,31 @@ import numpy as np
 import pytest
 import torch
 
-from mrisr.analysis.slices import (
-    Slices,
-    cases_in,
-    check_factor,
-    job_of,
-    per_patient,
-    read_slices,
-)
+from mrisr.analysis.slices import Selection, cases_in, job_of, per_patient, read_slices
 from mrisr.core.errors import InputError, UsageError
 
 
 def test_the_central_slices_of_the_job_s_plane(data: Path) -> None:
-    found = read_slices(data, "inplane", ["unseen"], 2, crop=48)
+    how = Selection(factor=2.0, slices=2, crop=48)
+    found = read_slices(data, "inplane", ["unseen"], how)
     assert [(s.case, s.series, s.images.shape) for s in found] == [
         ("unseen", "t2w_axial", (2, 1, 48, 48))
     ]
-    (whole,) = read_slices(data, "inplane", ["unseen"], 99, crop=48)
+    (whole,) = read_slices(data, "inplane", ["unseen"], replace(how, slices=99))
     assert torch.equal(whole.images[1:3], found[0].images)
-    coronal = read_slices(data, "throughplane", [], 1)
+    coronal = read_slices(data, "throughplane", [], how)
     assert [s.case for s in coronal] == ["seen", "unseen"]
     assert cases_in(data, "throughplane", ["stranger", "unseen"]) == ["unseen"]
 
 
-def test_a_patient_that_is_not_there_is_named(data: Path) -> None:
+def test_refusals(data: Path) -> None:
+    how = Selection(factor=2.0, crop=48)
     with pytest.raises(InputError, match="coronal series of stranger, found seen, unseen"):
-        read_slices(data, "throughplane", ["stranger", "unseen"], 1)
-
-
-def test_factors_that_do_not_suit_are_refused() -> None:
-    slices = [Slices("a", "t2w", torch.zeros(1, 1, n, 64)) for n in (64, 80)]
-    for factor in (0.5, 1.0, 9.0):
-        with pytest.raises(UsageError, match=f"at most 8, found {factor:g}"):
-            check_factor(slices, factor)
-    check_factor(slices, 8.0)
+        read_slices(data, "throughplane", ["stranger", "unseen"], how)
+    for factor in (0.5, 1.0, 6.5):
+        with pytest.raises(UsageError, match=f"at most 6, found {factor:g}"):
+            read_slices(data, "inplane", [], replace(how, factor=factor))
+    assert read_slices(data, "inplane", [], replace(how, factor=6.0))
 
 
 def test_an_interpolation_has_no_job() -> None:

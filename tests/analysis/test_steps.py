@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mrisr import metrics
 from mrisr.analysis.scoring import distance, preferred, restored, score, unit, win_rates
@@ -19,6 +21,8 @@ from mrisr.core.options import Sampling
 from mrisr.data import pairs
 from mrisr.models.store import load_model
 
+UNIT = st.floats(0, 0.999)
+DECIBEL = st.floats(0.001, 40)
 HOW = Steps(steps=(1, 3), factor=2.0, slices=2, crop=48, device="cpu")
 
 
@@ -29,9 +33,39 @@ def test_a_list_of_steps() -> None:
             steps_of(wrong)
 
 
+@given(st.lists(st.tuples(UNIT, DECIBEL), min_size=2, max_size=6))
+def test_nearer_by_both_measures_is_never_less_preferred(points: list[tuple[float, float]]) -> None:
+    ssim, spectrum = np.array(points).T[:, :, None]
+    shares = preferred(distance(ssim, spectrum))
+    for i in range(len(points)):
+        for j in range(len(points)):
+            if ssim[i] >= ssim[j] and spectrum[i] <= spectrum[j]:
+                assert shares[i, j] >= 0.5
+    assert shares + shares.T == pytest.approx(1)
+    assert win_rates(shares).mean() == pytest.approx(0.5)
+
+
+def test_where_they_disagree_the_scale_of_interpolation_decides() -> None:
+    ssim, spectrum = np.array([[0.6], [0.8], [0.7]]), np.array([[20.0], [16.0], [8.0]])
+    # The second is at (0.5, 0.8), the third at (0.75, 0.4): 0.94 and 0.85 from the origin.
+    assert preferred(distance(ssim, spectrum))[2, 1] == 1.0
+    # Neither measure's unit matters.
+    assert preferred(distance(ssim, 100 * spectrum))[2, 1] == 1.0
+    # Interpolation that is nearer in the spectrum makes its errors weigh more: (0.5, 2.0), (0.75, 1.0).
+    spectrum[0] = 8.0
+    ssim[2] = 0.0
+    assert preferred(distance(ssim, spectrum))[1, 2] == 1.0
+
+
+def test_shares_and_win_rates() -> None:
+    shares = preferred(np.array([[1.0, 1.0, 1.0, 1.0], [2.0, 2.0, 2.0, 0.5], [1.0, 3.0, 3.0, 3.0]]))
+    assert shares[0].tolist() == [0.5, 0.75, 0.875]
+    assert win_rates(shares)[0] == (0.75 + 0.875) / 2
+
+
 def test_restored_as_the_product_does(models: Path, data: Path) -> None:
     sampling = Sampling(device="cpu", precision="fp32")
-    images = read_slices(data, "throughplane", ["unseen"], 2, 48)[0].images
+    images = read_slices(data, "throughplane", ["unseen"], HOW)[0].images
     model = load_model("partdiff-throughplane")
     found = restored(images, "throughplane", 4.0, model, sampling)
     y, operator = pairs.measure(images, "throughplane", drawn_for("throughplane", 4.0))
@@ -78,7 +112,7 @@ def test_one_patient_has_no_interval(models: Path, data: Path, tmp_path: Path) -
     analyze_steps("partdiff-inplane", data, tmp_path, replace(HOW, cases=("stranger",)))
     content = json.loads((tmp_path / "steps.json").read_text())
     assert content["settings"][0]["psnr_low"] is None
-    assert "--cases stranger --slices 2 " in content["command"]
+    assert "--cases stranger " in content["command"]
 
 
 def test_a_model_that_adds_nothing_is_the_same_at_every_step(
