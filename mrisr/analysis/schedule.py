@@ -60,6 +60,11 @@ CRITERIA: dict[Criterion, tuple[int, int, str]] = {
     "psnr": (0, 1, "PSNR (dB)"),
     "spectrum": (2, -1, "- spectrum error (dB)"),
 }
+#: Titles of the two comparisons.
+TITLES = (
+    "Training patients, on which it was chosen",
+    "Validation patients, scored after the choice",
+)
 #: Patient to its figures ``(4,)``.
 Figures: TypeAlias = dict[str, Array]
 
@@ -217,26 +222,19 @@ def analyze_schedule(
         report(f"{candidate.title}: {how.criterion} {seen.value(candidate):.4f}")
     chosen = max(grid, key=seen.value)  # the earlier one of equals: even if nothing beats it
     evenly = even(grid, chosen.eta)
-    found = comparison(seen, chosen, evenly)
-    checked = None if held is None else comparison(held, chosen, evenly)
-    parts = [
-        f"{name}, x{how.factor:g}, {how.steps} steps, by {how.criterion}: {chosen.title}",
-        f"levels: {', '.join(f'{g:.6g}' for g in chosen.levels)}\n",
-        as_markdown("Training patients, on which it was chosen", found),
-    ]
-    if checked is not None:
-        parts.append(as_markdown("Validation patients, scored after the choice", checked))
+    found = {"training": comparison(seen, chosen, evenly), "validation": None}
+    if held is not None:
+        found["validation"] = comparison(held, chosen, evenly)
+    text = f"{name}, x{how.factor:g}, {how.steps} steps, by {how.criterion}: {chosen.title}\n"
+    text += f"levels: {', '.join(f'{g:.6g}' for g in chosen.levels)}\n"
+    for title, part in zip(TITLES, found.values(), strict=True):
+        text += "" if part is None else f"\n{as_markdown(title, part)}"
     if write is not None:
         card = write_schedule(with_schedule(loaded, chosen.levels), write)
-        steps = f"{how.steps} steps"
-        parts.append(f"{card}: has the schedule for {steps}; its figures were measured before.\n")
-    text = "\n".join(parts)
-    content = {
-        "command": command("schedule", how, name),
-        "chosen": chosen._asdict(),
-        "training": found,
-        "validation": checked,
-    }
+        text += (
+            f"\n{card}: has the schedule for {how.steps} steps; its figures were measured before.\n"
+        )
+    content = {"command": command("schedule", how, name), "chosen": chosen._asdict(), **found}
     figure = {"schedule.png": schedule_figure(grid, seen, chosen)}
     write_analysis(output, "schedule", _rows(grid, seen), content, text, figure)
     return text
