@@ -84,7 +84,8 @@ def pretend_cuda() -> None:
     """A CUDA device that has no memory for more pixels than the environment says: the CPU in disguise."""
     import torch
 
-    from mrisr.restore import engine, record
+    from mrisr.restore import engine
+    from mrisr.runs import record
 
     class Device:
         type, index = "cuda", None
