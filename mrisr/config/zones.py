@@ -1,10 +1,9 @@
-"""The zonal segmenter: its network, what it learns from, and how that is varied."""
+"""Configuration of the zonal segmenter: network, training data and their variation."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import Field, model_validator
 
 from mrisr.config.base import Positive, Settings, Share
@@ -37,12 +36,12 @@ class ZonesNetworkSettings(Settings):
 
     @property
     def multiple(self) -> int:
-        """What rows and columns must be a multiple of."""
-        return self.fold * 2 ** (len(self.widths) - 1)
+        """Multiple of pixels that rows and columns must be."""
+        return self.fold << (len(self.widths) - 1)
 
 
 class AugmentationSettings(Settings):
-    """How training stacks are varied. Ranges are drawn from uniformly, per stack unless said otherwise."""
+    """Variation of training stacks. Ranges are drawn from uniformly, per stack unless said otherwise."""
 
     #: Degrees within the slices.
     rotation: Annotated[float, Field(ge=0)] = 15.0
@@ -68,7 +67,7 @@ class AugmentationSettings(Settings):
 
 
 class ZonesDataSettings(Settings):
-    """Which labelled stacks are learnt from, and on what grid."""
+    """Labelled stacks to learn from, and their grid."""
 
     validation: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -80,7 +79,7 @@ class ZonesDataSettings(Settings):
 
 
 class ZonesConfig(Settings):
-    """Everything that ``mrisr train`` needs besides the cache to train a zonal segmenter."""
+    """Configuration of the training of a zonal segmenter."""
 
     name: str
     job: Literal["zones"]
@@ -101,7 +100,3 @@ class ZonesConfig(Settings):
         if self.train.adversarial is not None:
             raise ValueError("a segmenter has no critic")
         return self
-
-    def dump(self) -> str:
-        """The resolved configuration as YAML."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

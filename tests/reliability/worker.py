@@ -60,7 +60,7 @@ class Worker:
     ) -> None:
         self._read, self._seconds, self._mebibytes = read, seconds, mebibytes
         self._running: Running | None = None
-        self._connection = socket.socket(socket.AF_UNIX)
+        self._connection: socket.socket
 
     def __call__(self, path: Path, **options: object) -> Answer:
         """What became of ``path``."""
