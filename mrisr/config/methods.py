@@ -12,7 +12,6 @@ from mrisr.physics.rows import Interpolation
 
 #: Method by which a model restores; see :mod:`mrisr.methods`.
 Method = Literal["diffusion", "regression", "implicit", "inversion", "interpolation"]
-Job = Literal["inplane", "throughplane"]
 #: Signal level g = sqrt(alpha_bar) at which InvSR may start: g^2 / (1 - g^2) of at least 1.44.
 StartScale = Annotated[float, Field(ge=0.768, lt=1)]
 

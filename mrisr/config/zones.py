@@ -1,4 +1,4 @@
-"""Configuration of the zonal segmenter: network, training data and their variation."""
+"""Settings of the zonal segmenter: network, training data, augmentation."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class ZonesNetworkSettings(Settings):
 
     @property
     def multiple(self) -> int:
-        """Multiple of pixels that rows and columns must be."""
-        return self.fold << (len(self.widths) - 1)
+        """Number that rows and columns must be multiples of."""
+        return int(self.fold * 2 ** (len(self.widths) - 1))
 
 
 class AugmentationSettings(Settings):
-    """Variation of training stacks. Ranges are drawn from uniformly, per stack unless said otherwise."""
+    """Augmentation of training stacks. Ranges are drawn from uniformly, per stack unless said otherwise."""
 
     #: Degrees within the slices.
     rotation: Annotated[float, Field(ge=0)] = 15.0
@@ -67,7 +67,7 @@ class AugmentationSettings(Settings):
 
 
 class ZonesDataSettings(Settings):
-    """Labelled stacks to learn from, and their grid."""
+    """Selection of the labelled stacks, and the grid that they are brought to."""
 
     validation: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
