@@ -1,7 +1,8 @@
 """mrisr: super-resolution of prostate MRI by partial diffusion.
 
 The two upsamplers are :func:`inplane` and :func:`throughplane`; :func:`segment` labels the zones of the
-prostate. Heavy libraries load when they are used, so importing the package is cheap.
+prostate. :func:`run` does any of the three and returns the image with its record and notes. Heavy libraries
+load when they are used, so importing the package is cheap.
 """
 
 from __future__ import annotations
@@ -9,20 +10,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "inplane", "segment", "throughplane"]
+__all__ = [
+    "InPlane",
+    "Segmenting",
+    "ThroughPlane",
+    "__version__",
+    "inplane",
+    "run",
+    "segment",
+    "throughplane",
+]
 
 if TYPE_CHECKING:
-    from mrisr.runs.segment import segment
-    from mrisr.runs.upsample import inplane, throughplane
+    from mrisr.core.options import InPlane, Segmenting, ThroughPlane
+    from mrisr.runs.run import inplane, run, segment, throughplane
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("inplane", "throughplane"):
-        from mrisr.runs import upsample
+    if name in ("inplane", "throughplane", "run", "segment"):
+        from mrisr.runs import run as runs
 
-        return getattr(upsample, name)
-    if name == "segment":
-        from mrisr.runs.segment import segment
+        return getattr(runs, name)
+    if name in ("InPlane", "ThroughPlane", "Segmenting"):
+        from mrisr.core import options
 
-        return segment
+        return getattr(options, name)
     raise AttributeError(f"module 'mrisr' has no attribute {name!r}")

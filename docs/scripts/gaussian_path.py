@@ -12,14 +12,15 @@ import torch
 from torch import Tensor
 
 from mrisr.diffusion.path import AlignedPath, Path, PlainPath
-from mrisr.diffusion.sampler import Denoise, Update, sample
+from mrisr.core.options import SamplerName
+from mrisr.diffusion.samplers import SAMPLERS, Denoise, start_latent
 from mrisr.diffusion.schedule import INFERENCE, sampling_levels
 
 LOW, MEAN, SD = 0.3, 0.8, 0.5
 SAMPLES = 200_000
 
-#: A row of the first table: path, update, churn.
-Way = tuple[str, Update, float]
+#: A row of the first table: path, sampler, eta.
+Way = tuple[str, SamplerName, float]
 WAYS: list[Way] = [
     ("plain", "corrected", 0.0),
     ("plain", "corrected", 1.0),
@@ -44,38 +45,37 @@ def exact_denoiser(path: Path) -> Denoise:
 
 def run(way: Way, last: int, steps: int) -> str:
     """Mean and deviation of many samples from the partial start at level ``last``."""
-    kind, update, churn = way
+    kind, sampler, eta = way
     start = float(INFERENCE.noise_scales()[last])
     path: Path = PlainPath(start) if kind == "plain" else AlignedPath(start)
     generator = torch.Generator().manual_seed(0)
-    x = sample(
-        exact_denoiser(path),
-        torch.full((SAMPLES, 1, 1, 1), LOW),
-        sampling_levels(INFERENCE, start, steps),
-        path,
-        lambda step: torch.randn(SAMPLES, 1, 1, 1, generator=generator),
-        update=update,
-        churn=churn,
-    )
+    levels = sampling_levels(INFERENCE, start, steps)
+    x_low = torch.full((SAMPLES, 1, 1, 1), LOW)
+
+    def noise(step: int) -> Tensor:
+        return torch.randn(SAMPLES, 1, 1, 1, generator=generator)
+
+    first = start_latent(x_low, levels[0], noise(0))
+    x = SAMPLERS[sampler](exact_denoiser(path), first, x_low, levels, path, noise, eta)
     return f"{float(x.mean()):.3f} / {float(x.std()):.3f}"
 
 
 def name(way: Way) -> str:
     """A row's first cells."""
-    kind, update, churn = way
-    update_name = "either" if kind == "plain" else update
-    return f"{kind} | {update_name} | {'ancestral' if churn else 'deterministic'}"
+    kind, sampler, eta = way
+    named = "either" if kind == "plain" else sampler
+    return f"{kind} | {named} | {'ancestral' if eta else 'deterministic'}"
 
 
 def main() -> None:
     """Print both tables as Markdown."""
-    print("| path | update | steps are | K = 50 | K = 25 |")
+    print("| path | sampler | steps are | K = 50 | K = 25 |")
     print("|---|---|---|---|---|")
     for way in WAYS:
         print(f"| {name(way)} | {run(way, 50, 50)} | {run(way, 25, 25)} |")
     print()
     counts = (1, 2, 4, 10, 50, 200)
-    print(f"| path | update | steps are | {' | '.join(str(n) for n in counts)} |")
+    print(f"| path | sampler | steps are | {' | '.join(str(n) for n in counts)} |")
     print(f"|---|---|---|{'---|' * len(counts)}")
     for way in WAYS:
         print(f"| {name(way)} | {' | '.join(run(way, 50, n) for n in counts)} |")

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from mrisr.config import DegradationSettings, Job, Plane
 from mrisr.core.errors import InputError, UsageError
+from mrisr.core.options import Kind
 from mrisr.data import cache, pairs
 from mrisr.models.store import Model
-from mrisr.physics.rows import Kind
 from mrisr.physics.separable import SeparableOperator
 
 #: Where the truth is known: the plane whose slices are degraded, and the degradation.

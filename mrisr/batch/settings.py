@@ -10,8 +10,8 @@ from pydantic import Field, field_validator, model_validator
 from mrisr.batch.names import NAME, SOURCE, StackName
 from mrisr.config import Job, Positive, Settings, Share, load_settings
 from mrisr.core.errors import UsageError
+from mrisr.core.options import Kind
 from mrisr.models.find import INTERPOLATIONS, available, card_path
-from mrisr.physics.rows import Kind
 from mrisr.zones.labels import LabelTable
 
 Scale = Annotated[float, Field(ge=1.5, le=8)]

@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from mrisr.cli import analyze, archive, batch, evaluate, models, study, upsample, zones
+from mrisr.cli import analyze, archive, batch, evaluate, models, study, upsample
 from mrisr.core.errors import MrisrError, out_of_memory
 
 app = typer.Typer(
@@ -49,7 +49,7 @@ def _common(
 for _command in (
     upsample.inplane,
     upsample.throughplane,
-    zones.segment,
+    upsample.segment,
     models.prepare,
     models.train,
     models.models,

@@ -6,10 +6,12 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
+
+if TYPE_CHECKING:
+    from mrisr.runs.results import Result
 
 
 def say(quiet: bool) -> Callable[[str], None]:
@@ -87,17 +89,20 @@ def stage_bars(quiet: bool) -> Iterator[Callable[[Mapping[Any, StageCount]], Non
         yield line
 
 
-def say_result(path: Path, record: dict[str, Any], quiet: bool, as_json: bool) -> None:
-    """The notes on standard error, then the record as JSON, or one line: grid, residual, seconds,
-    memory."""
-    for note in [] if quiet else record["notes"]:
+def say_result(made: Result, quiet: bool, as_json: bool) -> None:
+    """Print the notes on standard error, then the record as JSON, or one line: grid and residual or the
+    volumes of the zones, seconds, memory."""
+    record = made.record
+    for note in () if quiet else record.notes:
         typer.echo(f"note: {note}", err=True)
     if as_json:
-        typer.echo(json.dumps({"path": str(path), **record}, indent=2))
+        typer.echo(json.dumps({"path": str(made.path), **record.as_dict()}, indent=2))
     elif not quiet:
-        shape = "x".join(map(str, record["output"]["shape"]))
-        spacing = " x ".join(f"{s:.4g}" for s in record["output"]["spacing_mm"])
-        typer.echo(
-            f"{path}: {shape}, {spacing} mm; residual {record['residual']['rms_of_range']:.1e} of the range; "
-            f"{record['seconds']:.0f} s, {record['peak_memory_gib']['process']:.1f} GiB"
-        )
+        parts = [f"{zone} {ml:.1f} ml" for zone, ml in (record.volumes_ml or {}).items()]
+        if record.residual is not None:
+            shape = "x".join(map(str, record.output.shape))
+            spacing = " x ".join(f"{s:.4g}" for s in record.output.spacing_mm)
+            agreement = f"residual {record.residual.rms_of_range:.1e} of the range"
+            parts = [f"{shape}, {spacing} mm; {agreement}"]
+        cost = f"{record.seconds:.0f} s, {record.peak_memory_gib['process']:.1f} GiB"
+        typer.echo(f"{made.path}: {', '.join(parts)}; {cost}")

@@ -1,103 +1,81 @@
-"""The command line's options that several commands share."""
+"""The command line's options: those of :mod:`mrisr.core.options` from their declarations, and its own few."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, get_args
 
 import typer
 
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        help="Volume to write: .nii, .nii.gz, .mha, .mhd or .nrrd; a folder means a DICOM series. Left "
-        "out: named after the input and the job, in the working folder.",
-        readable=False,
-    ),
-]
-FormatOption = Annotated[
-    Literal["nifti", "mha", "nrrd", "dicom"] | None,
-    typer.Option(help="Format of the output, where --output does not tell. Left out: nifti."),
-]
-Template = Annotated[
-    Path | None,
-    typer.Option(
-        help="DICOM series of the same patient and place: gives patient and study to a DICOM output made "
-        "from another format.",
-        readable=False,
-    ),
-]
-Deidentify = Annotated[
-    bool,
-    typer.Option(
-        "--deidentify",
-        help="DICOM output by the Basic Profile of PS3.15: attributes only, which is not complete "
-        "de-identification.",
-    ),
-]
-ModelName = Annotated[
-    str | None,
-    typer.Option("--model", help="Name of a model (see `mrisr models`) or the path of one."),
-]
-Method = Annotated[
-    str | None,
-    typer.Option(
-        help="Instead of --model: the job's model of a method: partdiff, partdiff25, partdiff50, "
-        "partdiff75, sr3, invsr, srgan, liif, regression, bicubic, bspline or lanczos."
-    ),
-]
-Update = Annotated[
-    Literal["corrected", "published"],
-    typer.Option(help="Steps along the moving mean, or the published ones that lag behind it."),
-]
-Start = Annotated[
-    float | None,
-    typer.Option(
-        help="Noise scale to start at, for models without alignment such as sr3. Left out: the model's own."
-    ),
-]
-Steps = Annotated[
-    int | None,
-    typer.Option(
-        help="Evaluations per image: 1 is most faithful, more add texture. Left out: the model's own."
-    ),
-]
-Churn = Annotated[float | None, typer.Option(help="0: deterministic steps; 1: ancestral ones.")]
-Seed = Annotated[int, typer.Option(help="Seed of the noise. Same seed, same machine: same voxels.")]
+from mrisr.core.options import Declared, Options, current_names, declared
+
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-PrecisionOption = Annotated[
-    Literal["auto", "fp32", "bf16"],
-    typer.Option(help="auto: bf16 where the device computes it natively."),
-]
-Tile = Annotated[
-    int | None,
-    typer.Option(help="Edge of a tile in pixels. Left out: whole images wherever they fit."),
-]
-Consistency = Annotated[
-    float | None,
-    typer.Option(
-        help="Weight, 0 to 1, of the last projection onto what was measured. Left out: 1 (interpolations: 0)."
-    ),
-]
-Qc = Annotated[
-    Path | None,
-    typer.Option("--qc", help="PNG to draw: input, interpolation, result in three planes."),
-]
 Force = Annotated[
     bool, typer.Option("--force", help="Replace existing outputs. The input is never overwritten.")
 ]
-Series = Annotated[
-    str | None, typer.Option(help="DICOM series to take: its UID, number or description.")
-]
-Frame = Annotated[
-    int | None, typer.Option(help="Volume (from 1) to take of a DICOM series that holds several.")
-]
-MaxVoxels = Annotated[int, typer.Option(help="Refuse inputs that claim more voxels than this.")]
-Affine = Annotated[
-    Literal["sform", "qform"] | None,
-    typer.Option(help="NIfTI: which form counts where the two disagree."),
-]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+
+
+def study_option(*flags: str, help: str) -> Any:
+    """The option that names a study; whether it can be read is for the reader to say, with its exit code."""
+    return typer.Option(*flags, help=help, readable=False)
+
+
+def takes(**kinds: type[Options]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command every field of options dataclasses as an option.
+
+    ``takes(settings=InPlane, files=Files)`` calls the command with ``settings`` and ``files``, made of what
+    was given. Former names of an option are accepted and not shown.
+    """
+    added: dict[str, inspect.Parameter] = {}
+    for kind in kinds.values():
+        for d in declared(kind):
+            added.setdefault(d.name, _parameter(d.name, d, d.default))
+            for old in d.option.formerly:
+                added[old] = _parameter(old, d, None, hidden=True)
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True).parameters.values()
+
+        @wraps(command)
+        def with_options(**given: Any) -> None:
+            made = {name: _made(kind, given) for name, kind in kinds.items()}
+            command(**{k: v for k, v in given.items() if k not in added}, **made)
+
+        parameters = [*(p for p in own if p.name not in kinds), *added.values()]
+        keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+        with_options.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
+        with_options.__annotations__ = {p.name: p.annotation for p in keyword}
+        return with_options
+
+    return decorate
+
+
+def _made(kind: type[Options], given: Mapping[str, Any]) -> Options:
+    """The options of a kind from the values of a command line. Raises UsageError."""
+    former = {old for d in declared(kind) for old in d.option.formerly}
+    names = {d.name: d.default for d in declared(kind)}
+    chosen = {k: v for k, v in given.items() if k in names and v != names[k]}
+    chosen |= {k: v for k, v in given.items() if k in former and v is not None}
+    return kind(**current_names(kind, chosen))
+
+
+def _parameter(name: str, d: Declared, default: Any, *, hidden: bool = False) -> inspect.Parameter:
+    """A field of options as a parameter that Typer reads."""
+    simple = Mapping not in [getattr(t, "__origin__", None) for t in get_args(d.type)]
+    kind = d.type if simple else str | None
+    readable = Path not in (kind, *get_args(kind))
+    flags = () if hidden else d.option.flags
+    option = typer.Option(*flags, help=d.option.help, hidden=hidden, readable=readable)
+    if hidden and type(None) not in get_args(kind):
+        kind = kind | None
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[kind, option],
+    )

@@ -1,84 +1,77 @@
-"""The commands that upsample a study."""
+"""The commands that restore or segment a study."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from mrisr.cli.console import progress_bar, say_result
-from mrisr.cli.run_options import RunOptions, takes_run_options
+from mrisr.cli.options import Json, Quiet, study_option, takes
+from mrisr.core.options import Files, InPlane, Segmenting, ThroughPlane
+
+_FORMATS = "NIfTI, MHA/MHD, NRRD or a DICOM series folder"
 
 
-@takes_run_options
+@takes(settings=InPlane, files=Files)
 def inplane(
-    run: RunOptions,
-    input: Annotated[
-        Path,
-        typer.Option(
-            "--input",
-            "-i",
-            help="Study: NIfTI, MHA/MHD, NRRD or a DICOM series folder.",
-            readable=False,  # that is for the reader to say, with its exit code
-        ),
-    ],
-    scale: Annotated[float, typer.Option(help="1.5 to 8, fractions allowed.")] = 4.0,
-    degradation: Annotated[
-        str | None, typer.Option(help="bicubic or kspace: what made the pixels coarse.")
-    ] = None,
+    settings: InPlane,
+    files: Files,
+    input: Annotated[Path, study_option("--input", "-i", help=f"Study: {_FORMATS}.")],
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Make the pixels of every slice smaller."""
-    options = run.options(degradation)
-    from mrisr.runs.upsample import run_in_plane
-
-    with progress_bar("slices", run.quiet) as progress:
-        path, record = run_in_plane(run.job(input), scale, options, progress)
-    say_result(path, record, run.quiet, run.as_json)
+    _run(input, settings, files, quiet, as_json)
 
 
-@takes_run_options
+@takes(settings=ThroughPlane, files=Files)
 def throughplane(
-    run: RunOptions,
+    settings: ThroughPlane,
+    files: Files,
     axial: Annotated[
         Path,
-        typer.Option(
-            "--axial",
-            "-a",
-            help="Stack: NIfTI, MHA/MHD, NRRD or a DICOM series folder. Coronal and sagittal stacks "
-            "do as well.",
-            readable=False,
+        study_option(
+            "--axial", "-a", help=f"Stack: {_FORMATS}. Coronal and sagittal stacks do as well."
         ),
     ],
-    factor: Annotated[
-        float | None,
-        typer.Option(help="Slices made of one. Left out: isotropic with the pixels."),
-    ] = None,
-    spacing: Annotated[
-        float | None, typer.Option(help="Distance of the new slices in mm, instead of --factor.")
-    ] = None,
-    slice_thickness: Annotated[
-        float | None,
-        typer.Option(
-            help="Slice thickness in mm (it is not the spacing). Left out: what the source states, else "
-            "the spacing."
-        ),
-    ] = None,
-    degradation: Annotated[
-        str | None, typer.Option(help="gaussian or box: the slice profile.")
-    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Make the slices thinner."""
-    options = run.options(degradation)
-    from mrisr.runs.upsample import run_through_plane
+    _run(axial, settings, files, quiet, as_json)
 
-    with progress_bar("images", run.quiet) as progress:
-        path, record = run_through_plane(
-            run.job(axial),
-            options,
-            factor=factor,
-            spacing=spacing,
-            slice_thickness=slice_thickness,
-            progress=progress,
-        )
-    say_result(path, record, run.quiet, run.as_json)
+
+@takes(settings=Segmenting, files=Files)
+def segment(
+    settings: Segmenting,
+    files: Files,
+    input: Annotated[
+        Path,
+        study_option(
+            "--input",
+            "-i",
+            help=f"T2-weighted study of axial slices, or of voxels of one size: {_FORMATS}.",
+        ),
+    ],
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Label the zones of the prostate: 1 peripheral, 2 transition zone."""
+    _run(input, settings, files, quiet, as_json)
+
+
+def _run(
+    source: Path,
+    settings: InPlane | ThroughPlane | Segmenting,
+    files: Files,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Do the run, then say what was made."""
+    from mrisr.runs.run import FileRun, run_files
+
+    labels = isinstance(settings, Segmenting)
+    images = "slices" if isinstance(settings, InPlane) else "images"
+    with progress_bar(images, quiet or labels) as progress:
+        made = run_files(FileRun(source, files, labels), settings, progress)
+    say_result(made, quiet, as_json)

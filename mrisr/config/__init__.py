@@ -12,7 +12,6 @@ from mrisr.config.methods import (
     DiffusionSettings,
     InterpolationSettings,
     InversionSettings,
-    Job,
     LiifSettings,
     Method,
     MethodSettings,
@@ -38,7 +37,7 @@ from mrisr.config.zones import (
     ZonesDataSettings,
     ZonesNetworkSettings,
 )
-from mrisr.physics.rows import Kind
+from mrisr.core.options import Job, Kind
 
 __all__ = [
     "AdversarialSettings",

@@ -12,7 +12,6 @@ from mrisr.physics.rows import Interpolation
 
 #: How a model restores; see :mod:`mrisr.methods`.
 Method = Literal["diffusion", "regression", "implicit", "inversion", "interpolation"]
-Job = Literal["inplane", "throughplane"]
 #: Noise scale at which InvSR may start: a signal-to-noise ratio g^2 / (1 - g^2) of at least 1.44.
 StartScale = Annotated[float, Field(ge=0.768, lt=1)]
 

@@ -8,8 +8,8 @@ import yaml
 from pydantic import Field, model_validator
 
 from mrisr.config.base import Positive, Settings, Share
-from mrisr.config.methods import AdversarialSettings, Job, MethodSettings
-from mrisr.physics.rows import Kind
+from mrisr.config.methods import AdversarialSettings, MethodSettings
+from mrisr.core.options import Job, Kind
 
 Plane = Literal["axial", "coronal", "sagittal"]
 #: What a training may learn from: the planes of volumes, or pictures (:mod:`mrisr.data.cache`).

@@ -1,4 +1,4 @@
-"""The zonal segmenter: its network, what it learns from, and how that is varied."""
+"""Settings of the zonal segmenter: network, training data, augmentation."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class ZonesNetworkSettings(Settings):
 
     @property
     def multiple(self) -> int:
-        """What rows and columns must be a multiple of."""
-        return self.fold * 2 ** (len(self.widths) - 1)
+        """Number that rows and columns must be multiples of."""
+        return int(self.fold * 2 ** (len(self.widths) - 1))
 
 
 class AugmentationSettings(Settings):
-    """How training stacks are varied. Ranges are drawn from uniformly, per stack unless said otherwise."""
+    """Augmentation of training stacks. Ranges are drawn from uniformly, per stack unless said otherwise."""
 
     #: Degrees within the slices.
     rotation: Annotated[float, Field(ge=0)] = 15.0
@@ -68,7 +68,7 @@ class AugmentationSettings(Settings):
 
 
 class ZonesDataSettings(Settings):
-    """Which labelled stacks are learnt from, and on what grid."""
+    """Selection of the labelled stacks, and the grid that they are brought to."""
 
     validation: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()

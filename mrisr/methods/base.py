@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +12,9 @@ from torch import Tensor, nn
 
 from mrisr.config import MethodSettings
 from mrisr.core.errors import UsageError
+from mrisr.core.options import KINDS, Kind, Sampling
 from mrisr.data.pairs import Pair
-from mrisr.diffusion.sampler import Noise, Update
+from mrisr.diffusion.samplers import Noise
 from mrisr.physics.separable import SeparableOperator, describe
 
 
@@ -34,28 +34,14 @@ class Given(NamedTuple):
     condition: Tensor
 
 
-def given(y: Tensor, operator: SeparableOperator) -> Given:
-    """A measurement with what follows from it."""
-    return Given(y, operator, operator.interpolate(y), describe(operator).to(y.device))
+def given(y: Tensor, operator: SeparableOperator, kinds: Sequence[Kind] = KINDS) -> Given:
+    """A measurement with what follows from it, for a model conditioned on the degradations ``kinds``.
 
-
-@dataclass(frozen=True)
-class Sampling:
-    """How to sample.
-
-    Attributes:
-        noise: index of the step -> standard normal field that broadcasts against the images.
-        steps: evaluations of the network; none is the restorer's own number.
-        churn: 0 deterministic, 1 ancestral.
-        update: path-corrected steps, or the published ones.
-        start: noise scale to start at instead of the restorer's own.
+    Raises:
+        UsageError: the operator is of another kind.
     """
-
-    noise: Noise
-    steps: int | None = None
-    churn: float = 0.0
-    update: Update = "corrected"
-    start: float | None = None
+    condition = describe(operator, kinds).to(y.device)
+    return Given(y, operator, operator.interpolate(y), condition)
 
 
 class Evaluate(Protocol):
@@ -88,10 +74,25 @@ class Restorer(nn.Module, ABC):
 
     #: Steps of the figures during training.
     quick_steps = 1
+    #: Options of sampling that the method takes; see :meth:`takes`.
+    options: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
-    def restore(self, given: Given, sampling: Sampling, evaluate: Evaluate = directly) -> Tensor:
-        """x_HR ``(b, c, h, w)``, not yet projected onto the measurement."""
+    def restore(
+        self, given: Given, sampling: Sampling, noise: Noise, evaluate: Evaluate = directly
+    ) -> Tensor:
+        """x_HR ``(b, c, h, w)``, not yet projected onto the measurement.
+
+        Args:
+            given: the measurement.
+            sampling: resolved: options that the method takes have a value.
+            noise: standard normal fields of the steps.
+            evaluate: how a network is evaluated.
+        """
+
+    def takes(self, sampling: Sampling) -> frozenset[str]:
+        """Options of sampling that have an effect on this method, given the others."""
+        return self.options
 
     @abstractmethod
     def objective(self, pair: Pair, generator: torch.Generator) -> Objective:
@@ -103,8 +104,6 @@ class Restorer(nn.Module, ABC):
             raise UsageError(
                 f"steps: {self.settings.method} takes one step, found {sampling.steps}"
             )
-        if sampling.start is not None:
-            raise UsageError(f"start: {self.settings.method} has no noise scale to start at")
         return 1
 
     def pixel_loss(self, result: Tensor, target: Tensor) -> Tensor:

@@ -7,12 +7,13 @@ from torch import Tensor
 
 from mrisr.config import MethodSettings
 from mrisr.core.errors import UsageError
+from mrisr.core.options import Sampling
 from mrisr.data.pairs import Pair
 from mrisr.diffusion.denoiser import Denoiser, make_path, training_noise_scales
 from mrisr.diffusion.path import AlignedPath
-from mrisr.diffusion.sampler import sample
+from mrisr.diffusion.samplers import SAMPLERS, Noise, start_latent
 from mrisr.diffusion.schedule import LinearSchedule, sampling_levels
-from mrisr.methods.base import Evaluate, Given, Objective, Restorer, Sampling, directly
+from mrisr.methods.base import Evaluate, Given, Objective, Restorer, directly
 from mrisr.networks import build_network
 
 
@@ -33,8 +34,18 @@ class DiffusionRestorer(Restorer):
         # A network that predicts the noise says nothing of x_HR at the aligned start: one step would be x_LR.
         self.quick_steps = 1 if settings.diffusion.prediction == "high" else 10
 
+    options = frozenset({"steps", "sampler", "eta", "start", "seed", "tile"})
+
+    def takes(self, sampling: Sampling) -> frozenset[str]:
+        """All of them; ``eta`` from two steps on, ``start`` on the plain path, ``sampler`` on the aligned
+        one, where the mean moves."""
+        idle = {"start"} if isinstance(self.denoiser.path, AlignedPath) else {"sampler"}
+        if (sampling.steps or 1) < 2:
+            idle.add("eta")
+        return self.options - idle
+
     def levels(self, sampling: Sampling) -> Tensor:
-        """Noise scales of a sampling run, increasing to 1.
+        """Signal levels sqrt(alpha_bar) of a sampling run, increasing to 1.
 
         Raises:
             UsageError: the start is not on the denoiser's path.
@@ -49,18 +60,18 @@ class DiffusionRestorer(Restorer):
     def _start(self, sampling: Sampling) -> float:
         own = self.settings.diffusion.start
         start = own if sampling.start is None else sampling.start
-        if start != own and isinstance(self.denoiser.path, AlignedPath):
-            raise UsageError(f"start: an aligned path starts at its own {own:g}, found {start:g}")
         if not own <= start < 1:
             raise UsageError(
-                f"start: expected a noise scale from {own:g} to below 1, found {start:g}"
+                f"start: expected a signal level from {own:g} to below 1, found {start:g}"
             )
         return start
 
     def evaluations(self, sampling: Sampling) -> int:
         return len(self.levels(sampling)) - 1
 
-    def restore(self, given: Given, sampling: Sampling, evaluate: Evaluate = directly) -> Tensor:
+    def restore(
+        self, given: Given, sampling: Sampling, noise: Noise, evaluate: Evaluate = directly
+    ) -> Tensor:
         def denoise(x: Tensor, g: Tensor) -> Tensor:
             def one(x: Tensor, x_low: Tensor) -> Tensor:
                 n = len(x)
@@ -68,15 +79,14 @@ class DiffusionRestorer(Restorer):
 
             return evaluate(one, x, given.x_low)
 
-        return sample(
-            denoise,
-            given.x_low,
-            self.levels(sampling),
-            self.denoiser.path,
-            sampling.noise,
-            update=sampling.update,
-            churn=sampling.churn,
-            from_noise=self.settings.diffusion.from_noise and sampling.start is None,
+        levels = self.levels(sampling).to(given.x_low.device)
+        if self.settings.diffusion.from_noise and sampling.start is None:
+            x = noise(0).expand_as(given.x_low)
+        else:
+            x = start_latent(given.x_low, levels[0], noise(0))
+        sampler = SAMPLERS[sampling.sampler or "corrected"]
+        return sampler(
+            denoise, x, given.x_low, levels, self.denoiser.path, noise, sampling.eta or 0.0
         )
 
     def objective(self, pair: Pair, generator: torch.Generator) -> Objective:

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from mrisr.config import LiifSettings, MethodSettings
+from mrisr.core.options import Sampling
 from mrisr.data.pairs import Pair
-from mrisr.methods.base import Evaluate, Given, Objective, Restorer, Sampling, directly
+from mrisr.diffusion.samplers import Noise
+from mrisr.methods.base import Evaluate, Given, Objective, Restorer, directly
 from mrisr.networks.liif import Liif
 from mrisr.physics.separable import SeparableOperator
 
@@ -38,12 +40,16 @@ class ImplicitRestorer(Restorer):
 
     network: Liif
 
+    options = frozenset({"tile"})
+
     def __init__(self, settings: MethodSettings, condition: int) -> None:
         network = settings.network
         assert isinstance(network, LiifSettings)
         super().__init__(settings, Liif(**network.model_dump(exclude={"type"})))
 
-    def restore(self, given: Given, sampling: Sampling, evaluate: Evaluate = directly) -> Tensor:
+    def restore(
+        self, given: Given, sampling: Sampling, noise: Noise, evaluate: Evaluate = directly
+    ) -> Tensor:
         features = evaluate(self.network.features, given.y)
         n, _, h, w = given.x_low.shape
         rows, columns = (

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from mrisr.config import InterpolationSettings, MethodSettings
+from mrisr.core.options import Sampling
 from mrisr.data.pairs import Pair
-from mrisr.methods.base import Evaluate, Given, Restorer, Sampling, directly
+from mrisr.diffusion.samplers import Noise
+from mrisr.methods.base import Evaluate, Given, Restorer, directly
 
 
 class InterpolationRestorer(Restorer):
@@ -18,7 +20,9 @@ class InterpolationRestorer(Restorer):
     def __init__(self, settings: MethodSettings, condition: int) -> None:
         super().__init__(settings, nn.Identity())
 
-    def restore(self, given: Given, sampling: Sampling, evaluate: Evaluate = directly) -> Tensor:
+    def restore(
+        self, given: Given, sampling: Sampling, noise: Noise, evaluate: Evaluate = directly
+    ) -> Tensor:
         network = self.settings.network
         assert isinstance(network, InterpolationSettings)
         return given.operator.interpolating_by(network.kind).interpolate(given.y)

@@ -11,14 +11,15 @@ from torch import Tensor, nn
 
 from mrisr.config import MethodSettings, UnshuffleSettings
 from mrisr.core.errors import UsageError
+from mrisr.core.options import Sampling
 from mrisr.data.pairs import Pair
-from mrisr.diffusion.sampler import start_latent
-from mrisr.methods.base import Evaluate, Given, Objective, Restorer, Sampling, directly
+from mrisr.diffusion.samplers import Noise, start_latent
+from mrisr.methods.base import Evaluate, Given, Objective, Restorer, directly
 from mrisr.methods.diffusion import build_denoiser
 from mrisr.networks import build_network
 from mrisr.networks.unshuffle import NoisePredictor
 
-#: Which of the five levels (rising noise scale) so many steps visit: InvSR's 200; 200, 100; 200, 100, 50; ...
+#: Indices of the five signal levels that so many steps visit: InvSR's 200; 200, 100; 200, 100, 50; ...
 VISITED = {1: (1,), 2: (1, 3), 3: (1, 3, 4), 4: (1, 2, 3, 4), 5: (0, 1, 2, 3, 4)}
 #: Levels that a run may start at.
 STARTS = sorted({visited[0] for visited in VISITED.values()})
@@ -38,25 +39,27 @@ class InversionRestorer(Restorer):
         self.inversion, self.predictor = inversion, predictor
         self.denoiser = build_denoiser(settings, frozen)
 
+    options = frozenset({"steps", "seed", "tile"})
+
     def levels(self, sampling: Sampling) -> list[float]:
-        """Noise scales that the steps visit. Raises UsageError unless there are 1 to 5 steps."""
+        """Signal levels that the steps visit. Raises UsageError unless there are 1 to 5 steps."""
         steps = sampling.steps or 1
         if steps not in VISITED:
             raise UsageError(f"steps: inversion takes 1 to {len(VISITED)}, found {steps}")
-        if sampling.start is not None:
-            raise UsageError("start: inversion starts at its own noise scales; choose --steps")
         return [self.inversion.levels[i] for i in VISITED[steps]]
 
     def evaluations(self, sampling: Sampling) -> int:
         """One of the predictor and one of the denoiser for each step; they are of one size."""
         return 2 * len(self.levels(sampling))
 
-    def restore(self, given: Given, sampling: Sampling, evaluate: Evaluate = directly) -> Tensor:
+    def restore(
+        self, given: Given, sampling: Sampling, noise: Noise, evaluate: Evaluate = directly
+    ) -> Tensor:
         x_high = given.x_low
         for i, level in enumerate(self.levels(sampling)):
             g = torch.tensor(level, dtype=torch.float64, device=given.x_low.device)
-            noise = self._predicted(given, g, sampling.noise(i), evaluate)
-            x_high = self._denoised(given, start_latent(x_high, g, noise).float(), g, evaluate)
+            predicted = self._predicted(given, g, noise(i), evaluate)
+            x_high = self._denoised(given, start_latent(x_high, g, predicted).float(), g, evaluate)
         return x_high
 
     def _predicted(self, given: Given, g: Tensor, fresh: Tensor, evaluate: Evaluate) -> Tensor:

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from mrisr.config import MethodSettings
+from mrisr.core.options import Sampling
 from mrisr.data.pairs import Pair
-from mrisr.methods.base import Evaluate, Given, Objective, Restorer, Sampling, directly
+from mrisr.diffusion.samplers import Noise
+from mrisr.methods.base import Evaluate, Given, Objective, Restorer, directly
 from mrisr.networks import build_network
 
 
@@ -19,6 +21,8 @@ class RegressionRestorer(Restorer):
     at low resolution, one long skip, sub-pixel convolution.
     """
 
+    options = frozenset({"tile"})
+
     def __init__(self, settings: MethodSettings, condition: int) -> None:
         super().__init__(settings, build_network(settings.network, condition))
 
@@ -27,7 +31,9 @@ class RegressionRestorer(Restorer):
         g = torch.ones(n, device=x_low.device)
         return self.network(x_low, x_low, g, condition.expand(n, -1))
 
-    def restore(self, given: Given, sampling: Sampling, evaluate: Evaluate = directly) -> Tensor:
+    def restore(
+        self, given: Given, sampling: Sampling, noise: Noise, evaluate: Evaluate = directly
+    ) -> Tensor:
         return evaluate(lambda x_low: self._estimate(x_low, given.condition), given.x_low)
 
     def objective(self, pair: Pair, generator: torch.Generator) -> Objective:

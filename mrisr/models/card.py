@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mrisr.config import (
     DiffusionSettings,
@@ -14,6 +14,8 @@ from mrisr.config import (
     Settings,
     ZonesNetworkSettings,
 )
+from mrisr.core.options import Kind
+from mrisr.physics.rows import condition_length
 
 
 class TrainingRecord(Settings):
@@ -61,19 +63,39 @@ class Card(Settings):
 
 
 class ModelCard(Card, MethodSettings):
-    """The card of a model that restores. ``job`` is none for an interpolation, which serves both."""
+    """The card of a model that restores. ``job`` is None for an interpolation, which serves both."""
 
     # A card leaves nothing of what the model is to a default that may change.
     network: NetworkSettings
     diffusion: DiffusionSettings
     job: Job | None
     condition: int
+    #: Degradations that the network was conditioned on, in the order of its one-hot vector.
+    kinds: tuple[Kind, ...] = ("bicubic", "kspace", "gaussian", "box")
     #: Factors the model was trained for.
     factors: tuple[float, float]
     default_steps: int = 1
-    default_churn: float = 0.0
+    default_eta: float = 0.0
     #: Weight of the final projection onto the measurement.
     default_consistency: float = 1.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _former_names(cls, content: Any) -> Any:
+        """Cards written before DDIM's eta was called so say ``default_churn``."""
+        if isinstance(content, dict) and "default_churn" in content:
+            content = dict(content)
+            content["default_eta"] = content.pop("default_churn")
+        return content
+
+    @model_validator(mode="after")
+    def _condition_fits(self) -> ModelCard:
+        if self.condition != condition_length(self.kinds):
+            raise ValueError(
+                f"condition: expected {condition_length(self.kinds)} for {len(self.kinds)} kinds of "
+                f"degradation, found {self.condition}"
+            )
+        return self
 
 
 class ZonesCard(Card):

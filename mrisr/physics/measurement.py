@@ -1,57 +1,94 @@
-"""A volume as the measurement ``y = A x`` of the volume to be found."""
+"""The measurement ``y = A x + n`` of the image to be found, and where its voxels lie."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mrisr.core import geometry
-from mrisr.core.errors import MrisrError
+from mrisr.core.errors import MrisrError, UsageError
 from mrisr.core.intensity import scaling
-from mrisr.core.volume import Volume
-from mrisr.physics.separable import (
-    Kind,
-    SeparableOperator,
-    in_plane_operator,
-    through_plane_operator,
-)
+from mrisr.core.options import Job, Kind
+from mrisr.core.volume import Storage, Volume
+from mrisr.physics.separable import SeparableOperator, in_plane_operator, through_plane_operator
 
 #: RMS of ``A x - y`` at which the projection is done, on the scaled range of 2: 0.0002 of the range.
 TOLERANCE = 4e-4
+#: A family of reformatted images whose pixels are coarser than the target by more than this is left out.
+COARSE = 1.5
+UNBOUNDED = (-float("inf"), float("inf"))
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """What was measured, the grid it is to be brought to, and the operator between the two.
-
-    Tensors are *stacks*: ``(slices, rows, columns)``, the measured volume's axes in ``order``, its
-    slice axis first. Scaled intensities are -1..1 over the volume's 0..99.5 percentile range.
+@dataclass(frozen=True, eq=False)
+class TargetGrid:
+    """Where a stack's voxels lie: between scaled stacks and volumes in the scanner's units.
 
     Attributes:
-        volume: the measured volume.
-        operator: ``A`` on stacks.
-        order: volume axes of a stack's dimensions.
-        shape: voxels of the target volume, in the volume's own axis order.
-        affine: of the target volume.
-        offset, scale: intensity ``v`` is scaled to ``2 (v - offset) / scale - 1``.
+        measured: the measured volume.
+        order: volume axes of a stack's dimensions, the slice axis first.
+        shape, affine: of the target volume, in the volume's own axis order.
+        offset, scale: intensity ``v`` is scaled to ``2 (v - offset) / scale - 1``: -1..1 over the measured
+            volume's 0..99.5 percentile range.
     """
 
-    volume: Volume
-    operator: SeparableOperator
+    measured: Volume
     order: tuple[int, int, int]
     shape: tuple[int, int, int]
     affine: geometry.Affine
     offset: float
     scale: float
 
-    def stack(self) -> Tensor:
-        """The measured voxels as a scaled stack, float32."""
-        values = self.volume.array.transpose(self.order).astype(np.float32, order="C")
+    def stack(self, volume: Volume) -> Tensor:
+        """A volume's voxels as a scaled stack ``(slices, rows, columns)``, float32."""
+        values = volume.array.transpose(self.order).astype(np.float32, order="C")
         return torch.from_numpy(values).sub_(self.offset).mul_(2 / self.scale).sub_(1)
+
+    def volume(self, stack: Tensor) -> Volume:
+        """A scaled stack on the target grid as a volume, in the measured volume's units and storage.
+
+        Raises:
+            MrisrError: the stack holds numbers that are not finite.
+        """
+        if not bool(torch.isfinite(stack).all()):
+            raise MrisrError(f"{self.measured.name}: the model gave numbers that are not finite")
+        values = stack.add(1).mul_(self.scale / 2).add_(self.offset).numpy()
+        storage = self.measured.storage
+        array = storage.decode(storage.encode(values.transpose(np.argsort(self.order))))
+        return self.measured.with_array(array, self.affine)
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """What was measured and by which ``A``: ``y = A x + n``.
+
+    Attributes:
+        y: measured stack ``(slices, rows, columns)``, or images ``(n, channels, rows, columns)`` of pictures;
+            float32, scaled to -1..1.
+        operator: ``A`` on such stacks.
+        bounds: smallest and largest scaled intensity that ``x`` may have.
+        noise: standard deviation of ``n`` in the units of ``y``.
+        views: through the plane, the stack's dimensions (1 rows, 2 columns) that serve as the columns of
+            reformatted images; empty where images are restored in their own plane.
+        grid: where the voxels lie; None for images without a place.
+    """
+
+    y: Tensor
+    operator: SeparableOperator
+    bounds: tuple[float, float] = UNBOUNDED
+    noise: float = 0.0
+    views: tuple[int, ...] = ()
+    grid: TargetGrid | None = None
+
+    @property
+    def placed(self) -> TargetGrid:
+        """The grid of a measurement that has one. Raises ValueError for others."""
+        if self.grid is None:
+            raise ValueError("these images have no place in the world")
+        return self.grid
 
     def apply(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """A method of the operator on a stack; slice by slice where it acts within slices, to save memory."""
@@ -59,60 +96,39 @@ class Measurement:
             return function(x)
         return torch.cat([function(part) for part in x.split(1)])
 
-    def to_volume(self, stack: Tensor) -> Volume:
-        """A scaled stack on the target grid as a volume in the source's units and storage."""
-        if not bool(torch.isfinite(stack).all()):
-            raise MrisrError(f"{self.volume.name}: the model gave numbers that are not finite")
-        values = stack.add(1).mul_(self.scale / 2).add_(self.offset).numpy()
-        storage = self.volume.storage
-        array = storage.decode(storage.encode(values.transpose(np.argsort(self.order))))
-        return self.volume.with_array(array, self.affine)
-
-    def interpolated(self) -> Volume:
-        """The measurement interpolated on the target grid: what a result is compared with."""
-        return self.to_volume(self.apply(self.operator.interpolate, self.stack()))
+    def interpolated(self) -> Tensor:
+        """The measurement interpolated on the target grid: x_LR, what a result is compared with."""
+        return self.apply(self.operator.interpolate, self.y)
 
     def project(self, stack: Tensor, weight: float) -> Tensor:
-        """Data consistency ``x + weight A^+ (y - A x)``, within the bounds of
-        the source."""
-        bounds = self._bounds()
-        parts = [(stack, self.stack())]
+        """Data consistency ``x + weight A^+ (y - A x)``, within the bounds."""
+        parts = [(stack, self.y)]
         if -3 not in self.operator.axes:
-            parts = list(zip(stack.split(1), parts[0][1].split(1), strict=True))
+            parts = list(zip(stack.split(1), self.y.split(1), strict=True))
         done = []
         for x, y in parts:
             x = self.operator.project(x, y, weight)
             if weight == 1:
-                x = self.operator.project_within(x, y, bounds, tolerance=TOLERANCE)
-            done.append(x.clamp(*bounds))
+                x = self.operator.project_within(x, y, self.bounds, tolerance=TOLERANCE)
+            done.append(x.clamp(*self.bounds))
         return torch.cat(done)
 
     def residual(self, result: Volume) -> dict[str, float]:
-        """How well the result, as stored, agrees with the measurement: RMS and maximum of ``A x - y`` in
-        the source's units, and the RMS as a share of the intensity range."""
-        x = torch.from_numpy(result.array.transpose(self.order).astype(np.float32, order="C"))
-        y = torch.from_numpy(self.volume.array.transpose(self.order).astype(np.float32, order="C"))
+        """Agreement of a result, as stored, with the measurement: RMS and maximum of ``A x - y`` in the
+        source's units, and the RMS as a share of the intensity range."""
+        grid = self.placed
+        x, y = (
+            torch.from_numpy(v.array.transpose(grid.order).astype(np.float32, order="C"))
+            for v in (result, grid.measured)
+        )
         difference = self.apply(self.operator, x) - y
         rms = float(difference.double().square().mean().sqrt())
         return {
             "rms": rms,
             "max": float(difference.abs().max()),
-            "intensity_range": self.scale,
-            "rms_of_range": rms / self.scale,
+            "intensity_range": grid.scale,
+            "rms_of_range": rms / grid.scale,
         }
-
-    def _bounds(self) -> tuple[float, float]:
-        """Smallest and largest scaled intensity of a result: what the storage can hold, and no
-        negative values where the measurement has none (a magnitude image)."""
-        storage = self.volume.storage
-        ends = [-np.inf, np.inf]
-        if np.issubdtype(storage.dtype, np.integer):
-            info = np.iinfo(storage.dtype)
-            ends = sorted(storage.slope * v + storage.intercept for v in (info.min, info.max))
-        if self.volume.array.min() >= 0:
-            ends[0] = max(ends[0], 0.0)
-        low, high = (2 * (v - self.offset) / self.scale - 1 for v in ends)
-        return low, high
 
 
 def stack_order(volume: Volume) -> tuple[int, int, int]:
@@ -122,27 +138,116 @@ def stack_order(volume: Volume) -> tuple[int, int, int]:
     return through, rows, columns
 
 
-def measure_in_plane(volume: Volume, scale: float, kind: Kind) -> Measurement:
+def measure_in_plane(volume: Volume, scale: float, kind: Kind = "bicubic") -> Measurement:
     """The volume as a measurement of one with ``scale`` times as many pixels along both in-plane axes."""
-    order = stack_order(volume)
-    factors = [1.0 if a == order[0] else scale for a in range(3)]
-    shape, affine = geometry.resampled_grid(volume.shape, volume.affine, factors)
-    low, high = ((s[order[1]], s[order[2]]) for s in (volume.shape, shape))
+    grid = _target_grid(volume, "inplane", scale)
+    low, high = ((s[grid.order[1]], s[grid.order[2]]) for s in (volume.shape, grid.shape))
     operator = in_plane_operator(low, high, scale, kind)
-    return Measurement(volume, operator, order, shape, affine, *scaling(volume.array))
+    return Measurement(grid.stack(volume), operator, _bounds(grid), grid=grid)
 
 
 def measure_through_plane(
-    volume: Volume, factor: float, kind: Kind, thickness: float
+    volume: Volume, factor: float, kind: Kind = "gaussian", thickness: float = 1.0
 ) -> Measurement:
     """The volume as a measurement of one with ``factor`` times as many slices.
 
     ``thickness`` is the slice thickness over the slice spacing.
     """
-    order = stack_order(volume)
-    factors = [factor if a == order[0] else 1.0 for a in range(3)]
-    shape, affine = geometry.resampled_grid(volume.shape, volume.affine, factors)
-    operator = through_plane_operator(
-        volume.shape[order[0]], shape[order[0]], factor, kind=kind, thickness=thickness, dim=-3
+    grid = _target_grid(volume, "throughplane", factor)
+    low, high = (s[grid.order[0]] for s in (volume.shape, grid.shape))
+    operator = through_plane_operator(low, high, factor, kind=kind, thickness=thickness, dim=-3)
+    return Measurement(
+        grid.stack(volume), operator, _bounds(grid), views=_reformats(grid), grid=grid
     )
-    return Measurement(volume, operator, order, shape, affine, *scaling(volume.array))
+
+
+def degraded(truth: Volume, job: Job, factor: float, kind: Kind, thickness: float = 1.0) -> Volume:
+    """The coarse volume that a scanner would have written of ``truth``: ``A x``, float32.
+
+    Negative overshoot of ``A`` is cut where the truth has no negative values, as in a magnitude image.
+
+    Args:
+        truth: the fine volume.
+        job: whether its pixels (``inplane``) or its slices become coarser by ``factor``.
+        kind, thickness: of the degradation, as in :func:`mrisr.physics.rows.degradation_matrix`.
+
+    Raises:
+        UsageError: upsampling the coarse grid by ``factor`` would not give the truth's grid again.
+    """
+    order = stack_order(truth)
+    factors = _factors(order, job, 1 / factor)
+    shape, affine = geometry.resampled_grid(truth.shape, truth.affine, factors)
+    back, _ = geometry.resampled_grid(shape, affine, _factors(order, job, factor))
+    if back != truth.shape:
+        raise UsageError(
+            f"{truth.name}: x{factor:g} of {shape} is {back}, not {truth.shape}; see fitting_size"
+        )
+    low, high = ([s[a] for a in order] for s in (shape, truth.shape))
+    if job == "inplane":
+        operator = in_plane_operator((low[1], low[2]), (high[1], high[2]), factor, kind)
+    else:
+        operator = through_plane_operator(
+            low[0], high[0], factor, kind=kind, thickness=thickness, dim=-3
+        )
+    x = torch.from_numpy(truth.array.transpose(order).astype(np.float32, order="C"))
+    y = operator(x)
+    if truth.array.min() >= 0:
+        y = y.clamp(min=0)
+    array = y.numpy().transpose(np.argsort(order))
+    spacing = float(geometry.spacing(affine)[order[0]])
+    return replace(
+        truth,
+        array=np.ascontiguousarray(array),
+        affine=affine,
+        storage=Storage(),
+        stacked_along=order[0],
+        slice_thickness=truth.slice_thickness if job == "inplane" else spacing * thickness,
+    )
+
+
+def fitting_size(size: int, factor: float) -> int:
+    """The largest number of voxels up to ``size`` that ``factor`` leads back to from its coarse grid."""
+    fitting = (
+        n
+        for n in range(size, 0, -1)
+        if geometry.resampled_size(geometry.resampled_size(n, 1 / factor), factor) == n
+    )
+    return next(fitting)
+
+
+def _factors(order: tuple[int, int, int], job: Job, factor: float) -> list[float]:
+    """The factor of each volume axis."""
+    through = order[0]
+    return [factor if (a == through) == (job == "throughplane") else 1.0 for a in range(3)]
+
+
+def _target_grid(volume: Volume, job: Job, factor: float) -> TargetGrid:
+    order = stack_order(volume)
+    shape, affine = geometry.resampled_grid(
+        volume.shape, volume.affine, _factors(order, job, factor)
+    )
+    return TargetGrid(volume, order, shape, affine, *scaling(volume.array))
+
+
+def _bounds(grid: TargetGrid) -> tuple[float, float]:
+    """Smallest and largest scaled intensity of a result: what the storage can hold, and no negative
+    values where the measurement has none (a magnitude image)."""
+    storage = grid.measured.storage
+    ends = list(UNBOUNDED)
+    if np.issubdtype(storage.dtype, np.integer):
+        info = np.iinfo(storage.dtype)
+        ends = sorted(storage.slope * v + storage.intercept for v in (info.min, info.max))
+    if grid.measured.array.min() >= 0:
+        ends[0] = max(ends[0], 0.0)
+    low, high = (2 * (v - grid.offset) / grid.scale - 1 for v in ends)
+    return low, high
+
+
+def _reformats(grid: TargetGrid) -> tuple[int, ...]:
+    """Stack dimensions that serve as the columns of reformatted images: all whose pixels are not much
+    coarser than the target, and at least the finest."""
+    spacing = grid.measured.spacing
+    target = float(geometry.spacing(grid.affine)[grid.order[0]])
+    pixels = {view: float(spacing[grid.order[view]]) for view in (1, 2)}
+    fine = tuple(view for view, pixel in pixels.items() if pixel <= COARSE * target)
+    return fine or (min(pixels, key=lambda view: pixels[view]),)

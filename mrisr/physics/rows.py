@@ -7,16 +7,16 @@ share their first edge (see :func:`mrisr.core.geometry.resampled_grid`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-Kind: TypeAlias = Literal["bicubic", "kspace", "gaussian", "box"]
+from mrisr.core.options import KINDS, Kind
+
 Interpolation: TypeAlias = Literal["bicubic", "bicubic-sharp", "bspline", "lanczos", "linear"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 Matrix: TypeAlias = NDArray[np.float64]
 
 #: Singular values of an axis matrix below this fraction of the largest are not inverted: they carry
@@ -199,3 +199,9 @@ def pseudo_inverse(kind: Kind, n_high: int, factor: float, thickness: float, n_l
     """``H^+`` of one axis, shape ``(n_high, n_low)``; arguments as :func:`degradation_matrix`."""
     h = degradation_matrix(kind, n_high, factor, thickness, n_low)
     return np.asarray(np.linalg.pinv(h, rcond=PINV_RCOND), dtype=np.float64)
+
+
+def condition_length(kinds: Sequence[str]) -> int:
+    """Length of the vector by which a network conditioned on ``kinds`` is told the degradation
+    (:func:`mrisr.physics.separable.describe`)."""
+    return 2 + len(kinds) + 1

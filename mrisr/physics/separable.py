@@ -8,17 +8,18 @@ grid, tells how well a result agrees with what was measured, and projects it ont
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from mrisr.core.errors import UsageError
+from mrisr.core.options import KINDS, Kind
 from mrisr.physics.rows import (
-    KINDS,
     Interpolation,
-    Kind,
     Matrix,
+    condition_length,
     degradation_matrix,
     interpolation_matrix,
     pseudo_inverse,
@@ -31,6 +32,7 @@ __all__ = [
     "Interpolation",
     "Kind",
     "SeparableOperator",
+    "condition_length",
     "degradation_matrix",
     "describe",
     "in_plane_operator",
@@ -199,24 +201,30 @@ def through_plane_operator(
     return SeparableOperator({dim: Axis(high, low, factor, kind, thickness, "bspline")})
 
 
-#: Length of the vector that :func:`describe` gives.
-CONDITION = 2 + len(KINDS) + 1
+#: The length for models that are trained on all kinds there are.
+CONDITION = condition_length(KINDS)
 
 
-def describe(operator: SeparableOperator) -> torch.Tensor:
-    """The degradation as a vector for the network, shape ``(CONDITION,)``: log2 of the row and
-    column factors (0 where not degraded), the kind as one-hot, log2 of thickness over spacing.
+def describe(operator: SeparableOperator, kinds: Sequence[Kind] = KINDS) -> torch.Tensor:
+    """The degradation as a vector for the network, shape ``(condition_length(kinds),)``.
+
+    log2 of the row and column factors (0 where not degraded), the kind as one-hot over ``kinds`` (a model's
+    card holds its own list, so that a new kind leaves it as it was), log2 of thickness over spacing.
 
     Raises:
-        ValueError: if another axis than rows and columns is degraded.
+        ValueError: another axis than rows and columns is degraded.
+        UsageError: the degradation is none of ``kinds``.
     """
     if not set(operator.axes) <= {-2, -1}:
         raise ValueError(
             f"only rows and columns can be described, got axes {sorted(operator.axes)}"
         )
-    vector = torch.zeros(CONDITION)
+    vector = torch.zeros(condition_length(kinds))
     for dim, axis in operator.axes.items():
+        if axis.kind not in kinds:
+            known = ", ".join(kinds)
+            raise UsageError(f"degradation: the model knows {known}, not {axis.kind}")
         vector[dim + 2] = np.log2(axis.factor)
-        vector[2 + KINDS.index(axis.kind)] = 1.0
+        vector[2 + kinds.index(axis.kind)] = 1.0
         vector[-1] = np.log2(axis.thickness)
     return vector

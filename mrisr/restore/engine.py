@@ -9,20 +9,20 @@ again in fp32.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from copy import deepcopy
+from functools import partial
 
 import torch
 from torch import Tensor
-from typing_extensions import Unpack
 
 from mrisr.core.errors import UsageError, out_of_memory
+from mrisr.core.options import Sampling
 from mrisr.core.random import seeded
-from mrisr.methods.base import Sampling, given
+from mrisr.methods.base import given
 from mrisr.models.store import Model
 from mrisr.networks import channels_last
 from mrisr.networks.device import resolve_device, resolve_precision
 from mrisr.physics.separable import SeparableOperator
-from mrisr.restore.sampling import OptionFields, Options
 
 #: Overlap of neighbouring tiles in pixels, and the smallest tile that out of memory leads to.
 OVERLAP = 64
@@ -53,42 +53,22 @@ def ramp(n: int, start: int, size: int) -> Tensor:
 
 
 class Engine:
-    """Restores batches of images with one model.
+    """Restores batches of images with a copy of one model; the model stays as it was.
 
     Args:
         model: from :func:`mrisr.models.store.load_model`.
-        options: with the degradation resolved.
+        sampling: resolved (:func:`mrisr.restore.restore.resolved`).
 
     ``notes`` collects what had to be done differently from what was asked, for the record.
     """
 
-    def __init__(self, model: Model, options: Options) -> None:
-        self.model, self.card, self.options = model, model.card, options
-        self.device = resolve_device(options.device)
-        self.precision = resolve_precision(options.precision, self.device)
-        self.restorer = channels_last(model.restorer.to(self.device))
-        self.steps = options.steps or self.card.default_steps
-        self.churn = self.card.default_churn if options.churn is None else options.churn
-        asked = options.consistency
-        self.consistency = self.card.default_consistency if asked is None else asked
-        self.tile = options.tile
+    def __init__(self, model: Model, sampling: Sampling) -> None:
+        self.card, self.sampling = model.card, sampling
+        self.device = resolve_device(sampling.device)
+        self.precision = resolve_precision(sampling.precision, self.device)
+        self.restorer = channels_last(deepcopy(model.restorer).to(self.device))
+        self.tile = sampling.tile
         self.notes: list[str] = []
-        #: Network evaluations per image.
-        self.evaluations = self.restorer.evaluations(self._sampling((1, 1)))
-
-    def _sampling(self, high: tuple[int, int]) -> Sampling:
-        """The options as they apply to images of size ``high``."""
-        return Sampling(
-            noise=lambda step: self.noise(high, step),
-            steps=self.steps,
-            churn=self.churn,
-            update=self.options.update,
-            start=self.options.start,
-        )
-
-    def resampled(self, **changes: Unpack[OptionFields]) -> Engine:
-        """An engine on the same model with other options (steps, churn, update, seed ...)."""
-        return Engine(self.model, replace(self.options, **changes))
 
     def batch_size(self, high: tuple[int, int]) -> int:
         """Images of size ``high`` to restore at once."""
@@ -96,13 +76,13 @@ class Engine:
 
     def noise(self, high: tuple[int, int], step: int) -> Tensor:
         """The standard normal field ``(1, c, h, w)`` of a step: one for all slices and tiles."""
-        generator = seeded("cpu", self.options.seed, step)
+        generator = seeded("cpu", self.sampling.seed or 0, step)
         field = torch.randn(1, self.card.network.channels, *high, generator=generator)
         return field.to(self.device)
 
     @torch.inference_mode()
     def restore(self, y: Tensor, operator: SeparableOperator) -> Tensor:
-        """x_HR of measured images ``y`` ``(b, 1, rows, columns)`` in -1..1, float32, on the CPU.
+        """x_HR of measured images ``y`` ``(b, c, rows, columns)`` in -1..1, float32, on the CPU.
 
         The result is not yet projected onto the measurement.
         """
@@ -114,10 +94,26 @@ class Engine:
                     raise
                 self._shrink(max(operator.interpolate(y[:1]).shape[-2:]))
 
+    def restore_all(
+        self,
+        images: Tensor,
+        operator: SeparableOperator,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> Tensor:
+        """x_HR of ``(n, c, rows, columns)`` in batches; ``progress`` is told how many images are done."""
+        low = operator.interpolate(images[:1])
+        out = torch.empty(len(images), *low.shape[1:])
+        size = self.batch_size((low.shape[-2], low.shape[-1]))
+        for first in range(0, len(images), size):
+            out[first : first + size] = self.restore(images[first : first + size], operator)
+            progress(min(first + size, len(images)))
+        return out
+
     def _restore(self, y: Tensor, operator: SeparableOperator) -> Tensor:
-        measured = given(y, operator)
+        measured = given(y, operator, self.card.kinds)
         high = (measured.x_low.shape[-2], measured.x_low.shape[-1])
-        return self.restorer.restore(measured, self._sampling(high), self._evaluate)
+        noise = partial(self.noise, high)
+        return self.restorer.restore(measured, self.sampling, noise, self._evaluate)
 
     def _evaluate(self, function: Callable[..., Tensor], *images: Tensor) -> Tensor:
         """One evaluation of a network on whole images, through tiles where they are too large."""
@@ -167,7 +163,7 @@ class Engine:
             self._note(f"out of memory: tile reduced to {tile}")
         elif self.device.type != "cpu":
             self.device = torch.device("cpu")
-            self.precision = resolve_precision(self.options.precision, self.device)
+            self.precision = resolve_precision(self.sampling.precision, self.device)
             self.restorer = self.restorer.to(self.device)
             self.tile = None
             torch.cuda.empty_cache()
@@ -182,21 +178,3 @@ class Engine:
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
-
-
-Progress = Callable[[int, int], None]
-
-
-def restore_all(
-    engine: Engine, images: Tensor, operator: SeparableOperator, progress: Progress | None = None
-) -> Tensor:
-    """Restore ``(n, rows, columns)`` in batches to ``(n, rows', columns')``; ``progress(done, n)``."""
-    high = operator.interpolate(images[:1]).shape[-2:]
-    out = torch.empty(len(images), *high)
-    size = engine.batch_size((high[0], high[1]))
-    for first in range(0, len(images), size):
-        batch = images[first : first + size, None]
-        out[first : first + size] = engine.restore(batch, operator)[:, 0]
-        if progress is not None:
-            progress(min(first + size, len(images)), len(images))
-    return out

@@ -11,17 +11,174 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 
 import mrisr
+from mrisr.config import Settings
 from mrisr.core import geometry
-from mrisr.restore.volumes import Restored
-from mrisr.core.volume import Volume, VolumeFile
+from mrisr.core.volume import Volume
 
 if TYPE_CHECKING:
     from mrisr.dicom.derivation import Derivation
 
-FORMAT = 1
+#: Raised when a key of the record changes its name or its meaning.
+FORMAT = 2
 DISCLAIMER = "For research use only. Not for diagnosis."
+#: Added to 100 times the source's SeriesNumber.
+_SERIES_OFFSET = {"inplane": 81, "throughplane": 82, "segment": 83}
+
+
+class ModelRecord(Settings):
+    """Which model made an output; ``version`` is that of the program that trained it."""
+
+    name: str
+    method: str
+    version: str | None = None
+    sha256: str = ""
+
+
+class VolumeRecord(Settings):
+    """Grid and storage of a volume; no file name and no patient attribute. ``sha256`` is an input's."""
+
+    sha256: str | None = None
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    orientation: str
+    plane: str
+    dtype: str
+    affine_ras_mm: tuple[tuple[float, float, float, float], ...]
+
+    @classmethod
+    def of(cls, volume: Volume, sha256: str | None = None) -> VolumeRecord:
+        """The record of a volume."""
+        i, j, k = (round(float(s), 6) for s in volume.spacing)
+        return cls(
+            sha256=sha256,
+            shape=volume.shape,
+            spacing_mm=(i, j, k),
+            orientation=geometry.axis_codes(volume.affine),
+            plane=volume.plane,
+            dtype=str(volume.storage.dtype),
+            affine_ras_mm=np.round(volume.affine, 6).tolist(),
+        )
+
+
+class Residual(Settings):
+    """Agreement with the measurement: RMS and maximum of ``A x - y`` in the source's units, the intensity
+    range, and the RMS as a share of it."""
+
+    rms: float
+    max: float
+    intensity_range: float
+    rms_of_range: float
+
+
+class Record(Settings):
+    """The record as it stands beside an output; docs/how-to/read-the-record.md explains each key."""
+
+    format: int = FORMAT
+    mrisr: str = mrisr.__version__
+    job: str
+    created: datetime = Field(
+        default_factory=lambda: datetime.now(timezone.utc).replace(microsecond=0)
+    )
+    use: str = DISCLAIMER
+    model: ModelRecord
+    #: The settings that took effect; one without effect does not stand here.
+    parameters: dict[str, Any]
+    input: VolumeRecord
+    output: VolumeRecord
+    residual: Residual | None = None
+    volumes_ml: dict[str, float] | None = None
+    device: str
+    precision: str | None = None
+    seconds: float
+    peak_memory_gib: dict[str, float]
+    software: dict[str, str] = Field(
+        default_factory=lambda: {"torch": torch.__version__, "python": platform.python_version()}
+    )
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as JSON-ready values; keys without a value for this job are left out."""
+        optional = {"residual", "volumes_ml", "precision"}
+        without: dict[str, Any] = {k: True for k in optional if getattr(self, k) is None}
+        return self.model_dump(mode="json", exclude={**without, "output": {"sha256"}})
+
+    @property
+    def size(self) -> str:
+        """The factor as ``x4``; empty for zones."""
+        factor = self.parameters.get("scale", self.parameters.get("factor"))
+        return "" if factor is None else f"x{factor:.4g}"
+
+    def line(self) -> str:
+        """The record in the 79 bytes of a NIfTI description."""
+        name, weights = self.model.name, self.model.sha256[:8]
+        made = f"{self.job} {self.size} {name}" if self.size else f"zones by {name[:24]}"
+        return f"mrisr {self.mrisr} {made} {weights}; research use"
+
+    def derivation(self, *, templated: bool = False) -> Derivation:
+        """The record in the attributes of a derived DICOM object.
+
+        ``templated``: the DICOM source is not the input, whose digest then tells results apart.
+        """
+        from mrisr.dicom.derivation import Derivation
+
+        label, description = self._in_words()
+        return Derivation(
+            label=label,
+            description=f"{description}. Research use only, not for diagnosis.",
+            details="; ".join(f"{k} {v}" for k, v in self._details().items() if v is not None),
+            version=self.mrisr,
+            model_sha256=self.model.sha256,
+            seed=self.parameters.get("seed", 0),
+            key=json.dumps(self._decides(templated), sort_keys=True),
+            series_offset=_SERIES_OFFSET[self.job],
+            created=self.created,
+        )
+
+    def _in_words(self) -> tuple[str, str]:
+        """Label and description of a derived object."""
+        by = f"by mrisr {self.mrisr}, model {self.model.name}"
+        if self.job == "segment":
+            return "prostate zones", f"Zones of the prostate, segmented {by}"
+        size = f"{'through-plane' if self.job == 'throughplane' else 'in-plane'} {self.size}"
+        assumed = f"{self.parameters['degradation']} degradation assumed"
+        return f"super-resolved {size}", f"Super-resolved {size} {by}, {assumed}"
+
+    def _details(self) -> dict[str, object]:
+        told: dict[str, object] = {"model": self.model.name, "sha256": self.model.sha256 or None}
+        if self.job == "segment":
+            told["method"] = self.model.method
+            told |= {f"{zone}_ml": f"{ml:.2f}" for zone, ml in (self.volumes_ml or {}).items()}
+            told |= {"table": self.parameters.get("table"), "device": self.device}
+        else:
+            told |= {**self.parameters, "device": self.device, "precision": self.precision}
+        if self.residual is not None:
+            told["residual_rms_of_range"] = f"{self.residual.rms_of_range:.2e}"
+        return {**told, "input_sha256": self.input.sha256}
+
+    def _decides(self, templated: bool) -> dict[str, object]:
+        """What decides the voxels: UIDs follow from it."""
+        content = self.as_dict()
+        keys = ["mrisr", "job", "model", "parameters"]
+        if self.job == "segment":  # of the source or of a super-resolved image of it: its grid tells
+            return {key: content[key] for key in [*keys, "input"]}
+        decides = {key: content[key] for key in [*keys, "precision"]}
+        decides["device"] = self.device.partition(":")[0]
+        return {**decides, "input": self.input.sha256} if templated else decides
+
+
+def record_path(output: Path, stem: str) -> Path:
+    """The record lies beside its output and has its name, ending in ``.json``."""
+    return output.with_name(f"{stem}.json")
+
+
+def device_name(device: torch.device) -> str:
+    """A device as the record names it."""
+    if device.type == "cuda":
+        return f"cuda: {torch.cuda.get_device_name(device)}"
+    return f"cpu: {platform.machine()}, {torch.get_num_threads()} threads"
 
 
 def peak_memory_gib(device: torch.device) -> dict[str, float]:
@@ -39,106 +196,3 @@ def peak_memory_gib(device: torch.device) -> dict[str, float]:
     if device.type == "cuda":
         memory["device"] = round(torch.cuda.max_memory_allocated(device) / 2**30, 3)
     return memory
-
-
-def describe_volume(volume: Volume) -> dict[str, Any]:
-    """Grid and storage of a volume; no file name and no patient attribute."""
-    return {
-        "shape": list(volume.shape),
-        "spacing_mm": [round(float(s), 6) for s in volume.spacing],
-        "orientation": geometry.axis_codes(volume.affine),
-        "plane": volume.plane,
-        "dtype": str(volume.storage.dtype),
-        "affine_ras_mm": np.round(volume.affine, 6).tolist(),
-    }
-
-
-def make_record(job: str, restored: Restored, read: VolumeFile, seconds: float) -> dict[str, Any]:
-    """The record as JSON-ready values; docs/how-to/read-the-record.md explains each key."""
-    engine, source = restored.engine, restored.measurement.volume
-    options = engine.options
-    return {
-        "format": FORMAT,
-        "mrisr": mrisr.__version__,
-        "job": job,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "use": DISCLAIMER,
-        "model": {
-            "name": engine.card.name,
-            "method": engine.card.method,
-            "version": engine.card.version,
-            "sha256": engine.card.sha256,
-        },
-        "parameters": {
-            **restored.parameters,
-            "steps": engine.steps,
-            "churn": engine.churn,
-            "update": options.update,
-            "start": options.start,
-            "seed": options.seed,
-            "consistency": engine.consistency,
-            "tile": engine.tile,
-        },
-        "input": {"sha256": read.sha256, **describe_volume(source)},
-        "output": describe_volume(restored.volume),
-        "residual": restored.measurement.residual(restored.volume),
-        "device": device_name(engine.device),
-        "precision": "bf16" if engine.precision == torch.bfloat16 else "fp32",
-        "seconds": round(seconds, 2),
-        "peak_memory_gib": peak_memory_gib(engine.device),
-        "software": {"torch": torch.__version__, "python": platform.python_version()},
-        "notes": [*read.notes, *restored.notes],
-    }
-
-
-def describe_in_a_line(record: dict[str, Any]) -> str:
-    """The record in the 79 bytes of a NIfTI description."""
-    p = record["parameters"]
-    size = f"x{p['scale']:.4g}" if "scale" in p else f"x{p['factor']:.4g}"
-    weights = str(record["model"]["sha256"])[:8]
-    return f"mrisr {record['mrisr']} {record['job']} {size} {record['model']['name']} {weights}; research use"
-
-
-def describe_in_dicom(record: dict[str, Any], *, templated: bool = False) -> Derivation:
-    """The record in the attributes of a derived DICOM object.
-
-    ``templated``: the DICOM source is not the input, whose digest then tells results apart.
-    """
-    from mrisr.dicom.derivation import Derivation
-
-    p, model = record["parameters"], record["model"]
-    through = record["job"] == "throughplane"
-    size = f"{'through-plane' if through else 'in-plane'} x{p.get('factor', p.get('scale')):.4g}"
-    decides = {key: record[key] for key in ("mrisr", "job", "model", "parameters", "precision")} | {
-        "device": record["device"].partition(":")[0]
-    }
-    if templated:
-        decides["input"] = record["input"]["sha256"]
-    told = {"model": model["name"], "sha256": model["sha256"], **p}
-    told |= {key: record[key] for key in ("device", "precision")}
-    told["residual_rms_of_range"] = f"{record['residual']['rms_of_range']:.2e}"
-    told["input_sha256"] = record["input"]["sha256"]
-    return Derivation(
-        label=f"super-resolved {size}",
-        description=f"Super-resolved {size} by mrisr {record['mrisr']}, model {model['name']}, "
-        f"{p['degradation']} degradation assumed. Research use only, not for diagnosis.",
-        details="; ".join(f"{key} {value}" for key, value in told.items() if value is not None),
-        version=record["mrisr"],
-        model_sha256=model["sha256"] or "",
-        seed=p["seed"],
-        key=json.dumps(decides, sort_keys=True),
-        series_offset=82 if through else 81,
-        created=datetime.fromisoformat(record["created"]),
-    )
-
-
-def record_path(output: Path, stem: str) -> Path:
-    """The record lies beside its output and has its name, ending in ``.json``."""
-    return output.with_name(f"{stem}.json")
-
-
-def device_name(device: torch.device) -> str:
-    """A device as the record names it."""
-    if device.type == "cuda":
-        return f"cuda: {torch.cuda.get_device_name(device)}"
-    return f"cpu: {platform.machine()}, {torch.get_num_threads()} threads"

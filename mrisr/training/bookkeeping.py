@@ -31,7 +31,7 @@ def fingerprint(config: Config | ZonesConfig) -> str:
 
 
 def default_sampling(config: Config) -> tuple[int, float]:
-    """Steps and churn. One step where it is a regression: all methods but diffusion, and diffusion that
+    """Steps and eta. One step where it is a regression: all methods but diffusion, and diffusion that
     predicts x_HR from a partial start. Else the whole published run of ancestral steps."""
     d = config.diffusion
     if config.method != "diffusion" or (d.prediction == "high" and not d.from_noise):
@@ -76,7 +76,7 @@ def _inverted(config: Config, frozen: Model | None) -> dict[str, Any]:
 
 def new_card(config: Config, training: list[cache.Stack], frozen: Model | None = None) -> ModelCard:
     """The card as it stands before the first step; ``frozen`` is an inversion's denoiser."""
-    steps, churn = default_sampling(config)
+    steps, eta = default_sampling(config)
     factors = [f for d in config.data.degradations for f in (d.factors or d.range)]
     t = config.train
     return ModelCard(
@@ -89,7 +89,7 @@ def new_card(config: Config, training: list[cache.Stack], frozen: Model | None =
         **_inverted(config, frozen),
         factors=(min(factors), max(factors)),
         default_steps=steps,
-        default_churn=churn,
+        default_eta=eta,
         training=TrainingRecord(
             cases=tuple(sorted({s.case for s in training})),
             validation_cases=config.data.validation,

@@ -107,9 +107,11 @@ class Restoration(Trainee[Batch]):
 
     def validate(self) -> dict[str, float]:
         """Figures of the averaged weights on the held-out patients; writes the example picture."""
-        averaged = build_restorer(self.card, self.card.condition).to(self.fabric.device)
+        averaged = build_restorer(self.card, self.card.condition)
         averaged.network.load_state_dict(self.ema)
-        rows, examples = validate(averaged.eval(), self.held_out, self.config)
+        model = Model(self.card, averaged.eval(), self.output)
+        device = str(self.fabric.device)
+        rows, examples = validate(model, self.held_out, self.config, device=device)
         write_examples(self.output / "examples" / f"{self.progress.step:07d}.png", examples)
         return rows
 

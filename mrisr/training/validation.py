@@ -8,20 +8,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from mrisr import metrics
 from mrisr.config import Config
-from mrisr.core.random import seeded
+from mrisr.core.options import Sampling
 from mrisr.data import cache, pairs
 from mrisr.io.atomic import make_folder, write_bytes
-from mrisr.methods.base import Restorer, Sampling, given
+from mrisr.models.store import Model
+from mrisr.physics.measurement import Measurement
+from mrisr.physics.separable import SeparableOperator
+from mrisr.restore.restore import restore
 
 #: Pictures that figures are computed on (of more, some spread over all), and rows of the example picture.
 MOST_PICTURES = 64
 MOST_EXAMPLES = 16
+#: Scaled intensities of a magnitude image whose smallest value is 0.
+BOUNDS = (-1.0, float("inf"))
 
 
 class Example(NamedTuple):
@@ -32,12 +36,22 @@ class Example(NamedTuple):
     reference: Tensor
 
 
-def restore(restorer: Restorer, measured: pairs.Measured, *, seed: int = 0) -> Tensor:
-    """x_HR of a measurement, by the restorer's few steps for figures during training."""
-    what = given(*measured)
-    field = torch.randn(1, *what.x_low.shape[1:], generator=seeded("cpu", seed))
-    noise = field.to(what.x_low)
-    return restorer.restore(what, Sampling(noise=lambda step: noise, steps=restorer.quick_steps))
+def measured(x_high: Tensor, config: Config, drawn: pairs.Drawn) -> Measurement:
+    """Images ``(slices, c, h, w)`` degraded without noise, as a measurement of a magnitude image.
+
+    Through the plane the images are reformatted ones, whose rows are the slices of the measured stack.
+    """
+    y, operator = pairs.measure(x_high.cpu(), config.job, drawn)
+    if config.job == "inplane":
+        return Measurement(y, operator, BOUNDS)
+    axis = operator.axes[-2]
+    stacked = SeparableOperator({-3: axis})
+    return Measurement(y[:, 0].movedim(1, 0).contiguous(), stacked, BOUNDS, views=(2,))
+
+
+def as_images(measurement: Measurement, stack: Tensor) -> Tensor:
+    """A stack on the measurement's target grid as images ``(slices, c, h, w)``."""
+    return stack.movedim(1, 0)[:, None] if measurement.views else stack
 
 
 def _factors(config: Config) -> list[tuple[pairs.Drawn, str]]:
@@ -55,27 +69,31 @@ def validation_planes(config: Config) -> list[str]:
     return ["axial"] if config.job == "inplane" else ["coronal"]
 
 
-@torch.no_grad()
 def validate(
-    restorer: Restorer, stacks: Sequence[cache.Stack], config: Config, slices: int = 8
+    model: Model,
+    stacks: Sequence[cache.Stack],
+    config: Config,
+    slices: int = 8,
+    device: str = "auto",
 ) -> tuple[dict[str, float], list[Example]]:
     """PSNR and SSIM per factor, and their gains over interpolation, averaged over patients.
 
     ``slices`` central slices of every validation stack are restored at full size (cropped to 320).
     Of pictures at most 64 are, spread evenly over all.
     """
-    device = next(restorer.parameters()).device
+    steps = model.restorer.quick_steps if "steps" in model.restorer.options else None
+    sampling = Sampling(steps=steps, device=device, precision="fp32")
     rows: dict[str, list[float]] = {}
     examples = []
     for _, stack_images in pairs.validation_images(_some(stacks), validation_planes(config)):
         first = max(0, (len(stack_images) - slices) // 2)
-        x_high = stack_images[first : first + slices].to(device)
+        x_high = stack_images[first : first + slices]
         reference = (x_high + 1) / 2
         for drawn, label in _factors(config):
-            measured = pairs.measure(x_high, config.job, drawn)
-            x_low = measured.operator.interpolate(measured.y)
-            restored = restore(restorer, measured)
-            base, result = ((x + 1).div(2).clamp(0, 1) for x in (x_low, restored))
+            measurement = measured(x_high, config, drawn)
+            found = restore(measurement, model, sampling).stack
+            both = (as_images(measurement, x) for x in (measurement.interpolated(), found))
+            base, result = ((x + 1).div(2).clamp(0, 1) for x in both)
             figures = {
                 f"{label}_psnr": metrics.psnr(result, reference),
                 f"{label}_gain": metrics.psnr(result, reference) - metrics.psnr(base, reference),

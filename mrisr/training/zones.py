@@ -24,7 +24,7 @@ from mrisr.zones.data import WHOLE, LabelledStack, RawCrops, ZoneCrops, labelled
 from mrisr.zones.labels import ZONES
 from mrisr.zones.model import load_zones_model
 from mrisr.zones.network import CrossSliceUNet
-from mrisr.zones.windows import Windowed, zone_shares
+from mrisr.zones.windows import SlidingWindow, zone_probabilities
 
 Batch = tuple[RawCrops, list[Variation]]
 
@@ -90,14 +90,15 @@ class Segmentation(Trainee[Batch]):
         network.load_state_dict(self.ema)
         data = self.config.data
         device = self.fabric.device
-        windowed = Windowed(lambda x: network(x.to(device)), data.crop, data.slices)
+        window = SlidingWindow(lambda x: network(x.to(device)), data.crop, data.slices)
         found: dict[str, list[float]] = {}
         for stack in self.held_out:
             levels = torch.from_numpy(stack.levels).float() / cache.LEVELS
-            shares = zone_shares(levels, windowed)
+            probabilities = zone_probabilities(levels, window)
+            labels = None if probabilities is None else probabilities.argmax(0)
             wanted = torch.from_numpy(stack.shares).float() / WHOLE > 0.5
             for i, (name, label) in enumerate(ZONES.items()):
-                got = torch.zeros_like(wanted[i]) if shares is None else shares.argmax(0) == label
+                got = torch.zeros_like(wanted[i]) if labels is None else labels == label
                 both = float((got & wanted[i]).sum())
                 total = float(got.sum() + wanted[i].sum())
                 found.setdefault(f"dice_{name}", []).append(2 * both / max(total, 1.0))

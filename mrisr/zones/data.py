@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mrisr.config import AugmentationSettings, ZonesDataSettings
-from mrisr.data import cache, pairs
+from mrisr.data import cache
+from mrisr.physics.resample import resample_pixels
 from mrisr.physics.separable import interpolation_matrix
 from mrisr.zones.labels import ZONES
 
@@ -70,17 +71,18 @@ def on_working_pixels(stack: cache.Stack, pixel_mm: float) -> LabelledStack:
     """A labelled stack with square pixels of ``pixel_mm``."""
     if stack.labels is None or stack.spacing is None:
         raise ValueError(f"{stack.case} {stack.series}: not labelled")
-    image = pairs.resample_pixels(stack, pixel_mm)
+    between, *pixels = stack.spacing
+    levels = to_pixel_size(stack.levels, (pixels[0], pixels[1]), pixel_mm)
     votes = np.stack([(stack.labels == label).mean(axis=0) for label in ZONES.values()])
-    factors = [s / pixel_mm for s in stack.spacing[1:]]
-    shares = resized(torch.from_numpy(votes.astype(np.float32)), factors, image.levels.shape[1:])
+    factors = [s / pixel_mm for s in pixels]
+    shares = resized(torch.from_numpy(votes.astype(np.float32)), factors, levels.shape[1:])
     rows, columns = (np.average(np.arange(n), weights=w) for n, w in _profiles(shares))
     return LabelledStack(
         stack.case,
         stack.series,
-        image.levels,
+        levels,
         shares.mul(WHOLE).round().clamp(0, WHOLE).byte().numpy(),
-        image.spacing or stack.spacing,
+        (between, pixel_mm, pixel_mm),
         (float(rows), float(columns)),
     )
 
@@ -88,6 +90,15 @@ def on_working_pixels(stack: cache.Stack, pixel_mm: float) -> LabelledStack:
 def _profiles(shares: Tensor) -> list[tuple[int, NDArray[np.float32]]]:
     gland = shares.sum((0, 1))
     return [(gland.shape[d], gland.sum(1 - d).numpy()) for d in (0, 1)]
+
+
+def to_pixel_size(
+    levels: NDArray[np.int16], spacing_mm: tuple[float, float], pixel_mm: float
+) -> NDArray[np.int16]:
+    """Levels ``(slices, rows, columns)`` on square pixels of ``pixel_mm``, rounded to levels again."""
+    images = resample_pixels(torch.from_numpy(levels), spacing_mm, pixel_mm)
+    resampled: NDArray[np.int16] = images.round().clamp(0, np.iinfo(np.int16).max).short().numpy()
+    return resampled
 
 
 def resized(x: Tensor, factors: Sequence[float], size: Sequence[int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Labels of the zones of the prostate, and the table that gives a foreign model's labels their meaning."""
+"""Labels of the zones of the prostate, and the table that gives a external model's labels their meaning."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,10 @@ _EXAMPLE = "1=TZ,2=PZ"
 
 @dataclass(frozen=True)
 class LabelTable:
-    """What the labels of a foreign model stand for.
+    """What the labels of an external model stand for.
 
     Attributes:
-        meanings: foreign label -> ``PZ``, ``TZ`` or ``BACKGROUND``. Several may stand for one zone;
+        meanings: external label -> ``PZ``, ``TZ`` or ``BACKGROUND``. Several may stand for one zone;
             0 is background and need not be named.
 
     Raises:
@@ -57,7 +58,7 @@ class LabelTable:
 
     @classmethod
     def of(cls, named: Mapping[Any, Any]) -> LabelTable:
-        """A table from foreign labels and names: ``{1: "TZ", 2: "PZ"}``. Raises UsageError."""
+        """A table from external labels and names: ``{1: "TZ", 2: "PZ"}``. Raises UsageError."""
         meanings = {}
         for label, name in named.items():
             meaning = _meaning(name)
@@ -102,9 +103,15 @@ class LabelTable:
         return cls.of(named)
 
     @classmethod
-    def given(cls, text: str) -> LabelTable:
-        """A table as the command line takes it: ``1=TZ,2=PZ``, or the path of a file."""
-        return cls.parse(text) if "=" in text else cls.read(Path(text))
+    def given(cls, table: LabelTable | Mapping[int, str] | str | PathLike[str]) -> LabelTable:
+        """A table as users give it: itself, a mapping, ``1=TZ,2=PZ`` or the path of a file."""
+        if isinstance(table, LabelTable):
+            return table
+        if isinstance(table, Mapping):
+            return cls.of(table)
+        if isinstance(table, str) and "=" in table:
+            return cls.parse(table)
+        return cls.read(Path(table))
 
     @classmethod
     def recognised(cls, names: Mapping[int, str], where: Path) -> LabelTable:
@@ -128,7 +135,7 @@ class LabelTable:
         )
 
     def apply(self, array: NDArray[Any], where: Path | str) -> NDArray[np.uint8]:
-        """Foreign labels as those of the zones, in uint8.
+        """Translate external labels into those of the zones, in uint8.
 
         Args:
             array: whole numbers, of any dtype.

@@ -1,18 +1,13 @@
-"""The zonal segmenter's weights and card: load them, or make a network of random weights."""
+"""Weights and card of the project's own segmenter of the zones."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-import mrisr
-from mrisr.config import ZonesNetworkSettings
-from mrisr.models.card import TrainingRecord, ZonesCard
+from mrisr.models.card import ZonesCard
 from mrisr.models.find import card_path, read_zones_card
-from mrisr.models.store import checked_weights, save_model
+from mrisr.models.store import checked_weights
 from mrisr.zones.network import CrossSliceUNet
 
 #: Name of the bundled model.
@@ -41,24 +36,3 @@ def load_zones_model(name_or_path: str | Path = DEFAULT) -> ZonesModel:
     network = CrossSliceUNet(card.network)
     network.load_state_dict(weights)
     return ZonesModel(card, network.eval().requires_grad_(False), path)
-
-
-def save_random(folder: Path, name: str = "zones", *, seed: int = 0) -> Path:
-    """Write a small segmenter of random weights, to try out what is around it; returns its card."""
-    settings = ZonesNetworkSettings(widths=(8, 16), attention_levels=(1,), heads=2, dropout=0.0)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        weights: dict[str, Tensor] = CrossSliceUNet(settings).state_dict()
-    card = ZonesCard(
-        name=name,
-        job="zones",
-        description="Random weights.",
-        version=mrisr.__version__,
-        network=settings,
-        pixel_mm=1.0,
-        window=(64, 8),
-        slice_spacing=(3.0, 4.0),
-        training=TrainingRecord.none(),
-    )
-    save_model(card, weights, folder, name)
-    return folder / f"{name}.json"

@@ -1,81 +1,131 @@
-"""What segments: the project's own model, a MONAI bundle or an nnU-Net, behind one call."""
+"""Segmenters of the zones: the project's own network, a MONAI bundle or an nnU-Net, behind one call."""
 
 from __future__ import annotations
 
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
-from mrisr.core.errors import UsageError
-from mrisr.core.volume import Volume
+import numpy as np
+from numpy.typing import NDArray
+
+from mrisr.core import geometry
+from mrisr.core.errors import InputError
+from mrisr.core.options import Segmenting
+from mrisr.core.volume import Storage, Volume
 from mrisr.zones.labels import LabelTable
 
 if TYPE_CHECKING:
     import torch
 
 
-class Segmenter(Protocol):
-    """Volumes to zones.
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Zones of a volume.
 
     Attributes:
-        name: for records and tables.
-        sha256: digest of all that decides the answer, weights and label table; empty if not known.
-        kind: ``mrisr``, ``bundle`` or ``nnunet``.
-        device: where it computes.
-        notes: what had to be done otherwise than asked in the last call.
+        labels: uint8 0, 1 (peripheral zone) and 2 (transition zone) on exactly the volume's grid.
+        notes: deviations from the request that a record should state.
     """
 
+    labels: Volume
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Segmenter(ABC):
+    """A function from volumes to zones, without state: it may be called from several threads.
+
+    Attributes:
+        kind: ``mrisr``, ``bundle`` or ``nnunet``.
+        name: for records and tables.
+        sha256: digest of everything that decides the labels: weights, label table, margin.
+        device: where it computes.
+        table: meaning of an external model's labels; None for the project's own.
+        margin: share of the width left out at each of the four edges of axial slices, for models trained on
+            cropped images; nothing is found there.
+    """
+
+    kind: ClassVar[str]
     name: str
     sha256: str
-    kind: str
     device: torch.device
-    notes: list[str]
+    table: LabelTable | None = None
+    margin: float = 0.0
 
-    @property
-    def table(self) -> LabelTable | None:
-        """What the labels of a foreign model stand for; none for our own."""
-
-    def __call__(self, volume: Volume) -> Volume:
-        """Labels 0, 1 (peripheral zone) and 2 (transition zone) as uint8 on exactly the volume's grid.
+    def __call__(self, volume: Volume) -> Segmentation:
+        """Segment a volume.
 
         Raises:
-            InputError: the volume cannot be segmented.
+            InputError: it is a coronal or sagittal stack of thick slices, or the model fails.
         """
+        check_axial(volume)
+        crop = _central(volume, self.margin)
+        affine = volume.affine.copy()
+        affine[:3, 3] += affine[:3, :3] @ [float(s.start) for s in crop]
+        found, notes = self.label(volume.with_array(volume.array[crop], affine))
+        array = np.zeros(volume.shape, np.uint8)
+        array[crop] = found
+        return Segmentation(replace(volume, array=array, storage=Storage(array.dtype)), notes)
+
+    @abstractmethod
+    def label(self, volume: Volume) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+        """Labels on the voxels of a volume that :meth:`__call__` has checked and cropped, and notes."""
 
 
-def load_segmenter(
-    model: str | None = None,
-    *,
-    bundle: Path | None = None,
-    nnunet: Path | None = None,
-    table: LabelTable | None = None,
-    device: str = "auto",
-) -> Segmenter:
-    """The segmenter that is asked for, or the bundled one.
-
-    Args:
-        model: name or path of a model of ``mrisr train``.
-        bundle: folder of a MONAI bundle. It is a program: only use one that you trust.
-        nnunet: result folder of an nnU-Net; it is trusted likewise.
-        table: what the labels of a bundle or an nnU-Net stand for, where they do not say it.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+def check_axial(volume: Volume) -> None:
+    """Refuse a coronal or sagittal stack of thick slices; thin ones of any plane are as good as axial ones.
 
     Raises:
-        UsageError: more than one is named, there is no such model, or a table comes with our own.
+        InputError: models of the zones are trained on axial slices.
+    """
+    if volume.plane != "axial" and volume.is_stack:
+        slices = volume.spacing[volume.slice_axis]
+        raise InputError(
+            volume.name,
+            expected="axial slices, or voxels of about the same size along all axes",
+            found=f"a {volume.plane} stack with {slices:.3g} mm between slices",
+        )
+
+
+def load_segmenter(settings: Segmenting) -> Segmenter:
+    """Load the segmenter that the settings name, by default the bundled one.
+
+    Raises:
+        UsageError: there is no such model or device, or the table is none.
         InputError: it cannot be loaded.
     """
-    if sum(source is not None for source in (model, bundle, nnunet)) > 1:
-        raise UsageError("give --model, --bundle or --nnunet, only one of them")
-    if bundle is not None:
-        from mrisr.zones.bundle import load_bundle
+    segmenter, margin = _load(settings), settings.margin
+    if not margin:
+        return segmenter
+    decides = f"{segmenter.sha256} margin {margin!r}"
+    return replace(segmenter, margin=margin, sha256=hashlib.sha256(decides.encode()).hexdigest())
 
-        return load_bundle(bundle, table, device)
-    if nnunet is not None:
-        from mrisr.zones.nnunet import load_nnunet
 
-        return load_nnunet(nnunet, table, device)
-    if table is not None:
-        raise UsageError("--table is for --bundle and --nnunet; our own labels are known")
+def _load(settings: Segmenting) -> Segmenter:
+    """The segmenter for whole images."""
+    table = None if settings.table is None else LabelTable.given(settings.table)
+    if settings.bundle is not None:
+        from mrisr.zones.external.bundle import load_bundle
+
+        return load_bundle(Path(settings.bundle), table, settings.device)
+    if settings.nnunet is not None:
+        from mrisr.zones.external.nnunet import load_nnunet
+
+        return load_nnunet(Path(settings.nnunet), table, settings.device)
     from mrisr.zones.model import DEFAULT, load_zones_model
-    from mrisr.zones.predict import ZonesSegmenter
+    from mrisr.zones.predict import make_segmenter
 
-    return ZonesSegmenter(load_zones_model(model or DEFAULT), device)
+    return make_segmenter(load_zones_model(settings.model or DEFAULT), settings.device)
+
+
+def _central(volume: Volume, margin: float) -> tuple[slice, slice, slice]:
+    """The voxels left when a share of the width is left out at each edge within axial slices."""
+    edges = [
+        int(n * margin) if world < 2 else 0
+        for n, world in zip(volume.shape, geometry.world_axes(volume.affine), strict=True)
+    ]
+    i, j, k = (slice(edge, n - edge) for edge, n in zip(edges, volume.shape, strict=True))
+    return i, j, k

@@ -1,4 +1,4 @@
-"""The network on whole stacks: find the gland, then look at it in windows as in training."""
+"""Sliding-window inference on whole stacks: localise the gland, then predict around it."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ Scores = Callable[[Tensor], Tensor]
 LEAST = 50.0
 
 
-class Windowed(NamedTuple):
-    """How a network looks at stacks: through windows of so many pixels and slices."""
+class SlidingWindow(NamedTuple):
+    """A network and the window through which it sees stacks: ``edge`` pixels square, so many slices."""
 
     scores: Scores
     edge: int
     slices: int
 
 
-def zone_shares(stack: Tensor, windowed: Windowed) -> Tensor | None:
+def zone_probabilities(stack: Tensor, window: SlidingWindow) -> Tensor | None:
     """Probabilities of background, peripheral and transition zone.
 
     Args:
         stack: ``(slices, rows, columns)`` on the working pixels, about 0..1, inferior to superior.
 
     Returns:
-        ``(3, slices, rows, columns)``, or none where no gland is found.
+        ``(3, slices, rows, columns)``, or None where no gland is found.
     """
-    centre = find_gland(stack, windowed)
-    return None if centre is None else around(stack, centre, windowed)
+    centre = find_gland(stack, window)
+    return None if centre is None else predict_at(stack, centre, window)
 
 
-def find_gland(stack: Tensor, windowed: Windowed) -> tuple[int, int] | None:
-    """Row and column of the gland's centroid, or none: windows over whole slices, hardly overlapping."""
-    gland = 1 - _windows(stack, windowed, overlap=(0.0, 0.125, 0.125)).softmax(0)[0]
+def find_gland(stack: Tensor, window: SlidingWindow) -> tuple[int, int] | None:
+    """Row and column of the gland's centroid, or None: windows over whole slices, hardly overlapping."""
+    gland = 1 - _windows(stack, window, overlap=(0.0, 0.125, 0.125)).softmax(0)[0]
     gland = torch.where(gland > 0.5, gland, 0.0).sum(0)
     if float(gland.sum()) < LEAST:
         return None
@@ -50,31 +50,34 @@ def find_gland(stack: Tensor, windowed: Windowed) -> tuple[int, int] | None:
     return round(rows), round(columns)
 
 
-def around(stack: Tensor, centre: tuple[int, int], windowed: Windowed) -> Tensor:
-    """As :func:`zone_shares`, looking only at the window around ``centre``, as it is and mirrored."""
+def predict_at(stack: Tensor, centre: tuple[int, int], window: SlidingWindow) -> Tensor:
+    """Probabilities as :func:`zone_probabilities`, background beyond one window around ``centre``.
+
+    Averaged over the image and its mirror image.
+    """
     starts = [
-        min(max(0, c - windowed.edge // 2), max(0, n - windowed.edge))
+        min(max(0, c - window.edge // 2), max(0, n - window.edge))
         for c, n in zip(centre, stack.shape[1:], strict=True)
     ]
-    rows, columns = (slice(s, s + windowed.edge) for s in starts)
+    rows, columns = (slice(s, s + window.edge) for s in starts)
     part = stack[:, rows, columns]
     overlap = (0.5, 0.0, 0.0)
-    seen = _windows(part, windowed, overlap).softmax(0)
-    seen = seen + _windows(part.flip(-1), windowed, overlap).softmax(0).flip(-1)
-    shares = torch.zeros(CLASSES, *stack.shape)
-    shares[0] = 1.0
-    shares[:, :, rows, columns] = seen / 2
-    return shares
+    found = _windows(part, window, overlap).softmax(0)
+    found = found + _windows(part.flip(-1), window, overlap).softmax(0).flip(-1)
+    probabilities = torch.zeros(CLASSES, *stack.shape)
+    probabilities[0] = 1.0
+    probabilities[:, :, rows, columns] = found / 2
+    return probabilities
 
 
-def _windows(stack: Tensor, windowed: Windowed, overlap: tuple[float, float, float]) -> Tensor:
-    """Blended scores ``(3, slices, rows, columns)``; what is smaller than a window is padded by its edge."""
-    slices = min(windowed.slices, len(stack))
+def _windows(stack: Tensor, window: SlidingWindow, overlap: tuple[float, float, float]) -> Tensor:
+    """Blended scores ``(3, slices, rows, columns)``; stacks smaller than a window are padded by their edge."""
+    slices = min(window.slices, len(stack))
     scores = sliding_window_inference(
         stack[None, None],
-        (slices, windowed.edge, windowed.edge),
+        (slices, window.edge, window.edge),
         1,
-        windowed.scores,
+        window.scores,
         overlap=overlap,
         mode="gaussian",
         padding_mode="replicate",

@@ -85,9 +85,9 @@ def jobs_of(text: str) -> dict[str, int]:
 @pytest.fixture(scope="module")
 def zones_model(tiny_models: Path) -> str:
     """A small segmenter of random weights, among the small models."""
-    from mrisr.zones.model import save_random
+    from tests.zones.models import random_zones_model
 
-    return str(save_random(tiny_models, "tiny-zones"))
+    return str(random_zones_model(tiny_models, "tiny-zones"))
 
 
 def test_a_batch_with_a_damaged_study(tmp_path: Path, run: Run, zones_model: str) -> None:

@@ -22,6 +22,7 @@ from mrisr.batch.work import Models, Work
 from mrisr.core.volume import Volume
 from mrisr.data.phantom import label_volume, phantom
 from mrisr.io import write_volume
+from mrisr.zones.segmenter import Segmentation
 
 SHAPE, SPACING = (48, 48, 6), (1.6, 1.6, 4.8)
 #: Cheap, and on the CPU wherever the tests run.
@@ -38,7 +39,7 @@ class PhantomSegmenter:
     """Knows the phantom's zones, and draws the peripheral one a little off to the side."""
 
     name, sha256, kind, table = "phantom-zones", "0" * 64, "mrisr", None
-    notes: tuple[str, ...] = ()
+    margin = 0.0
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
@@ -49,11 +50,11 @@ class PhantomSegmenter:
 
         return torch.device("cpu")
 
-    def __call__(self, volume: Volume) -> Volume:
+    def __call__(self, volume: Volume) -> Segmentation:
         affine = volume.affine.copy()
         affine[0, 3] += 1.5
         labels = label_volume(volume.shape, affine, self.seed)
-        return labels.with_array(labels.array, volume.affine)
+        return Segmentation(labels.with_array(labels.array, volume.affine))
 
 
 def write_study(

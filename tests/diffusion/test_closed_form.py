@@ -17,8 +17,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from mrisr.core.options import SamplerName
 from mrisr.diffusion.path import AlignedPath, Path, PlainPath
-from mrisr.diffusion.sampler import Noise, Update, sample
+from mrisr.diffusion.samplers import SAMPLERS, Noise, start_latent
 from mrisr.diffusion.schedule import INFERENCE, sampling_levels
 
 LOW, MEAN, SD = 0.3, 0.8, 0.5
@@ -47,7 +48,7 @@ def posterior_mean(lam: float, g: float) -> tuple[float, float]:
 
 
 def expected(
-    kind: str, levels: list[float], update: Update, churn: int, from_noise: bool = False
+    kind: str, levels: list[float], sampler: SamplerName, eta: int, from_noise: bool = False
 ) -> Normal:
     """Mean and deviation after all steps, by recursion."""
     start = levels[0]
@@ -55,13 +56,13 @@ def expected(
     var = 1.0 if from_noise else 1 - start**2
     for g, s in pairwise(levels):
         lam_g, lam_s = share(kind, g, start), share(kind, s, start)
-        if update == "published":
+        if sampler == "published":
             lam_s = lam_g
         a, b = posterior_mean(lam_g, g)
         # Estimated means of the latent at both levels, each as offset + slope * x_t.
         here = (lam_g * a + (1 - lam_g) * LOW, lam_g * b)
         there = (lam_s * a + (1 - lam_s) * LOW, lam_s * b)
-        if churn:
+        if eta:
             alpha = (g / s) ** 2
             keep = math.sqrt(alpha) * (1 - s**2) / (1 - g**2)
             fresh = (1 - alpha) * (1 - s**2) / (1 - g**2)
@@ -95,19 +96,12 @@ def draws(seed: int = 0) -> Noise:
 
 
 def simulated(
-    path: Path, levels: Tensor, update: Update, churn: int, from_noise: bool = False
+    path: Path, levels: Tensor, sampler: SamplerName, eta: int, from_noise: bool = False
 ) -> Normal:
     x_low = torch.full((SAMPLES, 1, 1, 1), LOW)
-    x = sample(
-        exact_denoiser(path),
-        x_low,
-        levels,
-        path,
-        draws(),
-        update=update,
-        churn=churn,
-        from_noise=from_noise,
-    )
+    noise = draws()
+    start = noise(0) if from_noise else start_latent(x_low, levels[0], noise(0))
+    x = SAMPLERS[sampler](exact_denoiser(path), start, x_low, levels, path, noise, eta)
     return Normal(float(x.mean()), float(x.std()))
 
 
@@ -122,36 +116,36 @@ def agree(found: Normal, wanted: Normal) -> None:
     assert found.sd == pytest.approx(wanted.sd, abs=3 * error + 1e-3)
 
 
-@pytest.mark.parametrize("churn", [0, 1], ids=["deterministic", "ancestral"])
-@pytest.mark.parametrize("update", ["corrected", "published"])
+@pytest.mark.parametrize("eta", [0, 1], ids=["deterministic", "ancestral"])
+@pytest.mark.parametrize("sampler", ["corrected", "published"])
 @pytest.mark.parametrize("kind", ["plain", "aligned"])
 @pytest.mark.parametrize("last", [25, 50])
 @pytest.mark.parametrize("steps", STEPS)
-def test_partial_start(kind: str, last: int, steps: int, update: Update, churn: int) -> None:
+def test_partial_start(kind: str, last: int, steps: int, sampler: SamplerName, eta: int) -> None:
     levels = sampling_levels(INFERENCE, G[last], steps)
-    found = simulated(make(kind, G[last]), levels, update, churn)
-    agree(found, expected(kind, levels.tolist(), update, churn))
+    found = simulated(make(kind, G[last]), levels, sampler, eta)
+    agree(found, expected(kind, levels.tolist(), sampler, eta))
 
 
-@pytest.mark.parametrize("churn", [0, 1], ids=["deterministic", "ancestral"])
+@pytest.mark.parametrize("eta", [0, 1], ids=["deterministic", "ancestral"])
 @pytest.mark.parametrize("steps", [*STEPS, 100])
-def test_full_start_from_pure_noise(steps: int, churn: int) -> None:
+def test_full_start_from_pure_noise(steps: int, eta: int) -> None:
     """SR3 is the plain path with K = 100 and nothing of the low-resolution image at the start."""
     levels = sampling_levels(INFERENCE, G[100], steps)
-    found = simulated(PlainPath(G[100]), levels, "corrected", churn, from_noise=True)
-    agree(found, expected("plain", levels.tolist(), "corrected", churn, from_noise=True))
+    found = simulated(PlainPath(G[100]), levels, "corrected", eta, from_noise=True)
+    agree(found, expected("plain", levels.tolist(), "corrected", eta, from_noise=True))
 
 
 def test_sr3_samples_the_distribution() -> None:
-    for churn in (0, 1):
-        found = expected("plain", G[100::-1], "corrected", churn, from_noise=True)
+    for eta in (0, 1):
+        found = expected("plain", G[100::-1], "corrected", eta, from_noise=True)
         assert found.mean == pytest.approx(MEAN, abs=0.002)
         assert found.sd == pytest.approx(SD, abs=0.035)
 
 
-#: Path, update, churn, K: mean and deviation by simulation with the exact denoiser in all K steps
+#: Path, sampler, eta, K: mean and deviation by simulation with the exact denoiser in all K steps
 #: (wanted: 0.8 and 0.5). The plain and the published figures are those of ancestral sampling.
-MEASURED: dict[tuple[str, Update, int, int], tuple[float, float]] = {
+MEASURED: dict[tuple[str, SamplerName, int, int], tuple[float, float]] = {
     ("plain", "corrected", 1, 50): (0.793, 0.467),
     ("aligned", "published", 1, 50): (0.645, 0.368),
     ("aligned", "corrected", 0, 50): (0.799, 0.481),
@@ -162,7 +156,7 @@ MEASURED: dict[tuple[str, Update, int, int], tuple[float, float]] = {
     ("aligned", "corrected", 1, 25): (0.801, 0.452),
 }
 #: The same two rows without fresh noise, by the recursion: further from what is wanted.
-DETERMINISTIC: dict[tuple[str, Update, int, int], tuple[float, float]] = {
+DETERMINISTIC: dict[tuple[str, SamplerName, int, int], tuple[float, float]] = {
     ("plain", "corrected", 0, 50): (0.737, 0.481),
     ("aligned", "published", 0, 50): (0.572, 0.348),
     ("plain", "corrected", 0, 25): (0.576, 0.432),
@@ -170,36 +164,36 @@ DETERMINISTIC: dict[tuple[str, Update, int, int], tuple[float, float]] = {
 }
 
 
-@pytest.mark.parametrize(("kind", "update", "churn", "last"), MEASURED | DETERMINISTIC)
+@pytest.mark.parametrize(("kind", "sampler", "eta", "last"), MEASURED | DETERMINISTIC)
 def test_alignment_pays_with_the_corrected_step_only(
-    kind: str, update: Update, churn: int, last: int
+    kind: str, sampler: SamplerName, eta: int, last: int
 ) -> None:
-    wanted = (MEASURED | DETERMINISTIC)[kind, update, churn, last]
-    assert expected(kind, G[last::-1], update, churn) == pytest.approx(wanted, abs=0.002)
+    wanted = (MEASURED | DETERMINISTIC)[kind, sampler, eta, last]
+    assert expected(kind, G[last::-1], sampler, eta) == pytest.approx(wanted, abs=0.002)
 
 
 @pytest.mark.parametrize("steps", STEPS)
 @pytest.mark.parametrize("last", [25, 50, 100])
-@pytest.mark.parametrize("churn", [0, 1])
-def test_the_corrected_step_never_loses_the_mean(steps: int, last: int, churn: int) -> None:
+@pytest.mark.parametrize("eta", [0, 1])
+def test_the_corrected_step_never_loses_the_mean(steps: int, last: int, eta: int) -> None:
     levels = sampling_levels(INFERENCE, G[last], steps).tolist()
-    assert expected("aligned", levels, "corrected", churn).mean == pytest.approx(MEAN, abs=1e-9)
+    assert expected("aligned", levels, "corrected", eta).mean == pytest.approx(MEAN, abs=1e-9)
 
 
-@pytest.mark.parametrize("churn", [0, 1])
+@pytest.mark.parametrize("eta", [0, 1])
 @pytest.mark.parametrize("start", [G[25], 0.25, G[75]])
-def test_one_aligned_step_is_regression(start: float, churn: int) -> None:
+def test_one_aligned_step_is_regression(start: float, eta: int) -> None:
     """At the aligned start the latent says nothing new, so the estimate is E[x_HR | x_LR] itself,
     whatever the noise was."""
     path = AlignedPath(start)
-    found = simulated(path, sampling_levels(INFERENCE, start, 1), "corrected", churn)
+    found = simulated(path, sampling_levels(INFERENCE, start, 1), "corrected", eta)
     assert found == pytest.approx((MEAN, 0), abs=1e-6)
 
 
-@pytest.mark.parametrize("churn", [0, 1])
-def test_one_published_step_returns_the_low_resolution_image(churn: int) -> None:
+@pytest.mark.parametrize("eta", [0, 1])
+def test_one_published_step_returns_the_low_resolution_image(eta: int) -> None:
     """It takes the mean of the start for the mean of the end."""
     levels = sampling_levels(INFERENCE, 0.25, 1)
-    assert simulated(AlignedPath(0.25), levels, "published", churn) == pytest.approx(
+    assert simulated(AlignedPath(0.25), levels, "published", eta) == pytest.approx(
         (LOW, 0), abs=1e-6
     )

@@ -90,14 +90,14 @@ def _command(manifest: Path, config: Path, out: Path, *more: str) -> list[str]:
 @pytest.fixture
 def studies(tmp_path: Path) -> tuple[Path, Path]:
     """Manifest and settings of four studies, one of them damaged, and one with labels."""
-    from mrisr.zones.model import save_random
+    from tests.zones.models import random_zones_model
 
     for i, name in enumerate(SUBJECTS):
         write_study(tmp_path / "data" / name, i, labels=i == 0)
     (tmp_path / "data" / "c" / "t2w_ax.nii.gz").write_bytes(b"\x1f\x8b and no more")
     rows = [{"subject": n, "axial": f"data/{n}/t2w_ax.nii.gz", "labels": ""} for n in SUBJECTS]
     rows[0]["labels"] = "data/a/zones.nii.gz"
-    zones = {"model": str(save_random(tmp_path / "models", "tiny-zones"))}
+    zones = {"model": str(random_zones_model(tmp_path / "models", "tiny-zones"))}
     config = tmp_path / "batch.yaml"
     config.write_text(yaml.safe_dump({**SETTINGS, "zones": zones}))
     return write_rows(tmp_path / "m.csv", *rows), config

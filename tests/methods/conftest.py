@@ -12,7 +12,7 @@ from mrisr.config import MethodSettings
 from mrisr.core.random import seeded
 from mrisr.data.pairs import Measured, Pair
 from mrisr.methods import Restorer, build_restorer
-from mrisr.methods.base import Given, Sampling, given
+from mrisr.methods.base import Given, given
 from mrisr.physics.separable import CONDITION, in_plane_operator
 
 SMALL = {"type": "unshuffle", "width": 8, "blocks": 1, "fold": 2}
@@ -78,9 +78,3 @@ def pair() -> Pair:
 def fields(step: int) -> torch.Tensor:
     """One noise field of 40 x 44 pixels per step."""
     return torch.randn(1, 1, 40, 44, generator=seeded("cpu", 9, step))
-
-
-@pytest.fixture
-def sampling() -> Callable[..., Sampling]:
-    """How to sample, with noise fields that fit ``measurement``."""
-    return lambda **changes: Sampling(noise=fields, **changes)

@@ -11,17 +11,17 @@ from torch import Tensor
 
 from mrisr.config import MethodSettings
 from mrisr.core.errors import UsageError
+from mrisr.core.options import Sampling
 from mrisr.core.random import seeded
 from mrisr.data.pairs import Pair
-from mrisr.diffusion.sampler import start_latent
+from mrisr.diffusion.samplers import start_latent
 from mrisr.methods import Restorer
-from mrisr.methods.base import Given, Sampling, given
+from mrisr.methods.base import Given, given
 from mrisr.networks.liif import Liif
 from mrisr.physics.separable import in_plane_operator, through_plane_operator
 from tests.methods.conftest import SETTINGS, fields
 
 Make = Callable[..., Restorer]
-How = Callable[..., Sampling]
 TRAINED = sorted(set(SETTINGS) - {"bspline"})
 
 
@@ -42,14 +42,12 @@ class Counter:
 
 @pytest.mark.parametrize("name", sorted(SETTINGS))
 @torch.inference_mode()
-def test_a_measurement_becomes_an_image(
-    name: str, make: Make, measurement: Given, sampling: How
-) -> None:
+def test_a_measurement_becomes_an_image(name: str, make: Make, measurement: Given) -> None:
     restorer = make(name)
-    x = restorer.restore(measurement, sampling(steps=1))
+    x = restorer.restore(measurement, Sampling(steps=1), fields)
     assert x.shape == measurement.x_low.shape
     assert x.dtype == torch.float32
-    assert torch.equal(x, restorer.restore(measurement, sampling(steps=1)))
+    assert torch.equal(x, restorer.restore(measurement, Sampling(steps=1), fields))
     assert not torch.equal(x, measurement.x_low)  # B-spline is not the operator's own bicubic
 
 
@@ -57,21 +55,34 @@ def test_a_measurement_becomes_an_image(
     ("name", "steps"), [("aligned", 3), ("plain", 4), ("regression", 1), ("inversion", 5)]
 )
 @torch.inference_mode()
-def test_evaluations_are_counted(
-    name: str, steps: int, make: Make, measurement: Given, sampling: How
-) -> None:
+def test_evaluations_are_counted(name: str, steps: int, make: Make, measurement: Given) -> None:
     restorer, counter = make(name), Counter()
-    restorer.restore(measurement, sampling(steps=steps), counter)
-    assert counter.count == restorer.evaluations(sampling(steps=steps))
+    restorer.restore(measurement, Sampling(steps=steps), fields, counter)
+    assert counter.count == restorer.evaluations(Sampling(steps=steps))
 
 
 @pytest.mark.parametrize("name", ["regression", "implicit", "bspline"])
-@pytest.mark.parametrize("option", [{"steps": 2}, {"start": 0.5}])
-def test_one_step_methods_take_no_steps(
-    name: str, option: dict[str, Any], make: Make, sampling: How
+def test_one_step_methods_take_no_steps(name: str, make: Make) -> None:
+    with pytest.raises(UsageError, match="steps"):
+        make(name).evaluations(Sampling(steps=2))
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "takes"),
+    [
+        ("aligned", 1, {"steps", "sampler", "seed", "tile"}),
+        ("aligned", 2, {"steps", "sampler", "eta", "seed", "tile"}),
+        ("plain", 2, {"steps", "eta", "start", "seed", "tile"}),
+        ("inversion", 2, {"steps", "seed", "tile"}),
+        ("regression", 1, {"tile"}),
+        ("implicit", 1, {"tile"}),
+        ("bspline", 1, set()),
+    ],
+)
+def test_a_method_states_the_options_it_takes(
+    name: str, steps: int, takes: set[str], make: Make
 ) -> None:
-    with pytest.raises(UsageError, match=next(iter(option))):
-        make(name).evaluations(sampling(**option))
+    assert make(name).takes(Sampling(steps=steps)) == takes
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -111,9 +122,7 @@ def test_a_method_needs_its_network_and_settings(wrong: dict[str, Any]) -> None:
 
 
 @torch.inference_mode()
-def test_a_plain_path_starts_where_it_is_told(
-    make: Make, measurement: Given, sampling: How
-) -> None:
+def test_a_plain_path_starts_where_it_is_told(make: Make, measurement: Given) -> None:
     """With a start SR3's denoiser is partial diffusion: from the noised low-resolution image."""
     restorer = make("plain")
     seen: list[Tensor] = []
@@ -122,28 +131,25 @@ def test_a_plain_path_starts_where_it_is_told(
         seen.append(images[0])
         return function(*images)
 
-    restorer.restore(measurement, sampling(steps=2, start=0.25), spy)
+    restorer.restore(measurement, Sampling(steps=2, start=0.25), fields, spy)
     g = torch.tensor(0.25, dtype=torch.float64)
     torch.testing.assert_close(
         seen[0].float(), start_latent(measurement.x_low, g, fields(0)).float(), rtol=0, atol=1e-5
     )
-    restorer.restore(measurement, sampling(steps=2), spy)
+    restorer.restore(measurement, Sampling(steps=2), fields, spy)
     assert torch.equal(seen[2], fields(0).expand_as(measurement.x_low))
 
 
-@pytest.mark.parametrize(("name", "start"), [("aligned", 0.5), ("plain", 0.005)])
-def test_a_start_off_the_path_is_refused(
-    name: str, start: float, make: Make, sampling: How
-) -> None:
+def test_a_start_off_the_path_is_refused(make: Make) -> None:
     with pytest.raises(UsageError, match="start"):
-        make(name).evaluations(sampling(steps=2, start=start))
+        make("plain").evaluations(Sampling(steps=2, start=0.005))
 
 
-def test_a_found_schedule_serves_its_number_of_steps(make: Make, sampling: How) -> None:
+def test_a_found_schedule_serves_its_number_of_steps(make: Make) -> None:
     levels = (0.25, 0.9, 1.0)
     restorer: Any = make("aligned", diffusion={"start": 0.25, "schedules": {2: levels}})
-    assert restorer.levels(sampling(steps=2)).tolist() == list(levels)
-    assert len(restorer.levels(sampling(steps=3))) == 4
+    assert restorer.levels(Sampling(steps=2)).tolist() == list(levels)
+    assert len(restorer.levels(Sampling(steps=3))) == 4
 
 
 @pytest.mark.parametrize("levels", [(0.25, 1.0), (0.25, 0.2, 1.0), (0.25, 0.5, 0.9)])
@@ -177,12 +183,12 @@ def transparent() -> Liif:
     ],
 )
 @torch.inference_mode()
-def test_liif_lies_where_the_pixels_lie(operator: Any, make: Make, sampling: How) -> None:
+def test_liif_lies_where_the_pixels_lie(operator: Any, make: Make) -> None:
     restorer = make("implicit")
     restorer.network.load_state_dict(transparent().state_dict())
     low = [operator.axes[d].n_low if d in operator.axes else 44 for d in (-2, -1)]
     y = torch.rand(1, 1, *low, generator=seeded("cpu", 3))
-    found = restorer.restore(given(y, operator), sampling()) - operator.interpolate(y)
+    found = restorer.restore(given(y, operator), Sampling(), fields) - operator.interpolate(y)
     wanted = operator.interpolating_by("linear").interpolate(y)
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
 
@@ -191,29 +197,29 @@ def test_liif_lies_where_the_pixels_lie(operator: Any, make: Make, sampling: How
 
 
 @torch.inference_mode()
-def test_a_fresh_predictor_is_plain_noise(make: Make, measurement: Given, sampling: How) -> None:
+def test_a_fresh_predictor_is_plain_noise(make: Make, measurement: Given) -> None:
     """Mean 0 and variance 1: one step is the frozen denoiser from the noised low-resolution image."""
     restorer: Any = make("inversion")
     torch.nn.init.zeros_(restorer.predictor.tail.weight)
     torch.nn.init.zeros_(restorer.predictor.tail.bias)
-    found = restorer.restore(measurement, sampling(steps=1))
-    g = torch.tensor(restorer.levels(sampling(steps=1))[0], dtype=torch.float64)
+    found = restorer.restore(measurement, Sampling(steps=1), fields)
+    g = torch.tensor(restorer.levels(Sampling(steps=1))[0], dtype=torch.float64)
     latent = start_latent(measurement.x_low, g, fields(0)).float()
     condition = measurement.condition.expand(2, -1)
     wanted = restorer.denoiser(latent, measurement.x_low, g.float().expand(2), condition)
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
 
 
-def test_one_to_five_steps_rise_from_allowed_starts(make: Make, sampling: How) -> None:
+def test_one_to_five_steps_rise_from_allowed_starts(make: Make) -> None:
     restorer: Any = make("inversion")
     for steps in range(1, 6):
-        levels = restorer.levels(sampling(steps=steps))
+        levels = restorer.levels(Sampling(steps=steps))
         assert len(levels) == steps
         assert levels == sorted(levels)
         assert levels[0] ** 2 / (1 - levels[0] ** 2) >= 1.44
     for steps in (6, 50):
         with pytest.raises(UsageError, match="1 to 5"):
-            restorer.evaluations(sampling(steps=steps))
+            restorer.evaluations(Sampling(steps=steps))
 
 
 def test_only_later_levels_are_held_to_gaussian_noise(make: Make, pair: Pair) -> None:

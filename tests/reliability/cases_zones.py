@@ -29,7 +29,7 @@ Spoil = Callable[[Path, Path], tuple[object, ...]]
 def _whole() -> Path:
     """A study of two boxes, stored along unusual axes, and a bundle that labels them by intensity."""
     from mrisr.io import write_volume
-    from tests.zones.foreign_models import INFERENCE, bundle, image
+    from tests.zones.models import INFERENCE, bundle, image
 
     steps = INFERENCE["postprocessing"]["transforms"]
     folder = Path(tempfile.mkdtemp(prefix="mrisr-zones-"))
@@ -82,7 +82,7 @@ def _truncated(study: Path, bundle: Path) -> tuple[object, ...]:
 
 def _coronal(study: Path, bundle: Path) -> tuple[object, ...]:
     from mrisr.io import write_volume
-    from tests.zones.foreign_models import image
+    from tests.zones.models import image
 
     write_volume(image("LIP", spacing=(0.5, 3.0, 0.5)), study, force=True)
     return ()
@@ -121,8 +121,8 @@ def _shifted(study: Path, bundle: Path) -> tuple[object, ...]:
 
 
 def _no_nnunet(study: Path, bundle: Path) -> tuple[object, ...]:
-    from mrisr.zones.nnunet import COMMAND
-    from tests.zones.test_nnunet import folder
+    from mrisr.zones.external.nnunet import COMMAND
+    from tests.zones.test_external_nnunet import folder
 
     if importlib.util.find_spec("nnunetv2") or shutil.which(COMMAND):
         raise Skipped("nnU-Net is installed")
@@ -130,7 +130,7 @@ def _no_nnunet(study: Path, bundle: Path) -> tuple[object, ...]:
 
 
 def _labelled(folder: Path) -> str:
-    from tests.zones.foreign_models import expected, image
+    from tests.zones.models import expected, image
 
     study, bundle = _laid_out(folder)
     result = done(folder, _segment(folder, study, "--bundle", bundle))

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from mrisr.core.errors import UsageError
+from mrisr.core.options import Sampling
 from mrisr.models.store import load_model
 from mrisr.physics.separable import in_plane_operator
 from mrisr.restore import engine as engines
-from mrisr.restore.engine import Engine, ramp, restore_all, tile_starts
-from mrisr.restore.sampling import Options
+from mrisr.restore.engine import Engine, ramp, resolve_device, resolve_precision, tile_starts
+from mrisr.restore.restore import resolved
 
 #: What tiles may change: RMS and maximum as a share of the intensity range.
 TILE_RMS, TILE_MAX = 1e-3, 1e-2
@@ -22,7 +23,8 @@ TILE_RMS, TILE_MAX = 1e-3, 1e-2
 
 def engine(name: str = "partdiff-inplane", **options: Any) -> Engine:
     options = {"device": "cpu", "precision": "fp32"} | options
-    return Engine(load_model(name), Options(**options))
+    model = load_model(name)
+    return Engine(model, resolved(Sampling(**options), model))
 
 
 def waves(n: int, rows: int, columns: int) -> Tensor:
@@ -53,7 +55,7 @@ def test_a_network_that_adds_nothing_gives_the_interpolation(models: Path) -> No
         torch.testing.assert_close(x, OPERATOR.interpolate(y), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{}, {"steps": 4}, {"steps": 3, "churn": 1.0}])
+@pytest.mark.parametrize("options", [{}, {"steps": 4}, {"steps": 3, "eta": 1.0}])
 def test_same_seed_same_bits(models: Path, options: dict[str, Any]) -> None:
     y = waves(3, 24, 30)[:, None]
     first, again, other = (engine(seed=seed, **options).restore(y, OPERATOR) for seed in (7, 7, 8))
@@ -64,7 +66,7 @@ def test_same_seed_same_bits(models: Path, options: dict[str, Any]) -> None:
 def test_slices_share_their_noise(models: Path) -> None:
     """Equal slices come out equal, whatever batch they are in."""
     y = waves(1, 24, 30)[:, None].expand(3, -1, -1, -1)
-    e = engine(steps=4, churn=1.0)
+    e = engine(steps=4, eta=1.0)
     x = e.restore(y, OPERATOR)
     torch.testing.assert_close(x, x[:1].expand_as(x), rtol=0, atol=1e-5)
     assert e.noise((48, 60), 0).shape == (1, 1, 48, 60)
@@ -73,21 +75,41 @@ def test_slices_share_their_noise(models: Path) -> None:
 
 def test_the_cards_defaults_and_the_options(models: Path) -> None:
     e = engine()
-    assert (e.steps, e.churn) == (e.card.default_steps, e.card.default_churn)
-    assert e.evaluations == e.steps
-    other = e.resampled(steps=5, churn=0.5)
-    assert (other.steps, other.churn, other.options.seed) == (5, 0.5, e.options.seed)
-    assert other.evaluations == 5
+    assert e.sampling.steps == e.card.default_steps
+    assert e.restorer.evaluations(e.sampling) == e.card.default_steps
+    other = engine(steps=5, eta=0.5)
+    assert (other.sampling.steps, other.sampling.eta, other.sampling.seed) == (5, 0.5, 0)
+    assert other.restorer.evaluations(other.sampling) == 5
+
+
+def test_the_callers_model_stays_as_it_was(models: Path) -> None:
+    model = load_model("partdiff-inplane")
+    strides = [p.stride() for p in model.restorer.parameters()]
+    e = Engine(model, resolved(Sampling(device="cpu"), model))
+    assert e.restorer is not model.restorer
+    assert [p.stride() for p in model.restorer.parameters()] == strides
 
 
 def test_batches_make_no_difference(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    images = waves(5, 24, 30)
-    seen: list[tuple[int, int]] = []
-    whole = restore_all(engine(steps=2), images, OPERATOR)
+    images = waves(5, 24, 30)[:, None]
+    seen: list[int] = []
+    whole = engine(steps=2).restore_all(images, OPERATOR)
     monkeypatch.setitem(engines.BATCH_PIXELS, "cpu", 2 * 48 * 60)
-    parts = restore_all(engine(steps=2), images, OPERATOR, lambda *done: seen.append(done))
-    assert seen == [(2, 5), (4, 5), (5, 5)]
+    parts = engine(steps=2).restore_all(images, OPERATOR, seen.append)
+    assert seen == [2, 4, 5]
     torch.testing.assert_close(parts, whole, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["tpu", "meta", "cuda:x", "", "cuda:99"])
+def test_unknown_devices_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="device"):
+        resolve_device(name)
+
+
+def test_a_precision_that_is_asked_for_is_taken() -> None:
+    cpu = torch.device("cpu")
+    assert resolve_precision("fp32", cpu) == torch.float32
+    assert resolve_precision("bf16", cpu) == torch.bfloat16
 
 
 def test_an_image_larger_than_a_batch_is_one(models: Path) -> None:
@@ -123,7 +145,7 @@ def test_the_ramp_is_flat_at_the_images_border() -> None:
     assert torch.equal(share[64:136], torch.ones(72))
 
 
-@pytest.mark.parametrize("options", [{}, {"steps": 3}, {"steps": 3, "churn": 1.0}])
+@pytest.mark.parametrize("options", [{}, {"steps": 3}, {"steps": 3, "eta": 1.0}])
 def test_tiles_give_the_whole_image(models: Path, options: dict[str, Any]) -> None:
     operator = in_plane_operator((80, 66), (320, 264), 4.0)
     y = waves(1, 80, 66)[:, None]
@@ -243,7 +265,7 @@ def test_out_of_memory_on_the_device_continues_on_the_cpu(models: Path) -> None:
 # --- the released model ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{}, {"steps": 2, "churn": 1.0}])
+@pytest.mark.parametrize("options", [{}, {"steps": 2, "eta": 1.0}])
 def test_tiles_of_the_released_model(options: dict[str, Any]) -> None:
     """Its neighbourhood is wider than the overlap, and yet a tile's border leaves no trace."""
     operator = in_plane_operator((72, 64), (288, 256), 4.0)

@@ -12,9 +12,9 @@ import nibabel as nib
 import pytest
 
 import mrisr
-from mrisr.runs.record import describe_in_a_line
-from mrisr.io import write_volume
 from mrisr.data.phantom import phantom
+from mrisr.io import write_volume
+from mrisr.runs.record import Record
 
 KEYS = {
     "format",
@@ -35,7 +35,7 @@ KEYS = {
     "notes",
 }
 GRID = {"shape", "spacing_mm", "orientation", "plane", "dtype", "affine_ras_mm"}
-SHARED = {"degradation", "steps", "churn", "update", "start", "seed", "consistency", "tile"}
+SHARED = {"degradation", "steps", "sampler", "seed", "consistency"}
 THROUGH = {"factor", "slice_thickness_mm", "slice_thickness_from", "reformats"}
 
 
@@ -50,12 +50,12 @@ def record_of(path: Path) -> dict[str, Any]:
 
 
 def test_in_plane(study: Path, models: Path, tmp_path: Path) -> None:
-    options: Any = {"seed": 11, "steps": 2, "churn": 0.5, "consistency": 1, "device": "cpu"}
+    options: Any = {"seed": 11, "steps": 2, "eta": 0.5, "consistency": 1, "device": "cpu"}
     path = mrisr.inplane(study, scale=2.5, output=tmp_path / "out.nii.gz", **options)
     record = record_of(path)
     assert record.keys() == KEYS
-    assert record["parameters"].keys() == {"scale"} | SHARED
-    expected = {"scale": 2.5, "seed": 11, "steps": 2, "churn": 0.5, "degradation": "bicubic"}
+    assert record["parameters"].keys() == {"scale", "eta"} | SHARED
+    expected = {"scale": 2.5, "seed": 11, "steps": 2, "eta": 0.5, "degradation": "bicubic"}
     assert expected.items() <= record["parameters"].items()
     weights = (models / "partdiff-inplane.safetensors").read_bytes()
     assert record["model"]["sha256"] == hashlib.sha256(weights).hexdigest()
@@ -98,7 +98,7 @@ def test_no_name_in_record_and_header(study: Path, models: Path, tmp_path: Path)
 def test_the_line_in_the_header(study: Path, models: Path, tmp_path: Path) -> None:
     for run, size in ((mrisr.inplane, {"scale": 2}), (mrisr.throughplane, {"factor": 2.7182818})):
         path = run(study, output=tmp_path / "out.nii.gz", force=True, **size)
-        line = describe_in_a_line(record_of(path))
+        line = Record.model_validate(record_of(path)).line()
         assert len(line.encode()) <= 79
         header = nib.load(path).header
         assert bytes(header["descrip"].item()).decode() == line
@@ -106,7 +106,30 @@ def test_the_line_in_the_header(study: Path, models: Path, tmp_path: Path) -> No
 
 
 def test_the_record_repeats_the_run(study: Path, models: Path, tmp_path: Path) -> None:
-    first = mrisr.inplane(study, scale=2, steps=3, churn=1, seed=5, output=tmp_path / "a.nii.gz")
+    first = mrisr.inplane(study, scale=2, steps=3, eta=1, seed=5, output=tmp_path / "a.nii.gz")
     p = record_of(first)["parameters"]
     again = mrisr.inplane(study, **p, output=tmp_path / "b.nii.gz")
     assert first.read_bytes() == again.read_bytes()
+
+
+def test_an_option_without_effect_stands_in_no_record(
+    study: Path, models: Path, tmp_path: Path
+) -> None:
+    path = mrisr.inplane(study, scale=2, model="bicubic", output=tmp_path / "out.nii.gz")
+    assert record_of(path)["parameters"].keys() == {"scale", "degradation", "consistency"}
+    assert record_of(path)["precision"] == "fp32"
+
+
+def test_a_run_in_memory_gives_image_record_and_notes(study: Path, models: Path) -> None:
+    image = nib.load(study)
+    result = mrisr.run(image, mrisr.InPlane(scale=2, seed=3))
+    assert isinstance(result.image, nib.Nifti1Image)
+    assert result.image.shape == (48, 40, 4)
+    assert result.path is None
+    assert result.record.parameters["seed"] == 3
+    assert result.record.input.sha256 is None
+    assert result.record.notes == result.notes == ()
+    assert result.picture().startswith(b"\x89PNG")
+    thin = mrisr.run(study, mrisr.ThroughPlane(factor=2), output=study.parent / "thin.nii.gz")
+    assert thin.path == study.parent / "thin.nii.gz"
+    assert thin.record.as_dict() == record_of(thin.path)

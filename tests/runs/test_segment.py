@@ -17,22 +17,20 @@ import torch
 from monai.data import MetaTensor
 
 import mrisr
-from mrisr.core import geometry
 from mrisr.cli import main
-from mrisr.dicom.segmentation import read_segmentation
 from mrisr.core.errors import InputError, OutputError, UsageError
-from mrisr.runs.job import Job
-from mrisr.runs.segment import ZoneOptions, write_zones
-from mrisr.runs.zones_record import segment_volume
-from mrisr.io import read_volume, write_volume
-from mrisr.core.volume import Volume
-from mrisr.zones.crop import Cropped
+from mrisr.core.options import Files, Segmenting
+from mrisr.core.volume import Volume, VolumeFile
+from mrisr.dicom.segmentation import read_segmentation
+from mrisr.io import read_file, read_volume, write_volume
+from mrisr.runs.results import segment
+from mrisr.runs.run import FileRun, write
 from mrisr.zones.labels import PZ, TZ, LabelTable
-from mrisr.zones.model import save_random
 from mrisr.zones.picture import COLOURS, zones_png
+from mrisr.zones.segmenter import load_segmenter
 from tests.dicom.conftest import errors_of, tool
 from tests.dicom.synthetic import SECRETS, hospital_series
-from tests.zones.foreign_models import INFERENCE, bundle, expected, image
+from tests.zones.models import INFERENCE, bundle, expected, image, random_zones_model
 
 STEPS = INFERENCE["postprocessing"]["transforms"]
 PLAIN = {"_target_": "Compose", "transforms": [STEPS[0], STEPS[2]]}
@@ -49,7 +47,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A study beside an empty working folder."""
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    return write_volume(replace(image("LAS"), notes=()), tmp_path / "t2w.nii.gz")
+    return write_volume(image("LAS"), tmp_path / "t2w.nii.gz")
 
 
 @pytest.fixture
@@ -93,9 +91,8 @@ def test_labels_record_and_picture(study, zoo, run) -> None:
     assert record["parameters"] == {
         "labels": {"PZ": 1, "TZ": 2},
         "table": "1=TZ,2=PZ",
-        "margin": 0.0,
     }
-    assert record["input"]["sha256"] == volume.source_sha256
+    assert record["input"]["sha256"] == read_file(study).sha256
     assert (record["input"]["dtype"], record["output"]["dtype"]) == ("int16", "uint8")
     voxels = {zone: int((labels.array == n).sum()) for zone, n in (("PZ", PZ), ("TZ", TZ))}
     assert record["volumes_ml"] == {zone: n / 1000 for zone, n in voxels.items()}
@@ -108,13 +105,13 @@ def test_labels_record_and_picture(study, zoo, run) -> None:
 
 
 def test_our_own_model(study, run, tmp_path) -> None:
-    card = save_random(tmp_path, "tiny")
+    card = random_zones_model(tmp_path, "tiny")
     code, out, err = run("--input", study, "--model", card, "--output", "zones.mha")
     assert (code, err) == (0, "") or "no prostate" in err
     assert out.startswith("zones.mha: PZ ")
     record = json.loads(Path("zones.json").read_text())
     assert (record["model"]["name"], record["model"]["method"]) == ("tiny", "mrisr")
-    assert record["parameters"]["table"] is None
+    assert "table" not in record["parameters"]
     code, _, err = run("--input", study, "--model", card, "--table", "1=TZ,2=PZ", "-o", "x.nii")
     assert code == 1
     assert "--table is for --bundle and --nnunet" in err
@@ -248,22 +245,23 @@ def test_validators_and_reruns(series, zoo, run) -> None:
 def test_another_volume_of_the_series_has_other_uids(series, zoo) -> None:
     """In a batch the source's zones and those of its super-resolved volume go out side by side."""
     volume = read_volume(series)
-    segment = ZoneOptions(bundle=zoo).load()
+    segmenter = load_segmenter(Segmenting(bundle=zoo))
     finer = replace(volume, array=np.repeat(volume.array, 2, axis=2), affine=volume.affine.copy())
     finer.affine[:3, 3] -= finer.affine[:3, 2] / 4
     finer.affine[:3, 2] /= 2
     uids = set()
     for name, image_ in (("a.dcm", volume), ("b.dcm", finer)):
-        job = Job(series, Path(name), segmentation=True)
-        source = job.dicom_source(volume)
-        write_zones(job, job.target("zones"), segment_volume(image_, segment), 0.0, source)
+        run = FileRun(series, Files(output=Path(name)), labels=True)
+        source = run.dicom_source(volume)
+        made = segment(VolumeFile(image_), segmenter=segmenter)
+        write(made, run.output("zones"), source)
         uids.add(pydicom.dcmread(name).SeriesInstanceUID)
     assert len(uids) == 2
     assert read_segmentation(Path("b.dcm")).shape == finer.shape
 
 
 def test_template_and_deidentification(series, zoo, run) -> None:
-    write_volume(replace(read_volume(series), source=None), "t2.nii.gz")
+    write_volume(read_volume(series), "t2.nii.gz")
     arguments = ("--input", "t2.nii.gz", "--bundle", zoo, "--template", series, "--deidentify")
     assert run(*arguments, "--output", "zones.dcm", "--quiet")[0] == 0
     d = pydicom.dcmread("zones.dcm")
@@ -321,37 +319,6 @@ def test_what_python_refuses(study, zoo) -> None:
 
 
 # --- the margin and the picture -------------------------------------------------------------------
-
-
-class Everything:
-    """Calls all it sees peripheral zone, and notes down how much that was."""
-
-    name, sha256, kind, table = "everything", "0" * 64, "mrisr", None
-    device = torch.device("cpu")
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def __call__(self, volume: Volume) -> Volume:
-        self.notes = [f"saw {volume.shape}"]
-        self.seen = volume
-        return replace(volume, array=np.full(volume.shape, PZ, np.uint8))
-
-
-@pytest.mark.parametrize("codes", ["LPS", "SRA"])
-def test_a_margin_is_left_out_in_the_plane(codes: str) -> None:
-    volume, inner = image(codes, degrees=10), Everything()
-    labels = Cropped(inner, 0.25)(volume)
-    along = geometry.world_axes(volume.affine)
-    cut = [n if w == 2 else n - 2 * (n // 4) for n, w in zip(volume.shape, along, strict=True)]
-    assert inner.seen.shape == tuple(cut)
-    assert labels.shape == volume.shape
-    assert int((labels.array == PZ).sum()) == np.prod(cut)
-    at = np.argwhere(labels.array == PZ)[0]
-    np.testing.assert_allclose(volume.affine @ [*at, 1], inner.seen.affine @ [0, 0, 0, 1])
-    np.testing.assert_array_equal(volume.array[tuple(at)], inner.seen.array[0, 0, 0])
-    assert Cropped(inner, 0.25).sha256 != Cropped(inner, 0.2).sha256
-    assert Cropped(inner, 0.25).notes == []
 
 
 def test_the_record_names_the_margin(study, zoo) -> None:

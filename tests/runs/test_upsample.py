@@ -20,9 +20,9 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 import mrisr
 from mrisr.core import geometry
 from mrisr.core.errors import InputError, OutputError, UsageError
-from mrisr.io import read_volume, write_volume
-from mrisr.data.phantom import phantom
 from mrisr.core.volume import Volume
+from mrisr.data.phantom import phantom
+from mrisr.io import read_volume, write_volume
 
 SHAPE = (28, 24, 4)
 UP: dict[str, tuple[Callable[..., Any], dict[str, float], tuple[int, int, int]]] = {

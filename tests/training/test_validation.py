@@ -10,12 +10,14 @@ import torch
 from matplotlib.image import imread
 
 from mrisr.config import Config, load_config
+from mrisr.core.options import Sampling
 from mrisr.data import cache, pairs
 from mrisr.data.phantom import phantom
 from mrisr.data.prepare import make_stack
 from mrisr.data.sources import Entry
 from mrisr.models.store import load_model
-from mrisr.training.validation import Example, restore, validate, validation_planes, write_examples
+from mrisr.restore.restore import restore
+from mrisr.training.validation import Example, measured, validate, validation_planes, write_examples
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -35,29 +37,22 @@ def config() -> Config:
     return load_config(CONFIGS / "smoke.yaml")
 
 
-def measured(stacks: list[cache.Stack], config: Config) -> pairs.Measured:
-    """The first stack at x2."""
+def test_validation_restores_as_the_product_does(
+    models: Path, stacks: list[cache.Stack], config: Config
+) -> None:
+    """The same function, so the result agrees with the measurement and is not negative."""
     _, x_high = next(pairs.validation_images(stacks, ["axial"]))
     drawn = pairs.Drawn(config.data.degradations[0], 2.0, 1.0, 0.0)
-    return pairs.measure(x_high, config.job, drawn)
-
-
-def test_restore(models: Path, stacks: list[cache.Stack], config: Config) -> None:
-    y, operator = measured(stacks, config)
-    x = restore(load_model("zero-inplane").restorer, pairs.Measured(y, operator))
-    torch.testing.assert_close(x, operator.interpolate(y), rtol=0, atol=1e-5)
-    restorer = load_model("partdiff-inplane").restorer
-    first, again, other = (
-        restore(restorer, pairs.Measured(y, operator), seed=s) for s in (0, 0, 1)
-    )
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
+    measurement = measured(x_high, config, drawn)
+    x = restore(measurement, load_model("partdiff-inplane"), Sampling(precision="fp32")).stack
+    assert float((measurement.operator(x) - measurement.y).square().mean().sqrt()) < 1e-3
+    assert float(x.min()) >= -1
 
 
 def test_a_network_that_adds_nothing_gains_nothing(
     models: Path, stacks: list[cache.Stack], config: Config
 ) -> None:
-    figures, examples = validate(load_model("zero-inplane").restorer, stacks, config, slices=3)
+    figures, examples = validate(load_model("zero-inplane"), stacks, config, slices=3)
     kinds = ("psnr", "gain", "ssim", "ssim_gain")
     assert figures.keys() == {f"x{f}_{kind}" for f in (2, 4) for kind in kinds}
     for name, value in figures.items():
@@ -78,7 +73,7 @@ def test_through_plane_is_validated_on_coronal_slices(
     through = config.model_copy(update={"job": "throughplane"})
     assert validation_planes(config) == ["axial"]
     assert validation_planes(through) == ["coronal"]
-    _, examples = validate(load_model("zero-throughplane").restorer, stacks, through, slices=1)
+    _, examples = validate(load_model("zero-throughplane"), stacks, through, slices=1)
     assert len(examples) == 4  # two patients, two factors
 
 

@@ -44,8 +44,8 @@ class Asked:
 
 def segmented(volume: Volume, frozen: Frozen) -> tuple[Volume, tuple[str, ...]]:
     """The zones of a volume, with the segmenter's remarks."""
-    labels = frozen.segmenter(volume)
-    return labels, tuple(frozen.segmenter.notes)
+    found = frozen.segmenter(volume)
+    return found.labels, found.notes
 
 
 @dataclass(frozen=True)

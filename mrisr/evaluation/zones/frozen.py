@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mrisr.config.base import given
+from mrisr.core.options import Segmenting
 from mrisr.models.find import card_path, read_zones_card
 
 if TYPE_CHECKING:
@@ -65,13 +67,7 @@ def load_frozen(choice: SegmenterChoice, device: str = "auto") -> Frozen:
     from mrisr.zones.model import DEFAULT
     from mrisr.zones.segmenter import load_segmenter
 
-    segmenter = load_segmenter(
-        choice.model,
-        bundle=choice.bundle,
-        nnunet=choice.nnunet,
-        table=choice.table,
-        device=device,
-    )
+    segmenter = load_segmenter(given(Segmenting, {**vars(choice), "device": device}))
     if choice.foreign:
         return Frozen(segmenter)
     training = read_zones_card(card_path(choice.model or DEFAULT)).training

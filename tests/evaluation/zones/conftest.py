@@ -17,6 +17,7 @@ from mrisr.evaluation.zones.cases import ZonesCase
 from mrisr.evaluation.zones.frozen import Frozen
 from mrisr.io import write_volume
 from mrisr.zones.labels import PZ, TZ
+from mrisr.zones.segmenter import Segmentation
 
 SHAPE, SPACING = (50, 46, 13), (1.3, 1.3, 4.0)
 METHODS: list[dict[str, Any]] = [
@@ -47,17 +48,17 @@ class Thresholds:
     """A segmenter that goes by intensity and place: bright is the peripheral zone, middling the other."""
 
     def __init__(self, name: str = "thresholds") -> None:
-        self.name, self.sha256, self.notes = name, "0" * 64, list[str]()
+        self.name, self.sha256 = name, "0" * 64
         self.asked: list[tuple[int, ...]] = []
 
-    def __call__(self, volume: Volume) -> Volume:
+    def __call__(self, volume: Volume) -> Segmentation:
         self.asked.append(volume.shape)
         index = np.stack(np.meshgrid(*map(np.arange, volume.shape), indexing="ij"), -1)
         place = index @ volume.affine[:3, :3].T + volume.affine[:3, 3]
         gland = np.linalg.norm(place / (26, 20, 22), axis=-1) < 1
         values = volume.array.astype(np.float32)
         zones = np.where(values > 380, PZ, np.where(values > 60, TZ, 0))
-        return labelled(volume, np.where(gland, zones, 0))
+        return Segmentation(labelled(volume, np.where(gland, zones, 0)))
 
 
 class Oracle(Thresholds):
@@ -67,16 +68,17 @@ class Oracle(Thresholds):
         super().__init__("oracle")
         self.seed = seed
 
-    def __call__(self, volume: Volume) -> Volume:
+    def __call__(self, volume: Volume) -> Segmentation:
         self.asked.append(volume.shape)
-        return labelled(volume, label_volume(volume.shape, volume.affine, self.seed).array)
+        labels = label_volume(volume.shape, volume.affine, self.seed)
+        return Segmentation(labelled(volume, labels.array))
 
 
 class Blind(Thresholds):
     """A segmenter that finds nothing."""
 
-    def __call__(self, volume: Volume) -> Volume:
-        return labelled(volume, np.zeros(volume.shape))
+    def __call__(self, volume: Volume) -> Segmentation:
+        return Segmentation(labelled(volume, np.zeros(volume.shape)))
 
 
 def labelled(volume: Volume, array: Any) -> Volume:

@@ -18,8 +18,8 @@ from mrisr.evaluation.zones import figures
 from mrisr.evaluation.zones.bench import Bench
 from mrisr.evaluation.zones.frozen import Frozen, SegmenterChoice, load_frozen
 from mrisr.evaluation.zones.run import ZonesSwitches, evaluate_zones
-from mrisr.zones.model import save_random
 from tests.evaluation.zones.conftest import SETTINGS, THROUGH, Blind
+from tests.zones.models import random_zones_model
 
 CPU = ZonesSwitches(device="cpu")
 ALLOWED = ZonesSwitches(device="cpu", allow_trained=True)
@@ -220,7 +220,7 @@ def test_through_the_plane_with_pictures(
 
 
 def test_the_bundled_kind_of_segmenter(models: Path, tmp_path: Path) -> None:
-    card = save_random(tmp_path / "random")
+    card = random_zones_model(tmp_path / "random")
     loaded = load_frozen(SegmenterChoice(model=str(card)), "cpu")
     assert (loaded.name, loaded.trained) == ("zones", ())
     assert loaded.digest == loaded.segmenter.sha256
@@ -253,7 +253,7 @@ def test_the_command(
     models: Path, patients: Path, tmp_path: Path, run: Command, run_program: Command
 ) -> None:
     """With a network of random weights; a message of one line where something is wrong."""
-    card, config = save_random(tmp_path / "random"), tmp_path / "c.yaml"
+    card, config = random_zones_model(tmp_path / "random"), tmp_path / "c.yaml"
     config.write_text(yaml.safe_dump(SETTINGS | {"factors": [2], "cases": ["unseen"]}))
     base = ("zones", "--config", config, "--data", patients, "--output", tmp_path / "out")
     code, out, err = run(*base, "--model", card, "--device", "cpu")

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mrisr.diffusion.path import AlignedPath, PlainPath
-from mrisr.diffusion.sampler import Update, sample, start_latent, step
+from mrisr.diffusion.path import AlignedPath, PlainPath, mean
+from mrisr.diffusion.samplers import SAMPLERS, start_latent, step
 from mrisr.diffusion.schedule import INFERENCE, sampling_levels
 
 
@@ -24,14 +24,15 @@ def scale(g: float) -> Tensor:
     return torch.tensor(g, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("update", ["corrected", "published"])
-@pytest.mark.parametrize("churn", [0.0, 0.5, 1.0])
-def test_updates_agree_on_the_plain_path(update: Update, churn: float) -> None:
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_samplers_agree_on_the_plain_path(eta: float) -> None:
     high, low, noise = images()
-    path = PlainPath(0.25)
+    levels = torch.tensor([0.25, 0.4, 0.7, 1.0], dtype=torch.float64)
     one, other = (
-        step(low, high, low, scale(0.4), scale(0.7), path, update=u, churn=churn, noise=noise)
-        for u in (update, "corrected")
+        SAMPLERS[name](
+            lambda x, g: high + 0.1 * x, low, low, levels, PlainPath(0.25), lambda i: noise, eta
+        )
+        for name in ("corrected", "published")
     )
     assert torch.equal(one, other)
 
@@ -46,7 +47,9 @@ def test_deterministic_step_follows_the_path() -> None:
         lam = path.mixing(level)
         return level * (lam * high + (1 - lam) * low) + (1 - level**2).sqrt() * noise
 
-    torch.testing.assert_close(step(latent(g), high, low, g, s, path), latent(s))
+    torch.testing.assert_close(
+        step(latent(g), mean(path, high, low, g), mean(path, high, low, s), g, s), latent(s)
+    )
 
 
 def test_ancestral_step_is_the_posterior() -> None:
@@ -54,22 +57,24 @@ def test_ancestral_step_is_the_posterior() -> None:
     high, x_t, noise = images()
     g, s = 0.4, 0.7
     alpha = (g / s) ** 2
-    mean = s * (1 - alpha) / (1 - g**2) * high + math.sqrt(alpha) * (1 - s**2) / (1 - g**2) * x_t
+    centre = s * (1 - alpha) / (1 - g**2) * high + math.sqrt(alpha) * (1 - s**2) / (1 - g**2) * x_t
     sd = math.sqrt((1 - alpha) * (1 - s**2) / (1 - g**2))
-    found = step(x_t, high, x_t, scale(g), scale(s), PlainPath(0.25), churn=1, noise=noise)
-    torch.testing.assert_close(found, mean + sd * noise)
+    found = step(x_t, high, high, scale(g), scale(s), eta=1, noise=noise)
+    torch.testing.assert_close(found, centre + sd * noise)
 
 
 def test_last_step_returns_the_estimate() -> None:
     high, low, noise = images()
+    levels = torch.tensor([0.5, 1.0], dtype=torch.float64)
     for path in (PlainPath(0.25), AlignedPath(0.25)):
-        assert torch.equal(step(noise, high, low, scale(0.5), scale(1.0), path), high)
+        run = SAMPLERS["corrected"]
+        assert torch.equal(run(lambda x, g: high, noise, low, levels, path, lambda i: noise), high)
 
 
 def test_ancestral_step_without_noise_is_refused() -> None:
     high, low, _ = images()
     with pytest.raises(ValueError, match="needs noise"):
-        step(low, high, low, scale(0.4), scale(0.7), PlainPath(0.25), churn=1.0)
+        step(low, high, high, scale(0.4), scale(0.7), eta=1.0)
 
 
 def test_start_latent_by_its_definition() -> None:
@@ -79,7 +84,7 @@ def test_start_latent_by_its_definition() -> None:
     )
 
 
-def test_sample_shares_noise_replays_and_constrains() -> None:
+def test_noise_is_asked_for_by_step_and_a_run_replays() -> None:
     low = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     asked: list[int] = []
 
@@ -89,39 +94,17 @@ def test_sample_shares_noise_replays_and_constrains() -> None:
 
     path = AlignedPath(0.25)
     levels = sampling_levels(INFERENCE, 0.25, 4)
-    seen: list[Tensor] = []
 
-    def constrain(estimate: Tensor) -> Tensor:
-        seen.append(estimate)
-        return estimate.clamp(0, 1)
-
-    def run(churn: float) -> Tensor:
-        return sample(
-            lambda x, g: low + x, low, levels, path, shared, churn=churn, constrain=constrain
-        )
+    def run(eta: float) -> Tensor:
+        start = start_latent(low, levels[0], shared(0))
+        return SAMPLERS["corrected"](lambda x, g: low + x, start, low, levels, path, shared, eta)
 
     result = run(0.0)
     assert asked == [0]
-    assert len(seen) == 4
-    assert torch.equal(result, seen[-1].clamp(0, 1))
     assert torch.equal(result, run(0.0))
     asked.clear()
     assert not torch.equal(result, run(1.0))
     assert asked == [0, 1, 2, 3, 4]
-
-
-def test_from_noise_starts_without_the_low_resolution_image() -> None:
-    levels = sampling_levels(INFERENCE, 0.25, 1)
-    first: list[Tensor] = []
-
-    def denoise(x: Tensor, g: Tensor) -> Tensor:
-        first.append(x)
-        return x
-
-    for low in (torch.zeros(2, 1, 4, 4), torch.ones(2, 1, 4, 4)):
-        sample(denoise, low, levels, PlainPath(0.25), lambda i: torch.ones(1), from_noise=True)
-    assert torch.equal(first[0], first[1])
-    assert torch.equal(first[0], torch.ones(2, 1, 4, 4))
 
 
 @pytest.mark.parametrize("steps", [500, 1000])
@@ -129,5 +112,8 @@ def test_levels_close_to_one_do_not_ruin_a_long_run(steps: int) -> None:
     path = AlignedPath(0.25)
     x_low = torch.full((1, 1, 4, 4), 0.3)
     levels = sampling_levels(INFERENCE, path.start, steps)
-    out = sample(lambda x, g: torch.full_like(x, 0.8), x_low, levels, path, lambda i: torch.ones(1))
+    start = start_latent(x_low, levels[0], torch.ones(1))
+    out = SAMPLERS["corrected"](
+        lambda x, g: torch.full_like(x, 0.8), start, x_low, levels, path, lambda i: torch.ones(1)
+    )
     torch.testing.assert_close(out, torch.full_like(out, 0.8))

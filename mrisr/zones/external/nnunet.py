@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -30,35 +30,29 @@ from mrisr.core.errors import InputError, UsageError
 from mrisr.core.volume import Volume
 from mrisr.io import read_volume, write_volume
 from mrisr.networks.device import resolve_device
-from mrisr.zones.foreign import (
-    check_axial,
-    digest,
-    foreign,
-    labels_on,
-    read_json,
-    turned,
-    turned_back,
-)
+from mrisr.zones.external.guard import digest, guarded, read_json
 from mrisr.zones.labels import LabelTable
+from mrisr.zones.orientation import oriented_like, reoriented
 from mrisr.zones.score import check_same_grid
+from mrisr.zones.segmenter import Segmenter
 
 COMMAND = "nnUNetv2_predict_from_modelfolder"
 _CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
 _ENDINGS = (".nii.gz", ".nii", ".mha", ".nrrd")
 
-#: Foreign labels of a volume that has been turned as nnU-Net wants it, on that volume's grid.
-Predict = Callable[[Volume], NDArray[Any]]
+#: nnU-Net's labels of a volume with the axes that nnU-Net wants, on that volume's grid.
+Predict: TypeAlias = Callable[[Volume], NDArray[np.generic]]
 
 
 @dataclass(frozen=True)
-class Folder:
-    """A result folder: what is in it, and where.
+class ResultFolder:
+    """The result folder of a trained configuration.
 
     Attributes:
-        folds: of all of which the answers are averaged, as nnU-Net names them.
+        folds: folds whose predictions are averaged, as nnU-Net names them.
         checkpoint: the file's name in each fold's folder.
-        ending: of the files that its readers take.
-        codes: the direction of the axes of what it is given.
+        ending: file name ending that its readers take.
+        codes: direction of the array axes of its images.
     """
 
     root: Path
@@ -69,46 +63,39 @@ class Folder:
 
     @property
     def files(self) -> list[Path]:
-        """All that decides its answers."""
+        """Files that decide its labels."""
         checkpoints = [self.root / f"fold_{fold}" / self.checkpoint for fold in self.folds]
         return [self.root / "dataset.json", self.root / "plans.json", *checkpoints]
 
 
-@dataclass
-class NnunetSegmenter:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class NnunetSegmenter(Segmenter):
     """An nnU-Net, ready to run; see :func:`load_nnunet`.
 
     Attributes:
         name: of its result folder.
         sha256: of data set, plans, checkpoints and table.
-        notes: what had to be done otherwise than usual, in the last call.
     """
 
-    name: str
-    sha256: str
-    folder: Folder
+    kind: ClassVar[str] = "nnunet"
     table: LabelTable
-    device: torch.device
+    folder: ResultFolder
     predict: Predict = field(repr=False)
-    notes: list[str] = field(default_factory=list)
-    kind: str = "nnunet"
 
-    def __call__(self, volume: Volume) -> Volume:
-        """Labels of the zones on the volume's grid.
+    def label(self, volume: Volume) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+        """Run nnU-Net on a volume.
 
         Raises:
-            InputError: no axial slices, nnU-Net fails, or what comes back are no labels of the table on the
-                volume's grid.
+            InputError: nnU-Net fails, or its result is no labels of the table on the volume's grid.
         """
-        check_axial(volume)
-        best = self.folder.checkpoint != _CHECKPOINTS[0]
-        self.notes = [f"{self.folder.checkpoint} of an unfinished training"] if best else []
-        root = self.folder.root
-        with foreign(root, "segments this image"):
-            found = self.predict(turned(volume, self.folder.codes))
-        array = turned_back(found, volume, self.folder.codes)
+        root, codes, checkpoint = self.folder.root, self.folder.codes, self.folder.checkpoint
+        with guarded(root, "segments this image"):
+            found = self.predict(reoriented(volume, codes))
+        array = oriented_like(found, codes, volume.affine)
         check_same_grid(Volume(array, volume.affine, name=str(root)), volume)
-        return labels_on(volume, self.table.apply(array, root))
+        final = checkpoint == _CHECKPOINTS[0]
+        notes = () if final else (f"{checkpoint} of an unfinished training",)
+        return self.table.apply(array, root), notes
 
 
 def load_nnunet(
@@ -119,7 +106,7 @@ def load_nnunet(
     Args:
         path: the folder of a trained configuration: ``dataset.json``, ``plans.json`` and
             ``fold_0/checkpoint_final.pth`` and so on. All folds found are averaged.
-        table: what its labels stand for; by default what ``dataset.json`` calls them.
+        table: meaning of its labels; by default from the names in ``dataset.json``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
@@ -133,14 +120,20 @@ def load_nnunet(
     table = table or LabelTable.recognised(_labels(dataset), root / "dataset.json")
     folder = _folder(root, dataset, plans)
     on = resolve_device(device)
-    sha256 = digest(root, folder.files, table)
     if importlib.util.find_spec("nnunetv2") is not None:
         predict = _in_process(folder, on)
     elif (command := shutil.which(COMMAND)) is not None:
         predict = _by_command(folder, on, command)
     else:
         raise UsageError(f"{root}: nnU-Net is not installed; pip install nnunetv2")
-    return NnunetSegmenter(root.resolve().name[:64], sha256, folder, table, on, predict)
+    return NnunetSegmenter(
+        name=root.resolve().name[:64],
+        sha256=digest(root, folder.files, table),
+        device=on,
+        table=table,
+        folder=folder,
+        predict=predict,
+    )
 
 
 def _labels(dataset: dict[str, Any]) -> dict[int, str]:
@@ -154,7 +147,7 @@ def _labels(dataset: dict[str, Any]) -> dict[int, str]:
     return found if not regions else {**found, max(found, default=0) + 1: "regions"}
 
 
-def _folder(root: Path, dataset: dict[str, Any], plans: dict[str, Any]) -> Folder:
+def _folder(root: Path, dataset: dict[str, Any], plans: dict[str, Any]) -> ResultFolder:
     """The folds that are there. Raises InputError."""
     channels = dataset.get("channel_names") or dataset.get("modality") or {}
     if len(channels) != 1:
@@ -171,13 +164,13 @@ def _folder(root: Path, dataset: dict[str, Any], plans: dict[str, Any]) -> Folde
         )
         numbered = tuple(f for f in folds if f.isdecimal())
         if folds:
-            return Folder(root, numbered or ("all",), checkpoint, ending, codes)
+            return ResultFolder(root, numbered or ("all",), checkpoint, ending, codes)
     raise InputError(root, expected=f"fold_0/{_CHECKPOINTS[0]} or another fold's", found="none")
 
 
-def _in_process(folder: Folder, device: torch.device) -> Predict:
+def _in_process(folder: ResultFolder, device: torch.device) -> Predict:
     """nnU-Net loaded into this process, once for all images."""
-    with foreign(folder.root, "loads"):
+    with guarded(folder.root, "loads"):
         from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
         predictor = nnUNetPredictor(device=device, allow_tqdm=False)
@@ -188,7 +181,7 @@ def _in_process(folder: Folder, device: torch.device) -> Predict:
     if predictor.configuration_manager.previous_stage_name is not None:
         raise InputError(folder.root, expected="a model of one stage", found="a cascade's second")
 
-    def predict(volume: Volume) -> NDArray[Any]:
+    def predict(volume: Volume) -> NDArray[np.generic]:
         # nnU-Net counts axes as SimpleITK's arrays do: slice, row, column.
         image = np.ascontiguousarray(volume.array.T[None], dtype=np.float32)
         properties = {"spacing": [float(s) for s in volume.spacing[::-1]]}
@@ -198,15 +191,14 @@ def _in_process(folder: Folder, device: torch.device) -> Predict:
     return predict
 
 
-def _by_command(folder: Folder, device: torch.device, command: str) -> Predict:
+def _by_command(folder: ResultFolder, device: torch.device, command: str) -> Predict:
     """nnU-Net as a program of its own, which loads the model anew for every image."""
 
-    def predict(volume: Volume) -> NDArray[Any]:
+    def predict(volume: Volume) -> NDArray[np.generic]:
         with tempfile.TemporaryDirectory(prefix="mrisr-") as name:
             given, made = Path(name) / "in", Path(name) / "out"
             given.mkdir()
-            image = volume
-            write_volume(image, given / f"case_0000{folder.ending}")
+            write_volume(volume, given / f"case_0000{folder.ending}")
             arguments = ["-i", given, "-o", made, "-m", folder.root.resolve(), "-f", *folder.folds]
             arguments += ["-chk", folder.checkpoint, "-device", device.type, "-npp", 1, "-nps", 1]
             _run([command, *map(str, arguments), "--disable_progress_bar"], folder.root, device)
@@ -214,7 +206,7 @@ def _by_command(folder: Folder, device: torch.device, command: str) -> Predict:
             if not result.exists():
                 raise InputError(folder.root, expected=f"a result of {COMMAND}", found="none")
             labels = read_volume(result, allow_constant=True)
-            check_same_grid(replace(labels, name=str(folder.root)), image)
+            check_same_grid(replace(labels, name=str(folder.root)), volume)
             return labels.array
 
     return predict

@@ -16,10 +16,10 @@ import contextlib
 import copy
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -30,98 +30,95 @@ from mrisr.core.errors import InputError
 from mrisr.core.volume import Volume
 from mrisr.io import write_volume
 from mrisr.networks.device import resolve_device
-from mrisr.zones.foreign import check_axial, digest, foreign, labels_on, read_json
+from mrisr.zones.external.guard import digest, guarded, read_json
 from mrisr.zones.labels import LabelTable
 from mrisr.zones.score import check_same_grid
+from mrisr.zones.segmenter import Segmenter
 
 _CONFIGS = ("inference.json", "inference.yaml", "inference.yml")
 _WEIGHTS = ("model.safetensors", "model.pt")
 #: Entries of the configuration that are run; all but the last must be there.
 _ENTRIES = ("network_def", "preprocessing", "inferer", "postprocessing")
-#: Under which name a checkpoint may hold the network's weights, if it is not they themselves.
-_WITHIN = ("model", "state_dict", "network", "net")
+#: Keys under which a checkpoint may hold the network's weights.
+_WEIGHT_KEYS = ("model", "state_dict", "network", "net")
 _NEAREST = "the bundle interpolates between labels on the way back; the nearest label was taken"
 _CHANNELS = "the bundle answers with {} channels; a voxel's label is that of the largest"
 _INVERTED = "the bundle does not bring its answer back to the image's grid; that was done for it"
 
 
-@dataclass
-class BundleSegmenter:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class BundleSegmenter(Segmenter):
     """A bundle, ready to run; see :func:`load_bundle`.
 
     Attributes:
-        name: as its metadata call it, else its folder's.
+        name: of its metadata, else of its folder.
         sha256: of configuration, weights, scripts and table.
-        notes: what had to be done otherwise than the bundle says, in the last call.
+        parts: the content of ``_ENTRIES``: modules, callables and MONAI transforms.
     """
 
-    name: str
-    sha256: str
-    root: Path
+    kind: ClassVar[str] = "bundle"
     table: LabelTable
-    device: torch.device
-    parts: dict[str, Any] = field(repr=False)
-    notes: list[str] = field(default_factory=list)
-    kind: str = "bundle"
+    root: Path
+    parts: Mapping[str, Any] = field(repr=False)
 
-    def __call__(self, volume: Volume) -> Volume:
-        """Labels of the zones on the volume's grid.
+    def label(self, volume: Volume) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+        """Run the bundle on a volume.
 
         Raises:
-            InputError: no axial slices, the bundle fails, or what comes back are no labels of the table
-                on the volume's grid.
+            InputError: the bundle fails, or its result is no labels of the table on the volume's grid.
         """
-        check_axial(volume)
-        self.notes = []
-        with foreign(self.root, "segments this image"), importable(self.root), torch.no_grad():
-            array, affine = self._run(volume)
-        found = Volume(array, affine, name=str(self.root))
-        check_same_grid(found, volume)
-        return labels_on(volume, self.table.apply(array, self.root))
+        with guarded(self.root, "segments this image"), torch.no_grad():
+            found, notes = self._run(volume)
+            array = np.asarray(found[0].cpu())
+            affine = np.asarray(found.affine, dtype=np.float64)
+        check_same_grid(Volume(array, affine, name=str(self.root)), volume)
+        return self.table.apply(array, self.root), tuple(notes)
 
-    def _run(self, volume: Volume) -> tuple[NDArray[Any], NDArray[np.float64]]:
-        """The bundle's labels and their affine."""
-        from monai.data import MetaTensor
+    def _run(self, volume: Volume) -> tuple[Any, list[str]]:
+        """The bundle's labels ``(1, i, j, k)`` as a MetaTensor, and notes."""
+        from monai.data.meta_tensor import MetaTensor
 
         with tempfile.TemporaryDirectory(prefix="mrisr-") as folder:
             path = write_volume(volume, Path(folder) / "image.nii")
             data = self.parts["preprocessing"]({"image": str(path)})
         image = data["image"]
-        answer = self.parts["inferer"](image[None].to(self.device), self.parts["network_def"])
-        scores = torch.as_tensor(_first(answer))[0].cpu()
+        output = self.parts["inferer"](image[None].to(self.device), self.parts["network_def"])
+        first = output[0] if isinstance(output, (list, tuple)) else output
+        scores = torch.as_tensor(first)[0].cpu()
         data["pred"] = MetaTensor(getattr(scores, "as_tensor", lambda: scores)(), meta=image.meta)
-        found = self._finished(data)["pred"]
-        if found.shape[0] > 1:
-            self.notes.append(_CHANNELS.format(found.shape[0]))
-            found = found.argmax(dim=0, keepdim=True)
-        affine = np.asarray(found.affine, dtype=np.float64)
-        return np.asarray(found[0].cpu()), affine
-
-    def _finished(self, data: dict[str, Any]) -> dict[str, Any]:
-        """The postprocessing, without what saves files, and with the way back to the image's grid."""
-        from monai.transforms import Invertd, SaveImage, SaveImaged
-
-        after = self.parts["postprocessing"]
-        steps = [] if after is None else getattr(after, "transforms", (after,))
-        steps = [step for step in steps if not isinstance(step, (SaveImage, SaveImaged))]
-        if not any(isinstance(step, Invertd) for step in steps):
-            self.notes.append(_INVERTED)
-            before = self.parts["preprocessing"]
-            steps.append(Invertd(keys="pred", transform=before, orig_keys="image"))
+        steps, notes = self._postprocessing()
         for step in steps:
-            data = (self._nearest(step, data["pred"]) if isinstance(step, Invertd) else step)(data)
-        return data
+            data = _nearest(step, data["pred"], notes)(data)
+        found = data["pred"]
+        if found.shape[0] > 1:
+            notes.append(_CHANNELS.format(found.shape[0]))
+            found = found.argmax(dim=0, keepdim=True)
+        return found, notes
 
-    def _nearest(self, step: Any, found: Tensor) -> Any:
-        """The way back, without averages of labels, which would be other labels: between background and
-        2 lies 1."""
-        labels = found.shape[0] == 1 and bool((found == found.round()).all())
-        if not labels or all(step.nearest_interp):
-            return step
-        self.notes.append(_NEAREST)
-        step = copy.copy(step)
-        step.nearest_interp = (True,) * len(step.nearest_interp)
+    def _postprocessing(self) -> tuple[list[Any], list[str]]:
+        """The postprocessing without what saves files and with the way back to the image's grid, and notes."""
+        from monai.transforms.io.array import SaveImage
+        from monai.transforms.io.dictionary import SaveImaged
+        from monai.transforms.post.dictionary import Invertd
+
+        given = self.parts["postprocessing"]
+        steps = [] if given is None else getattr(given, "transforms", (given,))
+        steps = [step for step in steps if not isinstance(step, (SaveImage, SaveImaged))]
+        if any(isinstance(step, Invertd) for step in steps):
+            return steps, []
+        invert = Invertd(keys="pred", transform=self.parts["preprocessing"], orig_keys="image")
+        return [*steps, invert], [_INVERTED]
+
+
+def _nearest(step: Any, found: Tensor, notes: list[str]) -> Any:
+    """The step itself, or an ``Invertd`` that does not average labels: between 0 and 2 lies 1, another zone."""
+    labels = found.shape[0] == 1 and bool((found == found.round()).all())
+    if not labels or all(getattr(step, "nearest_interp", (True,))):
         return step
+    notes.append(_NEAREST)
+    step = copy.copy(step)
+    step.nearest_interp = (True,) * len(step.nearest_interp)
+    return step
 
 
 def load_bundle(
@@ -132,7 +129,7 @@ def load_bundle(
     Args:
         path: folder with ``configs/inference.json`` (or ``.yaml``), ``configs/metadata.json`` and
             ``models/model.pt`` (or ``.safetensors``).
-        table: what its labels stand for; by default what the metadata say of the channels of ``pred``.
+        table: meaning of its labels; by default from the names that the metadata give the channels of ``pred``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
@@ -143,30 +140,36 @@ def load_bundle(
     config = _file(root / "configs", _CONFIGS, "the configuration of a MONAI bundle")
     weights = _file(root / "models", _WEIGHTS, "weights of a MONAI bundle")
     metadata = root / "configs" / "metadata.json"
-    told = read_json(metadata, "a bundle's metadata") if metadata.exists() or not table else {}
-    table = table or LabelTable.recognised(_channels(told), metadata)
+    stated = read_json(metadata, "a bundle's metadata") if metadata.exists() or not table else {}
+    table = table or LabelTable.recognised(_channels(stated), metadata)
     on = resolve_device(device)
-    with foreign(root, "loads"), importable(root):
+    with guarded(root, "loads"), _importable(root):
         parts = _parts(config, metadata, root, on)
         parts["network_def"].load_state_dict(_weights(weights))
         parts["network_def"].to(on).eval()
     files = [*(root / "configs").glob("*"), weights, *(root / "scripts").rglob("*.py")]
-    sha256 = digest(root, [f for f in files if f.is_file()], table)
-    return BundleSegmenter(_name(told, root), sha256, root, table, on, parts)
+    return BundleSegmenter(
+        name=_name(stated, root),
+        sha256=digest(root, [f for f in files if f.is_file()], table),
+        device=on,
+        table=table,
+        root=root,
+        parts=parts,
+    )
 
 
 @contextlib.contextmanager
-def importable(root: Path) -> Iterator[None]:
-    """Let a bundle import its own scripts, and forget them after, since all bundles call them alike."""
-    known = set(sys.modules)
-    sys.path.insert(0, str(root.resolve()))
+def _importable(root: Path) -> Iterator[None]:
+    """Let a bundle import its own scripts while it loads, and forget them after: all bundles call them alike."""
+    known, folder = set(sys.modules), root.resolve()
+    sys.path.insert(0, str(folder))
     try:
         yield
     finally:
-        sys.path.remove(str(root.resolve()))
+        sys.path.remove(str(folder))
         for name in set(sys.modules) - known:
             file = getattr(sys.modules[name], "__file__", None)
-            if file and Path(file).is_relative_to(root.resolve()):
+            if file and Path(file).is_relative_to(folder):
                 del sys.modules[name]
 
 
@@ -183,7 +186,7 @@ def _file(folder: Path, names: tuple[str, ...], what: str) -> Path:
 
 def _parts(config: Path, metadata: Path, root: Path, device: torch.device) -> dict[str, Any]:
     """Network, inferer and transforms of a configuration. Raises InputError where one is missing."""
-    from monai.bundle import ConfigParser
+    from monai.bundle.config_parser import ConfigParser
 
     parser = ConfigParser()
     parser.read_config(str(config))
@@ -207,16 +210,16 @@ def _weights(path: Path) -> dict[str, Tensor]:
         from safetensors.torch import load_file
 
         return load_file(path)
-    with foreign(path, "is weights alone, loaded without running code"):
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    for key in _WITHIN:
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            return found[key]
-    return found
+    with guarded(path, "is weights alone, loaded without running code"):
+        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    held = found if isinstance(found, dict) else {}
+    within = (held[key] for key in _WEIGHT_KEYS if isinstance(held.get(key), dict))
+    weights: dict[str, Tensor] = next(within, found)
+    return weights
 
 
 def _channels(metadata: dict[str, Any]) -> dict[int, str]:
-    """What the metadata call the channels of the answer."""
+    """Channel -> name, as the metadata give them; empty where they do not."""
     found: Any = metadata
     for key in ("network_data_format", "outputs", "pred", "channel_def"):
         found = found.get(key) if isinstance(found, dict) else None
@@ -226,10 +229,6 @@ def _channels(metadata: dict[str, Any]) -> dict[int, str]:
 
 
 def _name(metadata: dict[str, Any], root: Path) -> str:
+    """The bundle's name in at most 64 printable characters."""
     name = str(metadata.get("name") or root.resolve().name)
     return "".join(c for c in " ".join(name.split()) if c.isprintable())[:64]
-
-
-def _first(answer: Any) -> Any:
-    """The answer itself, or the first of several."""
-    return answer[0] if isinstance(answer, (list, tuple)) else answer

@@ -13,10 +13,10 @@ import pytest
 
 from mrisr.core import geometry
 from mrisr.core.errors import InputError, UsageError
-from mrisr.core.volume import Storage, Volume
+from mrisr.core.options import InPlane, ThroughPlane
+from mrisr.core.volume import Storage, Volume, VolumeFile
 from mrisr.data.phantom import phantom
-from mrisr.restore.sampling import Options
-from mrisr.restore.volumes import Restored, upsample_in_plane, upsample_through_plane
+from mrisr.runs.results import Upsampled, upsample
 
 CONSISTENT = 1e-3
 SHAPE, SPACING = (32, 28, 5), (0.8, 1.0, 3.0)
@@ -43,16 +43,21 @@ def stored(dtype: object, slope: float = 1.0, intercept: float = 0.0) -> Volume:
     return replace(volume, array=array, storage=storage)
 
 
-def flat(volume: Volume, scale: float = 2.0, **options: Any) -> Restored:
-    return upsample_in_plane(volume, scale, Options(**options))
+def flat(volume: Volume, scale: float = 2.0, **options: Any) -> Upsampled:
+    return upsample(VolumeFile(volume), InPlane(scale=scale, **options))
 
 
-def deep(volume: Volume, factor: float | None = 3.0, **options: Any) -> Restored:
-    return upsample_through_plane(volume, Options(**options), factor=factor)
+def deep(volume: Volume, factor: float | None = 3.0, **options: Any) -> Upsampled:
+    return upsample(VolumeFile(volume), ThroughPlane(factor=factor, **options))
 
 
-def residual(restored: Restored) -> float:
-    return restored.measurement.residual(restored.volume)["rms_of_range"]
+def residual(made: Upsampled) -> float:
+    return made.restored.measurement.residual(made.volume)["rms_of_range"]
+
+
+def interpolation(made: Upsampled) -> Volume:
+    measurement = made.restored.measurement
+    return measurement.placed.volume(measurement.interpolated())
 
 
 # --- types and units ------------------------------------------------------------------------------
@@ -106,7 +111,7 @@ def test_without_consistency_the_output_is_the_networks(run: Any) -> None:
     assert residual(raw) > 10 * residual(projected)
     name = "zero-inplane" if run is flat else "zero-throughplane"
     interpolated = run(volume, consistency=0.0, model=name)
-    expected = interpolated.measurement.interpolated().array.clip(0)
+    expected = interpolation(interpolated).array.clip(0)
     np.testing.assert_allclose(interpolated.volume.array, expected, atol=0.01)
     assert np.abs(raw.volume.array - expected).max() > 1
 
@@ -178,7 +183,7 @@ def test_isotropic_within_what_the_model_was_trained_for() -> None:
 
 
 def test_a_spacing_instead_of_a_factor() -> None:
-    restored = upsample_through_plane(study(), Options(), spacing=1.25)
+    restored = deep(study(), None, spacing=1.25)
     assert restored.parameters["factor"] == pytest.approx(2.4)
     assert restored.volume.spacing[2] == pytest.approx(1.25)
     assert restored.volume.shape == (32, 28, 12)
@@ -205,7 +210,7 @@ def test_a_spacing_instead_of_a_factor() -> None:
 )
 def test_limits_through_plane(wrong: dict[str, float]) -> None:
     with pytest.raises(UsageError):
-        upsample_through_plane(study(), Options(), **wrong)
+        upsample(VolumeFile(study()), ThroughPlane(**wrong))
 
 
 @pytest.mark.parametrize("scale", [1.49, 8.01, 0, -2, math.nan, math.inf])
@@ -238,10 +243,10 @@ def test_where_the_thickness_comes_from(
     stated: float | None, asked: float | None, expected: tuple[float, str]
 ) -> None:
     volume = replace(study(), slice_thickness=stated)
-    restored = upsample_through_plane(volume, Options(), factor=3.0, slice_thickness=asked)
+    restored = deep(volume, slice_thickness=asked)
     found = restored.parameters["slice_thickness_mm"], restored.parameters["slice_thickness_from"]
     assert found == expected
-    axis = restored.measurement.operator.axes[-3]
+    axis = restored.restored.measurement.operator.axes[-3]
     assert axis.thickness == pytest.approx(expected[0] / 3.0)
 
 
@@ -268,9 +273,8 @@ def test_both_reformats_are_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
     cube = np.add.outer(np.arange(24.0), np.arange(24.0))[..., None] + np.arange(6.0) ** 2
     volume = Volume(cube.astype(np.float32), np.diag([0.8, 0.8, 3, 1]))
     done: list[tuple[int, int]] = []
-    restored = upsample_through_plane(
-        volume, Options(), factor=2.0, progress=lambda *d: done.append(d)
-    )
+    settings = ThroughPlane(factor=2.0)
+    restored = upsample(VolumeFile(volume), settings, progress=lambda *d: done.append(d))
     a = restored.volume.array
     np.testing.assert_allclose(a, a.transpose(1, 0, 2), atol=1e-3)
     assert done[-1] == (48, 48)
@@ -297,7 +301,7 @@ def test_a_degradation_of_the_other_job_is_refused() -> None:
 @pytest.mark.parametrize("run", [flat, deep])
 def test_seeds(run: Any) -> None:
     volume = study(shape=(24, 24, 4), dtype=np.float32)
-    sampled = {"steps": 3, "churn": 1.0}
+    sampled = {"steps": 3, "eta": 1.0}
     first, again, other = (run(volume, seed=s, **sampled).volume.array for s in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 0
@@ -307,17 +311,20 @@ def test_seeds(run: Any) -> None:
 @pytest.mark.parametrize("degradation", ["bicubic", "kspace"])
 def test_degradations_in_plane(degradation: str) -> None:
     restored = flat(study(), degradation=degradation)
-    assert restored.parameters["degradation"] == degradation
+    assert restored.record.parameters["degradation"] == degradation
     assert residual(restored) <= CONSISTENT
 
 
 @pytest.mark.parametrize("degradation", ["gaussian", "box"])
 def test_degradations_through_plane(degradation: str) -> None:
     restored = deep(study(), degradation=degradation)
-    assert restored.parameters["degradation"] == degradation
+    assert restored.record.parameters["degradation"] == degradation
     assert residual(restored) <= CONSISTENT
 
 
-def test_notes_of_the_source_and_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    volume = replace(study(), notes=("sform used",))
-    assert flat(volume).notes == ("sform used",)
+def test_notes_of_the_source_and_of_the_run() -> None:
+    made = upsample(VolumeFile(study(), notes=("sform used",)), InPlane(scale=2))
+    assert made.notes == made.record.notes == ("sform used",)
+    outside = upsample(VolumeFile(study()), InPlane(scale=1.5))
+    low, high = outside.restored.card.factors
+    assert bool(outside.notes) == (not low <= 1.5 <= high)

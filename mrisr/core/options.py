@@ -1,0 +1,362 @@
+"""Options of the three jobs, each declared once: type, default, range, help text and old names.
+
+The command line, the Python functions, batches and evaluations contain these dataclasses. Nothing but
+the standard library is imported here, so that ``mrisr --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
+
+from mrisr.core.errors import UsageError
+
+Job: TypeAlias = Literal["inplane", "throughplane"]
+Kind: TypeAlias = Literal["bicubic", "kspace", "gaussian", "box"]
+SamplerName: TypeAlias = Literal["corrected", "published"]
+Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
+Format: TypeAlias = Literal["nifti", "mha", "nrrd", "dicom"]
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+#: Degradations that each job may assume, its default first.
+KINDS_OF: Mapping[Job, tuple[Kind, ...]] = MappingProxyType(
+    {"inplane": ("bicubic", "kspace"), "throughplane": ("gaussian", "box")}
+)
+
+
+class OptionError(UsageError, ValueError):
+    """An option out of its range, or one that excludes another; a ValueError, so that settings report it."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """The declaration of one option beside its type.
+
+    Attributes:
+        help: what the command line says of it.
+        low, high: the smallest and the largest value.
+        flags: names on the command line, where they are not the field's own name.
+        formerly: names by which older settings and command lines call it.
+    """
+
+    help: str = ""
+    low: float | None = None
+    high: float | None = None
+    flags: tuple[str, ...] = ()
+    formerly: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A field of options with its declaration: the type without it, and the choices of a ``Literal``."""
+
+    name: str
+    type: Any
+    default: Any
+    option: Option
+    choices: tuple[Any, ...]
+
+
+_DECLARED: dict[type, tuple[Declared, ...]] = {}
+
+
+def declared(kind: type) -> tuple[Declared, ...]:
+    """The fields of an options dataclass with their declarations, in order."""
+    if kind in _DECLARED:
+        return _DECLARED[kind]
+    hints = get_type_hints(kind, include_extras=True)
+    found = []
+    for f in fields(kind):
+        plain, option = (*get_args(hints[f.name]), Option())[:2]
+        found.append(Declared(f.name, plain, f.default, option, _choices(plain)))
+    _DECLARED[kind] = tuple(found)
+    return _DECLARED[kind]
+
+
+def _choices(kind: Any) -> tuple[Any, ...]:
+    """The values of the ``Literal`` in a type; none for other types."""
+    if get_origin(kind) is Literal:
+        return get_args(kind)
+    return tuple(c for inner in get_args(kind) for c in _choices(inner))
+
+
+class Options:
+    """Base of the options: a frozen dataclass whose values are checked against their declarations."""
+
+    #: Settings from files refuse keys that nobody declared.
+    __pydantic_config__ = MappingProxyType({"extra": "forbid"})
+
+    def __post_init__(self) -> None:
+        for d in declared(type(self)):
+            value = getattr(self, d.name)
+            if value is None:
+                continue
+            if d.choices and value not in d.choices:
+                expected = "one of " + ", ".join(d.choices)
+                raise OptionError(f"{d.name}: expected {expected}, found {value}")
+            low, high = d.option.low, d.option.high
+            if low is not None and high is not None and not low <= value <= high:
+                raise OptionError(f"{d.name}: expected {low:g} to {high:g}, found {value:g}")
+            if low is not None and high is None and not value >= low:
+                raise OptionError(f"{d.name}: expected at least {low:g}, found {value:g}")
+
+
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+
+def current_names(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """``given`` with the names that options formerly had replaced by those that they have.
+
+    Raises:
+        OptionError: an option is given by both names.
+    """
+    names = {old: d.name for d in declared(kind) for old in d.option.formerly}
+    out = {k: v for k, v in given.items() if k not in names}
+    for old, new in names.items():
+        if old in given:
+            if new in out:
+                raise OptionError(f"give {new} or {old}, which is its old name, not both")
+            out[new] = given[old]
+    return out
+
+
+@dataclass(frozen=True)
+class Sampling(Options):
+    """How a model restores. ``None`` is the model's own value; an option that has no effect is refused."""
+
+    model: Annotated[
+        str | None, Option("Name of a model (see `mrisr models`) or the path of one.")
+    ] = None
+    method: Annotated[
+        str | None,
+        Option(
+            "Instead of --model: the job's model of a method: partdiff, partdiff25, partdiff50, "
+            "partdiff75, sr3, invsr, srgan, liif, regression, bicubic, bspline or lanczos."
+        ),
+    ] = None
+    degradation: Annotated[
+        Kind | None,
+        Option(
+            "What made the input coarse: bicubic or kspace (pixels), gaussian or box (slice profiles)."
+        ),
+    ] = None
+    steps: Annotated[
+        int | None,
+        Option(
+            "Evaluations per image: 1 is most faithful, more add texture. Left out: the model's own.",
+            1,
+            1000,
+        ),
+    ] = None
+    sampler: Annotated[
+        SamplerName | None,
+        Option(
+            "corrected: steps along the moving mean; published: the ones that lag behind it.",
+            formerly=("update",),
+        ),
+    ] = None
+    eta: Annotated[
+        float | None,
+        Option("DDIM's eta. 0: deterministic steps; 1: ancestral ones.", 0, 1, formerly=("churn",)),
+    ] = None
+    start: Annotated[
+        float | None,
+        Option(
+            "Signal level sqrt(alpha_bar) to start at, for models without alignment such as sr3. Left out: "
+            "the model's own.",
+            0.003,
+            0.9999,
+        ),
+    ] = None
+    seed: Annotated[
+        int | None, Option("Seed of the noise. Same seed, same machine: same voxels.", 0, 2**32 - 1)
+    ] = None
+    consistency: Annotated[
+        float | None,
+        Option(
+            "Weight, 0 to 1, of the last projection onto what was measured. Left out: 1 (interpolations: 0).",
+            0,
+            1,
+        ),
+    ] = None
+    device: Annotated[str, Option("auto, cpu, cuda or cuda:N.")] = "auto"
+    precision: Annotated[Precision, Option("auto: bf16 where the device computes it natively.")] = (
+        "auto"
+    )
+    tile: Annotated[
+        int | None,
+        Option("Edge of a tile in pixels. Left out: whole images wherever they fit.", 128, 1 << 16),
+    ] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.model is not None and self.method is not None:
+            raise OptionError("give --model or --method, not both")
+
+
+@dataclass(frozen=True)
+class InPlane(Sampling):
+    """In-plane super-resolution: ``scale`` times as many pixels along both axes of every slice."""
+
+    scale: Annotated[float, Option("1.5 to 8, fractions allowed.", 1.5, 8)] = 4.0
+
+    @property
+    def job(self) -> Job:
+        """The name of the job."""
+        return "inplane"
+
+
+@dataclass(frozen=True)
+class ThroughPlane(Sampling):
+    """Through-plane super-resolution: thinner slices out of a stack."""
+
+    factor: Annotated[
+        float | None, Option("Slices made of one. Left out: isotropic with the pixels.")
+    ] = None
+    spacing: Annotated[
+        float | None, Option("Distance of the new slices in mm, instead of --factor.")
+    ] = None
+    slice_thickness: Annotated[
+        float | None,
+        Option(
+            "Slice thickness in mm (it is not the spacing). Left out: what the source states, else the "
+            "spacing."
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.factor is not None and self.spacing is not None:
+            raise OptionError("give --factor or --spacing, not both")
+        if self.spacing is not None and not self.spacing > 0:
+            raise OptionError(f"spacing: expected a positive number of mm, found {self.spacing:g}")
+
+    @property
+    def job(self) -> Job:
+        """The name of the job."""
+        return "throughplane"
+
+
+@dataclass(frozen=True)
+class Segmenting(Options):
+    """What segments the zones; with none of the three models the bundled one."""
+
+    model: Annotated[
+        str | None, Option("Name of a zones model (see `mrisr models`) or its path.")
+    ] = None
+    bundle: Annotated[
+        Path | None,
+        Option(
+            "Folder of a MONAI bundle that segments instead. A bundle is a program and is run: only give "
+            "one that you trust."
+        ),
+    ] = None
+    nnunet: Annotated[
+        Path | None,
+        Option(
+            "Result folder of an nnU-Net v2 that segments instead. Its checkpoints can run code: only give "
+            "one that you trust."
+        ),
+    ] = None
+    table: Annotated[
+        Mapping[int, str] | str | None,
+        Option(
+            "What the labels of --bundle or --nnunet stand for: 1=TZ,2=PZ, or a YAML or JSON file. Left "
+            "out: as the model names them."
+        ),
+    ] = None
+    margin: Annotated[
+        float,
+        Option(
+            "Share of the width left out at each edge of the slices, for models trained on cropped ones "
+            "(prostate_mri_anatomy: 0.2).",
+            0,
+            0.49,
+        ),
+    ] = 0.0
+    device: Annotated[str, Option("auto, cpu, cuda or cuda:N.")] = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if sum(m is not None for m in (self.model, self.bundle, self.nnunet)) > 1:
+            raise OptionError("give --model, --bundle or --nnunet, only one of them")
+        if self.table is not None and self.bundle is None and self.nnunet is None:
+            raise OptionError("--table is for --bundle and --nnunet; our own labels are known")
+
+    @property
+    def job(self) -> Literal["segment"]:
+        """The name of the job."""
+        return "segment"
+
+
+@dataclass(frozen=True)
+class Files(Options):
+    """Where a run on files reads and writes."""
+
+    output: Annotated[
+        Path | None,
+        Option(
+            "Volume to write: .nii, .nii.gz, .mha, .mhd or .nrrd; a folder means a DICOM series, a name "
+            "ending in .dcm a DICOM Segmentation. Left out: named after the input and the job, in the "
+            "working folder.",
+            flags=("--output", "-o"),
+        ),
+    ] = None
+    format: Annotated[
+        Format | None,
+        Option("Format of the output, where --output does not tell. Left out: nifti."),
+    ] = None
+    template: Annotated[
+        Path | None,
+        Option(
+            "DICOM series of the same patient and place: gives patient and study to a DICOM output made "
+            "from another format."
+        ),
+    ] = None
+    deidentify: Annotated[
+        bool,
+        Option(
+            "DICOM output by the Basic Profile of PS3.15: attributes only, which is not complete "
+            "de-identification.",
+            flags=("--deidentify",),
+        ),
+    ] = False
+    qc: Annotated[
+        Path | None,
+        Option("PNG to draw: input, interpolation and result, or zones, in three planes."),
+    ] = None
+    series: Annotated[
+        str | None, Option("DICOM series to take: its UID, number or description.")
+    ] = None
+    frame: Annotated[
+        int | None, Option("Volume (from 1) to take of a DICOM series that holds several.")
+    ] = None
+    affine: Annotated[
+        Literal["sform", "qform"] | None,
+        Option("NIfTI: which form counts where the two disagree."),
+    ] = None
+    max_voxels: Annotated[int, Option("Refuse inputs that claim more voxels than this.")] = 2**31
+    force: Annotated[
+        bool,
+        Option("Replace existing outputs. The input is never overwritten.", flags=("--force",)),
+    ] = False
+
+
+def split_options(given: Mapping[str, Any], *kinds: type[Options]) -> list[Any]:
+    """Keyword arguments shared out to the kinds of options that declare them, each made from its own.
+
+    Raises:
+        TypeError: nobody declares a name.
+        UsageError: a value is out of its range.
+    """
+    left, made = dict(given), []
+    for kind in kinds:
+        left = current_names(kind, left)
+        names = {d.name for d in declared(kind)}
+        made.append(kind(**{k: left.pop(k) for k in list(left) if k in names}))
+    if left:
+        raise TypeError(f"no such option: {', '.join(sorted(left))}")
+    return made

@@ -1,0 +1,222 @@
+"""Linear operators ``A`` of the measurement ``y = A x + n``, whatever they are made of.
+
+:class:`~mrisr.physics.separable.SeparableOperator` is one case; :class:`Stacked` takes several
+measurements of one volume together, :class:`Moved` brings a volume to another grid under a rigid motion, and
+:class:`Composed` applies one operator after another. All work in torch, on the device of their argument, and
+are tested for adjointness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mrisr.core.geometry import Affine
+
+#: A measurement: one tensor, or one for each of several.
+Y = TypeVar("Y")
+
+
+class LinearOperator(Protocol[Y]):
+    """What a measurement by ``A`` needs: ``A``, its adjoint, and a first guess on the target grid."""
+
+    def __call__(self, x: Tensor) -> Y:
+        """``A x``: the target grid to the measured one."""
+        ...
+
+    def adjoint(self, y: Y) -> Tensor:
+        """``A^T y``: the measured grid to the target one."""
+        ...
+
+    def interpolate(self, y: Y) -> Tensor:
+        """``y`` brought to the target grid by interpolation."""
+        ...
+
+
+def difference(a: Y, b: Y) -> Y:
+    """``a - b`` of two measurements, tensors or tuples of them."""
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return tuple(p - q for p, q in zip(a, b, strict=True))  # type: ignore[return-value]
+    return a - b  # type: ignore[operator]
+
+
+def conjugate_gradients(
+    operator: LinearOperator[Y],
+    y: Y,
+    start: Tensor,
+    *,
+    regularisation: float = 0.0,
+    tolerance: float = 1e-5,
+    rounds: int = 100,
+) -> Tensor:
+    """Minimiser of ``|A x - y|^2 + regularisation |x - start|^2``, by conjugate gradients.
+
+    They run on the normal equations (Hestenes and Stiefel 1952). With ``regularisation = 0`` and a start of
+    zeros they approach the minimum-norm solution ``A^+ y``.
+
+    Args:
+        operator: ``A``.
+        y: the measurement.
+        start: where to begin, on the target grid; with a regularisation the mean of the prior.
+        regularisation: variance of the noise over that of the prior.
+        tolerance: iterations end when the residual of the normal equations has fallen by this factor.
+        rounds: the most iterations.
+    """
+    x = torch.zeros_like(start)  # the step away from the start
+    residual = operator.adjoint(difference(y, operator(start)))
+    direction = residual
+    power = float(residual.double().square().sum())
+    goal = tolerance**2 * power
+    for _ in range(rounds):
+        if power <= goal:
+            break
+        image = operator.adjoint(operator(direction)) + regularisation * direction
+        length = power / float((direction.double() * image.double()).sum())
+        x = x + length * direction
+        residual = residual - length * image
+        earlier, power = power, float(residual.double().square().sum())
+        direction = residual + (power / earlier) * direction
+    return start + x
+
+
+@dataclass(frozen=True, eq=False)
+class Stacked:
+    """Several measurements of one volume, ``y_i = A_i x``.
+
+    Attributes:
+        operators: the ``A_i``.
+        weights: ``1 / sigma_i`` for noise of that standard deviation: ``A_i`` and ``y_i`` are multiplied by
+            it (whitening), so least squares weighs the measurements by their noise.
+    """
+
+    operators: tuple[LinearOperator[Tensor], ...]
+    weights: tuple[float, ...]
+
+    @classmethod
+    def of(
+        cls, operators: Sequence[LinearOperator[Tensor]], noise: Sequence[float] | None = None
+    ) -> Stacked:
+        """Operators with the standard deviations of their measurements' noise (all alike if left out).
+
+        Raises:
+            ValueError: there are no operators, or a standard deviation is missing or not positive.
+        """
+        sigmas = [1.0] * len(operators) if noise is None else list(noise)
+        if not operators or len(sigmas) != len(operators) or min(sigmas) <= 0:
+            raise ValueError(f"{len(operators)} operators with noise {sigmas}")
+        return cls(tuple(operators), tuple(1 / s for s in sigmas))
+
+    def whitened(self, measurements: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The measurements as this operator gives them: each multiplied by its weight."""
+        return tuple(w * y for w, y in zip(self.weights, measurements, strict=True))
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
+        """``(w_i A_i x)``."""
+        return tuple(w * a(x) for w, a in zip(self.weights, self.operators, strict=True))
+
+    def adjoint(self, y: tuple[Tensor, ...]) -> Tensor:
+        """``sum_i w_i A_i^T y_i``."""
+        parts = zip(self.weights, self.operators, y, strict=True)
+        total = None
+        for w, a, one in parts:
+            part = w * a.adjoint(one)
+            total = part if total is None else total + part
+        assert total is not None
+        return total
+
+    def interpolate(self, y: tuple[Tensor, ...]) -> Tensor:
+        """Mean of the interpolated measurements ``y_i / w_i``, weighted by ``w_i^2``."""
+        total = sum(w * w for w in self.weights)
+        parts = zip(self.weights, self.operators, y, strict=True)
+        return torch.stack([w / total * a.interpolate(one) for w, a, one in parts]).sum(0)
+
+
+@dataclass(frozen=True, eq=False)
+class Composed(Generic[Y]):
+    """``A = outer inner``: first the inner operator, then the outer one."""
+
+    outer: LinearOperator[Y]
+    inner: LinearOperator[Tensor]
+
+    def __call__(self, x: Tensor) -> Y:
+        """``outer(inner(x))``."""
+        return self.outer(self.inner(x))
+
+    def adjoint(self, y: Y) -> Tensor:
+        """``inner^T outer^T y``."""
+        return self.inner.adjoint(self.outer.adjoint(y))
+
+    def interpolate(self, y: Y) -> Tensor:
+        """The outer interpolation, then the inner one."""
+        return self.inner.interpolate(self.outer.interpolate(y))
+
+
+class Moved:
+    """A volume under a rigid motion, sampled on another grid by trilinear interpolation; 0 outside it.
+
+    Volumes are tensors ``(i, j, k)`` or ``(..., i, j, k)``.
+
+    Args:
+        shape, affine: of the grid that ``x`` lies on (voxel indices to mm, RAS).
+        onto_shape, onto_affine: of the grid that it is sampled on.
+        motion: 4x4, mm RAS to mm RAS: where a point of the sampled grid lies in the frame of ``x``.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        affine: Affine,
+        onto_shape: Sequence[int],
+        onto_affine: Affine,
+        motion: Affine | None = None,
+    ) -> None:
+        self.shape, self.onto_shape = tuple(shape), tuple(onto_shape)
+        between = np.eye(4) if motion is None else np.asarray(motion, dtype=np.float64)
+        self.to_index = np.linalg.inv(np.asarray(affine)) @ between @ np.asarray(onto_affine)
+        self._grids: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The volume on the other grid."""
+        images = _as_batch(x, self.shape)
+        out = torch.grid_sampler(images, self._grid(images), 0, 0, True)
+        return out.reshape(*x.shape[:-3], *self.onto_shape)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """``A^T y``: every sample is handed back to the eight voxels that it was interpolated from."""
+        images = _as_batch(y, self.onto_shape)
+        zeros = images.new_zeros(*images.shape[:2], *self.shape)
+        grid = self._grid(images)
+        back, _ = torch.ops.aten.grid_sampler_3d_backward(
+            images, zeros, grid, 0, 0, True, [True, False]
+        )
+        return back.reshape(*y.shape[:-3], *self.shape)
+
+    def interpolate(self, y: Tensor) -> Tensor:
+        """``A^T y`` over ``A^T 1``: the mean of the samples near each voxel; 0 where there are none."""
+        reached = self.adjoint(torch.ones_like(y))
+        return torch.where(reached > 1e-3, self.adjoint(y) / reached.clamp(min=1e-3), 0.0)
+
+    def _grid(self, images: Tensor) -> Tensor:
+        """Positions of the samples in grid_sample's -1..1 over voxel centres, ``(1, i, j, k, 3)``."""
+        key = (images.device, images.dtype)
+        if key not in self._grids:
+            axes = [torch.arange(n, dtype=torch.float64) for n in self.onto_shape]
+            index = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+            matrix = torch.from_numpy(self.to_index)
+            at = index @ matrix[:3, :3].T + matrix[:3, 3]
+            last = torch.tensor([max(n - 1, 1) for n in self.shape], dtype=torch.float64)
+            self._grids[key] = (2 * at / last - 1).flip(-1)[None].to(*key)
+        grid = self._grids[key]
+        return grid.expand(len(images), -1, -1, -1, -1)
+
+
+def _as_batch(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """``(..., i, j, k)`` as ``(n, 1, i, j, k)``. Raises ValueError for another shape."""
+    if tuple(x.shape[-3:]) != shape:
+        raise ValueError(f"expected a volume of {shape}, got {tuple(x.shape[-3:])}")
+    return x.reshape(-1, 1, *shape)
