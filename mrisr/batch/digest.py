@@ -22,7 +22,7 @@ READERS = 4
 
 
 class Stamp(NamedTuple):
-    """A file as it was when its digest was taken; ``name`` is relative to the input or output it is part of."""
+    """A file as it was when its digest was taken; ``name`` is within the input or output it is part of."""
 
     path: str
     name: str
@@ -55,8 +55,8 @@ class Digests:
     def of(self, *paths: Path) -> str | None:
         """Digest of files and folders together; `None` where one of them cannot be read.
 
-        That of a single file is the plain SHA-256 of its bytes. A ``.mhd`` includes its voxels, a folder all that
-        it holds but hidden files.
+        That of a single file is the plain SHA-256 of its bytes. A ``.mhd`` includes its voxels, a folder all
+        that it holds but hidden files.
         """
         try:
             stamps = tuple(_stamp(file, name) for path in paths for file, name in _files(path))

@@ -1,4 +1,4 @@
-"""Cores, memory and GPUs of this machine, and the peak memory of one part of a batch, where the system tells."""
+"""Cores, memory and GPUs of this machine, and the peak memory of one part of a batch."""
 
 from __future__ import annotations
 

@@ -140,15 +140,14 @@ class Planner:
     @cached_property
     def segmenter(self) -> dict[str, str]:
         """The model of the zones. Raises as :func:`model_identity`; UsageError for a missing folder."""
-        zones = self.settings.zones
-        assert zones is not None
-        folder = zones.bundle or zones.nnunet
+        options = self.settings.segmenting()
+        folder = options.bundle or options.nnunet
         if folder is None:
-            return model_identity(zones.model or "zones")
+            return model_identity(options.model or "zones")
         digest = self.digests.of(folder)
         if digest is None:
             raise UsageError(f"zones: expected the folder of a model, found none at {folder}")
-        table = {} if zones.table is None else {"table_sha256": digest_of(zones.table)}
+        table = {} if options.table is None else {"table_sha256": digest_of(options.table)}
         return {"name": folder.name, "sha256": digest, **table}
 
     def parts(self, study: Study) -> tuple[Part, ...]:
@@ -176,29 +175,32 @@ class Planner:
         ]
 
     def _upsampled(self, study: Study, inputs: Mapping[str, str | None]) -> list[Part]:
-        return [
-            Part(
+        parts = []
+        for name in self.settings.upsampled:
+            options = self.settings.upsampling(name)
+            if options.of not in inputs:
+                continue
+            source = study.sources[options.of]
+            given = {k: v for k, v in vars(options).items() if v is not None}
+            part = Part(
                 "upsample",
                 name,
-                outputs=_written(
-                    "upsampled", name, name if self._dicom(study.sources[u.of]) else None
-                ),
-                needs=(f"convert/{u.of}",),
-                inputs={u.of: inputs[u.of]},
-                parameters=u.model_dump(mode="json", exclude_none=True, exclude={"model", "method"})
-                | self._shared(study.sources[u.of]),
+                outputs=_written("upsampled", name, name if self._dicom(source) else None),
+                needs=(f"convert/{options.of}",),
+                inputs={options.of: inputs[options.of]},
+                parameters={k: v for k, v in given.items() if k not in ("model", "method")}
+                | self._patient(source),
                 model=self.models[name],
-            ).keyed()
-            for name, u in self.settings.upsampled.items()
-            if u.of in inputs
-        ]
+            )
+            parts.append(part.keyed())
+        return parts
 
     def _segmented(self, study: Study, made: Mapping[str, Part]) -> list[Part]:
-        parts = []
+        parts, options = [], self.settings.segmenting()
         for volume in self.settings.segmented:
             stack = self.settings.source_of(volume)
             need = made.get(f"convert/{stack}" if volume == SOURCE else f"upsample/{volume}")
-            if need is None or self.settings.zones is None:
+            if need is None:
                 continue
             dicom = volume == SOURCE and self._dicom(study.sources[stack])
             part = Part(
@@ -207,8 +209,8 @@ class Planner:
                 outputs=_written("zones", volume, "zones.dcm" if dicom else None),
                 needs=(need.id,),
                 inputs=need.inputs,
-                parameters={"volume": volume, "margin": self.settings.zones.margin}
-                | self._shared(study.sources[stack]),
+                parameters={"volume": volume, "margin": options.margin, "device": options.device}
+                | self._patient(study.sources[stack]),
                 model=self.segmenter,
             )
             parts.append(part.keyed(of=need.key))
@@ -232,13 +234,11 @@ class Planner:
         """Whether results of a stack are written as DICOM too."""
         return self.settings.dicom and _is_dicom(source.path)
 
-    def _shared(self, source: StackSource) -> dict[str, Any]:
-        """The settings that all results of a stack depend on."""
-        settings = self.settings
-        shared: dict[str, Any] = {"device": settings.device, "precision": settings.precision}
-        if self._dicom(source):
-            shared |= {"dicom": True, "deidentify": settings.deidentify}
-        return shared
+    def _patient(self, source: StackSource) -> dict[str, Any]:
+        """The settings that results in DICOM depend on; empty where there are none."""
+        return (
+            {"dicom": True, "deidentify": self.settings.deidentify} if self._dicom(source) else {}
+        )
 
 
 def _written(folder: str, name: str, dicom: str | None) -> tuple[str, ...]:

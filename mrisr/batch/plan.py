@@ -33,8 +33,8 @@ class StudyPlan:
         folder: its folder within the output, which also is its name.
         sources: role -> where it comes from.
         parts: each after those that it needs.
-        todo: ids of the parts that have not been made yet; the page's is among them wherever anything is to be
-            made or removed.
+        todo: ids of the parts that have not been made yet; the page's is among them wherever anything is
+            to be made or removed.
     """
 
     folder: str
@@ -114,7 +114,7 @@ def write_plan(plan: Plan, digests: Digests, out: Path, chunk: int = 10) -> list
         remove(out / HIDDEN / folder)
         make_folder(out / HIDDEN / folder)
     digests.save(out / HIDDEN / "digests" / "plan.json")
-    write_bytes(plan_file(out), _adapter().dump_json(plan, exclude_defaults=True))
+    write_bytes(plan_file(out), _adapter().dump_json(plan))
     folders = [study.folder for study in plan.studies if study.todo]
     chunks = [folders[i : i + chunk] for i in range(0, len(folders), chunk)]
     width = max(3, len(str(len(chunks))))

@@ -38,7 +38,7 @@ _LONGEST_REASON = 500
 
 
 def studies_of(chunk: Path) -> tuple[Plan, list[StudyPlan]]:
-    """The plan of a batch, and what it holds of the studies of a chunk. Raises UsageError: there is no such file."""
+    """The plan of a batch, and the studies of a chunk in it. Raises UsageError: the file is no chunk."""
     plan = read_plan(out_of(chunk))
     try:
         names = set(json.loads(chunk.read_bytes()))

@@ -6,22 +6,15 @@ A stage returns the part with what later readers need to know of it. It raises w
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from mrisr.batch.names import LABELS, SOURCE, Stage
 from mrisr.batch.parts import Part
-from mrisr.batch.settings import UpsamplingSettings
+from mrisr.batch.status import read_status
 from mrisr.batch.work import Work
-from mrisr.core.volume import Volume, VolumeFile
+from mrisr.core.volume import VolumeFile
 from mrisr.io import write_json, write_volume
-
-if TYPE_CHECKING:
-    from mrisr.models.store import Model
-    from mrisr.restore.sampling import Options
-    from mrisr.restore.volumes import Restored
 
 SCORES = "scores.json"
 
@@ -37,69 +30,36 @@ def convert(work: Work, part: Part) -> Part:
 
 def upsample(work: Work, part: Part) -> Part:
     """Super-resolve a stack; volume and record, and the derived DICOM series where asked for."""
-    from mrisr.runs.job import Job, write_result
+    from mrisr.runs.results import upsample as upsampled
 
-    upsampling = work.settings.upsampled[part.name]
-    source, read = work.source(upsampling.of), work.measured(upsampling.of)
-    model = work.models.restoring(upsampling)
-    began = time.perf_counter()
-    volume = replace(read.volume, name=upsampling.of)
-    restored = _restored(volume, upsampling, work.models.options(upsampling), model)
-    path = work.path("upsampled", part.name)
-    job = Job(source.path, path, force=True)
-    write_result(job, path, upsampling.job, restored, read, began, None)
-    work.keep(path, restored.volume)
+    options = work.settings.upsampling(part.name)
+    model = work.models.restoring(options)
+    made = upsampled(_named(work.measured(options.of), options.of), options, model=model)
+    work.write(made, work.path("upsampled", part.name))
     if part.parameters.get("dicom"):
-        job = work.dicom_job(source, work.folder / "dicom" / part.name)
-        target = job.target(part.name)
-        write_result(
-            job, target, upsampling.job, restored, read, began, job.dicom_source(read.volume)
-        )
+        work.write_dicom(made, options.of, work.folder / "dicom" / part.name)
     return part
-
-
-def _restored(
-    volume: Volume, upsampling: UpsamplingSettings, options: Options, model: Model
-) -> Restored:
-    from mrisr.restore.volumes import upsample_in_plane, upsample_through_plane
-
-    if upsampling.scale is not None:
-        return upsample_in_plane(volume, upsampling.scale, options, model=model)
-    return upsample_through_plane(
-        volume,
-        options,
-        factor=upsampling.factor,
-        spacing=upsampling.spacing,
-        slice_thickness=upsampling.slice_thickness,
-        model=model,
-    )
 
 
 def segment(work: Work, part: Part) -> Part:
     """Label the zones of a volume; labels and record, and DICOM SEG of the measured stack where asked for."""
-    from mrisr.runs.job import Job
-    from mrisr.runs.segment import write_zones
-    from mrisr.runs.zones_record import segment_volume
+    from mrisr.runs.results import segment as segmented
 
     if part.name == SOURCE:
-        read = work.measured("axial")
-        volume = replace(read.volume, name="axial")
+        file = _named(work.measured("axial"), "axial")
     else:
-        volume = replace(work.volume(work.path("upsampled", part.name)), name=part.name)
-        read = VolumeFile(volume)
-    segmenter = work.models.segmenter
-    began = time.perf_counter()
-    segmented = segment_volume(volume, segmenter)
-    path = work.path("zones", part.name)
-    source = work.source(work.settings.source_of(part.name))
-    job = Job(source.path, path, force=True, segmentation=True)
-    write_zones(job, path, segmented, read, began, None)
-    work.keep(path, segmented.labels)
+        volume = work.volume(work.path("upsampled", part.name))
+        file = _named(VolumeFile(volume), part.name)
+    made = segmented(file, segmenter=work.models.segmenter)
+    work.write(made, work.path("zones", part.name))
     if part.name == SOURCE and part.parameters.get("dicom"):
-        job = work.dicom_job(source, work.folder / "dicom" / "zones.dcm", segmentation=True)
-        target = job.target("zones")
-        write_zones(job, target, segmented, read, began, job.dicom_source(volume))
+        work.write_dicom(made, "axial", work.folder / "dicom" / "zones.dcm", labels=True)
     return part
+
+
+def _named(file: VolumeFile, name: str) -> VolumeFile:
+    """A file whose volume messages call by its role in the study."""
+    return replace(file, volume=replace(file.volume, name=name))
 
 
 def score(work: Work, part: Part) -> Part:
@@ -118,7 +78,6 @@ def score(work: Work, part: Part) -> Part:
 def report(work: Work, part: Part) -> Part:
     """Write the scores of all volumes into one file, and the page of the study."""
     from mrisr.batch.report.subject import write_subject_page
-    from mrisr.batch.status import read_status
 
     parts = read_status(work.folder).parts
     volumes = {p.name: p.scores for p in parts if p.stage == "score" and p.state == "done"}

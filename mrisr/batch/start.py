@@ -127,7 +127,7 @@ def _read(request: Request) -> tuple[Profile, BatchSettings, list[Study]]:
 def _command(
     plan: Plan, digests: Digests, request: Request, profile: Profile, out: Path, report: Report
 ) -> list[str]:
-    """Write a plan, tell it in a few lines, and return the command that runs it: empty where nothing is to do."""
+    """Write and tell a plan; the command that runs it, empty where there is nothing to do."""
     for stage in STAGES:
         todo, total = plan.count(stage)
         if total:

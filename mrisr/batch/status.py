@@ -1,7 +1,7 @@
 """What has been made of a study: ``status.json`` in its folder, and the one reading of it.
 
-The file lists the parts of the plan that a process worked by. It is written before each part, so that a process
-that dies leaves a trace of where, and once more when the study is through.
+The file lists the parts of the plan that a process worked by. It is written before each part, so that a
+process that dies leaves a trace of where, and once more when the study is through.
 """
 
 from __future__ import annotations

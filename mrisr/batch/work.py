@@ -6,15 +6,17 @@ import os
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mrisr.batch.manifest import StackSource
 from mrisr.batch.names import LABELS, STACKS, VOLUME
 from mrisr.batch.plan import StudyPlan
-from mrisr.batch.settings import BatchSettings, UpsamplingSettings
+from mrisr.batch.settings import BatchSettings, Upsampling
 from mrisr.core.errors import InputError
+from mrisr.core.options import Files
 from mrisr.core.volume import Storage, Volume, VolumeFile
 from mrisr.io import input_format, read_file, read_volume
 from mrisr.io.nifti_header import writable_storage
@@ -22,8 +24,7 @@ from mrisr.io.paths import ending
 
 if TYPE_CHECKING:
     from mrisr.models.store import Model
-    from mrisr.restore.sampling import Options
-    from mrisr.runs.job import Job
+    from mrisr.runs.results import Result
     from mrisr.zones.segmenter import Segmenter
 
 
@@ -34,43 +35,27 @@ class Models:
         self.settings = settings
         self._restoring: dict[tuple[str, str | None, str | None], Model] = {}
 
-    def options(self, upsampling: UpsamplingSettings) -> Options:
-        """The sampling options of a volume."""
-        from mrisr.restore.sampling import OptionFields, Options
+    def restoring(self, options: Upsampling) -> Model:
+        """The model of an upsampling. Raises as :func:`mrisr.restore.restore.model_of`."""
+        from mrisr.restore.restore import model_of
 
-        given = {k: v for k, v in upsampling if k in OptionFields.__annotations__}
-        return Options(**given, device=self.settings.device, precision=self.settings.precision)
-
-    def restoring(self, upsampling: UpsamplingSettings) -> Model:
-        """The model of an upsampling. Raises as :func:`mrisr.restore.volumes.model_of`."""
-        from mrisr.restore.volumes import model_of
-
-        key = upsampling.job, upsampling.model, upsampling.method
+        key = options.job, options.model, options.method
         if key not in self._restoring:
-            self._restoring[key] = model_of(self.options(upsampling), upsampling.job)
+            self._restoring[key] = model_of(options, options.job)
         return self._restoring[key]
 
     @cached_property
     def segmenter(self) -> Segmenter:
-        """The model of the zones. Raises as :meth:`mrisr.runs.segment.ZoneOptions.load`."""
-        from mrisr.runs.segment import ZoneOptions
+        """The model of the zones. Raises as :func:`mrisr.zones.segmenter.load_segmenter`."""
+        from mrisr.zones.segmenter import load_segmenter
 
-        zones = self.settings.zones
-        assert zones is not None
-        return ZoneOptions(
-            zones.model,
-            zones.bundle,
-            zones.nnunet,
-            table=zones.table,
-            margin=zones.margin,
-            device=self.settings.device,
-        ).load()
+        return load_segmenter(self.settings.segmenting())
 
     def prepare(self) -> None:
         """Load all models, so that no study's time includes it. What fails is left to the studies."""
         with suppress(Exception):
-            for upsampling in self.settings.upsampled.values():
-                self.restoring(upsampling)
+            for options in self.settings.upsampled.values():
+                self.restoring(options)
         if self.settings.segmented:
             with suppress(Exception):
                 self.segmenter  # noqa: B018
@@ -127,20 +112,31 @@ class Work:
             self._kept[path] = read_volume(path, allow_constant=allow_constant)
         return self._kept[path]
 
-    def dicom_job(self, source: StackSource, output: Path, *, segmentation: bool = False) -> Job:
-        """A run on files that writes a DICOM object derived from a stack."""
-        from mrisr.runs.job import Job
+    def write(self, made: Result, path: Path) -> None:
+        """Write a volume of the study and its record, and keep the volume."""
+        from mrisr.runs.outputs import VolumeOutput
+        from mrisr.runs.run import write
 
-        return Job(
-            source.path,
-            output,
+        write(made, VolumeOutput(path, (), force=True))
+        self.keep(path, made.volume)
+
+    def write_dicom(self, made: Result, role: str, path: Path, *, labels: bool = False) -> None:
+        """Write a DICOM object that is derived from a stack."""
+        from mrisr.runs.run import FileRun, write
+
+        source, settings = self.source(role), self.settings
+        files = Files(
+            output=path,
             format="dicom",
             series=source.series,
-            deidentify=self.settings.deidentify,
-            max_voxels=self.settings.max_voxels,
+            deidentify=settings.deidentify,
+            max_voxels=settings.max_voxels,
             force=True,
-            segmentation=segmentation,
         )
+        on = FileRun(source.path, files, labels)
+        output = on.output(path.stem)
+        patient = on.dicom_source(self.measured(role).volume)
+        write(made, output, patient, deidentify=settings.deidentify)
 
     def without_paths(self, text: str) -> str:
         """A message with roles in the place of paths, which may name a patient or a machine."""
@@ -161,7 +157,7 @@ def as_written(volume: Volume, path: Path) -> Volume:
     found = Storage(
         storage.dtype, float(np.float32(storage.slope)), float(np.float32(storage.intercept))
     )
-    array = found.decode(storage.encode(volume.array))
+    array = found.decode(storage.encode(cast(NDArray[np.floating], volume.array)))
     affine = volume.affine.astype(np.float32).astype(np.float64)
     return Volume(array, affine, found, name=str(path))
 

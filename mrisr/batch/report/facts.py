@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import NamedTuple
 
@@ -85,7 +85,7 @@ def scores(study: Study) -> list[Score]:
     ]
 
 
-def failures(stages: list[StageStatus]) -> list[Failure]:
+def failures(stages: Sequence[StageStatus]) -> list[Failure]:
     """The stages that failed."""
     return [
         Failure(words.STAGE_TITLES[s.name], s.reason, words.advice(s.reason))
