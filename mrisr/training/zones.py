@@ -30,7 +30,7 @@ Batch = tuple[RawCrops, list[Variation]]
 
 
 class Segmentation(Trainee[Batch]):
-    """A zonal segmenter in training: overlap and cross-entropy against the readers' shares.
+    """A zonal segmenter in training: Dice and cross-entropy loss against the readers' soft labels.
 
     Args:
         config, data, output: as for :func:`mrisr.training.train`.
@@ -63,7 +63,7 @@ class Segmentation(Trainee[Batch]):
         self.share = self.per_process()
 
     def draw(self, step: int) -> Batch:
-        """Crops with room, and how each is to be varied."""
+        """Raw crops, and the augmentation of each."""
         generator = seeded("cpu", self.settings.seed, step, self.fabric.global_rank, CROPS)
         crops = self.crops.draw(self.share, generator)
         drawn = [
@@ -73,7 +73,7 @@ class Segmentation(Trainee[Batch]):
         return RawCrops(*(pinned(x) for x in crops)), drawn
 
     def loss(self, batch: Batch, step: int, share: float) -> Tensor:
-        """Dice and cross-entropy of the varied stacks, varied on the device."""
+        """Dice and cross-entropy loss of the stacks, augmented on the device."""
         t, device, rank = self.settings, self.fabric.device, self.fabric.global_rank
         torch.manual_seed(seeded("cpu", t.seed, step, rank, DROPOUT).initial_seed())
         crops = RawCrops(*(x.to(device, non_blocking=True) for x in batch[0]))
@@ -85,7 +85,7 @@ class Segmentation(Trainee[Batch]):
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Dice of each zone on the held-out patients, on the working pixels, against most of the readers."""
+        """Dice of each zone on the held-out patients, on the working pixels, against most readers."""
         network = CrossSliceUNet(self.config.network).to(self.fabric.device).eval()
         network.load_state_dict(self.ema)
         data = self.config.data
