@@ -5,32 +5,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import json
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-from mrisr.core.errors import InputError, MrisrError, out_of_memory
+from mrisr.core.errors import InputError, MrisrError, one_line, out_of_memory
 from mrisr.zones.labels import LabelTable
 
 #: Output and warnings are redirected for the whole process, so only one model runs at a time.
 _LOCK = threading.RLock()
-
-
-def read_json(path: Path, what: str) -> dict[str, Any]:
-    """Read a JSON file that holds an object. Raises InputError."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise InputError(path, expected=what, found=why) from error
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise InputError(path, expected=what, found=_in_a_line(error)) from error
-    if not isinstance(found, dict):
-        raise InputError(path, expected=what, found=type(found).__name__)
-    return found
 
 
 def digest(root: Path, files: Iterable[Path], table: LabelTable) -> str:
@@ -73,11 +57,6 @@ def guarded(path: Path, task: str) -> Iterator[None]:
             raise InputError(path, expected=f"a model that {task}", found=_cause(error)) from error
 
 
-def _in_a_line(error: BaseException) -> str:
-    """An error's kind and message on one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
-
-
 def _cause(error: BaseException) -> str:
     """The first error of a chain, or the package to install if one is missing."""
     chain = [error]
@@ -88,4 +67,4 @@ def _cause(error: BaseException) -> str:
             return f"{link.name} is not installed (pip install {link.name})"
         if "skimage.measure required" in str(link).lower():
             return "scikit-image is not installed (pip install scikit-image)"
-    return _in_a_line(chain[-1])
+    return one_line(chain[-1])[:300]
