@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from tests.reliability.case import Case, Skipped
+from tests.reliability.case import Case, Run, Skipped
 from tests.reliability.dicom_files import series
 from tests.reliability.expect import snapshot
 from tests.reliability.kills import NEW, OLD, Bench
@@ -27,9 +27,8 @@ _SHOULD = (
     "left behind"
 )
 _FULL = "No space left on device"
-_INSIDE = "RELIABILITY_IN_NAMESPACE"
-#: Names of the cases that are run in a namespace of their own where that is needed.
-NEED_DISKS: set[str] = set()
+#: The cases that are run in a namespace of their own where that is needed, by their names.
+NEED_DISKS: dict[str, Run] = {}
 
 
 class NoMount(Exception):
@@ -49,20 +48,18 @@ def disk(folder: Path, size: int) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def on_disks(run: Callable[[Path], str], title: str) -> Callable[[Path], str]:
+def on_disks(run: Run, title: str) -> Run:
     """``run``, in a namespace of its own where this process may not mount disks; ``title`` is the case's."""
-    NEED_DISKS.add(title)
+    NEED_DISKS[title] = run
 
     def anywhere(folder: Path) -> str:
         try:
             return run(folder)
         except NoMount:
             kind, text = _in_a_namespace().get(title, ("skipped", "disks cannot be mounted here"))
-        if kind == "failed":
-            raise AssertionError(text)
-        if kind == "skipped":
-            raise Skipped(text)
-        return text
+        if kind == "passed":
+            return text
+        raise AssertionError(text) if kind == "failed" else Skipped(text)
 
     return anywhere
 
@@ -70,12 +67,23 @@ def on_disks(run: Callable[[Path], str], title: str) -> Callable[[Path], str]:
 @cache
 def _in_a_namespace() -> dict[str, tuple[str, str]]:
     """Outcomes of all cases that need disks, by name, from a process in which mounting is allowed."""
-    if os.environ.get(_INSIDE) or shutil.which("unshare") is None:
+    if shutil.which("unshare") is None:
         return {}
-    command = ["unshare", "-rm", sys.executable, "-m", "tests.reliability.namespaced"]
-    env = {**os.environ, _INSIDE: "1"}
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    command = ["unshare", "-rm", sys.executable, "-m", "tests.reliability.resumes"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     return {k: (a, b) for k, (a, b) in json.loads(done.stdout or "{}").items()}
+
+
+def run_where_disks_are() -> None:
+    """Run the cases that need disks, and print what came of them as JSON."""
+    found: dict[str, tuple[str, str]] = {}
+    for name, run in NEED_DISKS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                found[name] = ("passed", run(Path(folder, "case")))
+            except (AssertionError, NoMount) as error:
+                found[name] = ("failed" if str(error) else "skipped", str(error) or "no mount")
+    print(json.dumps(found))
 
 
 def assert_told(outcome: Outcome, path: Path, cause: str, *, needs: bool = True) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from tests.reliability.case import Case
-from tests.reliability.disks import assert_told, disk, on_disks
+from tests.reliability.disks import assert_told, disk, on_disks, run_where_disks_are
 from tests.reliability.runner import ROOT, Outcome, Running, run_cli, start_cli
 
 _GROUP = "Training"
@@ -148,3 +148,6 @@ CASES = [
         on_disks(disk_fills_up, "full disk"),
     ),
 ]
+
+if __name__ == "__main__":
+    run_where_disks_are()
