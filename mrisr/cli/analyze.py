@@ -44,20 +44,12 @@ def latents(
     quiet: Quiet = False,
 ) -> None:
     """Where the diffused low- and high-resolution images become alike; suggests K. Needs no model."""
-    from mrisr.analysis.latents_run import analyze_latents
+    from mrisr.analysis.latents import LatentSettings, analyze_latents
 
-    typer.echo(
-        analyze_latents(
-            data,
-            job,
-            factor,
-            output,
-            cases=_names(cases),
-            slices=slices,
-            threshold=threshold,
-            report=say(quiet),
-        )
+    settings = LatentSettings(
+        job=job, factor=factor, cases=_names(cases), slices=slices, threshold=threshold
     )
+    typer.echo(analyze_latents(data, output, settings, say(quiet)))
 
 
 @app.command()
@@ -71,10 +63,11 @@ def schedule(
         Literal["nearest", "psnr", "spectrum"],
         typer.Option(help="Nearest to the reference in SSIM and spectrum, or one measure alone."),
     ] = "nearest",
-    churn: Annotated[
+    eta: Annotated[
         list[float] | None,
         typer.Option(min=0, max=1, help="To try; may be repeated. Left out: the model's own."),
     ] = None,
+    churn: Annotated[list[float] | None, typer.Option(min=0, max=1, hidden=True)] = None,
     slices: Slices = 2,
     crop: Annotated[int, typer.Option(min=32, help="Edge of the central square, pixels.")] = 192,
     write: Annotated[
@@ -84,11 +77,20 @@ def schedule(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Search the noise scales for a number of steps, on the patients that the model was trained on."""
-    from mrisr.analysis.schedule import Search
-    from mrisr.analysis.schedule_run import analyze_schedule
+    """Search the signal levels for a number of steps, on the patients that the model was trained on."""
+    from mrisr.analysis.schedule import analyze_schedule
+    from mrisr.analysis.schedule_grid import Search
 
-    how = Search(steps, factor, tuple(churn or ()), criterion, slices, crop, device)
+    etas = (*(eta or ()), *(churn or ()))
+    how = Search(
+        steps=steps,
+        factor=factor,
+        eta=etas,
+        criterion=criterion,
+        slices=slices,
+        crop=crop,
+        device=device,
+    )
     typer.echo(analyze_schedule(model, data, output, how, write=write, report=say(quiet)))
 
 
@@ -99,12 +101,13 @@ def steps(
     output: Folder,
     factor: Factor,
     steps: Annotated[str, typer.Option(help="Numbers of steps to compare.")] = "1,2,4,10,25,50",
-    churn: Annotated[
+    eta: Annotated[
         float | None,
         typer.Option(
             min=0, max=1, help="0: deterministic steps; 1: ancestral. Left out: the model's."
         ),
     ] = None,
+    churn: Annotated[float | None, typer.Option(min=0, max=1, hidden=True)] = None,
     cases: Cases = "",
     slices: Slices = 8,
     crop: Annotated[int, typer.Option(min=32, help="Edge of the central square, pixels.")] = 320,
@@ -117,10 +120,18 @@ def steps(
     quiet: Quiet = False,
 ) -> None:
     """Quality against the number of steps, on held-out patients: figures and an automated preference."""
-    from mrisr.analysis.steps import steps_of
-    from mrisr.analysis.steps_run import Steps, analyze_steps
+    from mrisr.analysis.steps import Steps, analyze_steps, steps_of
 
-    how = Steps(steps_of(steps), factor, churn, _names(cases), slices, crop, seed, device)
+    how = Steps(
+        steps=steps_of(steps),
+        factor=factor,
+        eta=churn if eta is None else eta,
+        cases=_names(cases),
+        slices=slices,
+        crop=crop,
+        seed=seed,
+        device=device,
+    )
     typer.echo(analyze_steps(model, data, output, how, readers=readers, report=say(quiet)))
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mrisr.core.errors import InputError, UsageError
+from mrisr.core.errors import InputError
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -76,13 +76,3 @@ def checked(path: str | Path, content: dict[str, Any], kind: type[AnySettings]) 
         where = ".".join(str(part) for part in first["loc"])
         found = "none" if first["type"] == "missing" else f"{first['input']!r} ({first['msg']})"
         raise InputError(path, expected=f"a valid setting {where}", found=found) from error
-
-
-def given(kind: type[AnySettings], values: dict[str, Any]) -> AnySettings:
-    """The settings that a call gives. Raises UsageError that names the first wrong one."""
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = "".join(f"{part}: " for part in first["loc"])
-        raise UsageError(f"{where}{first['msg'].removeprefix('Value error, ')}") from error

@@ -84,7 +84,7 @@ def _choices(kind: Any) -> tuple[Any, ...]:
 
 
 class Options:
-    """Base of the options: a frozen dataclass whose values are checked against their declarations."""
+    """Base of the options: a frozen dataclass, checked against its declarations; texts become paths."""
 
     #: Settings from files refuse keys that nobody declared.
     __pydantic_config__ = MappingProxyType({"extra": "forbid"})
@@ -94,6 +94,8 @@ class Options:
             value = getattr(self, d.name)
             if value is None:
                 continue
+            if Path in get_args(d.type):
+                object.__setattr__(self, d.name, Path(value))
             if d.choices and value not in d.choices:
                 expected = "one of " + ", ".join(d.choices)
                 raise OptionError(f"{d.name}: expected {expected}, found {value}")

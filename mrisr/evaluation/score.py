@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from mrisr import metrics
-from mrisr.config import DegradationSettings
 from mrisr.core.errors import UsageError
 from mrisr.data import cache, pairs
 from mrisr.evaluation.case import Scored
@@ -130,7 +129,5 @@ def operator_for(
     settings: EvaluationSettings, factor: float, shape: Sequence[int]
 ) -> SeparableOperator:
     """The degradation of images ``(..., rows, columns)`` of this shape."""
-    thickness = (settings.thickness, settings.thickness)
-    setting = DegradationSettings(kind=settings.kind, factors=settings.factors, thickness=thickness)
-    drawn = pairs.Drawn(setting, factor, settings.thickness, 0.0)
+    drawn = pairs.Drawn(settings.kind, factor, settings.thickness)
     return pairs.pair_operator(settings.job, drawn, (shape[-2], shape[-1]))

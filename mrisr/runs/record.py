@@ -103,6 +103,8 @@ class Record(Settings):
         """The record as JSON-ready values; keys without a value for this job are left out."""
         optional = {"residual", "volumes_ml", "precision"}
         without: dict[str, Any] = {k: True for k in optional if getattr(self, k) is None}
+        if self.model.version is None:
+            without["model"] = {"version"}
         return self.model_dump(mode="json", exclude={**without, "output": {"sha256"}})
 
     @property

@@ -201,7 +201,7 @@ def test_stopped_by_the_user(run: Run, study: Path, monkeypatch: pytest.MonkeyPa
     def stopped(*arguments: object, **more: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mrisr.runs.upsample.run_in_plane", stopped)
+    monkeypatch.setattr("mrisr.runs.run.run_files", stopped)
     refused(run("inplane", "--input", study), 1, "stopped")
 
 

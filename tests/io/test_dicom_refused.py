@@ -147,7 +147,7 @@ def test_files_of_pydicom_that_are_one_image(name):
 def test_jpeg_of_12_bits_says_what_unpacks_it():
     path = Path(pydicom.data.get_testdata_file("JPGExtended.dcm", download=False))
     with pytest.raises(InputError, match=r"dcmdjpeg.*JPEG Extended.*12 bits"):
-        read_pixels(path)
+        read_pixels(path, path.read_bytes())
 
 
 def test_colour(make_series, refused):

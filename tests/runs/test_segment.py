@@ -212,7 +212,7 @@ def test_a_dicom_segmentation(series, zoo, run, more) -> None:
     code, out, err = run("--input", series, "--bundle", zoo, *more)
     assert code == 0, err
     assert here() == sorted([name, Path(name).stem + ".json"])
-    back, volume = read_segmentation(Path(name)), read_volume(series)
+    back, volume = read_segmentation(Path(name)).volume, read_volume(series)
     wanted = mrisr.segment(volume, bundle=zoo)
     np.testing.assert_array_equal(back.array, wanted.array)
     assert {0, PZ, TZ} == set(np.unique(back.array))
@@ -257,7 +257,7 @@ def test_another_volume_of_the_series_has_other_uids(series, zoo) -> None:
         write(made, run.output("zones"), source)
         uids.add(pydicom.dcmread(name).SeriesInstanceUID)
     assert len(uids) == 2
-    assert read_segmentation(Path("b.dcm")).shape == finer.shape
+    assert read_segmentation(Path("b.dcm")).volume.shape == finer.shape
 
 
 def test_template_and_deidentification(series, zoo, run) -> None:

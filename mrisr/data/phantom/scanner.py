@@ -189,7 +189,7 @@ def _rician(values: Floats, sigma: float, seed: int) -> Floats:
     """Magnitude of the signal with Gaussian noise on its real and its imaginary part."""
     rng = np.random.default_rng((seed, *values.shape))
     real, imaginary = rng.standard_normal((2, *values.shape), dtype=np.float32) * np.float32(sigma)
-    return np.hypot(values + real, imaginary)
+    return np.asarray(np.hypot(values + real, imaginary))
 
 
 def _offsets(thickness: float, gap: float, profile: str) -> NDArray[np.float64]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mrisr.config.base import given
 from mrisr.core.options import Segmenting
 from mrisr.models.find import card_path, read_zones_card
 
@@ -67,7 +66,9 @@ def load_frozen(choice: SegmenterChoice, device: str = "auto") -> Frozen:
     from mrisr.zones.model import DEFAULT
     from mrisr.zones.segmenter import load_segmenter
 
-    segmenter = load_segmenter(given(Segmenting, {**vars(choice), "device": device}))
+    segmenter = load_segmenter(
+        Segmenting(choice.model, choice.bundle, choice.nnunet, choice.table, device=device)
+    )
     if choice.foreign:
         return Frozen(segmenter)
     training = read_zones_card(card_path(choice.model or DEFAULT)).training
