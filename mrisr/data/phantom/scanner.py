@@ -59,7 +59,7 @@ def labels(points: ArrayLike, seed: int = 0) -> NDArray[np.uint8]:
 
 
 def lesion(points: ArrayLike, seed: int = 0) -> NDArray[np.bool_]:
-    """Whether the world points ``(..., 3)``, mm RAS, lie in the lesion.
+    """True where world points ``(..., 3)``, mm RAS, lie in the lesion.
 
     Raises:
         UsageError: the last axis of ``points`` is not 3.
