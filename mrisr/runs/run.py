@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mrisr.core.errors import OutputError, UsageError
 from mrisr.core.options import Files, InPlane, Segmenting, ThroughPlane, split_options
-from mrisr.core.volume import Volume, VolumeFile
+from mrisr.core.volume import VolumeFile
 from mrisr.io import SUPPORTED, as_file, input_format, like, read_file, stem
 from mrisr.io.atomic import as_output_error, json_bytes, staged
 from mrisr.io.steps import locked
@@ -85,7 +85,7 @@ class FileRun:
             max_voxels=files.max_voxels,
         )
 
-    def dicom_source(self, volume: Volume) -> Source | None:
+    def dicom_source(self, file: VolumeFile) -> Source | None:
         """The DICOM series that gives an output patient and study; None for other outputs.
 
         Raises:
@@ -94,12 +94,16 @@ class FileRun:
         if not self.writes_dicom:
             return None
         from mrisr.dicom.deidentify import deidentified
-        from mrisr.dicom.source import check_same_place, read_source
+        from mrisr.dicom.source import check_same_place, read_source, source_of
+        from mrisr.io.dicom import DicomFile
 
         files = self.files
-        source = read_source(files.template or self.source, series=files.series, frame=files.frame)
-        if files.template is not None:
-            check_same_place(volume, source, files.template)
+        if isinstance(file, DicomFile):
+            source = source_of(file)
+        else:
+            template = files.template or self.source
+            source = read_source(template, series=files.series, frame=files.frame)
+            check_same_place(file.volume, source, template)
         return deidentified(source) if files.deidentify else source
 
     def _check_dicom_options(self) -> None:
@@ -161,7 +165,7 @@ def run_files(
     began = time.perf_counter()
     output = on.output(_suffix(settings))
     file = on.read()
-    source = on.dicom_source(file.volume)
+    source = on.dicom_source(file)
     return write(_made(file, settings, progress, began), output, source, deidentify=on.files.deidentify)
 
 
