@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from mrisr.core.errors import InputError, UsageError
+from mrisr.core.options import Sampling
 from mrisr.evaluation.settings import ComparisonSettings, EvaluationSettings, MethodEntry
 from mrisr.models.card import ModelCard
 from mrisr.models.find import model_for
@@ -72,8 +73,7 @@ class Method:
         """Whether the method is the model as it restores when nothing else is asked."""
         if self.model is None:
             return False
-        plain = resolved(replace(self.entry, **dict.fromkeys(_OPTIONS)), self.model)
-        return effective(self.entry) == effective(plain)
+        return effective(self.entry) == effective(resolved(Sampling(), self.model))
 
     def volume_path(self, case: str) -> Path | None:
         """Path of a patient's volume made elsewhere."""
@@ -95,10 +95,6 @@ class Method:
             "device": self.device.type,
             "precision": self.precision,
         }
-
-
-#: Options of sampling that a method may leave to its model.
-_OPTIONS = ("steps", "sampler", "eta", "start", "seed", "consistency", "tile")
 
 
 def _digest_of(path: Path) -> str:
