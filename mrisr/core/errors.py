@@ -51,3 +51,18 @@ def out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(words in text for words in _NO_MEMORY)
+
+
+def one_line(error: BaseException) -> str:
+    r"""An error as one printable line: the message of those raised on purpose, the kind and text of others.
+
+    >>> one_line(ValueError("first\\nsecond")), one_line(UsageError("no model"))
+    ('ValueError: first second', 'no model')
+    """
+    if isinstance(error, MrisrError):
+        text = str(error)
+    elif out_of_memory(error):
+        text = "out of memory"
+    else:
+        text = f"{type(error).__name__}: {error}"
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -43,26 +42,19 @@ class Pixels:
     Attributes:
         stored: after inversion, if ``inverted``.
         inverted: the file was MONOCHROME1, which shows low numbers bright.
-        sha256: digest of the file's bytes.
     """
 
     stored: NDArray[np.generic]
     inverted: bool
-    sha256: str
 
 
-def read_pixels(path: Path) -> Pixels:
-    """Decode a file's pixels with any transfer syntax that has a decoder.
+def read_pixels(path: Path, data: bytes) -> Pixels:
+    """Decode the pixels of a file's bytes, in any transfer syntax that has a decoder.
 
     Raises:
         InputError: truncated or damaged pixel data, a missing decoder (with the line that
             installs it), colour, or a modality lookup table.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        found = error.strerror or str(error)
-        raise InputError(path, expected="a readable file", found=found) from error
     with quiet():
         dataset = _dataset(path, data)
         try:
@@ -78,7 +70,7 @@ def read_pixels(path: Path) -> Pixels:
             found = f"damage or truncation ({reason(error)})"
             raise InputError(path, expected="whole pixel data", found=found) from error
         inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
-    return Pixels(stored, inverted, hashlib.sha256(data).hexdigest())
+    return Pixels(stored, inverted)
 
 
 def _stored(dataset: Dataset) -> NDArray[np.generic]:

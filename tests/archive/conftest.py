@@ -8,17 +8,20 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from mrisr.dicom import web, web_client
+from mrisr.archive import client, transfer
 from tests.archive.archive_server import FakeArchive, serving
+from tests.dicom.conftest import run
 from tests.dicom.synthetic import hospital_series
+
+__all__ = ["run"]
 
 USER, PASSWORD = "SECRET-user", "SECRET-p\xe4ss:word"
 
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch) -> None:
-    monkeypatch.setattr(web_client, "WAITS", (0.0, 0.0))
-    monkeypatch.setattr(web, "LISTING_WAITS", (0.0, 0.0))
+    monkeypatch.setattr(client, "WAITS", (0.0, 0.0))
+    monkeypatch.setattr(transfer, "LISTING_WAITS", (0.0, 0.0))
     for name in ("USER", "PASSWORD", "TOKEN"):
         monkeypatch.delenv(f"MRISR_DICOMWEB_{name}", raising=False)
 

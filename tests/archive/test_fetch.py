@@ -7,9 +7,9 @@ import json
 import pydicom
 import pytest
 
+from mrisr.archive import client
 from mrisr.archive.transfer import fetch_series, list_series
 from mrisr.core.errors import InputError, OutputError, UsageError
-from mrisr.dicom import web_client
 from tests.archive.archive_server import MULTIPART, Answer, multipart, serving
 from tests.dicom.synthetic import SECRETS, hospital_series
 
@@ -129,7 +129,7 @@ def test_a_page_for_people_is_not_an_answer(archive, refused, where):
 
 @pytest.mark.parametrize("where", ["GET .*/series$", WADO])
 def test_slow_answers_are_not_waited_for(archive, refused, monkeypatch, where):
-    monkeypatch.setattr(web_client, "TIMEOUT", (1.0, 0.1))
+    monkeypatch.setattr(client, "TIMEOUT", (1.0, 0.1))
     archive.scripted = [(where, Answer(wait=0.3))]
     refused("no answer in time")
     assert len(archive.requests) == (1 if where != WADO else 5)

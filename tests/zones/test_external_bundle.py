@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 import sys
 from copy import deepcopy
@@ -251,16 +252,22 @@ def test_an_entry_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        ("print('loud') or x[5]", "expected a model that segments this image, found Index"),
+        (
+            "print('loud') or __import__('logging').getLogger('b').error('loud') or x[5]",
+            "expected a model that segments this image, found Index",
+        ),
         ("x[..., 1:]", r"expected labels on the grid of .*24x28x20 .* found 24x28x19"),
     ],
 )
-def test_bundles_that_fail(tmp_path: Path, capsys, function: str, words: str) -> None:
+def test_bundles_that_fail(
+    tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch, function: str, words: str
+) -> None:
+    monkeypatch.setattr(logging.root, "handlers", [])  # as in a program that has not set up logging
     spoilt = {"_target_": "Lambdad", "keys": "pred", "func": f"$lambda x: {function}"}
     root = bundle(tmp_path / "b", postprocessing=compose(*PLAIN["transforms"][:2], spoilt))
     with pytest.raises(InputError, match=words):
         load_bundle(root)(image())
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr() == ("", "")
 
 
 def test_no_such_device(zoo: Path) -> None:

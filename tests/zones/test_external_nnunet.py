@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.volume import Volume
@@ -176,16 +177,14 @@ def test_the_program(tmp_path: Path, program, codes: str) -> None:
     np.testing.assert_array_equal(found.labels.array, expected(volume))
 
 
-def test_the_program_fails(tmp_path: Path, program) -> None:
+def test_programs_that_fail(tmp_path: Path, program, monkeypatch) -> None:
     program(code=1)
+    root = folder(tmp_path / "model")
     with pytest.raises(InputError, match="found exit 1: RuntimeError: out of luck"):
-        load_nnunet(folder(tmp_path / "model"))(image())
-
-
-def test_neither_is_installed(tmp_path: Path, program, monkeypatch) -> None:
+        load_nnunet(root)(image())
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="pip install nnunetv2"):
-        load_nnunet(folder(tmp_path / "model"))
+        load_nnunet(root)
 
 
 # --- what is refused ------------------------------------------------------------------------------
@@ -219,6 +218,32 @@ def test_missing_files(tmp_path: Path, library, gone: str) -> None:
 # --- for real -------------------------------------------------------------------------------------
 
 
+PLANS = """
+dataset_name: Dataset001_Boxes
+plans_name: nnUNetPlans
+image_reader_writer: SimpleITKIO
+transpose_forward: [0, 1, 2]
+transpose_backward: [0, 1, 2]
+label_manager: LabelManager
+foreground_intensity_properties_per_channel: {"0": {}}
+configurations:
+  3d_fullres:
+    data_identifier: nnUNetPlans_3d_fullres
+    preprocessor_name: DefaultPreprocessor
+    batch_size: 2
+    patch_size: [16, 16, 16]
+    normalization_schemes: [ZScoreNormalization]
+    use_mask_for_norm: [false]
+    resampling_fn_data: &function resample_data_or_seg_to_shape
+    resampling_fn_data_kwargs: &image {is_seg: false, order: 1, order_z: 0, force_separate_z: null}
+    resampling_fn_seg: *function
+    resampling_fn_seg_kwargs: {is_seg: true, order: 1, order_z: 0, force_separate_z: null}
+    resampling_fn_probabilities: *function
+    resampling_fn_probabilities_kwargs: *image
+    architecture: {arch_kwargs: {}, _kw_requires_import: []}
+"""
+
+
 class Lines(torch.nn.Module):
     """A network whose highest answer tells the intensity: dark, middle or bright."""
 
@@ -235,38 +260,10 @@ def real(root: Path, volume) -> Path:
     folder(root, ("0",))
     x = (np.array([100.0, 500.0, 900.0]) - volume.array.mean()) / volume.array.std()
     low, high = (x[0] + x[1]) / 2, (x[1] + x[2]) / 2
-    resample = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
-    function = "resample_data_or_seg_to_shape"
-    configuration = {
-        "data_identifier": "nnUNetPlans_3d_fullres",
-        "preprocessor_name": "DefaultPreprocessor",
-        "batch_size": 2,
-        "patch_size": [16, 16, 16],
-        "spacing": [float(s) for s in volume.spacing[::-1]],
-        "normalization_schemes": ["ZScoreNormalization"],
-        "use_mask_for_norm": [False],
-        "resampling_fn_data": function,
-        "resampling_fn_data_kwargs": resample,
-        "resampling_fn_seg": function,
-        "resampling_fn_seg_kwargs": {**resample, "is_seg": True},
-        "resampling_fn_probabilities": function,
-        "resampling_fn_probabilities_kwargs": resample,
-        "architecture": {
-            "network_class_name": f"{__name__}.Lines",
-            "arch_kwargs": {},
-            "_kw_requires_import": [],
-        },
-    }
-    plans = {
-        "dataset_name": "Dataset001_Boxes",
-        "plans_name": "nnUNetPlans",
-        "image_reader_writer": "SimpleITKIO",
-        "transpose_forward": [0, 1, 2],
-        "transpose_backward": [0, 1, 2],
-        "label_manager": "LabelManager",
-        "foreground_intensity_properties_per_channel": {"0": {}},
-        "configurations": {"3d_fullres": configuration},
-    }
+    plans = yaml.safe_load(PLANS)
+    configuration = plans["configurations"]["3d_fullres"]
+    configuration["spacing"] = [float(s) for s in volume.spacing[::-1]]
+    configuration["architecture"]["network_class_name"] = f"{__name__}.Lines"
     (root / "plans.json").write_text(json.dumps(plans))
     checkpoint = {
         "network_weights": {f"conv.{name}": w for name, w in weights(low, high).items()},
