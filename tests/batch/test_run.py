@@ -78,7 +78,11 @@ def test_a_volume_in_memory_is_that_of_its_file(tmp_path: Path, dtype: Any, slop
     kept, read = as_written(volume, path), read_volume(path)
     np.testing.assert_array_equal(kept.array, read.array)
     np.testing.assert_array_equal(kept.affine, read.affine)
-    assert (kept.array.dtype, kept.storage, kept.name) == (read.array.dtype, read.storage, read.name)
+    assert (kept.array.dtype, kept.storage, kept.name) == (
+        read.array.dtype,
+        read.storage,
+        read.name,
+    )
 
 
 def test_the_page_is_that_of_the_files(batch: Batch) -> None:
