@@ -62,9 +62,7 @@ def settings_of(zones_model: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def finished(
-    tmp_path_factory: pytest.TempPathFactory, tiny_models: Path, zones_model: str
-) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path, zones_model: str) -> Path:
     """The folder of a batch that has run, which tests copy."""
     folder = tmp_path_factory.mktemp("finished")
     write_study(folder / "data" / "a", coronal=True)

@@ -27,7 +27,9 @@ def parts(study: str, *stages: str, volumes: tuple[str, ...] = VOLUMES) -> set[s
 
 
 EVERYTHING = parts(A, "upsample", "segment", "score") | parts(B, "upsample", "segment")
-EVERYTHING |= {f"{A} convert/{role}" for role in ("axial", "coronal", "labels")} | {f"{B} convert/axial"}
+EVERYTHING |= {f"{A} convert/{role}" for role in ("axial", "coronal", "labels")} | {
+    f"{B} convert/axial"
+}
 
 
 def test_all_is_made_once(batch: Batch) -> None:

@@ -126,7 +126,9 @@ def tree(out: Path) -> dict[str, Any]:
 def comparable(content: Any) -> Any:
     """JSON without times, memory, and digests of files that hold such."""
     if isinstance(content, dict):
-        volatile = any(str(path).endswith((".json", ".html")) for path in content.get("outputs", ()))
+        volatile = any(
+            str(path).endswith((".json", ".html")) for path in content.get("outputs", ())
+        )
         return {
             key: comparable(value)
             for key, value in content.items()

@@ -1,0 +1,293 @@
+"""``mrisr batch`` as a whole: Snakemake runs it, says how it ends, and two profiles agree on the workflow."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from mrisr.batch import machine, workflow
+from mrisr.batch.names import HIDDEN, lock_file
+from mrisr.batch.workflow import chunk_size, find_profile, pipelines, snakemake_command
+from mrisr.cli import main
+from mrisr.core.errors import InputError, UsageError
+from mrisr.io.atomic import make_folder
+from mrisr.io.steps import locked
+from tests.batch.conftest import Batch
+from tests.batch.trees import SETTINGS, tree, write_rows, write_studies, write_study
+
+pytest.importorskip("snakemake", reason="Snakemake 9 needs Python 3.11")
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], models: Path) -> Run:
+    """The program in this process; what it starts is the real thing."""
+
+    def call(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["mrisr", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        assert isinstance(stop.value.code, int)
+        return Done(stop.value.code, captured.out, captured.err)
+
+    return call
+
+
+def data(folder: Path, settings: dict[str, Any], *subjects: str) -> tuple[Path, Path]:
+    """Manifest and settings of small studies."""
+    config = folder / "batch.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    return write_studies(folder, *subjects), config
+
+
+def jobs_of(text: str) -> dict[str, int]:
+    """Rule -> number of jobs, by Snakemake's table."""
+    rows = (line.split() for line in text.splitlines())
+    return {r[0]: int(r[1]) for r in rows if len(r) == 2 and r[1].isdigit()}
+
+
+def test_a_batch_with_a_damaged_study(tmp_path: Path, run: Run, zones_model: str) -> None:
+    """Exit code 8, and all that is good."""
+    upsampled = {"throughplane": {"job": "throughplane", "factor": 2}}
+    settings = {"device": "cpu", "upsampled": upsampled, "zones": {"model": zones_model}}
+    manifest, config = data(tmp_path, settings, "good", "bad")
+    write_study(tmp_path / "data" / "good")
+    (tmp_path / "data" / "bad" / "t2w_ax.nii.gz").write_bytes(b"\x1f\x8b and no more")
+    rows = [{"subject": n, "axial": f"data/{n}/t2w_ax.nii.gz"} for n in ("good", "bad")]
+    rows[0]["labels"] = "data/good/zones.nii.gz"
+    write_rows(manifest, *rows)
+    out = tmp_path / "out"
+    asked = ("batch", "-m", manifest, "-o", out, "-c", config, "--chunk", 2, "--jobs", 1)
+    done = run(*asked)
+    assert done.code == 8, done.err
+    assert "1 of 2 studies done" in done.out
+    assert "sub-bad" in done.out
+    assert "convert axial: expected" in done.out
+    assert "convert: 2 of 2 studies, 1 failed" in done.err
+    good = {p.relative_to(out / "sub-good").as_posix() for p in (out / "sub-good").rglob("*.*")}
+    expected = {"source/axial.nii.gz", "source/labels.nii.gz", "scores.json", "report.html"}
+    expected |= {
+        f"{room}/throughplane.{e}" for room in ("upsampled", "zones") for e in ("nii.gz", "json")
+    }
+    expected |= {"zones/source.nii.gz", "zones/source.json"}
+    assert good == {*expected, "status.json"}
+    for page in (out / "report.html", out / "sub-bad" / "report.html"):
+        assert page.stat().st_size > 1000
+    outcome = json.loads((out / "outcome.json").read_bytes())
+    assert outcome["counts"] == {"done": 1, "failed": 1}
+    rows = list(csv.DictReader((out / "outcome.csv").read_text().splitlines()))
+    assert [(r["subject"], r["state"]) for r in rows] == [("good", "done"), ("bad", "failed")]
+    assert rows[0]["throughplane_PZ_volume_ml"] != ""
+    assert str(tmp_path) not in (out / "batch.json").read_text()
+
+
+def test_slurm_runs_the_same_workflow(tmp_path: Path, run: Run) -> None:
+    manifest, config = data(tmp_path, SETTINGS, "a", "b", "c")
+    out = tmp_path / "out"
+    asked = ("batch", "-m", manifest, "-o", out, "-c", config, "--profile", "slurm")
+    done = run(*asked, "--chunk", 2, "--dry-run")
+    assert done.code == 0, done.err
+    assert jobs_of(done.out) == {"studies": 2, "all": 1, "total": 3}
+    assert "upsample: 3 studies to do" in done.err
+    assert not out.exists()
+
+
+def test_a_batch_that_has_run(batch: Batch, run: Run) -> None:
+    """Its dry run names what has changed, and nothing is started where nothing has."""
+    config = batch.folder / "batch.yaml"
+    config.write_text(yaml.safe_dump(batch.settings))
+    asked = ("batch", "-m", batch.folder / "m.csv", "-o", batch.out, "-c", config)
+    done = run(*asked)
+    assert done.code == 0, done.err
+    assert "2 of 2 studies done" in done.out
+    assert not (batch.out / HIDDEN / "logs").exists()
+    (batch.out / "sub-b" / "ses-2" / "zones" / "source.nii.gz").unlink()
+    before = tree(batch.out)
+    done = run(*asked, "--dry-run")
+    assert done.code == 0, done.err
+    assert jobs_of(done.out) == {"studies": 1, "all": 1, "total": 2}
+    assert "segment: 1 studies to do, 1 kept" in done.err
+    assert tree(batch.out) == before
+
+
+def test_faults_of_a_manifest_have_a_line_each(tmp_path: Path, run: Run) -> None:
+    manifest = write_rows(
+        tmp_path / "m.csv", {"subject": "a/b", "axial": "x"}, {"subject": "c", "axial": ""}
+    )
+    done = run("batch", "-m", manifest, "-o", tmp_path / "out")
+    assert done.code == 2
+    lines = done.err.splitlines()
+    assert len(lines) == 3
+    assert "line 2: subject" in lines[0]
+    assert "line 3: axial" in lines[1]
+    assert "2 faults" in lines[2]
+    assert not (tmp_path / "out").exists()
+
+
+def test_manifest_command(tmp_path: Path, run: Run) -> None:
+    write_study(tmp_path / "data" / "a", shape=(12, 12, 4))
+    done = run("manifest", tmp_path / "data", "--output", tmp_path / "m.csv")
+    assert (done.code, done.out) == (0, f"{tmp_path / 'm.csv'}: 1 studies\n")
+    assert run("manifest", tmp_path / "data", "--output", tmp_path / "m.csv").code == 3
+
+
+def test_two_batches_do_not_share_a_folder(tmp_path: Path, run: Run) -> None:
+    manifest, config = data(tmp_path, SETTINGS, "a")
+    lock = lock_file(tmp_path / "out", "batch")
+    make_folder(lock.parent)
+    held = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with locked(lock):
+            held[0].set()
+            held[1].wait(60)
+
+    with ThreadPoolExecutor() as other:
+        other.submit(hold)
+        held[0].wait(60)
+        done = run("batch", "-m", manifest, "-o", tmp_path / "out", "-c", config)
+        held[1].set()
+    assert done.code == 1
+    assert "another batch is running" in done.err
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [HIDDEN]
+
+
+def test_a_workflow_that_fails_names_its_log(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, config = data(tmp_path, SETTINGS, "a")
+    failing = [sys.executable, "-c", "print('no such cluster'); raise SystemExit(1)"]
+    monkeypatch.setattr("mrisr.batch.start.snakemake_command", lambda *given: failing)
+    done = run("batch", "-m", manifest, "-o", tmp_path / "out", "-c", config, "-q")
+    assert done.code == 1
+    assert done.err.count("\n") == 1
+    assert "1 studies unfinished: no such cluster" in done.err
+    assert "snakemake.log" in done.err
+
+
+def test_without_snakemake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'mrisr\[batch\]'"):
+        workflow.check_snakemake()
+    monkeypatch.setattr(sys, "version_info", (3, 10, 9))
+    monkeypatch.setattr(workflow, "sys", type("s", (), {"version_info": Version()}))
+    with pytest.raises(UsageError, match=r"needs Python 3.11 or later.*this is 3.10"):
+        workflow.check_snakemake()
+
+
+class Version(tuple[int, ...]):
+    """Of Python 3.10."""
+
+    major, minor = 3, 10
+
+    def __new__(cls) -> Version:
+        return super().__new__(cls, (3, 10, 9))
+
+
+def test_profiles(tmp_path: Path) -> None:
+    local, slurm = find_profile("local"), find_profile("slurm")
+    assert (local.local, slurm.local) == (True, False)
+    assert (local.chunk, slurm.chunk) == (10, 20)
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "config.yaml").write_text("executor: slurm\nconfig: {chunk: 3}\n")
+    assert find_profile(str(own)).chunk == find_profile(str(own / "config.yaml")).chunk == 3
+    (own / "config.yaml").write_text("config: [chunk=none]\n")
+    with pytest.raises(InputError, match="a Snakemake profile"):
+        find_profile(str(own))
+    with pytest.raises(UsageError, match="there are local, slurm"):
+        find_profile("slrum")
+
+
+def test_chunks_are_smaller_where_cores_stand_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: 4)
+    local, slurm = find_profile("local"), find_profile("slurm")
+    assert [chunk_size(n, local, None, False) for n in (1, 8, 9, 1000)] == [1, 2, 3, 10]
+    assert chunk_size(8, local, 1, False) == 8
+    assert chunk_size(8, local, None, True) == 10, "one job at a time has the GPU"
+    assert chunk_size(8, slurm, None, False) == 20
+
+
+def test_what_this_machine_has_is_told_to_snakemake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / HIDDEN).mkdir()
+    monkeypatch.setattr(machine, "memory_mb", lambda: 5000)
+    local, slurm = find_profile("local"), find_profile("slurm")
+    told = snakemake_command(tmp_path, local, 3, True)
+    assert told[-5:] == ["--cores", "3", "--resources", "mem_mb=5000", "gpu=1"]
+    assert snakemake_command(tmp_path, slurm, 3, True)[-2:] == ["--jobs", "3"]
+    own = replace(local, has_resources=True)
+    assert "--resources" not in snakemake_command(tmp_path, own, None, True)
+
+
+def test_memory_of_a_container(tmp_path: Path) -> None:
+    whole = machine.memory_mb(())
+    assert whole is not None
+    (tmp_path / "limit").write_text(f"{2**30}\n")
+    (tmp_path / "none").write_text("max\n")
+    assert machine.memory_mb((str(tmp_path / "limit"), str(tmp_path / "none"))) == 921
+    assert machine.memory_mb((str(tmp_path / "none"), str(tmp_path / "missing"))) == whole
+    assert machine.cores() >= 1
+    assert machine.has_gpu() in (True, False)
+
+
+def test_profiles_name_the_rules_that_there_are() -> None:
+    for name in ("local", "slurm"):
+        profile = yaml.safe_load((pipelines() / "profiles" / name / "config.yaml").read_text())
+        named = [*profile.get("set-threads", ()), *profile["set-resources"]]
+        assert {entry.replace("=", ":").split(":")[0] for entry in named} == {"studies"}
+        assert (profile["keep-going"], profile["retries"]) == (True, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_stopped_or_killed_and_gone_on_with(
+    tmp_path: Path, run: Run, zones_model: str, number: signal.Signals
+) -> None:
+    """The tree is the same as that of an undisturbed run, and nothing is left at work."""
+    settings = {**SETTINGS, "zones": {"model": zones_model, "volumes": ["source"]}}
+    manifest, config = data(tmp_path, settings, "a", "b", "c")
+    outs = [tmp_path / "killed", tmp_path / "undisturbed"]
+    asked = [["batch", "-m", manifest, "-o", o, "-c", config] for o in outs]
+    command = [sys.executable, "-m", "mrisr", *map(str, asked[0])]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    wait_for(outs[0] / "sub-a" / "source")
+    process.send_signal(number)
+    _, err = process.communicate(timeout=120)
+    if number == signal.SIGTERM:
+        assert process.returncode == 1
+        assert err.splitlines()[-1] == "mrisr: stopped"
+    assert not (outs[0] / "report.html").exists()
+    for arguments in asked:
+        assert run(*arguments).code == 0
+    assert tree(outs[0]) == tree(outs[1])
+
+
+def wait_for(path: Path, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not (path.is_dir() and any(path.iterdir())):
+        assert time.monotonic() < end, f"{path} did not come"
+        time.sleep(0.05)
