@@ -18,7 +18,7 @@ import pydicom
 from pydicom import Dataset
 from pydicom.pixels.utils import get_expected_length
 
-from mrisr.archive.client import Archive, connect, text
+from mrisr.archive.client import Archive, connect
 from mrisr.core.errors import InputError, OutputError, UsageError
 from mrisr.io.atomic import atomic_folder
 from mrisr.io.dicom_scan import File, find_series, pick_series, printable, quiet
@@ -28,10 +28,6 @@ Progress = Callable[[int, int], None]
 
 #: Seconds between looks at an archive's listing, which some bring up to date with a delay.
 LISTING_WAITS = (0.5, 1.0, 2.0, 4.0)
-#: Tags in DICOM JSON.
-_SOP, _SERIES, _NUMBER = "00080018", "0020000E", "00200011"
-_INSTANCE_NUMBER, _COUNT = "00200013", "00201209"
-_DESCRIPTION, _MODALITY = "0008103E", "00080060"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
@@ -159,19 +155,20 @@ def _unreadable(where: str, reason: str) -> InputError:
 def _series(archive: Archive, study_uid: str) -> list[RemoteSeries]:
     if not _is_uid(study_uid):
         raise UsageError("the study: expected a StudyInstanceUID, digits and dots")
-    found = []
-    for item in archive.series(study_uid):
-        uid, count = text(item, _SERIES), text(item, _COUNT)
-        if not _is_uid(uid):
-            raise archive.fail("a SeriesInstanceUID that is none")
-        number, description, modality = (
-            printable(text(item, tag)) for tag in (_NUMBER, _DESCRIPTION, _MODALITY)
-        )
-        instances = int(count) if count.isdecimal() else None
-        found.append(RemoteSeries(uid, number, description, modality, instances))
+    found = [_remote(item) for item in archive.series(study_uid)]
+    if not all(_is_uid(series.uid) for series in found):
+        raise archive.fail("a SeriesInstanceUID that is none")
     if not found:
         raise InputError(archive.where, expected="a study with series", found="none of that UID")
     return sorted(found, key=lambda s: (int(s.number) if s.number.isdecimal() else -1, s.uid))
+
+
+def _remote(item: Dataset) -> RemoteSeries:
+    with quiet():
+        keywords = ("SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality")
+        texts = [printable(item.get(keyword)) for keyword in keywords]
+        count = printable(item.get("NumberOfSeriesRelatedInstances"))
+    return RemoteSeries(*texts, int(count) if count.isdecimal() else None)
 
 
 def _is_uid(value: str) -> bool:
@@ -184,12 +181,12 @@ def _instances(archive: Archive, study_uid: str, series: RemoteSeries) -> list[s
     if not listed or series.instances not in (None, len(listed)):
         counted = "some" if series.instances is None else series.instances
         raise archive.fail(f"{len(listed)} instances listed where it counts {counted}")
-    return [text(item, _SOP) for item in sorted(listed, key=_order)]
+    return [str(item.SOPInstanceUID) for item in sorted(listed, key=_order)]
 
 
-def _order(item: dict[str, object]) -> tuple[int, str]:
-    number = text(item, _INSTANCE_NUMBER)
-    return int(number) if number.isdecimal() else 0, text(item, _SOP)
+def _order(item: Dataset) -> tuple[int, str]:
+    number = printable(item.get("InstanceNumber"))
+    return int(number) if number.isdecimal() else 0, str(item.SOPInstanceUID)
 
 
 def _check_replaced(path: Path) -> None:
@@ -269,7 +266,7 @@ def _check_listed(archive: Archive, files: Sequence[File]) -> None:
     for wait in (*LISTING_WAITS, None):
         listed: set[str] = set()
         for uid in {file.series_uid for file in files}:
-            listed |= {text(item, _SOP) for item in archive.instances(study, uid)}
+            listed |= {str(item.SOPInstanceUID) for item in archive.instances(study, uid)}
         missing = [file for file in files if file.sop_uid not in listed]
         if not missing:
             return
