@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Iterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree

@@ -43,7 +43,7 @@ def latents(
     ] = 0.01,
     quiet: Quiet = False,
 ) -> None:
-    """Where the diffused low- and high-resolution images become alike; suggests K. Needs no model."""
+    """Likeness of the diffused low- and high-resolution images; suggests K. Needs no model."""
     from mrisr.analysis.latents import LatentSettings, analyze_latents
 
     settings = LatentSettings(

@@ -106,7 +106,7 @@ class Segmentation(Trainee[Batch]):
 
 
 def _new_card(config: ZonesConfig, training: list[LabelledStack]) -> ZonesCard:
-    """The card as it stands before the first step."""
+    """Make the card as it stands before the first step."""
     data = config.data
     between = [s.spacing[0] for s in training]
     return ZonesCard(

@@ -7,9 +7,9 @@ import json
 import pydicom
 import pytest
 
+from mrisr.archive import client
 from mrisr.archive.transfer import send_series
 from mrisr.core.errors import InputError, OutputError
-from mrisr.archive import client
 from tests.archive.archive_server import Answer, failure, serving
 from tests.dicom.synthetic import SECRETS, hospital_series
 

@@ -57,7 +57,7 @@ def test_derived_series_and_segmentation(tmp_path: Path, manifest: Path, models:
     assert derived.StudyInstanceUID == source.StudyInstanceUID
     assert derived.SeriesInstanceUID != source.SeriesInstanceUID
     assert derived.PatientID == source.PatientID
-    zones = read_segmentation(study / "dicom" / "zones.dcm")
+    zones = read_segmentation(study / "dicom" / "zones.dcm").volume
     assert (zones.array == read_volume(study / "zones" / "source.nii.gz").array).all()
     record = json.loads((study / "upsampled" / "thin.json").read_bytes())
     assert record["input"]["sha256"] == read_volume(tmp_path / "exam", series="5").source_sha256
