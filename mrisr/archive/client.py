@@ -90,7 +90,9 @@ class Archive:
         """All pages of a search. An archive that does not page answers each time with everything."""
         found: dict[str, Item] = {}
         while True:
-            page = self._request(listing, "GET", path, params={**query, "offset": len(found) or None})
+            page = self._request(
+                listing, "GET", path, params={**query, "offset": len(found) or None}
+            )
             if not isinstance(page, list) or not all(text(item, key) for item in page):
                 raise self.fail("a listing without UIDs")
             new = {text(item, key): item for item in page if text(item, key) not in found}

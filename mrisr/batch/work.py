@@ -135,7 +135,7 @@ class Work:
         )
         on = FileRun(source.path, files, labels)
         output = on.output(path.stem)
-        patient = on.dicom_source(self.measured(role).volume)
+        patient = on.dicom_source(self.measured(role))
         write(made, output, patient, deidentify=settings.deidentify)
 
     def without_paths(self, text: str) -> str:

@@ -211,7 +211,9 @@ def _complete(
         if keyword in first:
             d[keyword] = deepcopy(first[keyword])
     scanner_and_library = list(d.ContributingEquipmentSequence)
-    describe_series(d, source, replace(derivation, key=f"{derivation.key}\0{content.key}"), content.name)
+    describe_series(
+        d, source, replace(derivation, key=f"{derivation.key}\0{content.key}"), content.name
+    )
     *earlier, ours = d.ContributingEquipmentSequence
     scanner_and_library[-1].ContributionDateTime = ours.get("ContributionDateTime", "")
     d.ContributingEquipmentSequence = [*earlier, *scanner_and_library, ours]

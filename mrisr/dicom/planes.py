@@ -84,7 +84,10 @@ class Planes:
         wrong = []
         if different := int(np.count_nonzero(found != wanted)):
             wrong.append(f"{different} of {wanted.size} voxels read back differently")
-        corners = np.array([[*c, 1] for c in np.ndindex(2, 2, 2)]) * [*np.array(wanted.shape) - 1, 1]
+        corners = np.array([[*c, 1] for c in np.ndindex(2, 2, 2)]) * [
+            *np.array(wanted.shape) - 1,
+            1,
+        ]
         off = float(np.abs(corners @ (LPS_TO_RAS @ affine - self.affine).T).max())
         if off > TOLERANCE_MM:
             wrong.append(f"its positions read back {off:.2g} mm off")

@@ -6,11 +6,11 @@ import time
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mrisr.core.errors import OutputError, UsageError
 from mrisr.core.options import Files, InPlane, Segmenting, ThroughPlane, split_options
-from mrisr.core.volume import Volume, VolumeFile
+from mrisr.core.volume import VolumeFile
 from mrisr.io import SUPPORTED, as_file, input_format, like, read_file, stem
 from mrisr.io.atomic import as_output_error, json_bytes, staged
 from mrisr.io.steps import locked
@@ -85,8 +85,11 @@ class FileRun:
             max_voxels=files.max_voxels,
         )
 
-    def dicom_source(self, volume: Volume) -> Source | None:
+    def dicom_source(self, file: VolumeFile) -> Source | None:
         """The DICOM series that gives an output patient and study; None for other outputs.
+
+        Args:
+            file: what was read; a DICOM series is its own source.
 
         Raises:
             InputError: the template cannot be used, or shows another place than the volume.
@@ -94,12 +97,16 @@ class FileRun:
         if not self.writes_dicom:
             return None
         from mrisr.dicom.deidentify import deidentified
-        from mrisr.dicom.source import check_same_place, read_source
+        from mrisr.dicom.source import check_same_place, read_source, source_of
+        from mrisr.io.dicom import DicomFile
 
         files = self.files
-        source = read_source(files.template or self.source, series=files.series, frame=files.frame)
-        if files.template is not None:
-            check_same_place(volume, source, files.template)
+        if isinstance(file, DicomFile):
+            source = source_of(file)
+        else:
+            template = files.template or self.source
+            source = read_source(template, series=files.series, frame=files.frame)
+            check_same_place(file.volume, source, template)
         return deidentified(source) if files.deidentify else source
 
     def _check_dicom_options(self) -> None:
@@ -144,7 +151,9 @@ def run(
     """
     (files,) = split_options(options, Files)
     if isinstance(image, (str, PathLike)):
-        return run_files(FileRun(Path(image), files, isinstance(settings, Segmenting)), settings, progress)
+        return run_files(
+            FileRun(Path(image), files, isinstance(settings, Segmenting)), settings, progress
+        )
     if files != DEFAULTS:
         raise TypeError(
             "output, qc and other options on files need an input path; an image in memory is returned, "
@@ -154,15 +163,15 @@ def run(
     return replace(made, image=like(made.volume, image))
 
 
-def run_files(
-    on: FileRun, settings: Settings, progress: Progress | None = None
-) -> Result:
+def run_files(on: FileRun, settings: Settings, progress: Progress | None = None) -> Result:
     """Restore or segment a study on files and write image, record and picture."""
     began = time.perf_counter()
     output = on.output(_suffix(settings))
     file = on.read()
-    source = on.dicom_source(file.volume)
-    return write(_made(file, settings, progress, began), output, source, deidentify=on.files.deidentify)
+    source = on.dicom_source(file)
+    return write(
+        _made(file, settings, progress, began), output, source, deidentify=on.files.deidentify
+    )
 
 
 def write(
@@ -222,7 +231,7 @@ def inplane(image: Image, **options: Any) -> Image | Path:
 
     Source: Zhao et al. 2023, "Image Super-resolution with Partial Diffusion Models", Sec. 4.
     """
-    return _image_of(image, InPlane, options)
+    return cast(Image, _image_of(image, InPlane, options))
 
 
 def throughplane(axial: Image, **options: Any) -> Image | Path:
@@ -235,7 +244,7 @@ def throughplane(axial: Image, **options: Any) -> Image | Path:
 
     Returns and raises: as :func:`inplane`.
     """
-    return _image_of(axial, ThroughPlane, options)
+    return cast(Image, _image_of(axial, ThroughPlane, options))
 
 
 def segment(image: Image, **options: Any) -> Image | Path:
@@ -252,7 +261,7 @@ def segment(image: Image, **options: Any) -> Image | Path:
 
     Raises: as :func:`inplane`.
     """
-    return _image_of(image, Segmenting, options)
+    return cast(Image, _image_of(image, Segmenting, options))
 
 
 def _image_of(image: Any, kind: type[Settings], options: dict[str, Any]) -> Any:

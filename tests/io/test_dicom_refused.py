@@ -6,37 +6,12 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from pydicom.uid import (
-    RLELossless,
-    generate_uid,
-)
+from pydicom.uid import RLELossless, generate_uid
 
 from mrisr.core.errors import InputError
 from mrisr.io import read_volume
 from mrisr.io.dicom_pixels import read_pixels
-
-
-def set_all(**attributes: object):
-    """An edit that sets attributes on every slice; a callable value gets the slice number."""
-
-    def edit(d, k):
-        for keyword, value in attributes.items():
-            setattr(d, keyword, value(k) if callable(value) else value)
-
-    return edit
-
-
-def set_one(k_wanted: int, **attributes: object):
-    """An edit that sets attributes on one slice; None deletes."""
-
-    def edit(d, k):
-        for keyword, value in attributes.items():
-            if k == k_wanted and value is None:
-                delattr(d, keyword)
-            elif k == k_wanted:
-                setattr(d, keyword, value)
-
-    return edit
+from tests.io.dicom_edits import set_all, set_one
 
 
 @pytest.mark.parametrize(

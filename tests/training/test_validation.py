@@ -54,7 +54,9 @@ def test_a_network_that_adds_nothing_gains_nothing(
     models: Path, stacks: list[cache.Stack], config: Config
 ) -> None:
     model = load_model("zero-inplane")
-    card = model.card.model_copy(update={"default_consistency": 0.0})  # the projection adds something
+    card = model.card.model_copy(
+        update={"default_consistency": 0.0}
+    )  # the projection adds something
     figures, examples = validate(replace(model, card=card), stacks, config, slices=3)
     kinds = ("psnr", "gain", "ssim", "ssim_gain")
     assert figures.keys() == {f"x{f}_{kind}" for f in (2, 4) for kind in kinds}
