@@ -1,4 +1,4 @@
-"""Where the diffused low- and high-resolution images become alike (PartDiff Sec. 4.1, Fig. 2 and 3).
+"""Likeness of the diffused low- and high-resolution images (PartDiff Sec. 4.1, Fig. 2 and 3).
 
 Both images of a pair are diffused by the inference schedule, ``g x + sqrt(1 - g^2) eps`` with the signal
 level ``g = sqrt(alpha_bar)``. What tells the two latents apart is ``g d`` with ``d = x_HR - x_LR``, under

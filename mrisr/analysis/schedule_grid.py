@@ -34,7 +34,7 @@ Criterion = Literal["nearest", "psnr", "spectrum"]
 
 @dataclass(frozen=True, kw_only=True)
 class Search(Selection):
-    """How to look for a schedule.
+    """Settings of the search for a schedule.
 
     Attributes:
         steps: evaluations of the network, at least two.

@@ -74,7 +74,7 @@ class Steps(Selection):
     seed: int = 0
 
     def sampling(self, model: Model, steps: int) -> Sampling:
-        """How the model restores in a number of steps. Raises UsageError where it cannot."""
+        """Options of sampling in a number of steps. Raises UsageError where the model cannot do them."""
         seeded = "seed" in model.restorer.options
         several = self.steps[-1] > 1  # a single step has no eta, which the others may have
         sampling = Sampling(

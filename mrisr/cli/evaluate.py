@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from mrisr.cli.console import say
-from mrisr.cli.options import Device, Quiet
+from mrisr.cli.options import Device, Quiet, takes
+from mrisr.core.options import Segmenting
 
 app = typer.Typer(
     invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
@@ -65,8 +66,8 @@ def evaluate(
     if config is None or data is None or output is None:
         missing = next(name for name, value in given.items() if value is None)
         raise UsageError(f"Missing option '{missing}'.")
+    from mrisr.evaluation.experiment import Switches
     from mrisr.evaluation.report import as_markdown
-    from mrisr.evaluation.run import Switches
     from mrisr.evaluation.run import evaluate as run
 
     switches = Switches(model, device, into_card=card, skip_missing=skip_missing)
@@ -76,6 +77,7 @@ def evaluate(
 
 
 @app.command()
+@takes(segmenting=Segmenting)
 def zones(
     config: Annotated[
         Path, typer.Option("--config", "-c", help="Experiment, e.g. configs/evaluate_zones.yaml.")
@@ -85,21 +87,7 @@ def zones(
         typer.Option(help="Folder with a folder per patient, images and zones, or a manifest."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help=FOLDER)],
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="The segmenter, by name or path. Left out: the file's."),
-    ] = None,
-    bundle: Annotated[
-        Path | None, typer.Option(help="Instead: a MONAI bundle that segments.", readable=False)
-    ] = None,
-    nnunet: Annotated[
-        Path | None,
-        typer.Option(help="Instead: a result folder of an nnU-Net.", readable=False),
-    ] = None,
-    table: Annotated[
-        str | None,
-        typer.Option(help="What a bundle's or nnU-Net's labels stand for: 1=TZ,2=PZ, or a file."),
-    ] = None,
+    segmenting: Segmenting,
     allow_trained: Annotated[
         bool,
         typer.Option(
@@ -113,23 +101,20 @@ def zones(
             "--card", help="Write what the original images reach into the segmenter's card."
         ),
     ] = False,
-    device: Device = "auto",
     skip_missing: SkipMissing = False,
     quiet: Quiet = False,
 ) -> None:
     """What restoration is worth downstream: degrade, restore, segment by one frozen model, score."""
-    from mrisr.evaluation.zones.frozen import SegmenterChoice
-    from mrisr.evaluation.zones.report import as_markdown
-    from mrisr.evaluation.zones.run import ZonesSwitches, evaluate_zones
-    from mrisr.zones.labels import LabelTable
+    from mrisr.evaluation.experiment import Switches
+    from mrisr.evaluation.report import as_markdown
+    from mrisr.evaluation.zones.experiment import evaluate_zones
 
-    meaning = None if table is None else LabelTable.given(table)
-    switches = ZonesSwitches(
-        SegmenterChoice(model, bundle, nnunet, meaning),
-        device,
+    switches = Switches(
+        device=segmenting.device,
+        into_card=card,
         skip_missing=skip_missing,
         allow_trained=allow_trained,
-        into_card=card,
+        segmenting=segmenting,
     )
     done = evaluate_zones(config, data, output, switches, report=say(quiet))
     typer.echo(as_markdown(done))

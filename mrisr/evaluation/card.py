@@ -7,15 +7,14 @@ from typing import Any
 
 from mrisr.core.errors import UsageError
 from mrisr.evaluation.case import METRICS
+from mrisr.evaluation.experiment import Evaluation
 from mrisr.evaluation.methods import Method
-from mrisr.evaluation.outcome import Evaluation
-from mrisr.evaluation.report import as_dictionary
-from mrisr.evaluation.tabulate import Table
+from mrisr.evaluation.tables import Column, Table, table_of
 from mrisr.models.card import ModelCard
 from mrisr.models.store import write_card
 
-#: Figures that a card keeps for each patient and as means.
-KEPT = ("psnr", "ssim", "spectrum", "texture", "lpips", "residual", "cpu_seconds", "evaluations")
+#: Figures of a card, for each patient and as means.
+FIGURES = ("psnr", "ssim", "spectrum", "texture", "lpips", "residual", "cpu_seconds", "evaluations")
 
 
 def write_figures(evaluation: Evaluation, model: str | None) -> list[ModelCard]:
@@ -26,7 +25,7 @@ def write_figures(evaluation: Evaluation, model: str | None) -> list[ModelCard]:
         UsageError: there is no such model, or no method samples it by default.
         OutputError: a card cannot be written.
     """
-    learned = [m for m in evaluation.methods if m.model is not None and not _is_interpolation(m)]
+    learned = [m for m in evaluation.methods if m.model is not None and not m.is_interpolation]
     names = [model] if model is not None else list(dict.fromkeys(m.entry.model for m in learned))
     written = []
     for name in names:
@@ -46,39 +45,38 @@ def write_figures(evaluation: Evaluation, model: str | None) -> list[ModelCard]:
 
 def _may_replace(card: ModelCard, own: Sequence[Method], command: str) -> bool:
     """Whether a comparison may write a card's figures: it samples the model by default, and made the old."""
-    return any(map(_is_default, own)) and card.figures.get("command", command) == command
+    return any(m.is_default for m in own) and card.figures.get("command", command) == command
 
 
 def card_figures(evaluation: Evaluation, own: Sequence[Method]) -> dict[str, Any]:
     """Figures of a model's methods, and of the interpolations beside them, patient by patient and as
     means over patients; ``default`` names the method that is the model's own default."""
-    default = next((m.name for m in own if _is_default(m)), None)
+    default = next((m.name for m in own if m.is_default), None)
     if default is None:
         raise UsageError("--card: no method of the file samples the model by its defaults")
-    shown = {m.name for m in evaluation.methods if _is_interpolation(m)} | {m.name for m in own}
-    content = as_dictionary(evaluation)
-    baseline = evaluation.settings.baseline_name
+    shown = {m.name for m in evaluation.methods if m.is_interpolation} | {m.name for m in own}
+    results = [r for r in evaluation.results if r.method in shown]
+    baseline = evaluation.experiment.baseline
     base = {
-        (r["case"], r["series"], r["factor"]): r["means"]["psnr"]
-        for r in content["cases"]
-        if r["method"] == baseline
+        (r.case, r.series, r.scale): r.scored.means()["psnr"]
+        for r in evaluation.results
+        if r.method == baseline
     }
     patients = []
-    for r in content["cases"]:
-        if r["method"] in shown:
-            head = {k: r[k] for k in ("method", "case", "series", "factor")}
-            gain = r["means"]["psnr"] - base[r["case"], r["series"], r["factor"]]
-            figures = {k: v for k, v in r["means"].items() if k in KEPT}
-            patients.append({**head, **figures, "gain": round(gain, 4)})
+    for r in results:
+        head = {"method": r.method, "case": r.case, "series": r.series, "factor": r.scale.factor}
+        figures = r.scored.means()
+        gain = figures["psnr"] - base[r.case, r.series, r.scale]
+        patients.append(head | _rounded(figures) | {"gain": round(gain, 4)})
     means = []
-    for row in content["rows"]:
-        if row["method"] in shown:
-            figures = {k: v["value"] for k, v in row["means"].items() if k in KEPT}
-            head = {"method": row["method"], "factor": row["factor"]}
-            means.append({**head, **figures, "gain": round(row["gain"]["value"], 4)})
+    for row in evaluation.rows:
+        if row.method in shown and row.gain is not None:
+            figures = {name: mean.value for name, mean in row.means.items()}
+            head = {"method": row.method, "factor": row.factor}
+            means.append(head | _rounded(figures) | {"gain": round(row.gain.value, 4)})
     return {
         "command": evaluation.command,
-        "protocol": evaluation.protocol,
+        "protocol": evaluation.experiment.protocol,
         "machine": evaluation.machine,
         "baseline": baseline,
         "default": default,
@@ -87,21 +85,9 @@ def card_figures(evaluation: Evaluation, own: Sequence[Method]) -> dict[str, Any
     }
 
 
-def _is_interpolation(method: Method) -> bool:
-    return method.model is not None and method.model.card.method == "interpolation"
-
-
-def _is_default(method: Method) -> bool:
-    """Whether the method is the model as it restores when nothing else is asked."""
-    if (
-        method.engine is None
-        or method.entry.start is not None
-        or method.entry.update != "corrected"
-    ):
-        return False
-    card, engine = method.engine.card, method.engine
-    found = (engine.steps, engine.churn, engine.consistency)
-    return found == (card.default_steps, card.default_churn, card.default_consistency)
+def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
+    """The figures of a card, with six digits."""
+    return {name: float(f"{v:.6g}") for name, v in figures.items() if name in FIGURES}
 
 
 def gains(figures: Mapping[str, Any]) -> dict[float, float]:
@@ -124,7 +110,7 @@ def patients_table(figures: Mapping[str, Any]) -> Table:
             cells.append([case, series, f"x{factor:g}", *line, *tail])
     columns = ["patient", "series", "factor", f"{figures['baseline']} dB / SSIM", "model dB / SSIM"]
     title = "patient by patient"
-    return Table(title, [*columns, "gain dB", "residual"], cells, [set() for _ in cells])
+    return Table(title, [*columns, "gain dB", "residual"], cells)
 
 
 def means_tables(figures: Mapping[str, Any]) -> list[Table]:
@@ -132,16 +118,11 @@ def means_tables(figures: Mapping[str, Any]) -> list[Table]:
     found = []
     for factor in sorted({r["factor"] for r in figures["means"]}):
         rows = [r for r in figures["means"] if r["factor"] == factor]
-        names = [n for n in KEPT if n != "residual" and any(n in r for r in rows)]
-        cells = [
-            [
-                r["method"],
-                *(f"{r[n]:{METRICS[n].format}}" if n in r else "" for n in names),
-                f"{r['gain']:+.2f}",
-            ]
-            for r in rows
-        ]
-        columns = ["method", *(METRICS[n].title for n in names), "gain dB"]
-        title = f"x{factor:g}, mean over patients"
-        found.append(Table(title, columns, cells, [set() for _ in cells]))
+        names = [n for n in FIGURES if n != "residual" and any(n in r for r in rows)]
+        columns = [Column("method", [r["method"] for r in rows])]
+        for n in names:
+            cells = [f"{r[n]:{METRICS[n].format}}" if n in r else "" for r in rows]
+            columns.append(Column(METRICS[n].title, cells))
+        columns.append(Column("gain dB", [f"{r['gain']:+.2f}" for r in rows]))
+        found.append(table_of(f"x{factor:g}, mean over patients", columns))
     return found

@@ -1,82 +1,90 @@
-"""What a score is, and what can be scored: the two things that all kinds of evaluation share."""
+"""Cases and their scores: what all kinds of evaluation share."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrisr.evaluation.methods import Method
+if TYPE_CHECKING:
+    from mrisr.evaluation.methods import Method
+
+Scoring = Literal["degraded", "measured", "reference"]
+
+
+class Scale(NamedTuple):
+    """One way to take a stack: ``degraded`` by a factor, as it was ``measured`` and coarse by it, or
+    upsampled by it and compared with a ``reference`` scan."""
+
+    scoring: Scoring
+    factor: float
+
+    def __str__(self) -> str:
+        return f"x{self.factor:g}" + (" as measured" if self.scoring == "measured" else "")
 
 
 class Metric(NamedTuple):
-    """How a figure is printed, and what is better: 1 more, -1 less, 0 nearest to zero, none nothing."""
+    """A figure's title, format, and better values: 1 higher, -1 lower, 0 nearer to zero, None neither.
+
+    ``interval`` says whether its mean is printed with an interval.
+    """
 
     title: str
     format: str
     better: int | None
+    interval: bool = False
 
 
 #: Figures that are measured on every slice.
 SLICE_METRICS = {
-    "psnr": Metric("PSNR dB", ".2f", 1),
-    "ssim": Metric("SSIM", ".4f", 1),
+    "psnr": Metric("PSNR dB", ".2f", 1, True),
+    "ssim": Metric("SSIM", ".4f", 1, True),
     "spectrum": Metric("spectrum error dB", ".2f", -1),
     "texture": Metric("texture dB", "+.1f", 0),
     "ncc": Metric("NCC", ".4f", 1),
     "lpips": Metric("LPIPS", ".4f", -1),
 }
-#: Figures of a whole stack, and what its restoration cost.
-STACK_METRICS = {
-    "residual": Metric("residual", ".1e", None),
-    "consistency": Metric("MSE of A x - y, 1e-5", ".3g", None),
+#: Cost of restoring one image.
+COST_METRICS = {
     "seconds": Metric("s / slice", ".3g", None),
     "cpu_seconds": Metric("CPU s / slice", ".3g", None),
     "evaluations": Metric("evaluations", "g", None),
 }
-METRICS = SLICE_METRICS | STACK_METRICS
+#: Figures of images.
+METRICS = {
+    **SLICE_METRICS,
+    "residual": Metric("residual", ".1e", None),
+    "consistency": Metric("MSE of A x - y, 1e-5", ".3g", None),
+    **COST_METRICS,
+}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scored:
-    """What one method reached on one stack.
+    """Figures of one method on one stack.
 
     Attributes:
-        slices: name of a metric (:data:`SLICE_METRICS`) -> its value on each slice, dB where it is one.
-        volume: ``residual``, the RMS of ``A x - y`` over the intensity range, and ``consistency``, its mean
-            square on intensities 0..1 in units of 1e-5, the way SR3 and PartDiff quote it; left out
-            where there is none.
-        seconds: wall seconds per restored image, alone and warm.
-        cpu_seconds: processor seconds of the same, which other load on the machine does not lengthen.
-        evaluations: of the network, per image.
-        facts: what else is worth knowing of this result, ready for JSON.
-        result: one slice ``(h, w)`` of the result on 0..1, for pictures.
-        reference: the same slice of what it is compared with.
+        figures: name -> figure of the whole stack. ``residual`` is the RMS of ``A x - y`` over the intensity
+            range and ``consistency`` its mean square on intensities 0..1 in units of 1e-5, the way SR3
+            and PartDiff quote it; ``seconds`` and ``cpu_seconds`` are wall and processor seconds per
+            restored image, ``evaluations`` those of the network per image. NaN is not defined.
+        slices: name of a metric -> its value on each slice.
+        pictures: arrays to draw.
+        facts: further findings, ready for JSON.
     """
 
-    slices: Mapping[str, Sequence[float]]
-    volume: Mapping[str, float]
-    seconds: float
-    cpu_seconds: float
-    evaluations: int
-    result: NDArray[np.float32]
-    reference: NDArray[np.float32]
+    figures: Mapping[str, float]
+    slices: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    pictures: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def means(self) -> dict[str, float]:
-        """Every figure of the stack: means over slices, then those of the whole. Not finite ones are left
-        out."""
-        values = {name: float(np.mean(v)) for name, v in self.slices.items()}
-        values |= self.volume
-        values |= {
-            "seconds": self.seconds,
-            "cpu_seconds": self.cpu_seconds,
-            "evaluations": float(self.evaluations),
-        }
+        """Means over slices, then the figures of the stack; those that are not finite left out."""
+        values = {name: float(np.mean(v)) for name, v in self.slices.items()} | dict(self.figures)
         return {name: float(v) for name, v in values.items() if math.isfinite(v)}
 
 
@@ -87,19 +95,42 @@ class Case(Protocol):
         name: the patient.
         series: the stack's name within the patient.
         digest: SHA-256 of all data that a score depends on.
+        seen: the models that were trained on the patient.
     """
 
     @property
-    def name(self) -> str:
-        """The patient."""
+    def name(self) -> str: ...
 
     @property
-    def series(self) -> str:
-        """The stack's name within the patient."""
+    def series(self) -> str: ...
 
     @property
-    def digest(self) -> str:
-        """SHA-256 of all data that a score depends on."""
+    def digest(self) -> str: ...
 
-    def score(self, method: Method, factor: float) -> Scored:
-        """Score one method at one factor. Raises MrisrError where that cannot be done."""
+    @property
+    def seen(self) -> tuple[str, ...]: ...
+
+    def score(self, method: Method, scale: Scale) -> Scored:
+        """Score one method at one scale. Raises MrisrError where that cannot be done."""
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The score of one method on one stack at one scale; ``seen`` names the models that knew the patient."""
+
+    case: str
+    series: str
+    scale: Scale
+    method: str
+    scored: Scored
+    seen: tuple[str, ...] = ()
+
+
+class Failure(NamedTuple):
+    """A method that could not be scored on a stack, and why."""
+
+    case: str
+    series: str
+    factor: float
+    method: str
+    reason: str

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mrisr.evaluation.case import METRICS
+from mrisr.evaluation.case import METRICS, Result, Scale
+from mrisr.evaluation.experiment import Evaluation
 from mrisr.evaluation.methods import Method
-from mrisr.evaluation.outcome import Evaluation
-from mrisr.evaluation.results import Result
 from mrisr.evaluation.statistics import Row
 
 if TYPE_CHECKING:
@@ -35,15 +35,30 @@ def png(figure: Figure) -> bytes:
     return out.getvalue()
 
 
+def stacks(evaluation: Evaluation, scale: Scale) -> dict[str, list[Result]]:
+    """Patient and series -> their results at one scale whose picture has the size of the first one's."""
+    found: dict[str, list[Result]] = {}
+    for r in evaluation.results:
+        if r.scale != scale:
+            continue
+        group = found.setdefault(f"{r.case}, {r.series}", [])
+        if not group or r.scored.pictures["result"].shape == _reference(group).shape:
+            group.append(r)
+    return found
+
+
+def _reference(results: Sequence[Result]) -> NDArray[np.float32]:
+    return results[0].scored.pictures["reference"]
+
+
 def shown_methods(evaluation: Evaluation) -> list[str]:
     """The methods of the pictures: those of the settings, or the baseline, the reference and the best in
     PSNR."""
-    settings = evaluation.settings
-    if settings.pictures:
-        return list(settings.pictures)
-    largest = [r for r in evaluation.rows if r.factor == max(evaluation.factors)]
-    ranked = sorted(largest, key=lambda r: -r.means["psnr"].value)
-    first = [n for n in (settings.baseline_name, settings.reference) if n is not None]
+    experiment = evaluation.experiment
+    if experiment.settings.pictures:
+        return list(experiment.settings.pictures)
+    ranked = sorted(evaluation.at(evaluation.scales[-1]), key=lambda r: -r.means["psnr"].value)
+    first = [n for n in (experiment.baseline, experiment.reference) if n is not None]
     return list(dict.fromkeys([*first, *(r.method for r in ranked)]))[:SHOWN]
 
 
@@ -54,7 +69,7 @@ def comparison(evaluation: Evaluation, results: Sequence[Result]) -> Figure:
 
     by_name = {r.method: r for r in results}
     names = [n for n in shown_methods(evaluation) if n in by_name]
-    truth = results[0].scored.reference
+    truth = _reference(results)
     # The picture's aspect decides the height of a panel; all panels of a stack have the same.
     bands = -(-(len(names) + 1) // ACROSS)
     height = WIDTH * truth.shape[0] / truth.shape[1]
@@ -64,14 +79,14 @@ def comparison(evaluation: Evaluation, results: Sequence[Result]) -> Figure:
     for axis in axes.flat:
         axis.set_axis_off()
     limits = (float(truth.min()), max(float(np.percentile(truth, 99.8)), float(truth.min()) + 1e-3))
-    title = "reference" if evaluation.settings.scoring == "degraded" else "other scan"
+    title = "reference" if results[0].scale.scoring == "degraded" else "other scan"
     _show(axes[0, 0], truth, title, limits)
     map_ = None
     for k, name in enumerate(names, start=1):
-        scored = by_name[name].scored
+        image = by_name[name].scored.pictures["result"]
         top, column = 2 * (k // ACROSS), k % ACROSS
-        _show(axes[top, column], scored.result, f"{name}\n{_figures_of(by_name[name])}", limits)
-        difference = scored.result - truth
+        _show(axes[top, column], image, f"{name}\n{_figures_of(by_name[name])}", limits)
+        difference = image - truth
         map_ = axes[top + 1, column].imshow(
             difference, cmap="RdBu_r", vmin=-DIFFERENCE, vmax=DIFFERENCE, interpolation="nearest"
         )
@@ -86,18 +101,18 @@ def _figures_of(result: Result) -> str:
     return f"{means['psnr']:.2f} dB, spectrum {means.get('spectrum', float('nan')):.2f} dB"
 
 
-def _show(axis: Axes, image: np.ndarray, title: str, limits: tuple[float, float]) -> None:
+def _show(axis: Axes, image: NDArray[np.float32], title: str, limits: tuple[float, float]) -> None:
     axis.imshow(image, cmap="gray", vmin=limits[0], vmax=limits[1], interpolation="nearest")
     axis.set_title(title, fontsize=8.5)
 
 
-def against_steps(evaluation: Evaluation, factor: float) -> Figure:
+def against_steps(evaluation: Evaluation, scale: Scale) -> Figure:
     """PSNR and spectrum error against evaluations of the network: a line for each model that is sampled
     with several numbers of steps, a mark for each other method, a level for each interpolation."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
 
-    rows = {row.method: row for row in evaluation.at(factor)}
+    rows = {row.method: row for row in evaluation.at(scale)}
     lines = _lines([m for m in evaluation.methods if m.name in rows])
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     axes = figure.subplots(1, 2)
@@ -110,8 +125,8 @@ def against_steps(evaluation: Evaluation, factor: float) -> Figure:
         axis.set_xlabel("evaluations of the network per slice")
         axis.set_ylabel(METRICS[metric].title)
         axis.grid(alpha=0.3, which="both", linewidth=0.5)
-    axes[0].set_title(f"x{factor:g}: higher is better", fontsize=10)
-    axes[1].set_title(f"x{factor:g}: lower is better", fontsize=10)
+    axes[0].set_title(f"{scale}: higher is better", fontsize=10)
+    axes[1].set_title(f"{scale}: lower is better", fontsize=10)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
     return figure
@@ -121,20 +136,19 @@ def _lines(methods: Sequence[Method]) -> dict[str, list[Method]]:
     """Label -> methods that differ in their steps alone, by rising evaluations."""
     groups: dict[tuple[object, ...], list[Method]] = {}
     for m in methods:
-        if m.engine is None or m.model is None:
-            continue
-        entry = m.entry
-        key = (entry.model, m.engine.churn, entry.update, m.consistency, entry.start, entry.seed)
-        groups.setdefault(key if m.evaluations else (m.name,), []).append(m)
+        if m.model is not None:
+            entry = m.entry
+            alike = (entry.model, entry.eta or 0.0, entry.sampler, entry.consistency)
+            key = (*alike, entry.start, entry.seed) if m.evaluations else (m.name,)
+            groups.setdefault(key, []).append(m)
     found = {}
     for group in groups.values():
         group.sort(key=lambda m: m.evaluations)
-        first = group[0]
-        label = first.name
-        if len(group) > 1 and first.model is not None and first.engine is not None:
-            kind = "deterministic" if first.engine.churn == 0 else f"churn {first.engine.churn:g}"
-            label = f"{first.model.card.name}, {kind}"
-            label += ", published update" if first.entry.update == "published" else ""
+        label, entry = group[0].name, group[0].entry
+        if len(group) > 1:
+            label = f"{group[0].restorer.card.name}, "
+            label += f"eta {entry.eta:g}" if entry.eta else "deterministic"
+            label += ", published sampler" if entry.sampler == "published" else ""
         while label in found:
             label += " "
         found[label] = group

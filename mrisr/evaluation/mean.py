@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
+from mrisr.core.statistics import mean_interval
 
 
 @dataclass(frozen=True)
 class Mean:
-    """Mean over ``n`` patients; ``half`` is half the width of its 95% interval, none for one patient."""
+    """Mean over ``n`` patients; ``half`` is half the width of its 95% interval, None for one patient."""
 
     value: float
     half: float | None
@@ -26,10 +25,5 @@ def mean_of(values: Sequence[float]) -> Mean:
     >>> mean_of([1.0]).half is None
     True
     """
-    from scipy.special import stdtrit
-
-    n = len(values)
-    half = None
-    if n > 1:
-        half = float(stdtrit(n - 1, 0.975) * np.std(values, ddof=1) / math.sqrt(n))
-    return Mean(float(np.mean(values)), half, n)
+    found = mean_interval(values)
+    return Mean(float(found.mean), float(found.half) if found.n > 1 else None, found.n)

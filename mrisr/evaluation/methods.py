@@ -5,77 +5,95 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from mrisr.core.errors import InputError, UsageError
+from mrisr.core.options import Sampling
 from mrisr.evaluation.settings import ComparisonSettings, EvaluationSettings, MethodEntry
 from mrisr.models.card import ModelCard
+from mrisr.models.find import model_for
 from mrisr.models.store import Model, card_path, load_model, read_card
-from mrisr.restore.engine import Engine
-from mrisr.restore.sampling import Options
+from mrisr.networks.device import resolve_device, resolve_precision
+from mrisr.restore.restore import effective, resolved
+
+Report = Callable[[str], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Method:
     """A row of the comparison.
 
     Attributes:
-        entry: as the file states it, its model filled in.
-        options: for the engine or the upsampling of whole volumes.
-        model: none for volumes that were made elsewhere.
+        entry: as the file states it, its model filled in; the options that have an effect have a value.
+        model: None for volumes that were made elsewhere and for images that are not restored.
     """
 
     entry: MethodEntry
-    options: Options
-    model: Model | None
+    model: Model | None = None
 
     @property
     def name(self) -> str:
-        """What the tables call it."""
+        """Name in the tables."""
         return self.entry.name
 
-    @cached_property
-    def engine(self) -> Engine | None:
-        """The model on its device, made on first use; none for volumes that were made elsewhere."""
-        return None if self.model is None else Engine(self.model, self.options)
+    @property
+    def restorer(self) -> Model:
+        """The model of a method that restores. Raises UsageError for others."""
+        if self.model is None:
+            raise UsageError(f"{self.name}: volumes cannot be compared with degraded slices")
+        return self.model
 
     @property
     def evaluations(self) -> int:
-        """Evaluations of the network per image; 0 for interpolation and volumes made elsewhere."""
-        return 0 if self.engine is None else self.engine.evaluations
+        """Evaluations of the network per image; 0 for interpolation and without a model."""
+        return 0 if self.model is None else self.model.restorer.evaluations(self.entry)
 
     @property
-    def consistency(self) -> float:
-        """Weight of the final projection onto the measurement."""
-        return 0.0 if self.engine is None else self.engine.consistency
+    def device(self) -> torch.device:
+        """The device that the method is computed on."""
+        return resolve_device(self.entry.device)
+
+    @property
+    def precision(self) -> str:
+        """Precision of the network's evaluations: ``float32`` or ``bfloat16``."""
+        return str(resolve_precision(self.entry.precision, self.device)).removeprefix("torch.")
+
+    @property
+    def is_interpolation(self) -> bool:
+        """Whether the method is an interpolation, without weights."""
+        return self.model is not None and self.model.card.method == "interpolation"
+
+    @cached_property
+    def is_default(self) -> bool:
+        """Whether the method is the model as it restores when nothing else is asked."""
+        if self.model is None:
+            return False
+        return effective(self.entry) == effective(resolved(Sampling(), self.model))
 
     def volume_path(self, case: str) -> Path | None:
-        """Where a patient's volume made elsewhere lies."""
+        """Path of a patient's volume made elsewhere."""
         return None if self.entry.volumes is None else Path(self.entry.volumes.format(case=case))
 
     def deciding(self, case: str) -> dict[str, Any]:
-        """All of the method that a score of this patient depends on. Raises InputError for a volume
-        that cannot be read."""
+        """Everything of the method that a score of this patient depends on. Raises InputError for a
+        volume that cannot be read."""
         path = self.volume_path(case)
         if path is not None:
             return {"volume": _digest_of(path)}
-        engine = self.engine
-        assert engine is not None
-        card = engine.card
-        built = card.model_dump(
-            mode="json", include={"method", "network", "diffusion", "inversion"}
-        )
+        if self.model is None:
+            return {}
+        card = self.model.card
+        names = {"method", "network", "diffusion", "inversion", "condition", "kinds", "sha256"}
         return {
-            "weights": card.sha256,
-            "model": built,
-            "condition": card.condition,
-            "sampling": self.entry.sampled()
-            | {"steps": engine.steps, "churn": engine.churn, "consistency": engine.consistency},
-            "device": engine.device.type,
-            "precision": str(engine.precision),
+            "model": card.model_dump(mode="json", include=names),
+            "sampling": effective(self.entry),
+            "device": self.device.type,
+            "precision": self.precision,
         }
 
 
@@ -94,12 +112,13 @@ def load_methods(
     model: str | None = None,
     device: str = "auto",
     skip_missing: bool = False,
-    report: Callable[[str], None] = lambda line: None,
+    report: Report = lambda line: None,
 ) -> list[Method]:
     """The methods of a file with their models.
 
     Args:
         model: takes the place of the file's model, for the methods that name none.
+        device: of the methods that name none.
         skip_missing: leave out methods whose model is missing and say so, instead of refusing.
 
     Raises:
@@ -110,11 +129,15 @@ def load_methods(
     missing: list[str] = []
     loaded: dict[str, Model] = {}
     for entry in settings.compared:
-        if entry.volumes is None and entry.model is None:
-            entry = entry.model_copy(update={"model": model or settings.model})
+        if entry.device == "auto":
+            entry = replace(entry, device=device)
+        if entry.method is not None:
+            entry = replace(entry, model=model_for(settings.job, entry.method), method=None)
+        elif entry.volumes is None and entry.model is None:
+            entry = replace(entry, model=model or settings.model)
         try:
-            found.append(_load(entry, settings, device, loaded))
-        except _Missing as error:
+            found.append(_load(entry, settings, loaded))
+        except _MissingError as error:
             missing.append(f"{entry.name} ({error})")
     if missing and not skip_missing:
         raise UsageError(
@@ -127,34 +150,29 @@ def load_methods(
     return found
 
 
-class _Missing(Exception):
+class _MissingError(Exception):
     """There is no such model."""
 
 
-def _load(
-    entry: MethodEntry, settings: ComparisonSettings, device: str, loaded: dict[str, Model]
-) -> Method:
-    options = Options(model=entry.model, device=device, **entry.sampled())
+def _load(entry: MethodEntry, settings: ComparisonSettings, loaded: dict[str, Model]) -> Method:
     if entry.volumes is not None:
-        return Method(entry, options, None)
+        return Method(entry)
     if entry.model is None:
         raise UsageError(f"{entry.name}: name a model in the file, or give --model")
     if entry.model not in loaded:
         try:
             loaded[entry.model] = load_model(entry.model)
         except UsageError as error:
-            raise _Missing(str(error).split(";")[0]) from error
+            raise _MissingError(str(error).split(";")[0]) from error
     model = loaded[entry.model]
     if model.card.job not in (None, settings.job):
         raise UsageError(
             f"{entry.name}: expected a model for {settings.job}, found {model.card.job}"
         )
-    method = Method(entry, options, model)
     try:
-        method.evaluations  # noqa: B018  (refused here: what the model cannot do)
+        return Method(resolved(entry, model), model)
     except UsageError as error:
         raise UsageError(f"{entry.name}: {error}") from error
-    return method
 
 
 def ancestry(model: Model) -> tuple[list[ModelCard], list[str]]:
@@ -182,7 +200,7 @@ def _card_of(*places: str | Path) -> ModelCard | None:
 def held_out_cases(
     settings: EvaluationSettings,
     methods: Iterable[Method],
-    report: Callable[[str], None] = lambda line: None,
+    report: Report = lambda line: None,
 ) -> list[str]:
     """The patients to score: the file's, or those that all models held out.
 
@@ -211,9 +229,7 @@ class Seen(NamedTuple):
     cases: tuple[str, ...]
 
 
-def training_of(
-    models: Iterable[Model], report: Callable[[str], None] = lambda line: None
-) -> list[Seen]:
+def training_of(models: Iterable[Model], report: Report = lambda line: None) -> list[Seen]:
     """Who has seen which patients: models, and those that their weights began with. One of these that is
     not here is reported."""
     found = []

@@ -8,7 +8,7 @@ thickness, moved by the registration.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mrisr.core import geometry
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Volume
+from mrisr.zones.orientation import reoriented
 
 #: Rows and columns that a slice's share of the overlap has at least, or it is left out.
 SMALLEST = 32
@@ -110,18 +111,10 @@ class Overlap:
 def upright(volume: Volume) -> Volume:
     """The same scan with array axes slices, rows, columns: rows towards inferior (in axial stacks towards
     posterior) and columns towards the left (in sagittal ones towards posterior)."""
-    world = geometry.world_axes(volume.affine)
-    through = volume.slice_axis
-    inside = sorted((a for a in range(3) if a != through), key=lambda a: -world[a])
-    codes = geometry.axis_codes(volume.affine)
-    array, step = volume.array.transpose(through, *inside), np.zeros((4, 4))
-    step[3, 3] = 1.0
-    for new, old in enumerate((through, *inside)):
-        flipped = new > 0 and codes[old] in "SAR"
-        step[old, new] = -1.0 if flipped else 1.0
-        step[old, 3] = volume.shape[old] - 1 if flipped else 0
-        array = np.flip(array, new) if flipped else array
-    return replace(volume, array=array, affine=volume.affine @ step, stacked_along=0)
+    world, through = geometry.world_axes(volume.affine), volume.slice_axis
+    inside = sorted((world[a] for a in range(3) if a != through), reverse=True)
+    codes = geometry.axis_codes(volume.affine)[through] + "".join("LPI"[w] for w in inside)
+    return reoriented(volume, codes)
 
 
 def overlap_centre(reference: Volume, measured: Volume) -> NDArray[np.float64]:

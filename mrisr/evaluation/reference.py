@@ -8,8 +8,6 @@ registration, the overlap and the fit of intensities.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,38 +20,43 @@ from numpy.typing import NDArray
 from mrisr.core import geometry
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.intensity import scaling
+from mrisr.core.options import KINDS_OF
 from mrisr.core.volume import Volume
 from mrisr.data.sources import find_sources
 from mrisr.evaluation.agreement import compare, rounded
-from mrisr.evaluation.case import Scored
+from mrisr.evaluation.case import Scale, Scored
+from mrisr.evaluation.degraded import centre
 from mrisr.evaluation.methods import Method
 from mrisr.evaluation.overlap import Overlap, find_overlap, overlap_centre, upright
 from mrisr.evaluation.registration import Ball, Registration, register_rigid
-from mrisr.evaluation.score import timed
+from mrisr.evaluation.restoring import (
+    Seconds,
+    cut,
+    digest_of,
+    measurement_of,
+    restored_by,
+    seconds_of_one,
+)
 from mrisr.evaluation.settings import EvaluationSettings
-from mrisr.evaluation.volumes import cut
-from mrisr.io import read_volume
-from mrisr.physics.measurement import Measurement, measure_through_plane
-from mrisr.restore.engine import Engine
-from mrisr.restore.volumes import THROUGH_PLANE, reformats, restore_reformats
+from mrisr.io import read_volume, stem
+from mrisr.io.json_file import read_json
+from mrisr.physics.measurement import Measurement
 
 #: A-P rows restored beyond those that are compared: for the spline that samples them and, where the sagittal
 #: reformats are restored too, for what a network sees around a pixel.
 MARGIN = {"coronal": 12, "both": 48}
 
 
-class RestoredRows(NamedTuple):
-    """A restored volume and what it cost; ``measurement`` is what it must agree with, where its grid is
-    the target grid."""
+class Upsampled(NamedTuple):
+    """A volume to compare, its cost per image, figures of its agreement with the measurement, and facts."""
 
     volume: Volume
-    measurement: Measurement | None
-    seconds: float
-    cpu_seconds: float
+    seconds: Seconds
+    residual: dict[str, float]
     facts: dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ReferenceCase:
     """A patient's axial stack and coronal scan.
 
@@ -70,16 +73,12 @@ class ReferenceCase:
     axial: Volume
     coronal: Volume
     settings: EvaluationSettings
+    seen: tuple[str, ...] = ()
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of voxels and grids of both scans."""
-        content = hashlib.sha256()
-        for volume in (self.axial, self.coronal):
-            content.update(str((volume.shape, volume.array.dtype, volume.slice_thickness)).encode())
-            content.update(np.round(volume.affine, 6).tobytes())
-            content.update(np.ascontiguousarray(volume.array).tobytes())
-        return content.hexdigest()
+        return digest_of(self.axial, self.coronal)
 
     @cached_property
     def reference(self) -> Volume:
@@ -119,7 +118,7 @@ class ReferenceCase:
         rows = self.settings.rows
         return find_overlap(self.reference, self.axial, self.registration.matrix, rows, region)
 
-    def score(self, method: Method, factor: float) -> Scored:
+    def score(self, method: Method, scale: Scale) -> Scored:
         """Upsample what of the axial stack is compared, and compare it with the coronal scan.
 
         Raises:
@@ -127,21 +126,19 @@ class ReferenceCase:
             UsageError: the slice profile is none of the job's.
         """
         overlap = self.overlap
-        restored = self._read(method) if method.engine is None else self._restore(method, factor)
-        compared = compare(overlap, restored.volume, self._texture_factor)
-        residual = {}
-        if restored.measurement is not None:
-            rms = restored.measurement.residual(restored.volume)["rms_of_range"]
-            residual = {"residual": rms, "consistency": rms**2 * 1e5}
+        path = method.volume_path(self.name)
+        found = self._restore(method, scale) if path is None else self._read(path)
+        compared = compare(overlap, found.volume, self._texture_factor)
         return Scored(
+            figures={
+                **found.residual,
+                "seconds": found.seconds.wall,
+                "cpu_seconds": found.seconds.processor,
+                "evaluations": method.evaluations,
+            },
             slices=compared.slices,
-            volume=residual,
-            seconds=restored.seconds,
-            cpu_seconds=restored.cpu_seconds,
-            evaluations=method.evaluations,
-            result=compared.result,
-            reference=compared.reference,
-            facts={**self._facts(), **compared.facts, **restored.facts},
+            pictures={"result": centre(compared.result), "reference": centre(compared.reference)},
+            facts={**self._facts(), **compared.facts, **found.facts},
         )
 
     @property
@@ -161,74 +158,55 @@ class ReferenceCase:
             "rows": overlap.rows,
         }
 
-    def measurement(self, factor: float) -> Measurement:
+    def measurement(self, scale: Scale) -> Measurement:
         """The part of the axial stack that is needed, with the intensity scale of the whole."""
-        if self.settings.kind not in THROUGH_PLANE:
+        kinds = KINDS_OF["throughplane"]
+        if self.settings.kind not in kinds:
             raise UsageError(
-                f"kind: expected one of {', '.join(THROUGH_PLANE)}, found {self.settings.kind}"
+                f"kind: expected one of {', '.join(kinds)}, found {self.settings.kind}"
             )
         low, high = self.overlap.extent(self.axial)
-        axis = geometry.world_axes(self.axial.affine).index(1)
+        world = geometry.world_axes(self.axial.affine)
+        axis = world.index(1)
         margin = MARGIN[self.settings.views]
         first = max(int(np.floor(low[axis])) - margin, 0)
         last = min(int(np.ceil(high[axis])) + margin + 1, self.axial.shape[axis])
-        part = cut(self.axial, axis, first, last)
-        measured = measure_through_plane(part, factor, self.settings.kind, self.settings.thickness)
-        offset, scale = scaling(self.axial.array)
-        return replace(measured, offset=offset, scale=scale)
+        part = measurement_of(cut(self.axial, axis, first, last), self.settings, scale)
+        views = part.views
+        if self.settings.views == "coronal":  # whose columns run along L-R
+            views = tuple(view for view in (1, 2) if world[part.placed.order[view]] == 0)
+        return replace(_rescaled(part, self.axial), views=views)
 
-    def _restore(self, method: Method, factor: float) -> RestoredRows:
-        engine = method.engine
-        assert engine is not None
-        measured = self.measurement(factor)
-        views = self._views(measured)
-        stack = restore_reformats(engine, measured, views)
-        volume = measured.to_volume(measured.project(stack, method.consistency))
-        seconds, cpu_seconds = _time_of_one(engine, measured, views[0], method.consistency)
-        facts: dict[str, Any] = {"images": sum(measured.stack().shape[3 - view] for view in views)}
-        if engine.notes:
-            facts["notes"] = list(engine.notes)
-        return RestoredRows(volume, measured, seconds, cpu_seconds, facts)
-
-    def _views(self, measured: Measurement) -> list[int]:
-        """The families of reformats: all that the product takes, or the coronal one (columns along L-R)."""
-        if self.settings.views == "both":
-            return reformats(measured)
-        world = geometry.world_axes(measured.volume.affine)
-        return [view for view in (1, 2) if world[measured.order[view]] == 0]
-
-    def _read(self, method: Method) -> RestoredRows:
-        """A volume made elsewhere, in the axial stack's frame; its cost is read from the JSON beside it."""
-        path = method.volume_path(self.name)
-        assert path is not None
-        volume = read_volume(path)
-        cost = _cost_beside(path)
-        axis = geometry.world_axes(self.axial.affine).index(1)
-        images = self.axial.shape[axis]
-        return RestoredRows(
-            volume,
-            None,
-            float(cost.get("seconds", np.nan)) / images,
-            float(cost.get("cpu_seconds", np.nan)) / images,
-            {"made_elsewhere": cost} if cost else {},
+    def _restore(self, method: Method, scale: Scale) -> Upsampled:
+        measurement = self.measurement(scale)
+        restored = restored_by(method, measurement)
+        rms = measurement.residual(restored.volume)["rms_of_range"]
+        images = sum(measurement.y.shape[3 - view] for view in measurement.views)
+        notes = {"notes": list(restored.notes)} if restored.notes else {}
+        return Upsampled(
+            restored.volume,
+            seconds_of_one(method, measurement),
+            {"residual": rms, "consistency": rms**2 * 1e5},
+            {"images": images, **notes},
         )
 
+    def _read(self, path: Path) -> Upsampled:
+        """A volume made elsewhere, in the axial stack's frame; its cost is read from the JSON beside it."""
+        cost = _cost_beside(path)
+        images = self.axial.shape[geometry.world_axes(self.axial.affine).index(1)]
+        seconds = (cost.get(name, np.nan) / images for name in ("seconds", "cpu_seconds"))
+        facts = {"made_elsewhere": cost} if cost else {}
+        return Upsampled(read_volume(path), Seconds(*seconds), {}, facts)
 
-def _time_of_one(
-    engine: Engine, measured: Measurement, view: int, consistency: float
-) -> tuple[float, float]:
-    """Wall and processor seconds of the middle image of one family, restored and projected alone."""
-    across = 3 - view  # the stack's dimension along which these images lie
-    count = measured.stack().shape[across]
-    one = cut(measured.volume, measured.order[across], count // 2, count // 2 + 1)
-    axis = measured.operator.axes[-3]
-    single = measure_through_plane(one, axis.factor, axis.kind, axis.thickness)
-    single = replace(single, order=measured.order, offset=measured.offset, scale=measured.scale)
 
-    def work() -> None:
-        single.project(restore_reformats(engine, single, [view]), consistency)
-
-    return timed(work)
+def _rescaled(part: Measurement, whole: Volume) -> Measurement:
+    """The measurement of a part of a volume, scaled as the whole would be."""
+    old = part.placed
+    offset, scale = scaling(whole.array)
+    low, high = ((b + 1) * old.scale / 2 + old.offset for b in part.bounds)
+    grid = replace(old, offset=offset, scale=scale)
+    bounds = (2 * (low - offset) / scale - 1, 2 * (high - offset) / scale - 1)
+    return replace(part, y=grid.stack(old.measured), bounds=bounds, grid=grid)
 
 
 def reference_cases(
@@ -270,18 +248,9 @@ def reference_cases(
 
 def _cost_beside(path: Path) -> dict[str, float]:
     """``seconds`` and ``cpu_seconds`` from ``CASE.json`` beside ``CASE.nii.gz``, as far as they are there."""
-    from mrisr.io import stem
-
     beside = path.with_name(stem(path) + ".json")
-    try:
-        content = json.loads(beside.read_bytes())
-    except FileNotFoundError:
+    if not beside.exists():
         return {}
-    except (OSError, ValueError) as error:
-        raise InputError(
-            beside, expected="the cost of a volume as JSON", found=str(error)
-        ) from error
-    cost = (
-        {k: content.get(k) for k in ("seconds", "cpu_seconds")} if isinstance(content, dict) else {}
-    )
+    content = read_json(beside, "the cost of a volume as JSON")
+    cost = {k: content.get(k) for k in ("seconds", "cpu_seconds")}
     return {k: float(v) for k, v in cost.items() if isinstance(v, (int, float))}

@@ -1,46 +1,73 @@
-"""An evaluation as files: CSV and JSON for programs, Markdown for reading."""
+"""An evaluation as files: CSV and JSON for programs, Markdown and a page of its own for reading."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from mrisr.evaluation.case import METRICS
-from mrisr.evaluation.kept import finite
+from mrisr.evaluation.cache import finite
+from mrisr.evaluation.experiment import Evaluation
 from mrisr.evaluation.methods import Method
-from mrisr.evaluation.outcome import Evaluation, Failure
-from mrisr.evaluation.results import as_json
-from mrisr.evaluation.tabulate import Table, patients_table, tables
+from mrisr.evaluation.tables import Table
+from mrisr.io.atomic import json_bytes, make_folder, write_together
+from mrisr.view.pages import embedded, environment
 
 
-def as_dictionary(evaluation: Evaluation) -> dict[str, Any]:
-    """Everything, ready for JSON; numbers with six digits."""
+def write_report(done: Evaluation, output: Path) -> None:
+    """Write ``results.csv``, ``.json``, ``.md``, ``.html`` and the pictures as PNG. Raises OutputError."""
+    sections = done.experiment.sections(done)
+    page = environment("mrisr.evaluation")
+    page.filters["embedded"] = embedded
+    text = page.get_template("evaluation.html").render(
+        title=f"{done.experiment.title}: {done.settings.job}",
+        heading=f"{done.experiment.heading}, {done.settings.job}",
+        evaluation=done,
+        remarks=remarks(done),
+        tables=done.experiment.tables(done),
+        sections=sections,
+        methods=_methods_table(done),
+    )
+    files = {
+        output / "results.json": json_bytes(as_dictionary(done)),
+        output / "results.csv": done.experiment.csv(done).as_csv().encode(),
+        output / "results.md": as_markdown(done).encode(),
+        output / "results.html": text.encode(),
+    }
+    pictures = [p for section in sections for p in section.pictures if p.file]
+    folder = make_folder(output / "pictures") if pictures else output
+    files |= {folder / f"{p.file}.png": p.png for p in pictures}
+    write_together(files)
+
+
+def as_dictionary(done: Evaluation) -> dict[str, Any]:
+    """All findings, ready for JSON; numbers with six digits."""
     content = {
         "format": 1,
-        "command": evaluation.command,
-        "protocol": evaluation.protocol,
-        "machine": evaluation.machine,
-        "settings": evaluation.settings.model_dump(mode="json"),
-        "methods": [described(m) for m in evaluation.methods],
-        "rows": [row.as_json() for row in evaluation.rows],
+        "command": done.command,
+        "protocol": done.experiment.protocol,
+        "remarks": remarks(done),
+        "machine": done.machine,
+        "settings": done.settings.model_dump(mode="json"),
+        "methods": [described(m) for m in done.methods],
+        "rows": [row.as_json() for row in done.rows],
         "cases": [
-            {"case": r.case, "series": r.series, "factor": r.factor, "method": r.method}
-            | {"means": r.scored.means()}
-            | as_json(r.scored)
-            for r in evaluation.results
+            {"case": r.case, "series": r.series, **r.scale._asdict(), "method": r.method}
+            | {"seen_by": list(r.seen), "means": r.scored.means()}
+            | done.experiment.figures(r.scored)
+            | {"facts": dict(r.scored.facts)}
+            for r in done.results
         ],
-        "failures": [f._asdict() for f in evaluation.failures],
-        "notes": list(evaluation.notes),
+        "failures": [f._asdict() for f in done.failures],
+        "notes": list(done.notes),
+        **done.experiment.details(done),
     }
-    return dict(finite(shortened(content)))
+    return dict(finite(_shortened(content)))
 
 
 def described(method: Method) -> dict[str, Any]:
-    """What a method is: its model, how it is sampled, its size and cost."""
-    content: dict[str, Any] = method.entry.model_dump(mode="json", exclude_none=True)
-    if method.model is None or method.engine is None:
+    """A method as JSON: its model, how it is sampled, its size and cost."""
+    content = method.entry.stated()
+    if method.model is None:
         return content
     card = method.model.card
     return content | {
@@ -48,100 +75,66 @@ def described(method: Method) -> dict[str, Any]:
         "kind": card.method,
         "sha256": card.sha256,
         "parameters": sum(p.numel() for p in method.model.restorer.network.parameters()),
-        "steps": method.engine.steps,
-        "churn": method.engine.churn,
-        "consistency": method.consistency,
         "evaluations": method.evaluations,
         "training_minutes": card.training.minutes or round(card.training.seconds / 60, 1),
-        "precision": str(method.engine.precision).removeprefix("torch."),
+        "device": str(method.device),
+        "precision": method.precision,
     }
 
 
-def shortened(value: Any) -> Any:
+def _methods_table(done: Evaluation) -> Table:
+    """A row for each method: its model, its cost, and how it is sampled."""
+    columns = ["method", "model", "kind", "parameters", "training, minutes", "evaluations", "eta"]
+    cells = []
+    for content in map(described, done.methods):
+        shown = {k: content.get(k) or "" for k in ("training_minutes", "evaluations")}
+        eta, weight = content.get("eta"), content.get("consistency")
+        cells.append(
+            [
+                content["name"],
+                content.get("model") or content["volumes"],
+                content.get("kind", "volumes"),
+                f"{content['parameters']:,}" if content.get("parameters") else "",
+                *map(str, shown.values()),
+                "" if eta is None else f"{eta:g}",
+                "" if weight is None else f"{weight:g}",
+                content.get("sha256", "")[:12],
+            ]
+        )
+    return Table("Methods", [*columns, "consistency", "weights (SHA-256)"], cells)
+
+
+def _shortened(value: Any) -> Any:
     """The same with numbers of six digits."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):
-        return {k: shortened(v) for k, v in value.items()}
+        return {k: _shortened(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [shortened(v) for v in value]
+        return [_shortened(v) for v in value]
     return value
 
 
-def as_csv(evaluation: Evaluation) -> str:
-    """One row per stack, factor and method; a figure that was not measured is left empty."""
-    gains = {
-        (r.factor, r.case, r.series): r.scored.means().get("psnr")
-        for r in evaluation.results
-        if r.method == evaluation.settings.baseline_name
-    }
-    models = {m.name: "" if m.model is None else m.model.card.name for m in evaluation.methods}
-    names = [n for n in METRICS if any(n in r.scored.means() for r in evaluation.results)]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case", "series", "factor", "method", "model", "slices", *names, "gain"])
-    for r in evaluation.results:
-        means = r.scored.means()
-        base = gains.get((r.factor, r.case, r.series))
-        gain = "" if base is None else f"{means['psnr'] - base:.6g}"
-        slices = max((len(v) for v in r.scored.slices.values()), default=0)
-        figures = [f"{means[n]:.6g}" if n in means else "" for n in names]
-        head = [r.case, r.series, f"{r.factor:g}", r.method, models.get(r.method, ""), slices]
-        writer.writerow([*head, *figures, gain])
-    return text.getvalue()
-
-
-def remarks(evaluation: Evaluation) -> list[str]:
-    """What a reader of the tables must know, in sentences."""
-    patients = sorted({r.case for r in evaluation.results})
-    lines = [f"Protocol: {evaluation.protocol}."]
-    machine = ", ".join(f"{k} {v}" for k, v in evaluation.machine.items())
-    lines.append(f"Seconds were measured on: {machine}.")
-    n = len(patients)
-    if n == 1:
-        lines.append("One patient: no interval and no test can be given; slices are no substitute.")
-    elif 1 < n < 6:
-        lines.append(
-            f"{n} patients: the interval of Student's t has {n - 1} degree{'s' * (n > 2)} of freedom and is "
-            "wide; a paired t test can hardly be significant."
-        )
-    if any("spectrum" in r.means for r in evaluation.rows):
-        lines.append(
-            "Spectrum error counts missing and invented texture alike (0 is best); texture is power "
-            "above the low-resolution band against the reference's (0 dB is as much, blur is negative)."
-        )
-    if evaluation.settings.reference is not None:
-        lines.append(
-            "Differences are tested over patients (paired t; W: Wilcoxon's signed ranks, from 6 patients "
-            "on). Slices of one patient are not independent: their spread is described, not tested."
-        )
-    degraded = evaluation.settings.scoring == "degraded"
-    if degraded and not any("lpips" in r.means for r in evaluation.rows):
-        lines.append("LPIPS was not measured: MRISR_LPIPS names no folder with its weights.")
-    said = [
-        f"{r.method}: {note}."
-        for r in evaluation.results
-        for note in r.scored.facts.get("notes", ())
+def remarks(done: Evaluation) -> list[str]:
+    """Sentences that a reader of the tables must know."""
+    machine = ", ".join(f"{k} {v}" for k, v in done.machine.items())
+    notes = (f"{r.method}: {n}." for r in done.results for n in r.scored.facts.get("notes", ()))
+    return [
+        f"Protocol: {done.experiment.protocol}.",
+        *done.experiment.remarks(done),
+        f"Seconds were measured on: {machine}.",
+        *done.notes,
+        *dict.fromkeys(notes),
     ]
-    return [*lines, *evaluation.notes, *dict.fromkeys(said)]
 
 
-def as_markdown(evaluation: Evaluation) -> str:
-    """The report as Markdown."""
-    text = markdown(
-        evaluation.command, remarks(evaluation), tables(evaluation), evaluation.failures
-    )
-    return "\n".join([text, patients_table(evaluation).as_markdown()])
-
-
-def markdown(
-    command: str, said: Sequence[str], shown: Sequence[Table], failures: Sequence[Failure]
-) -> str:
-    """What reports of all kinds have in Markdown: the command, remarks, tables, and what was not scored."""
-    parts = [f"```console\n$ {command}\n```\n", *(f"{line}\n" for line in said)]
-    parts += [table.as_markdown() for table in shown]
-    if failures:
-        parts.append("### Not scored\n")
-        parts += [f"- {f.method}, {f.case} {f.series} x{f.factor:g}: {f.reason}" for f in failures]
-        parts.append("")
+def as_markdown(done: Evaluation) -> str:
+    """The report as Markdown: the command, remarks, tables, and failures."""
+    parts = [f"```console\n$ {done.command}\n```\n", *(f"{line}\n" for line in remarks(done))]
+    parts += [table.as_markdown() for table in done.experiment.tables(done)]
+    if done.failures:
+        lines = (
+            f"- {f.method}, {f.case} {f.series} x{f.factor:g}: {f.reason}" for f in done.failures
+        )
+        parts += ["### Not scored\n", *lines, ""]
     return "\n".join(parts)

@@ -3,74 +3,62 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 
 import mrisr
-from mrisr.core.errors import InputError, MrisrError, OutputError
-from mrisr.data import cache
-from mrisr.evaluation.card import write_figures
-from mrisr.evaluation.case import Case, Scored
-from mrisr.evaluation.html import as_html
-from mrisr.evaluation.methods import Method, held_out_cases, load_methods
-from mrisr.evaluation.outcome import Evaluation, Failure
-from mrisr.evaluation.perceptual import load_lpips
-from mrisr.evaluation.report import as_csv, as_dictionary, as_markdown
-from mrisr.evaluation.results import Result, Store, key_of
-from mrisr.evaluation.score import degraded_cases
-from mrisr.evaluation.settings import EvaluationSettings, load_evaluation
+from mrisr.core.errors import MrisrError, OutputError, one_line
+from mrisr.evaluation.cache import ResultCache
+from mrisr.evaluation.case import Case, Failure, Result, Scale, Scored
+from mrisr.evaluation.experiment import Evaluation, Experiment, Switches
+from mrisr.evaluation.images import Images
+from mrisr.evaluation.methods import Method, Report, load_methods
+from mrisr.evaluation.report import write_report
+from mrisr.evaluation.settings import load_evaluation
 from mrisr.evaluation.statistics import summarise
-from mrisr.io.atomic import json_bytes, make_folder, write_together
+from mrisr.io.atomic import make_folder
 
-Report = Callable[[str], None]
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Switches:
-    """What is asked besides the file.
-
-    Attributes:
-        model: takes the place of the file's model.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        into_card: also write the figures of the file's model into its card.
-        skip_missing: leave out methods whose model is missing.
-    """
-
-    model: str | None = None
-    device: str = "auto"
-    into_card: bool = False
-    skip_missing: bool = False
+#: Characters of a failure's reason.
+LONGEST_REASON = 300
+DEFAULTS = Switches()
 
 
 def evaluate(
     config: Path,
     data: Path,
     output: Path,
-    switches: Switches | None = None,
+    asked: Switches = DEFAULTS,
     report: Report = lambda line: None,
 ) -> Evaluation:
-    """Compare the methods of a file and write the report into ``output``.
-
-    ``results.csv``, ``results.json``, ``results.md`` and ``results.html`` are written at the end; each
-    single result lies in ``cases/`` as soon as it is there, and is not made again by a second run unless
-    something that decides it has changed.
+    """Compare the methods of a file on restored images; see :func:`conduct`.
 
     Args:
         config: an evaluation file.
         data: a cache made by ``mrisr prepare``; with ``scoring: reference`` a folder of patients.
+    """
+    return conduct(Images(load_evaluation(config)), config, data, output, asked, report)
+
+
+def conduct(
+    experiment: Experiment,
+    config: Path,
+    data: Path,
+    output: Path,
+    asked: Switches,
+    report: Report = lambda line: None,
+) -> Evaluation:
+    """Score every method on every case at every scale, and write the report into ``output``.
+
+    ``results.csv``, ``.json``, ``.md``, ``.html`` and the pictures are written at the end; each single result
+    lies in ``cases/`` as soon as it is there, and is made anew only if something that decides it has changed.
 
     Raises:
         InputError: the data hold none of the patients.
         UsageError: models are missing, are for another job, or were trained on a patient to score.
     """
-    asked = switches or Switches()
-    settings = load_evaluation(config)
+    settings = experiment.settings
     notes: list[str] = []
 
     def note(line: str) -> None:
@@ -84,116 +72,80 @@ def evaluate(
         skip_missing=asked.skip_missing,
         report=note,
     )
-    names = held_out_cases(settings, methods, note)
-    cases = find_cases(data, settings, names)
-    for name in sorted(set(names) - {case.name for case in cases}):
-        note(f"left out: {name}, which has no scan to score")
-    store = Store(make_folder(output) / "cases")
-    results, failures = score_all(methods, cases, settings, store, report)
+    cases = experiment.find_cases(data, methods, note)
+    cache = ResultCache(make_folder(output) / "cases")
+    results, failures = score_all(experiment, methods, cases, cache, report)
+    controls = [m for scale in settings.scales for m in experiment.controls(scale)]
+    names = list(dict.fromkeys(m.name for m in [*controls, *methods]))
     done = Evaluation(
-        settings=settings,
+        experiment=experiment,
         methods=methods,
         results=results,
-        rows=summarise(
-            results, [m.name for m in methods], settings.baseline_name, settings.reference
-        ),
+        rows=summarise(results, names, experiment.baseline, experiment.reference),
         failures=failures,
         notes=notes,
-        command=command_of(config, settings, asked),
+        command=experiment.command(config, asked),
         machine=machine_of(methods),
     )
-    write_results(done, as_html(done), output)
+    write_report(done, output)
     if asked.into_card:
-        write_figures(done, asked.model or settings.model)
+        experiment.write_card(done, asked)
     return done
 
 
-def find_cases(data: Path, settings: EvaluationSettings, names: Sequence[str]) -> Sequence[Case]:
-    """The stacks of the patients to score. Raises InputError where there is none."""
-    if settings.scoring == "reference":
-        from mrisr.evaluation.reference import reference_cases
-
-        return reference_cases(data, settings, names)
-    stacks = cache.read_stacks(data, settings.planes)
-    cases = degraded_cases(stacks, settings, names, load_lpips())
-    if not cases:
-        wanted = f"stacks of {', '.join(names)} ({', '.join(settings.planes)})"
-        raise InputError(data, expected=wanted, found="none")
-    return cases
-
-
 def score_all(
+    experiment: Experiment,
     methods: Sequence[Method],
     cases: Sequence[Case],
-    settings: EvaluationSettings,
-    store: Store,
+    cache: ResultCache,
     report: Report,
 ) -> tuple[list[Result], list[Failure]]:
-    """Every method on every stack at every factor; what fails is reported and left out."""
-    results, failures = [], []
+    """Every method on every stack at every scale; failures are reported and left out."""
+    results: list[Result] = []
+    failures: list[Failure] = []
     for case in cases:
-        for factor in settings.factors:
-            for method in methods:
-                where = f"{case.name} {case.series} x{factor:g}, {method.name}"
-                found = tried(partial(score_or_load, method, case, factor, settings, store))
-                if isinstance(found, str):
-                    failures.append(Failure(case.name, case.series, factor, method.name, found))
-                    report(f"failed: {where}: {found}")
+        for scale in experiment.settings.scales:
+            for method in (*experiment.controls(scale), *methods):
+                where = f"{case.name} {case.series} {scale}, {method.name}"
+                try:
+                    scored, cached = _score(experiment, method, case, scale, cache)
+                except OutputError:
+                    raise
+                except (MrisrError, RuntimeError, ValueError, MemoryError) as error:
+                    reason = one_line(error)[:LONGEST_REASON]
+                    name = method.name + (", as measured" if scale.scoring == "measured" else "")
+                    failures.append(Failure(case.name, case.series, scale.factor, name, reason))
+                    report(f"failed: {where}: {reason}")
                     continue
-                scored, kept = found
-                means = scored.means()
-                figures = f"{means['psnr']:.2f} dB, SSIM {means['ssim']:.4f}"
-                report(f"{where}: {figures}{' (kept)' if kept else f', {scored.seconds:.2g} s'}")
-                results.append(Result(case.name, case.series, factor, method.name, scored))
+                cost = f", {scored.figures['seconds']:.2g} s / slice" if method.model else ""
+                report(f"{where}: {experiment.line(scored)}{' (kept)' if cached else cost}")
+                results.append(
+                    Result(case.name, case.series, scale, method.name, scored, case.seen)
+                )
     return results, failures
 
 
-def tried(work: Callable[[], T]) -> T | str:
-    """What ``work`` gives, or in one line why it cannot be had. Raises OutputError."""
-    try:
-        return work()
-    except OutputError:
-        raise
-    except (MrisrError, RuntimeError, ValueError, MemoryError) as error:
-        return " ".join(str(error).split())[:300] or type(error).__name__
-
-
-def score_or_load(
-    method: Method, case: Case, factor: float, settings: EvaluationSettings, store: Store
+def _score(
+    experiment: Experiment, method: Method, case: Case, scale: Scale, cache: ResultCache
 ) -> tuple[Scored, bool]:
-    """A result, and whether it is one that an earlier run has kept."""
-    key = key_of(case, method, factor, settings)
-    kept = store.load(case, method, factor, key)
-    if kept is not None:
-        return kept, True
-    return store.save(case, method, factor, key, case.score(method, factor)), False
-
-
-def write_results(evaluation: Evaluation, page: str, output: Path) -> None:
-    """Write ``results.csv``, ``.json``, ``.md`` and, of the page, ``.html``. Raises OutputError."""
-    write_together(
-        {
-            output / "results.json": json_bytes(as_dictionary(evaluation)),
-            output / "results.csv": as_csv(evaluation).encode(),
-            output / "results.md": as_markdown(evaluation).encode(),
-            output / "results.html": page.encode(),
-        }
-    )
-
-
-def command_of(config: Path, settings: EvaluationSettings, asked: Switches) -> str:
-    """What reproduces the figures; DATA or CACHE and OUT stand for the reader's folders."""
-    data = "DATA" if settings.scoring == "reference" else "CACHE"
-    model = asked.model or settings.model
-    named = f" --model {model}" if model is not None else ""
-    return f"mrisr evaluate --config configs/{config.name}{named} --data {data} --output OUT"
+    """A result, and whether an earlier run had it."""
+    title = (case.name, case.series, str(scale), method.name)
+    deciding = {
+        "case": [case.name, case.series, case.digest],
+        "scale": list(scale),
+        "method": method.deciding(case.name),
+        "settings": experiment.settings.deciding(),
+    }
+    found = cache.load(title, deciding)
+    if found is not None:
+        return found, True
+    return cache.save(title, deciding, case.score(method, scale)), False
 
 
 def machine_of(methods: Sequence[Method]) -> dict[str, str]:
     """Hardware and software, as far as seconds depend on them."""
-    devices = {m.engine.device for m in methods if m.engine is not None}
     names = []
-    for device in sorted(devices, key=str):
+    for device in sorted({m.device for m in methods if m.model is not None}, key=str):
         if device.type == "cuda":
             names.append(torch.cuda.get_device_name(device))
         else:

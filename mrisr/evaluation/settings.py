@@ -2,58 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from mrisr.config import Job, Kind, Plane, Positive, Settings, Share, load_settings
-from mrisr.diffusion.sampler import Update
+from mrisr.config import Job, Kind, Plane, Positive, Settings, load_settings
+from mrisr.core.options import Option, OptionError, Sampling, current_names
+from mrisr.evaluation.case import Scale
 from mrisr.physics.rows import Interpolation
 
 #: The interpolation that gains are quoted against, unless the file names another method.
 BASELINE: dict[Job, Interpolation] = {"inplane": "bicubic-sharp", "throughplane": "bspline"}
 
 
-class MethodEntry(Settings):
-    """One row of the comparison: a model and how it is sampled, or volumes that were made elsewhere.
+@dataclass(frozen=True, kw_only=True)
+class MethodEntry(Sampling):
+    """A row of the comparison: a model and how it is sampled, or volumes that were made elsewhere.
 
-    Everything left out is the model's own default; ``model`` left out is the file's model.
+    ``model`` left out is the file's model; options left out are the model's own.
     """
 
-    name: str
-    #: Name or path of a model, or an interpolation (``bicubic``, ``lanczos``, ``bspline`` ...).
-    model: str | None = None
-    #: Path of a volume for each patient, with ``{case}`` in the patient's place; only for
-    #: ``scoring: reference``.
-    volumes: str | None = None
-    steps: Annotated[int | None, Field(ge=1, le=1000)] = None
-    start: Annotated[float | None, Field(gt=0, lt=1)] = None
-    churn: Share | None = None
-    update: Update = "corrected"
-    consistency: Share | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    name: Annotated[str, Option("Name in the tables.")]
+    volumes: Annotated[
+        str | None,
+        Option("Path of each patient's volume, with {case}; only for `scoring: reference`."),
+    ] = None
 
-    @model_validator(mode="after")
-    def _one_source(self) -> MethodEntry:
-        if self.model is not None and self.volumes is not None:
-            raise ValueError(f"{self.name}: give a model or volumes, not both")
-        return self
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.volumes is not None and (self.model, self.method) != (None, None):
+            raise OptionError(f"{self.name}: give a model or volumes, not both")
+        if self.degradation is not None:
+            raise OptionError(f"{self.name}: the degradation is stated once, as `kind`")
 
-    def sampled(self) -> dict[str, Any]:
-        """What is asked of the sampler, as keyword arguments of the engine's options."""
-        names = {"steps", "start", "churn", "update", "consistency", "seed"}
-        return self.model_dump(include=names)
+    def stated(self) -> dict[str, Any]:
+        """The options that have a value, ready for JSON."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def _current(entry: Any) -> Any:
+    """An entry of a file with today's names of its options."""
+    return current_names(MethodEntry, entry) if isinstance(entry, Mapping) else entry
 
 
 class ComparisonSettings(Settings):
-    """What every comparison of methods states: patients, degradation, methods.
+    """Settings of every comparison of methods: patients, degradation, methods.
 
     Attributes:
         cases: patients to score; left empty, those that no model of the comparison has been trained on.
         kind: of the degradation.
         thickness: slice thickness over slice spacing, through-plane.
-        model: for the methods that name none.
+        model: for the methods that name none; ``--model`` takes its place.
+        pictures: names of the methods that the report shows.
     """
 
     job: Job
@@ -61,20 +64,33 @@ class ComparisonSettings(Settings):
     kind: Kind
     thickness: Positive = 1.0
     model: str | None = None
-    methods: Annotated[tuple[MethodEntry, ...], Field(min_length=1)]
+    methods: Annotated[
+        tuple[Annotated[MethodEntry, BeforeValidator(_current)], ...], Field(min_length=1)
+    ]
+    pictures: tuple[str, ...] = ()
 
     @model_validator(mode="after")
-    def _names_differ(self) -> ComparisonSettings:
+    def _methods_fit(self) -> ComparisonSettings:
         names = [m.name for m in self.methods]
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:
             raise ValueError(f"methods: {', '.join(twice)}: named twice")
+        self.check_named(*self.pictures)
         return self
 
     @property
     def compared(self) -> tuple[MethodEntry, ...]:
         """All methods that are scored."""
         return self.methods
+
+    @property
+    def scales(self) -> list[Scale]:
+        """The scales that every case is scored at, in the order of the report."""
+        raise NotImplementedError
+
+    def deciding(self) -> dict[str, Any]:
+        """The settings that a single score depends on: neither who else is compared nor on what else."""
+        raise NotImplementedError
 
     def check_named(self, *names: str | None) -> None:
         """Raises ValueError where no method has one of these names."""
@@ -83,6 +99,12 @@ class ComparisonSettings(Settings):
         if missing:
             raise ValueError(f"{', '.join(missing)}: no method has this name")
 
+    def check_no_volumes(self, reason: str) -> None:
+        """Raises ValueError for methods whose volumes were made elsewhere."""
+        made = [m.name for m in self.methods if m.volumes is not None]
+        if made:
+            raise ValueError(f"{', '.join(made)}: {reason}")
+
 
 class EvaluationSettings(ComparisonSettings):
     """Degrade, restore, score: which patients, which degradation, which methods.
@@ -90,11 +112,10 @@ class EvaluationSettings(ComparisonSettings):
     Attributes:
         scoring: ``degraded`` compares with the slices that were degraded, ``reference`` with another
             scan of the same patient (:mod:`mrisr.evaluation.reference`).
-        model: for the methods that name none; ``--model`` takes its place.
+        crop: edge of the central square that is scored, in pixels.
         reference: name of the method that the paired test compares with.
         baseline: name of the method that gains are quoted against; an interpolation that is not
             among the methods is added to them.
-        pictures: names of the methods that the report shows.
         rows: neighbouring rows that are averaged before the comparison with another scan.
         views: families of reformatted images that are restored for the comparison with another scan.
         region: mm about the centre of both scans within which they are registered and compared; null for
@@ -104,24 +125,20 @@ class EvaluationSettings(ComparisonSettings):
     scoring: Literal["degraded", "reference"] = "degraded"
     planes: tuple[Plane, ...] = ()
     factors: Annotated[tuple[Positive, ...], Field(min_length=1)]
-    #: Edge of the central square that is scored, in pixels.
     crop: Annotated[int, Field(ge=16)] = 320
     rows: Annotated[int, Field(ge=1)] = 6
     views: Literal["both", "coronal"] = "both"
     region: Positive | None = 70.0
     reference: str | None = None
     baseline: str | None = None
-    pictures: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _names_fit(self) -> EvaluationSettings:
-        self.check_named(self.reference, *self.pictures)
+        self.check_named(self.reference)
         if self.scoring == "degraded":
             if not self.planes:
                 raise ValueError("planes: name those that are scored")
-            made = [m.name for m in self.methods if m.volumes is not None]
-            if made:
-                raise ValueError(f"{', '.join(made)}: volumes need `scoring: reference`")
+            self.check_no_volumes("volumes need `scoring: reference`")
         return self
 
     @property
@@ -137,12 +154,14 @@ class EvaluationSettings(ComparisonSettings):
         """Name of the method that gains are quoted against."""
         return self.baseline or BASELINE[self.job]
 
+    @property
+    def scales(self) -> list[Scale]:
+        return [Scale(self.scoring, factor) for factor in self.factors]
+
     def deciding(self) -> dict[str, Any]:
-        """The settings that a single score depends on: neither who else is compared nor on what else."""
-        others = {"cases", "planes", "factors", "model", "methods"}
-        others |= {"reference", "baseline", "pictures"}
-        others |= {"rows", "views", "region"} if self.scoring == "degraded" else set()
-        return self.model_dump(mode="json", exclude=others)
+        names = {"job", "kind", "thickness"}
+        names |= {"crop"} if self.scoring == "degraded" else {"rows", "views", "region"}
+        return self.model_dump(mode="json", include=names)
 
 
 def load_evaluation(path: str | Path) -> EvaluationSettings:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
-from mrisr.evaluation.case import METRICS, SLICE_METRICS
+from mrisr.evaluation.case import SLICE_METRICS, Result, Scale
 from mrisr.evaluation.mean import Mean, mean_of
-from mrisr.evaluation.results import Result
 
 #: Patients from which on Wilcoxon's signed rank test can fall below 0.05 at all (two-sided, 2 / 2^6).
 WILCOXON_FROM = 6
@@ -27,7 +26,7 @@ class Paired:
 
     Attributes:
         patients: mean difference over patients.
-        p: of a paired t test over patients, two-sided; none for one patient, or where all differ alike.
+        p: of a paired t test over patients, two-sided; None for one patient, or where all differ alike.
         p_wilcoxon: of Wilcoxon's signed rank test, from six patients on.
         slices: number of slices of all patients, which are no independent observations.
         slice_mean: mean difference over these.
@@ -46,41 +45,40 @@ class Paired:
 
 @dataclass(frozen=True)
 class Row:
-    """A method at one factor, over all its patients.
+    """A method at one scale, over its patients.
 
     Attributes:
-        means: name of a figure -> its mean over patients.
+        seen: whether a model was trained on these patients.
+        patients: number of them.
+        means: name of a figure -> its mean over the patients that have it.
         gain: PSNR over the baseline's, where both have been measured.
         paired: metric of slices -> comparison with the reference method.
     """
 
     method: str
-    factor: float
+    scale: Scale
+    seen: bool
+    patients: int
     means: dict[str, Mean]
-    gain: Mean | None
-    paired: dict[str, Paired]
+    gain: Mean | None = None
+    paired: Mapping[str, Paired] = field(default_factory=dict)
+
+    @property
+    def factor(self) -> float:
+        """Factor of the scale."""
+        return self.scale.factor
 
     def as_json(self) -> dict[str, Any]:
         """The row as JSON-ready values."""
-        return asdict(self)
+        content = asdict(self)
+        return {"method": content.pop("method"), **content.pop("scale")._asdict(), **content}
 
 
-class Counted(Protocol):
-    """A result that means over patients can be taken of."""
-
-    @property
-    def case(self) -> str:
-        """The patient."""
-
-    def means(self) -> Mapping[str, float]:
-        """Its figures, those that are not finite left out."""
-
-
-def patient_means(results: Iterable[Counted]) -> dict[str, dict[str, float]]:
+def patient_means(results: Iterable[Result]) -> dict[str, dict[str, float]]:
     """Patient -> figure -> mean over the patient's stacks."""
     stacks: dict[str, list[Mapping[str, float]]] = {}
     for result in results:
-        stacks.setdefault(result.case, []).append(result.means())
+        stacks.setdefault(result.case, []).append(result.scored.means())
     found: dict[str, dict[str, float]] = {}
     for case, rows in stacks.items():
         names = dict.fromkeys(name for r in rows for name in r)
@@ -98,7 +96,7 @@ def _slices(results: Iterable[Result], metric: str) -> dict[tuple[str, str, int]
 
 
 def _paired(mine: Sequence[Result], others: Sequence[Result], metric: str) -> Paired | None:
-    """The comparison of one metric on what both have; none where they share nothing."""
+    """The comparison of one metric on what both have; None where they share nothing."""
     a, b = patient_means(mine), patient_means(others)
     differences = [
         a[case][metric] - b[case][metric]
@@ -137,29 +135,37 @@ def _wilcoxon(differences: Sequence[float]) -> float | None:
 
 
 def summarise(
-    results: Sequence[Result], methods: Sequence[str], baseline: str, reference: str | None
+    results: Sequence[Result],
+    methods: Sequence[str],
+    baseline: str | None = None,
+    reference: str | None = None,
 ) -> list[Row]:
-    """A row for each factor and method that has results, in the order of ``methods``."""
+    """A row for each scale and method that has results, in the order of ``methods``; patients that a model
+    was trained on come last, in rows of their own."""
+    groups: dict[tuple[bool, Scale], dict[str | None, list[Result]]] = {}
+    for r in results:
+        group = groups.setdefault((bool(r.seen), r.scale), {})
+        group.setdefault(r.method, []).append(r)
     rows = []
-    for factor in sorted({r.factor for r in results}):
-        here = {m: [r for r in results if r.factor == factor and r.method == m] for m in methods}
-        for method, mine in here.items():
+    for (seen, scale), by_method in sorted(groups.items(), key=lambda group: group[0]):
+        for method in methods:
+            mine = by_method.get(method)
             if not mine:
                 continue
-            patients = patient_means(mine).values()
-            named = {name: [p[name] for p in patients if name in p] for name in METRICS}
-            base = _paired(mine, here.get(baseline, []), "psnr")
-            paired = {}
-            if reference is not None and method != reference:
-                found = {m: _paired(mine, here.get(reference, []), m) for m in SLICE_METRICS}
-                paired = {m: p for m, p in found.items() if p is not None}
+            patients = patient_means(mine)
+            names = dict.fromkeys(name for figures in patients.values() for name in figures)
+            base = _paired(mine, by_method.get(baseline, []), "psnr")
+            compared = [] if method == reference else by_method.get(reference, [])
+            paired = {m: _paired(mine, compared, m) for m in SLICE_METRICS}
             rows.append(
                 Row(
                     method=method,
-                    factor=factor,
-                    means={name: mean_of(v) for name, v in named.items() if v},
+                    scale=scale,
+                    seen=seen,
+                    patients=len(patients),
+                    means={n: mean_of([p[n] for p in patients.values() if n in p]) for n in names},
                     gain=None if base is None else base.patients,
-                    paired=paired,
+                    paired={m: p for m, p in paired.items() if p is not None},
                 )
             )
     return rows

@@ -206,13 +206,14 @@ def degraded(truth: Volume, job: Job, factor: float, kind: Kind, thickness: floa
 
 
 def fitting_size(size: int, factor: float) -> int:
-    """The largest number of voxels up to ``size`` that ``factor`` leads back to from its coarse grid."""
+    """The largest number of voxels up to ``size`` that ``factor`` leads back to from its coarse grid; 0 where
+    there is none."""
     fitting = (
         n
         for n in range(size, 0, -1)
         if geometry.resampled_size(geometry.resampled_size(n, 1 / factor), factor) == n
     )
-    return next(fitting)
+    return next(fitting, 0)
 
 
 def _factors(order: tuple[int, int, int], job: Job, factor: float) -> list[float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from mrisr.physics.measurement import Measurement
 from mrisr.physics.separable import through_plane_operator
 from mrisr.restore.engine import Engine
 
+AnySampling = TypeVar("AnySampling", bound=Sampling)
 #: Told how many images are done, and of how many.
 Progress = Callable[[int, int], None]
 #: Options of sampling that some methods take and others do not.
@@ -128,7 +129,7 @@ def _reformats(engine: Engine, measurement: Measurement, report: Progress) -> Te
     return total / len(views)
 
 
-def resolved(sampling: Sampling, model: Model) -> Sampling:
+def resolved(sampling: AnySampling, model: Model) -> AnySampling:
     """The options that take effect, with the model's own values where they were left out, the others None.
 
     Raises:

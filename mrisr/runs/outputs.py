@@ -148,9 +148,7 @@ class SegmentationOutput(Output):
 
         assert source is not None
         derivation = record.derivation()
-        write_segmentation(
-            volume, self.path, source, derivation, PROSTATE_ZONES, force=self.force
-        )
+        write_segmentation(volume, self.path, source, derivation, PROSTATE_ZONES, force=self.force)
 
 
 def is_dicom(path: Path | None, format: Format | None, *, labels: bool) -> bool:

@@ -139,9 +139,7 @@ class Segmented(Result):
         parameters = {"labels": ZONES, **{k: v for k, v in effective.items() if v}}
         return Record(
             job="segment",
-            model=ModelRecord(
-                name=segmenter.name, method=segmenter.kind, sha256=segmenter.sha256
-            ),
+            model=ModelRecord(name=segmenter.name, method=segmenter.kind, sha256=segmenter.sha256),
             parameters=parameters,
             input=VolumeRecord.of(self.file.volume, self.file.sha256),
             output=VolumeRecord.of(self.volume),
@@ -233,9 +231,7 @@ def segment(
     return Segmented(file, found.labels, seconds, segmenter=segmenter, found=found.notes)
 
 
-def _in_plane(
-    volume: Volume, settings: InPlane, kind: Kind
-) -> tuple[Measurement, dict[str, Any]]:
+def _in_plane(volume: Volume, settings: InPlane, kind: Kind) -> tuple[Measurement, dict[str, Any]]:
     from mrisr.physics.measurement import measure_in_plane
 
     return measure_in_plane(volume, settings.scale, kind), {"scale": settings.scale}

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mrisr.core.errors import OutputError, UsageError
 from mrisr.core.options import Files, InPlane, Segmenting, ThroughPlane, split_options
@@ -88,6 +88,9 @@ class FileRun:
     def dicom_source(self, file: VolumeFile) -> Source | None:
         """The DICOM series that gives an output patient and study; None for other outputs.
 
+        Args:
+            file: what was read; a DICOM series is its own source.
+
         Raises:
             InputError: the template cannot be used, or shows another place than the volume.
         """
@@ -148,7 +151,9 @@ def run(
     """
     (files,) = split_options(options, Files)
     if isinstance(image, (str, PathLike)):
-        return run_files(FileRun(Path(image), files, isinstance(settings, Segmenting)), settings, progress)
+        return run_files(
+            FileRun(Path(image), files, isinstance(settings, Segmenting)), settings, progress
+        )
     if files != DEFAULTS:
         raise TypeError(
             "output, qc and other options on files need an input path; an image in memory is returned, "
@@ -158,15 +163,15 @@ def run(
     return replace(made, image=like(made.volume, image))
 
 
-def run_files(
-    on: FileRun, settings: Settings, progress: Progress | None = None
-) -> Result:
+def run_files(on: FileRun, settings: Settings, progress: Progress | None = None) -> Result:
     """Restore or segment a study on files and write image, record and picture."""
     began = time.perf_counter()
     output = on.output(_suffix(settings))
     file = on.read()
     source = on.dicom_source(file)
-    return write(_made(file, settings, progress, began), output, source, deidentify=on.files.deidentify)
+    return write(
+        _made(file, settings, progress, began), output, source, deidentify=on.files.deidentify
+    )
 
 
 def write(
@@ -226,7 +231,7 @@ def inplane(image: Image, **options: Any) -> Image | Path:
 
     Source: Zhao et al. 2023, "Image Super-resolution with Partial Diffusion Models", Sec. 4.
     """
-    return _image_of(image, InPlane, options)
+    return cast(Image, _image_of(image, InPlane, options))
 
 
 def throughplane(axial: Image, **options: Any) -> Image | Path:
@@ -239,7 +244,7 @@ def throughplane(axial: Image, **options: Any) -> Image | Path:
 
     Returns and raises: as :func:`inplane`.
     """
-    return _image_of(axial, ThroughPlane, options)
+    return cast(Image, _image_of(axial, ThroughPlane, options))
 
 
 def segment(image: Image, **options: Any) -> Image | Path:
@@ -256,7 +261,7 @@ def segment(image: Image, **options: Any) -> Image | Path:
 
     Raises: as :func:`inplane`.
     """
-    return _image_of(image, Segmenting, options)
+    return cast(Image, _image_of(image, Segmenting, options))
 
 
 def _image_of(image: Any, kind: type[Settings], options: dict[str, Any]) -> Any:

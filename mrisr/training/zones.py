@@ -11,13 +11,12 @@ from torch import Tensor
 
 import mrisr
 from mrisr.config import ZonesConfig
-from mrisr.core.errors import InputError, UsageError
+from mrisr.core.errors import InputError
 from mrisr.core.random import seeded
 from mrisr.data import cache
-from mrisr.models.card import TrainingRecord, ZonesCard
-from mrisr.models.store import save_model
-from mrisr.training.bookkeeping import fingerprint, software
-from mrisr.training.loop import Trainee
+from mrisr.models.card import ZonesCard
+from mrisr.training.bookkeeping import fingerprint, first_record
+from mrisr.training.loop import Trainee, take_weights
 from mrisr.training.steps import CROPS, DEVICE, DROPOUT, pinned
 from mrisr.zones.augment import Variation, draw_variation, vary
 from mrisr.zones.data import WHOLE, LabelledStack, RawCrops, ZoneCrops, labelled_stacks
@@ -49,7 +48,8 @@ class Segmentation(Trainee[Batch]):
         torch.manual_seed(config.train.seed)
         network = CrossSliceUNet(config.network)
         if config.train.initialize:
-            _take_weights(network, config.train.initialize)
+            model = load_zones_model(config.train.initialize)
+            take_weights(network, model.network, model.card.name)
         self.card = _new_card(config, training)
         self.objective = DiceCELoss(softmax=True, batch=True, lambda_ce=1.0, lambda_dice=1.0)
         super().__init__(
@@ -104,27 +104,10 @@ class Segmentation(Trainee[Batch]):
                 found.setdefault(f"dice_{name}", []).append(2 * both / max(total, 1.0))
         return {name: sum(values) / len(values) for name, values in found.items()}
 
-    def export(self) -> None:
-        """Write the averaged weights and the card."""
-        record = self.card.training.model_copy(update=self.finished_record())
-        card = self.card.model_copy(update={"training": record})
-        save_model(card, self.ema, self.output, "model", self.settings.store)
-
-
-def _take_weights(network: CrossSliceUNet, name: str) -> None:
-    """Start from a segmenter's weights. Raises UsageError if its network is another."""
-    model = load_zones_model(name)
-    try:
-        network.load_state_dict(model.network.state_dict())
-    except RuntimeError as error:
-        raise UsageError(
-            f"train.initialize: {model.card.name} has another network than the configuration"
-        ) from error
-
 
 def _new_card(config: ZonesConfig, training: list[LabelledStack]) -> ZonesCard:
-    """The card as it stands before the first step."""
-    t, data = config.train, config.data
+    """Make the card as it stands before the first step."""
+    data = config.data
     between = [s.spacing[0] for s in training]
     return ZonesCard(
         name=config.name,
@@ -136,18 +119,11 @@ def _new_card(config: ZonesConfig, training: list[LabelledStack]) -> ZonesCard:
         pixel_mm=data.pixel_mm,
         window=(data.crop, data.slices),
         slice_spacing=(min(between), max(between)),
-        training=TrainingRecord(
-            cases=tuple(sorted({s.case for s in training})),
-            validation_cases=data.validation,
+        training=first_record(
+            config.train,
+            cases=(s.case for s in training),
+            validation=data.validation,
             slices=sum(len(s.levels) for s in training),
-            iterations=t.iterations,
-            batch=t.batch,
             crop=data.crop,
-            seconds=0.0,
-            hardware="",
-            precision=t.precision,
-            seed=t.seed,
-            software=software(),
-            initialized_from=t.initialize,
         ),
     )

@@ -88,7 +88,9 @@ def panel(
     steps = (np.arange(count) - (count - 1) / 2) * pixel_mm
     middle = np.asarray(centre, dtype=np.float64) + d.sum(axis=1) * 1e-3  # never midway
     start = to_index[:3, :3] @ middle + to_index[:3, 3]
-    points = [s + steps[:, None] * u + steps * v for s, u, v in zip(start, down, right, strict=True)]
+    points = [
+        s + steps[:, None] * u + steps * v for s, u, v in zip(start, down, right, strict=True)
+    ]
     index = [np.rint(p).astype(np.intp) for p in points]
     inside = np.all([(i >= 0) & (i < n) for i, n in zip(index, volume.shape, strict=True)], axis=0)
     ends = [n - 1 for n in volume.shape]

@@ -88,7 +88,9 @@ _GEOMETRY = [
     refuse(
         "the same position twice",
         third(ImagePositionPatient=position(1)),
-        *("each slice position once", "01.dcm", "02.dcm"),
+        "each slice position once",
+        "01.dcm",
+        "02.dcm",
     ),
     refuse(
         "all slices at one position",
@@ -131,13 +133,16 @@ _GEOMETRY = [
     refuse(
         "a localizer with three planes",
         every(ImageOrientationPatient=lambda k: _PLANES[k % 3]),
-        *("axial", "coronal", "sagittal"),
+        "axial",
+        "coronal",
+        "sagittal",
     ),
     refuse("slices of different Rows", third(Rows=6, Columns=32), "one matrix", "6x32", "02.dcm"),
     refuse(
         "slices of different PixelSpacing",
         third(PixelSpacing=[0.6, 0.7]),
-        *("one PixelSpacing", "02.dcm"),
+        "one PixelSpacing",
+        "02.dcm",
     ),
     *[
         refuse(title, third(**{keyword: value}), "02.dcm", keyword)
@@ -172,11 +177,7 @@ _GEOMETRY = [
     refuse("one slice, through-plane", slices(2), "at least 2 slices", job="throughplane"),
     refuse(
         "one slice of unknown thickness",
-        partial(
-            series,
-            edit=set_all(SliceThickness=None, SpacingBetweenSlices=None),
-            slices=(2,),
-        ),
+        partial(series, edit=set_all(SliceThickness=None, SpacingBetweenSlices=None), slices=(2,)),
         "thickness",
     ),
 ]

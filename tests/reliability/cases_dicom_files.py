@@ -7,10 +7,8 @@ import os
 import shutil
 from collections.abc import Callable
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 
-import pydicom
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import (
     UID,
@@ -23,9 +21,21 @@ from pydicom.uid import (
 
 from tests.reliability import expect
 from tests.reliability.cases_dicom import every, third
-from tests.reliability.dicom_files import add_patient, blank, change, image, series, uid
+from tests.reliability.dicom_files import (
+    add_patient,
+    blank,
+    change,
+    image,
+    linked_from_a_store,
+    nested,
+    no_meta_syntax,
+    no_preamble,
+    raw,
+    series,
+    uid,
+)
 from tests.reliability.truth import SLICES
-from tests.reliability.volume_files import Make, repack
+from tests.reliability.volume_files import Make
 
 GROUP = "DICOM files and folders"
 refuse = partial(expect.refuse, GROUP)
@@ -91,65 +101,6 @@ def dicomdir(target: Path) -> None:
     d = blank(MediaStorageDirectoryStorage, uid("directory"))
     d.FileSetID, d.DirectoryRecordSequence = "STUDY", []
     d.save_as(target / "DICOMDIR", enforce_file_format=True)
-
-
-def raw(name: str, *, implicit: bool = True, skip: tuple[int, ...] = ()) -> Make:
-    """Makes a series of bare datasets: neither preamble nor file meta information.
-
-    Slices in ``skip`` stay whole files.
-    """
-
-    def make(folder: Path) -> Path:
-        target = series(folder, naming=name)
-        for k, path in enumerate(sorted(target.iterdir())):
-            if k not in skip:
-                d = pydicom.dcmread(path)
-                buffer = BytesIO()
-                del d.file_meta, d.preamble
-                pydicom.dcmwrite(
-                    buffer, d, implicit_vr=implicit, little_endian=True, force_encoding=True
-                )
-                path.write_bytes(buffer.getvalue())
-        return target
-
-    return make
-
-
-def no_preamble(folder: Path) -> Path:
-    """Files that start with their meta information, without the 128 bytes and the letters before it."""
-    target = series(folder)
-    for path in target.iterdir():
-        repack(path, lambda data: data[132:])
-    return target
-
-
-def no_meta_syntax(folder: Path) -> Path:
-    """File meta information that does not name the transfer syntax."""
-    target = series(folder)
-    for path in target.iterdir():
-        d = pydicom.dcmread(path)
-        del d.file_meta.TransferSyntaxUID
-        pydicom.dcmwrite(path, d, implicit_vr=False, little_endian=True, force_encoding=True)
-    return target
-
-
-def nested(folder: Path) -> Path:
-    target = series(folder)
-    for k, path in enumerate(sorted(target.iterdir())):
-        inside = target / "PA000001" / f"ST 00000{k % 2}" / "SE000001" / f"{k}"
-        inside.mkdir(parents=True)
-        path.rename(inside / "IM000001")
-    return target
-
-
-def store(folder: Path) -> Path:
-    """Slices that are links into a data store, as version control of large data makes them."""
-    store = series(folder, "store")
-    target = folder / "series"
-    target.mkdir()
-    for path in store.iterdir():
-        (target / path.name).symlink_to(path)
-    return target
 
 
 def copy(target: Path, **attributes: object) -> None:
@@ -221,22 +172,13 @@ def _empty(folder: Path) -> Path:
 CASES = [
     handle("text, PDF, pictures, hidden and empty files beside the slices", beside(junk)),
     handle("a DICOMDIR beside the slices", beside(dicomdir)),
-    handle(
-        "an encapsulated PDF beside the slices",
-        beside(other(EncapsulatedPDFStorage, pdf)),
-    ),
-    handle(
-        "a structured report beside the slices",
-        beside(other(BasicTextSRStorage, report)),
-    ),
+    handle("an encapsulated PDF beside the slices", beside(other(EncapsulatedPDFStorage, pdf))),
+    handle("a structured report beside the slices", beside(other(BasicTextSRStorage, report))),
     handle(
         "a presentation state beside the slices",
         beside(other(GrayscaleSoftcopyPresentationStateStorage, lambda d: None)),
     ),
-    handle(
-        "a segmentation beside the slices",
-        beside(other(SegmentationStorage, segmentation)),
-    ),
+    handle("a segmentation beside the slices", beside(other(SegmentationStorage, segmentation))),
     handle("file names without an ending", partial(series, naming="IM{:06d}")),
     handle("the ending .IMA", partial(series, naming="t2.MR.{:04d}.IMA")),
     handle("slices spread over nested folders", nested),
@@ -261,22 +203,27 @@ CASES = [
     refuse(
         "a copy with other pixels under the same SOPInstanceUID",
         beside(lambda t: copy(t, PixelData=image(3).PixelData)),
-        *("copy.dcm", "02.dcm", "SOPInstanceUID"),
+        "copy.dcm",
+        "02.dcm",
+        "SOPInstanceUID",
     ),
     refuse(
         "the same pixels at the same place under another SOPInstanceUID",
         beside(lambda t: copy(t, SOPInstanceUID=uid("new"))),
-        *("copy.dcm", "02.dcm"),
+        "copy.dcm",
+        "02.dcm",
     ),
     refuse(
         "an empty file among the slices",
         beside(lambda t: (t / "05.dcm").touch()),
-        *("05.dcm", "empty"),
+        "05.dcm",
+        "empty",
     ),
     refuse(
         "an empty file among slices without endings",
         beside(lambda t: (t / "IM000005").touch(), "IM{:06d}"),
-        *("IM000005", "empty"),
+        "IM000005",
+        "empty",
     ),
     refuse(
         "a text that is called .dcm",
@@ -294,7 +241,7 @@ CASES = [
     ],
     refuse("no SeriesInstanceUID", third(SeriesInstanceUID=None), "02.dcm"),
     handle("no SOPInstanceUID", every(SOPInstanceUID=None)),
-    handle("slices that are links into a data store", store),
+    handle("slices that are links into a data store", linked_from_a_store),
     refuse(
         "a link that leads nowhere among the slices",
         beside(lambda t: (t / "05.dcm").symlink_to("nowhere.dcm")),

@@ -65,29 +65,20 @@ CASES = [
             options=("--series", value),
             should="the series asked for",
         )
-        for what, value in [
-            ("UID", uid("series", 1)),
-            ("number", 1),
-            ("description", "T2_TSE_TRA"),
-        ]
+        for what, value in [("UID", uid("series", 1)), ("number", 1), ("description", "T2_TSE_TRA")]
     ],
     refuse(
         "two series, --series that neither is",
         two_series,
-        *("'dwi'", "'t2_tse_tra'", "'adc_map'"),
+        "'dwi'",
+        "'t2_tse_tra'",
+        "'adc_map'",
         options=("--series", "dwi"),
     ),
     refuse(
-        "b-values in one series",
-        _b_values,
-        *("2 volumes", "DiffusionBValue: 50.0, 800.0", "--frame"),
+        "b-values in one series", _b_values, "2 volumes", "DiffusionBValue: 50.0, 800.0", "--frame"
     ),
-    handle(
-        "b-values, --frame 1",
-        _b_values,
-        options=("--frame", 1),
-        should="the first volume",
-    ),
+    handle("b-values, --frame 1", _b_values, options=("--frame", 1), should="the first volume"),
     handle(
         "b-values, --frame 2",
         _b_values,
@@ -104,11 +95,7 @@ CASES = [
         )
         for number in (0, 3, -1)
     ],
-    refuse(
-        "dynamics in one series",
-        _dynamics,
-        *("2 volumes", "TemporalPositionIdentifier: 1, 2"),
-    ),
+    refuse("dynamics in one series", _dynamics, "2 volumes", "TemporalPositionIdentifier: 1, 2"),
     handle(
         "dynamics, --frame 2",
         _dynamics,
@@ -116,11 +103,7 @@ CASES = [
         like=half,
         should="the second volume",
     ),
-    refuse(
-        "two volumes that no attribute tells apart",
-        repeated,
-        "each slice position once",
-    ),
+    refuse("two volumes that no attribute tells apart", repeated, "each slice position once"),
     refuse(
         "two volumes, one of them short of a slice",
         lambda folder: _short(_b_values(folder)),
@@ -128,9 +111,7 @@ CASES = [
     ),
     handle("enhanced multi-frame MR, one volume, frames out of order", enhanced),
     refuse(
-        "enhanced MR with two volumes",
-        _two_volumes,
-        *("2 volumes", "EffectiveEchoTime", "--frame"),
+        "enhanced MR with two volumes", _two_volumes, "2 volumes", "EffectiveEchoTime", "--frame"
     ),
     handle(
         "enhanced MR with two volumes, --frame 2",
@@ -148,7 +129,8 @@ CASES = [
     refuse(
         "NumberOfFrames other than the functional groups",
         frame_count(4),
-        *("NumberOfFrames 4", "5 functional groups"),
+        "NumberOfFrames 4",
+        "5 functional groups",
     ),
     refuse(
         "NumberOfFrames of two thousand million",

@@ -177,7 +177,9 @@ CASES = [
         refuse(
             f"no decoder for {name} installed",
             _COMPRESSED[name],
-            *("pip install", "pyjpegls", "pylibjpeg-openjpeg"),
+            "pip install",
+            "pyjpegls",
+            "pylibjpeg-openjpeg",
             prepare="tests.reliability.cases_dicom_syntaxes:hide_decoders",
         )
         for name in ("JPEG-LS lossless", "JPEG 2000 lossless")  # mrisr decodes the others itself
@@ -194,7 +196,8 @@ CASES = [
     refuse(
         "a transfer syntax that does not exist",
         relabelled("1.2.840.10008.1.2.4.89"),
-        *("00.dcm", "transfer syntax"),
+        "00.dcm",
+        "transfer syntax",
     ),
     each(
         "compressed pixels that end early in a whole file",

@@ -95,7 +95,8 @@ _FILES = [
         refuse(
             f"a {name[3:]} header that claims 30000 x 30000 x 30000",
             claim((30000, 30000, 30000), name),
-            *("30000x30000x30000", "--max-voxels"),
+            "30000x30000x30000",
+            "--max-voxels",
             cheap=True,
         )
         for name in ("t2w.nii", "t2w.nii.gz")

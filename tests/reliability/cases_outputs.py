@@ -8,15 +8,7 @@ from pathlib import Path
 
 from tests.reliability.case import Case
 from tests.reliability.dicom_files import series
-from tests.reliability.expect import (
-    assert_line,
-    done,
-    refusal,
-    said,
-    snapshot,
-    unchanged,
-    upsample,
-)
+from tests.reliability.expect import assert_line, done, refusal, said, snapshot, unchanged, upsample
 from tests.reliability.volume_files import meta, nifti
 
 GROUP = "Outputs"
@@ -153,7 +145,8 @@ CASES = [
     kept(
         "the picture exists",
         exists("qc.png", options=["--qc", "qc.png"]),
-        *("qc.png", "exists already"),
+        "qc.png",
+        "exists already",
     ),
     written(
         "the output and the record exist, --force",
@@ -171,10 +164,7 @@ CASES = [
     ),
     kept("no such folder", given("--output", "none/out.nii.gz"), "none", "does not exist"),
     kept(
-        "a folder that may not be written",
-        _closed,
-        *("work", "cannot be written"),
-        unprivileged=True,
+        "a folder that may not be written", _closed, "work", "cannot be written", unprivileged=True
     ),
     kept("a file taken for a folder", lambda f: ["--output", f / "t2w.nii" / "out.nii"], "t2w.nii"),
     kept("an ending that mrisr does not write", given("--output", "out.png"), ".nii.gz"),

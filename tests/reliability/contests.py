@@ -14,7 +14,7 @@ from tests.reliability import hooks
 from tests.reliability.case import Case, Run
 from tests.reliability.dicom_files import series
 from tests.reliability.expect import assert_line
-from tests.reliability.runner import Outcome, Running, run_cli, start_cli
+from tests.reliability.runner import Outcome, Running, run_cli, start_cli, wait_for
 
 _FACTORS = (2.0, 3.0)
 _GROUP = "Runs that meet or are stopped"
@@ -100,9 +100,7 @@ def _at_work(source: Path, work: Path, folder: Path, scale: float) -> Running:
     hook = "tests.reliability.hooks:tell_when_at_work"
     env = {hooks.FOLDER: str(folder)}
     running = _start(source, "out.nii.gz", work, scale, force=True, env=env, prepare=hook)
-    deadline = time.monotonic() + 60
-    while not sign.exists() and time.monotonic() < deadline:
-        time.sleep(0.0005)
+    wait_for(sign)
     return running
 
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.reliability.case import Case, Run, Skipped
+from tests.reliability.case import Case, Skipped
 from tests.reliability.dicom_files import series
 from tests.reliability.expect import snapshot
 from tests.reliability.kills import NEW, OLD, Bench
-from tests.reliability.runner import ROOT, Outcome, run_cli
+from tests.reliability.runner import Outcome, run_cli
 from tests.reliability.writers import WRITERS, Writer
 
 _GROUP = "Disks"
@@ -27,63 +24,19 @@ _SHOULD = (
     "left behind"
 )
 _FULL = "No space left on device"
-#: The cases that are run in a namespace of their own where that is needed, by their names.
-NEED_DISKS: dict[str, Run] = {}
-
-
-class NoMount(Exception):
-    """This process may not mount a disk."""
 
 
 @contextmanager
 def disk(folder: Path, size: int) -> Iterator[Path]:
-    """A disk of ``size`` bytes at ``folder``, gone afterwards."""
+    """A disk of ``size`` bytes at ``folder``, gone afterwards. Raises Skipped where none may be mounted."""
     folder.mkdir(parents=True, exist_ok=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
-        raise NoMount
+        raise Skipped("disks cannot be mounted here (root may: try `unshare -rm`)")
     try:
         yield folder
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def on_disks(run: Run, title: str) -> Run:
-    """``run``, in a namespace of its own where this process may not mount disks; ``title`` is the case's."""
-    NEED_DISKS[title] = run
-
-    def anywhere(folder: Path) -> str:
-        try:
-            return run(folder)
-        except NoMount:
-            kind, text = _in_a_namespace().get(title, ("skipped", "disks cannot be mounted here"))
-        if kind == "passed":
-            return text
-        raise AssertionError(text) if kind == "failed" else Skipped(text)
-
-    return anywhere
-
-
-@cache
-def _in_a_namespace() -> dict[str, tuple[str, str]]:
-    """Outcomes of all cases that need disks, by name, from a process in which mounting is allowed."""
-    if shutil.which("unshare") is None:
-        return {}
-    command = ["unshare", "-rm", sys.executable, "-m", "tests.reliability.resumes"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return {k: (a, b) for k, (a, b) in json.loads(done.stdout or "{}").items()}
-
-
-def run_where_disks_are() -> None:
-    """Run the cases that need disks, and print what came of them as JSON."""
-    found: dict[str, tuple[str, str]] = {}
-    for name, run in NEED_DISKS.items():
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                found[name] = ("passed", run(Path(folder, "case")))
-            except (AssertionError, NoMount) as error:
-                found[name] = ("failed" if str(error) else "skipped", str(error) or "no mount")
-    print(json.dumps(found))
 
 
 def assert_told(outcome: Outcome, path: Path, cause: str, *, needs: bool = True) -> str:
@@ -169,8 +122,7 @@ def no_room_for_the_picture(folder: Path) -> str:
 
 def _on_a_bad_disk(writer: Writer) -> Case:
     title = f"{writer.name}: full disk, over quota, read-only disk"
-    run = on_disks(lambda folder: full_and_read_only(writer, folder), title)
-    return Case(_GROUP, title, _SHOULD, run)
+    return Case(_GROUP, title, _SHOULD, partial(full_and_read_only, writer))
 
 
 def _hindered(writer: Writer) -> Case:
@@ -183,5 +135,5 @@ def _hindered(writer: Writer) -> Case:
 _PICTURE = "room for the volume of a run, but not for its picture"
 CASES = [
     *(case(writer) for case in (_on_a_bad_disk, _hindered) for writer in WRITERS),
-    Case(_GROUP, _PICTURE, _SHOULD, on_disks(no_room_for_the_picture, _PICTURE)),
+    Case(_GROUP, _PICTURE, _SHOULD, no_room_for_the_picture),
 ]

@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.reliability import writers
 from tests.reliability.case import Case
-from tests.reliability.runner import Running, start_cli
+from tests.reliability.runner import Running, start_cli, wait_for
 from tests.reliability.writers import WRITERS, Writer
 
 OLD, NEW, LAST = 1, 2, 3
@@ -171,9 +171,7 @@ def _begin(bench: Bench, begun: Path) -> Running:
     """Start a writing and return when it has really begun."""
     begun.unlink(missing_ok=True)
     running = bench.start(NEW, **{writers.BEGUN: begun})
-    deadline = time.monotonic() + 60
-    while not begun.exists() and time.monotonic() < deadline:
-        time.sleep(0.0005)
+    wait_for(begun)
     return running
 
 

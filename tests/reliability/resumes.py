@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from tests.reliability.case import Case
-from tests.reliability.disks import assert_told, disk, on_disks, run_where_disks_are
+from tests.reliability.disks import assert_told, disk
 from tests.reliability.runner import ROOT, Outcome, Running, run_cli, start_cli
 
 _GROUP = "Training"
@@ -145,9 +145,6 @@ CASES = [
         _GROUP,
         "full disk",
         f"exit 3, one line with path and bytes needed; {_SAME}",
-        on_disks(disk_fills_up, "full disk"),
+        disk_fills_up,
     ),
 ]
-
-if __name__ == "__main__":
-    run_where_disks_are()

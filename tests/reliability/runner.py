@@ -128,6 +128,13 @@ def run_cli(
     return start_cli(arguments, folder, **more).wait(seconds)
 
 
+def wait_for(path: Path, seconds: float = 60) -> None:
+    """Return when a file has appeared, which tells that something has begun."""
+    deadline = time.monotonic() + seconds
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.0005)
+
+
 def models_folder() -> Path:
     """Where the small models of this session lie; copy them before changing them."""
     return Path(_server()[1])

@@ -1,4 +1,4 @@
-"""What the phantom is drawn with: soft ellipsoids and band-limited random fields.
+"""Soft ellipsoids and band-limited random fields, of which the phantom is drawn.
 
 Points are arrays ``(3, n)``, in mm; everything here is a function of position alone.
 """

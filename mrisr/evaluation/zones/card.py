@@ -7,43 +7,44 @@ from typing import Any
 import numpy as np
 
 from mrisr.core.errors import UsageError
-from mrisr.evaluation.tabulate import Table
-from mrisr.evaluation.zones.outcome import ZonesEvaluation
-from mrisr.evaluation.zones.scored import ZONE_METRICS
+from mrisr.evaluation.cache import finite
+from mrisr.evaluation.experiment import Evaluation
+from mrisr.evaluation.tables import Table
+from mrisr.evaluation.zones.case import Frozen
+from mrisr.evaluation.zones.score import ORIGINAL, ZONE_METRICS
 from mrisr.models.card import Card
 from mrisr.models.find import card_path, read_zones_card
 from mrisr.models.store import write_card
 from mrisr.zones.labels import ZONES
 from mrisr.zones.model import DEFAULT
-from mrisr.zones.score import as_json
 
 
-def card_figures(evaluation: ZonesEvaluation) -> dict[str, Any]:
+def card_figures(evaluation: Evaluation, frozen: Frozen) -> dict[str, Any]:
     """What the original images of the patients reached: JSON-ready, patients that were trained on apart."""
     groups: dict[str, dict[str, Any]] = {"held_out": {}, "trained_on": {}}
-    trained = set(evaluation.frozen.trained or ())
     for result in evaluation.results:
-        if result.method == result.scale.original:
-            group = groups["trained_on" if result.case in trained else "held_out"]
-            group.setdefault(result.case, as_json(result.scored.labels))
+        if result.method == ORIGINAL[result.scale.scoring]:
+            trained = result.case in (frozen.trained or ())
+            scores = evaluation.experiment.figures(result.scored)["labels"]
+            groups["trained_on" if trained else "held_out"].setdefault(result.case, finite(scores))
     return {"command": f"{evaluation.command} --card", "reference": "labels", **groups}
 
 
-def write_zones_figures(evaluation: ZonesEvaluation, name: str | None) -> None:
+def write_zones_figures(evaluation: Evaluation, frozen: Frozen, name: str | None) -> None:
     """Write the figures into the card of the segmenter that made them.
 
     Args:
-        name: of the model, or its path; none for the bundled one.
+        name: of the model, or its path; None for the bundled one.
 
     Raises:
         UsageError: the segmenter has no card.
         OutputError: the card cannot be written.
     """
-    if evaluation.frozen.trained is None:
+    if frozen.trained is None:
         raise UsageError("--card: a bundle or an nnU-Net has no card to write into")
     path = card_path(name or DEFAULT)
     card = read_zones_card(path)
-    write_card(card.model_copy(update={"figures": card_figures(evaluation)}), path)
+    write_card(card.model_copy(update={"figures": card_figures(evaluation, frozen)}), path)
 
 
 def dice_of(card: Card) -> dict[str, float]:
@@ -68,4 +69,4 @@ def _table(title: str, patients: dict[str, Any]) -> Table:
     for case, scores in patients.items():
         values = [(scores[zone][name], m) for zone in ZONES for name, m in ZONE_METRICS.items()]
         cells.append([case, *("-" if v is None else f"{v:{m.format}}" for v, m in values)])
-    return Table(title, ["patient", *columns], cells, [set() for _ in cells])
+    return Table(title, ["patient", *columns], cells)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mrisr.evaluation.case import Result, Scale
+from mrisr.evaluation.experiment import Evaluation, Picture
 from mrisr.evaluation.figures import png
-from mrisr.evaluation.zones.outcome import ZonesEvaluation
-from mrisr.evaluation.zones.rows import ZonesRow
-from mrisr.evaluation.zones.scored import Outlined, ZonesResult
-from mrisr.evaluation.zones.settings import Scale
+from mrisr.evaluation.statistics import Row
+from mrisr.evaluation.zones.score import ORIGINAL
 from mrisr.zones.labels import TITLES, ZONES
 
 if TYPE_CHECKING:
@@ -33,46 +34,40 @@ OUTLINES = (
 )
 
 
-class Drawn(NamedTuple):
-    """A picture ready to be written or put into a page."""
-
-    title: str
-    caption: str
-    png: bytes
-
-
-def pictures_of(evaluation: ZonesEvaluation) -> dict[str, Drawn]:
-    """File name without its ending -> picture: the charts, then every patient."""
-    found = {}
+def pictures_of(evaluation: Evaluation) -> list[Picture]:
+    """The charts, then every patient."""
+    found = []
     for seen in (False, True):
         rows = [row for row in evaluation.rows if row.seen == seen]
         if rows:
-            of = " of patients that models were trained on" if seen else ""
-            name = "dice-trained" if seen else "dice"
-            found[name] = Drawn(f"Dice against scale{of}", CHART, png(dice_chart(rows)))
-    groups: dict[tuple[str, str], list[ZonesResult]] = {}
+            title = "Dice against scale" + (
+                " of patients that models were trained on" if seen else ""
+            )
+            file = "dice-trained" if seen else "dice"
+            found.append(Picture(title, f"{title}. {CHART}", png(dice_chart(rows)), file))
+    groups: dict[tuple[str, str], list[Result]] = {}
     for result in evaluation.results:
         groups.setdefault((result.case, result.series), []).append(result)
     shown = shown_methods(evaluation)
-    for (case, series), results in groups.items():
-        name = re.sub(r"[^\w.+-]+", "-", f"{case}-{series}")
-        figure = outlines(results, shown)
-        found[name] = Drawn(f"{case}, {series}", OUTLINES, png(figure))
+    for group, results in groups.items():
+        title, file = ", ".join(group), re.sub(r"[^\w.+-]+", "-", "-".join(group))
+        drawn = png(outlines(results, shown))
+        found.append(Picture(title, f"{title}. {OUTLINES}", drawn, file))
     return found
 
 
-def shown_methods(evaluation: ZonesEvaluation) -> list[str]:
+def shown_methods(evaluation: Evaluation) -> list[str]:
     """The methods of the pictures: those of the settings, or the first ones."""
     return list(evaluation.settings.pictures or [m.name for m in evaluation.methods][:SHOWN])
 
 
-def dice_chart(rows: Sequence[ZonesRow]) -> Figure:
+def dice_chart(rows: Sequence[Row]) -> Figure:
     """Dice of each zone at every scale: a mark with whiskers for each method, a level for the original."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     scales = list(dict.fromkeys(r.scale for r in rows))
-    methods = list(dict.fromkeys(r.method for r in rows if r.method != r.scale.original))
+    methods = list(dict.fromkeys(r.method for r in rows if r.method not in ORIGINAL.values()))
     colours = colormaps["tab20"].colors  # type: ignore[attr-defined]
     figure = Figure(figsize=(5.5 + 1.6 * len(scales), 4.4), layout="constrained")
     axes = figure.subplots(1, len(ZONES), sharey=True, squeeze=False)[0]
@@ -101,29 +96,27 @@ def dice_chart(rows: Sequence[ZonesRow]) -> Figure:
     return figure
 
 
-def _draw_ceilings(
-    axis: Axes, rows: Sequence[ZonesRow], scales: Sequence[Scale], zone: str
-) -> None:
+def _draw_ceilings(axis: Axes, rows: Sequence[Row], scales: Sequence[Scale], zone: str) -> None:
     for row in rows:
         mean = row.means.get(f"{zone}.dice")
-        if row.method == row.scale.original and mean is not None:
+        if row.method in ORIGINAL.values() and mean is not None:
             x = scales.index(row.scale)
             axis.hlines(mean.value, x - 0.45, x + 0.45, colors="0.2", linestyles="dashed")
 
 
-def outlines(results: Sequence[ZonesResult], methods: Sequence[str]) -> Figure:
+def outlines(results: Sequence[Result], methods: Sequence[str]) -> Figure:
     """One patient: a row for each scale, a column for the original and each method."""
     from matplotlib.figure import Figure
 
     scales = list(dict.fromkeys(r.scale for r in results))
     by_place = {(r.scale, r.method): r for r in results}
-    first = results[0].scored.picture
-    h, w = np.array(first.image.shape) * first.step
+    first = results[0].scored.pictures
+    h, w = np.array(first["image"].shape) * first["step"]
     size = (WIDTH * (len(methods) + 1), (WIDTH * h / w + 0.5) * len(scales))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(scales), len(methods) + 1, squeeze=False)
     for line, scale in zip(axes, scales, strict=True):
-        for axis, method in zip(line, [scale.original, *methods], strict=True):
+        for axis, method in zip(line, [ORIGINAL[scale.scoring], *methods], strict=True):
             axis.set_xticks([])
             axis.set_yticks([])
             axis.set_frame_on(False)
@@ -131,23 +124,25 @@ def outlines(results: Sequence[ZonesResult], methods: Sequence[str]) -> Figure:
             if result is None:
                 axis.set_title(f"{method}\nnot scored", fontsize=8)
                 continue
-            draw_outlined(axis, result.scored.picture)
-            dice = [result.scored.labels[zone].dice for zone in ZONES]
+            draw_outlined(axis, result.scored.pictures)
+            dice = [result.scored.figures[f"{zone}.dice"] for zone in ZONES]
             axis.set_title(f"{method}\n{' / '.join(f'{d:.2f}' for d in dice)}", fontsize=8)
         line[0].set_ylabel(str(scale), fontsize=9)
     return figure
 
 
-def draw_outlined(axis: Axes, picture: Outlined) -> None:
+def draw_outlined(axis: Axes, picture: Mapping[str, NDArray[Any]]) -> None:
     """An image with the outlines of both segmentations, in mm."""
-    rows, columns = picture.step
-    h, w = picture.image.shape
+    rows, columns = picture["step"]
+    h, w = picture["image"].shape
     extent = (0.0, w * columns, h * rows, 0.0)
-    axis.imshow(picture.image, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="nearest")
+    axis.imshow(
+        picture["image"], cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="nearest"
+    )
     # Contours run through pixel centres.
     x, y = (np.arange(w) + 0.5) * columns, (np.arange(h) + 0.5) * rows
     for zone, label in ZONES.items():
-        drawn = ((picture.wanted, "white", 0.7), (picture.found, COLOURS[zone], 1.1))
+        drawn = ((picture["wanted"], "white", 0.7), (picture["found"], COLOURS[zone], 1.1))
         for labels, colour, width in drawn:
             mask = labels == label
             if min(mask.shape) > 1 and mask.any() and not mask.all():

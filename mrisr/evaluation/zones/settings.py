@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from mrisr.config import load_settings
+from mrisr.core.options import KINDS_OF, Segmenting
+from mrisr.evaluation.case import Scale
 from mrisr.evaluation.settings import ComparisonSettings
-from mrisr.restore.volumes import IN_PLANE, THROUGH_PLANE
 
-Scoring = Literal["degraded", "measured"]
+Factors = tuple[Annotated[float, Field(gt=1)], ...]
 
 
-class Scale(NamedTuple):
-    """One way to take a stack: ``degraded`` by a factor, or as it was ``measured``, being coarse by it."""
-
-    scoring: Scoring
-    factor: float
-
-    def __str__(self) -> str:
-        return f"x{self.factor:g}" + (" as measured" if self.scoring == "measured" else "")
-
-    @property
-    def original(self) -> str:
-        """What the tables call the image that was not restored."""
-        return "original image" if self.scoring == "degraded" else "measured stack"
+def _segmenting(value: Any) -> Any:
+    """The options of segmenting; a name alone is that of a model."""
+    return {"model": value} if value is None or isinstance(value, str) else value
 
 
 class ZonesSettings(ComparisonSettings):
@@ -38,38 +29,32 @@ class ZonesSettings(ComparisonSettings):
         factors: the stack is degraded by these, restored, and scored on its own grid.
         measured: the stack itself is taken as coarse by these and restored to a finer grid; its zones are
             brought back to the stack's grid.
-        segmenter: name or path of the model that segments; left out, the bundled one.
+        segmenter: name or path of the model that segments, or its options (``model``, ``bundle``, ``nnunet``,
+            ``table``, ``margin``); left out, the bundled one.
         include_trained: score patients too that a model was trained on, in tables of their own.
-        pictures: names of the methods that the pictures show.
     """
 
-    factors: tuple[Annotated[float, Field(gt=1)], ...] = ()
-    measured: tuple[Annotated[float, Field(gt=1)], ...] = ()
-    segmenter: str | None = None
+    factors: Factors = ()
+    measured: Factors = ()
+    segmenter: Annotated[Segmenting, BeforeValidator(_segmenting)] = Segmenting()
     include_trained: bool = False
-    pictures: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _fits(self) -> ZonesSettings:
-        self.check_named(*self.pictures)
         if not self.factors and not self.measured:
             raise ValueError("factors: name those that stacks are degraded by, or `measured` ones")
-        kinds = IN_PLANE if self.job == "inplane" else THROUGH_PLANE
+        kinds = KINDS_OF[self.job]
         if self.kind not in kinds:
             raise ValueError(f"kind: expected one of {', '.join(kinds)}, found {self.kind}")
-        made = [m.name for m in self.methods if m.volumes is not None]
-        if made:
-            raise ValueError(f"{', '.join(made)}: volumes made elsewhere cannot be scored here")
+        self.check_no_volumes("volumes made elsewhere cannot be scored here")
         return self
 
     @property
     def scales(self) -> list[Scale]:
-        """All scales, degraded ones first."""
         found = [Scale("degraded", f) for f in sorted(self.factors)]
         return found + [Scale("measured", f) for f in sorted(self.measured)]
 
     def deciding(self) -> dict[str, Any]:
-        """The settings that a single score depends on, besides the voxels, the scale and the method."""
         return self.model_dump(mode="json", include={"job", "kind", "thickness"})
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import json
 import logging
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -55,20 +54,6 @@ class ExternalSegmenter(Segmenter):
             array, affine, notes = self.run(volume)
         check_same_grid(Volume(array, affine, name=str(self.root)), volume)
         return self.table.apply(array, self.root), notes
-
-
-def read_json(path: Path, what: str) -> dict[str, Any]:
-    """Read a JSON file that holds an object. Raises InputError."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise InputError(path, expected=what, found=why) from error
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise InputError(path, expected=what, found=_in_a_line(error)) from error
-    if not isinstance(found, dict):
-        raise InputError(path, expected=what, found=type(found).__name__)
-    return found
 
 
 def digest(root: Path, files: Iterable[Path], table: LabelTable) -> str:

@@ -31,8 +31,9 @@ from mrisr.core.errors import InputError, UsageError
 from mrisr.core.geometry import Affine
 from mrisr.core.volume import Volume
 from mrisr.io import read_volume, write_volume
+from mrisr.io.json_file import read_json
 from mrisr.networks.device import resolve_device
-from mrisr.zones.external.guard import ExternalSegmenter, digest, guarded, read_json
+from mrisr.zones.external.guard import ExternalSegmenter, digest, guarded
 from mrisr.zones.labels import LabelTable
 from mrisr.zones.orientation import oriented_like, reoriented
 from mrisr.zones.score import check_same_grid

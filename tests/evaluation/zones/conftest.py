@@ -13,8 +13,7 @@ import yaml
 
 from mrisr.core.volume import Storage, Volume
 from mrisr.data.phantom import label_volume, phantom
-from mrisr.evaluation.zones.cases import ZonesCase
-from mrisr.evaluation.zones.frozen import Frozen
+from mrisr.evaluation.zones.case import Frozen, ZonesCase
 from mrisr.io import write_volume
 from mrisr.zones.labels import PZ, TZ
 from mrisr.zones.segmenter import Segmentation

@@ -1,0 +1,218 @@
+"""Restored images compared with what they were, or with another scan: tables, remarks and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mrisr.core.errors import InputError
+from mrisr.data import cache
+from mrisr.evaluation import figures
+from mrisr.evaluation.card import write_figures
+from mrisr.evaluation.case import METRICS, SLICE_METRICS, Case, Metric, Scale, Scored
+from mrisr.evaluation.degraded import degraded_cases
+from mrisr.evaluation.experiment import Evaluation, Experiment, Picture, Section, Switches
+from mrisr.evaluation.methods import Method, Report, held_out_cases
+from mrisr.evaluation.perceptual import load_lpips
+from mrisr.evaluation.reference import reference_cases
+from mrisr.evaluation.settings import EvaluationSettings
+from mrisr.evaluation.statistics import Paired, patient_means
+from mrisr.evaluation.tables import Column, Table, cell, metric_column, patients_in, table_of
+
+PROTOCOL = {
+    "degraded": "slices of patients that no model was trained on: centre crop, volume scaled to its 0..99.5 "
+    "percentile and clipped to 0..1, degraded to the coarse volume that a scanner would write, restored as "
+    "the product does, compared with what they were",
+    "reference": "a real stack, restored, compared with another scan of the same patient after registration: "
+    "a reference, not the truth",
+}
+FIGURES = (
+    "PSNR, SSIM and spectrum error per slice, then the mean over slices, then over patients with the 95% "
+    "interval of Student's t; residual is the RMS of A x - y over the intensity range, its mean square is "
+    "given in 1e-5; seconds are those of one slice alone, on the clock and summed over the processor's "
+    "threads, which other load lengthens less"
+)
+SPECTRUM = (
+    "Spectrum error counts missing and invented texture alike (0 is best); texture is power above the "
+    "low-resolution band against the reference's (0 dB is as much, blur is negative)."
+)
+TESTED = (
+    "Differences are tested over patients (paired t; W: Wilcoxon's signed ranks, from 6 patients on). "
+    "Slices of one patient are not independent: their spread is described, not tested."
+)
+SHOWN = (
+    "The centre of one slice, where the prostate lies. Below each result its difference from the reference, "
+    f"on a scale of plus and minus {figures.DIFFERENCE} of the intensity range. Figures are means of the "
+    "stack."
+)
+LEVELS = "Level lines are interpolations, which evaluate no network."
+GAIN = Metric("gain over {} dB", "+.2f", None, True)
+#: Stacks of each scale that are shown as pictures.
+STACKS = 2
+
+
+class Images(Experiment):
+    """Methods compared by the images that they restore."""
+
+    title = "mrisr evaluate"
+    heading = "Comparison of methods"
+
+    def __init__(self, settings: EvaluationSettings) -> None:
+        self.settings: EvaluationSettings = settings
+        self.protocol = f"{PROTOCOL[settings.scoring]}; {FIGURES}"
+        self.baseline, self.reference = settings.baseline_name, settings.reference
+
+    def find_cases(self, data: Path, methods: Sequence[Method], note: Report) -> Sequence[Case]:
+        settings = self.settings
+        names = held_out_cases(settings, methods, note)
+        cases: Sequence[Case]
+        if settings.scoring == "reference":
+            cases = reference_cases(data, settings, names)
+        else:
+            stacks = cache.read_stacks(data, settings.planes)
+            cases = degraded_cases(stacks, settings, names, load_lpips())
+        if not cases:
+            wanted = f"stacks of {', '.join(names)} ({', '.join(settings.planes)})"
+            raise InputError(data, expected=wanted, found="none")
+        for name in sorted(set(names) - {case.name for case in cases}):
+            note(f"left out: {name}, which has no scan to score")
+        return cases
+
+    def command(self, config: Path, asked: Switches) -> str:
+        data = "DATA" if self.settings.scoring == "reference" else "CACHE"
+        model = asked.model or self.settings.model
+        named = f" --model {model}" if model is not None else ""
+        return f"mrisr evaluate --config configs/{config.name}{named} --data {data} --output OUT"
+
+    def line(self, scored: Scored) -> str:
+        means = scored.means()
+        return f"{means['psnr']:.2f} dB, SSIM {means['ssim']:.4f}"
+
+    def figures(self, scored: Scored) -> dict[str, Any]:
+        content = dict(scored.figures)
+        volume = {k: content.pop(k) for k in ("residual", "consistency") if k in content}
+        return {"slices": dict(scored.slices), "volume": volume, **content}
+
+    def write_card(self, done: Evaluation, asked: Switches) -> None:
+        write_figures(done, asked.model or self.settings.model)
+
+    def remarks(self, done: Evaluation) -> list[str]:
+        n = len({r.case for r in done.results})
+        lines = []
+        if n == 1:
+            lines.append(
+                "One patient: no interval and no test can be given; slices are no substitute."
+            )
+        elif 1 < n < 6:
+            lines.append(
+                f"{n} patients: the interval of Student's t has {n - 1} degree{'s' * (n > 2)} of freedom "
+                "and is wide; a paired t test can hardly be significant."
+            )
+        if any("spectrum" in r.means for r in done.rows):
+            lines.append(SPECTRUM)
+        if self.reference is not None:
+            lines.append(TESTED)
+        degraded = self.settings.scoring == "degraded"
+        if degraded and not any("lpips" in r.means for r in done.rows):
+            lines.append("LPIPS was not measured: MRISR_LPIPS names no folder with its weights.")
+        return lines
+
+    def tables(self, done: Evaluation) -> list[Table]:
+        found = []
+        for scale in done.scales:
+            found.append(self._quality(done, scale))
+            found += [t for t in [self._paired(done, scale)] if t is not None]
+        return [*found, self._patients(done)]
+
+    def _quality(self, done: Evaluation, scale: Scale) -> Table:
+        """Every method's figures at one scale, means over patients."""
+        rows = done.at(scale)
+        columns = [Column("method", [row.method for row in rows])]
+        columns += [
+            metric_column(rows, name, metric)
+            for name, metric in METRICS.items()
+            if any(name in r.means for r in rows)
+        ]
+        gains = [cell(row.gain, GAIN.format, GAIN.interval) for row in rows]
+        columns.append(Column(GAIN.title.format(self.baseline), gains))
+        return table_of(f"{scale}: {patients_in(rows)}", columns)
+
+    def _paired(self, done: Evaluation, scale: Scale) -> Table | None:
+        """Every method against the reference method; None where there is no reference."""
+        rows = [row for row in done.at(scale) if row.paired]
+        if not rows:
+            return None
+        names = [n for n in SLICE_METRICS if n != "texture" and any(n in r.paired for r in rows)]
+        columns = ["method"]
+        for name in names:
+            title = SLICE_METRICS[name].title
+            columns += [f"{title}: patients", "p", "slices: mean ± SD (share above 0)"]
+        cells = [
+            [
+                row.method,
+                *(t for n in names for t in _paired_cells(row.paired.get(n), METRICS[n].format)),
+            ]
+            for row in rows
+        ]
+        return Table(f"{scale}: difference from {self.reference}", columns, cells)
+
+    def _patients(self, done: Evaluation) -> Table:
+        """PSNR, SSIM and spectrum error of every patient."""
+        names = ("psnr", "ssim", "spectrum")
+        cells = []
+        for scale in done.scales:
+            for method in dict.fromkeys(r.method for r in done.results):
+                mine = [r for r in done.results if (r.scale, r.method) == (scale, method)]
+                for case, means in patient_means(mine).items():
+                    values = (
+                        f"{means[k]:{METRICS[k].format}}" if k in means else "" for k in names
+                    )
+                    cells.append([str(scale), case, method, *values])
+        titles = [METRICS[k].title for k in names]
+        return Table("Patient by patient", ["factor", "patient", "method", *titles], cells)
+
+    def csv(self, done: Evaluation) -> Table:
+        """One row per stack, factor and method; a figure that was not measured is left empty."""
+        gains = {
+            (r.scale, r.case, r.series): r.scored.means().get("psnr")
+            for r in done.results
+            if r.method == self.baseline
+        }
+        models = {m.name: "" if m.model is None else m.model.card.name for m in done.methods}
+        names = [n for n in METRICS if any(n in r.scored.means() for r in done.results)]
+        cells = []
+        for r in done.results:
+            means = r.scored.means()
+            base = gains.get((r.scale, r.case, r.series))
+            slices = max((len(v) for v in r.scored.slices.values()), default=0)
+            head = [r.case, r.series, f"{r.scale.factor:g}", r.method, models.get(r.method, "")]
+            values = [f"{means[n]:.6g}" if n in means else "" for n in names]
+            gain = "" if base is None else f"{means['psnr'] - base:.6g}"
+            cells.append([*head, str(slices), *values, gain])
+        columns = ["case", "series", "factor", "method", "model", "slices", *names, "gain"]
+        return Table("", columns, cells)
+
+    def sections(self, done: Evaluation) -> list[Section]:
+        steps, pictures = [], []
+        for scale in done.scales:
+            drawn = figures.png(figures.against_steps(done, scale))
+            title = f"PSNR and spectrum error against network evaluations, {scale}"
+            steps.append(Picture(title, f"Mean over patients, {scale}. {LEVELS}", drawn))
+            for name, results in list(figures.stacks(done, scale).items())[:STACKS]:
+                drawn = figures.png(figures.comparison(done, results))
+                title = f"Slices and difference maps of {name}, {scale}"
+                pictures.append(Picture(title, f"{name}, {scale}", drawn))
+        return [Section("Error against steps", steps), Section("Pictures", pictures, SHOWN)]
+
+
+def _paired_cells(paired: Paired | None, form: str) -> list[str]:
+    if paired is None:
+        return ["", "", ""]
+    signed = form if form.startswith("+") else f"+{form}"
+    p = "-" if paired.p is None else f"{paired.p:.2g}"
+    if paired.p_wilcoxon is not None:
+        p += f" (W {paired.p_wilcoxon:.2g})"
+    share = f"{100 * paired.slice_share:.0f}% of {paired.slices}"
+    slices = f"{paired.slice_mean:{signed}} ± {paired.slice_sd:{form}} ({share})"
+    return [cell(paired.patients, signed, True), p, slices]

@@ -1,0 +1,96 @@
+"""Tables of figures, and their cells, ready to print in any form."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from mrisr.evaluation.case import Metric
+from mrisr.evaluation.mean import Mean
+from mrisr.evaluation.statistics import Row
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table ready to print; ``best`` has for each row the indices of its best cells."""
+
+    title: str
+    columns: list[str]
+    cells: list[list[str]]
+    best: list[set[int]] = field(default_factory=list)
+
+    def best_of(self, row: int) -> set[int]:
+        """Indices of the best cells of a row."""
+        return self.best[row] if self.best else set()
+
+    def as_markdown(self) -> str:
+        """The table in Markdown, the best in bold."""
+        lines = [f"| {' | '.join(self.columns)} |", f"|{'---|' * len(self.columns)}"]
+        for index, row in enumerate(self.cells):
+            best = self.best_of(index)
+            marked = [f"**{c}**" if i in best else c for i, c in enumerate(row)]
+            lines.append(f"| {' | '.join(c.replace('|', '/') for c in marked)} |")
+        return "\n".join([f"### {self.title}", "", *lines, ""])
+
+    def as_csv(self) -> str:
+        """The table as comma-separated values, without its title."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([self.columns, *self.cells])
+        return text.getvalue()
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table; ``best`` are the rows of its best cells."""
+
+    title: str
+    cells: list[str]
+    best: Sequence[int] = ()
+
+
+def table_of(title: str, columns: Sequence[Column]) -> Table:
+    """A table of columns."""
+    cells = [list(row) for row in zip(*(c.cells for c in columns), strict=True)]
+    best = [{k for k, c in enumerate(columns) if row in c.best} for row in range(len(cells))]
+    return Table(title, [c.title for c in columns], cells, best)
+
+
+def metric_column(
+    rows: Sequence[Row], name: str, metric: Metric, beside: Sequence[str] = ()
+) -> Column:
+    """The means of a figure; the methods named ``beside`` are not in the competition for the best."""
+    means = [row.means.get(name) for row in rows]
+    rivals = [None if r.method in beside else m for r, m in zip(rows, means, strict=True)]
+    cells = [cell(mean, metric.format, metric.interval) for mean in means]
+    return Column(metric.title, cells, best_of(rivals, metric.better))
+
+
+def cell(mean: Mean | None, form: str, interval: bool = False) -> str:
+    """A mean, with half its interval where that is asked for and there is one."""
+    if mean is None:
+        return ""
+    text = f"{mean.value:{form}}"
+    half = mean.half if interval else None
+    return text if half is None else f"{text} ± {half:{form.lstrip('+')}}"
+
+
+def best_of(means: Sequence[Mean | None], better: int | None) -> list[int]:
+    """Indices of the best values of a column; none where nothing is better or all are alike."""
+    if better is None:
+        return []
+    key: Callable[[float], float] = abs if better == 0 else lambda v: -better * v
+    values = {i: key(m.value) for i, m in enumerate(means) if m is not None}
+    if len(set(values.values())) < 2:
+        return []
+    return [i for i, v in values.items() if v == min(values.values())]
+
+
+def patients_in(rows: Sequence[Row]) -> str:
+    """The number of patients of a table, in words.
+
+    Interpolations and methods have the same patients unless one failed; the largest number counts.
+    """
+    n = max((row.patients for row in rows), default=0)
+    return f"mean over {n} patient{'s' * (n != 1)}"
