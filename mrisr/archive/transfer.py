@@ -33,7 +33,7 @@ _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 @dataclass(frozen=True)
 class RemoteSeries:
-    """A series as an archive lists it; ``instances`` is None where it does not count them."""
+    """A series as an archive lists it; ``instances`` is `None` where it does not count them."""
 
     uid: str
     number: str
@@ -165,10 +165,14 @@ def _series(archive: Archive, study_uid: str) -> list[RemoteSeries]:
 
 def _remote(item: Dataset) -> RemoteSeries:
     with quiet():
-        keywords = ("SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality")
-        texts = [printable(item.get(keyword)) for keyword in keywords]
         count = printable(item.get("NumberOfSeriesRelatedInstances"))
-    return RemoteSeries(*texts, int(count) if count.isdecimal() else None)
+        return RemoteSeries(
+            uid=printable(item.get("SeriesInstanceUID")),
+            number=printable(item.get("SeriesNumber")),
+            description=printable(item.get("SeriesDescription")),
+            modality=printable(item.get("Modality")),
+            instances=int(count) if count.isdecimal() else None,
+        )
 
 
 def _is_uid(value: str) -> bool:
