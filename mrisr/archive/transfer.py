@@ -249,7 +249,7 @@ def _files_of_one_study(folder: Path) -> list[File]:
     found = find_series(folder)
     for series in found:
         if series.broken:
-            raise series.broken[0].error
+            raise series.broken[0]
     files = [file for series in found for file in series.files]
     studies = {str(file.header.get("StudyInstanceUID", "")) for file in files}
     if len(studies) != 1:
@@ -265,7 +265,7 @@ def _naming(archive: Archive, what: str) -> Archive:
 
 
 def _check_listed(archive: Archive, files: Sequence[File]) -> None:
-    """Every instance must be found in the archive. Raises OutputError."""
+    """Look for every instance in the archive. Raises OutputError."""
     study = str(files[0].header.StudyInstanceUID)
     for wait in (*LISTING_WAITS, None):
         listed: set[str] = set()

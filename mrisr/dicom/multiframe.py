@@ -65,7 +65,7 @@ _MOST = 2**32 - 2
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """What one file holds.
+    """The content of one file.
 
     Attributes:
         name: in a word or two, for SeriesDescription.

@@ -27,7 +27,7 @@ class BoundedFile(io.BufferedReader):
         self.size = path.stat().st_size
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """As any file's ``read``."""
+        """Read as any file does."""
         if size is not None and size > _SHORT:
             size = min(size, max(self.size - self.tell(), 0))
         return super().read(size)

@@ -1,4 +1,4 @@
-"""Where each frame of a DICOM file lies: one record for classic and for enhanced multi-frame MR."""
+"""The place of each frame of a DICOM file: one record for classic and for enhanced multi-frame MR."""
 
 from __future__ import annotations
 

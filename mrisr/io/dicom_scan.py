@@ -83,20 +83,12 @@ class Contents:
 
 
 @dataclass(frozen=True, eq=False)
-class Broken:
-    """A file that looks like DICOM and cannot be used; its series where it is known."""
-
-    error: InputError
-    series_uid: str | None = None
-
-
-@dataclass(frozen=True, eq=False)
 class Series:
-    """The files of one SeriesInstanceUID, and the broken ones that may belong to it."""
+    """The files of one SeriesInstanceUID, and errors of files that may belong to it."""
 
     uid: str
     files: tuple[File, ...]
-    broken: tuple[Broken, ...] = ()
+    broken: tuple[InputError, ...] = ()
 
     @property
     def description(self) -> str:
@@ -133,33 +125,17 @@ def find_series(path: Path, contents: Contents | None = None) -> list[Series]:
     files, broken = _scan(path, contents or Contents())
     if not files:
         if broken:
-            raise broken[0].error
+            raise broken[0]
         raise InputError(path, expected="a DICOM series", found="no DICOM image file")
     groups: dict[str, list[File]] = {}
     for file in files:
         groups.setdefault(file.series_uid, []).append(file)
-    found = [
-        Series(uid, tuple(group), tuple(b for b in broken if b.series_uid in (None, uid)))
-        for uid, group in groups.items()
-    ]
+    found = [Series(uid, tuple(group), tuple(broken)) for uid, group in groups.items()]
     return sorted(found, key=lambda s: (int(s.number) if s.number.isdecimal() else -1, s.uid))
 
 
-def choose_series(path: Path, wanted: str | None, contents: Contents | None = None) -> Series:
-    """The one series at ``path``, or the one whose UID, number or description is ``wanted``.
-
-    Raises:
-        InputError: several series and no ``wanted`` (they are listed), none or several that match,
-            or a broken file that may belong to the chosen one.
-    """
-    chosen = pick_series(find_series(path, contents), wanted, path)
-    if chosen.broken:
-        raise chosen.broken[0].error
-    return chosen
-
-
 class Named(Protocol):
-    """What tells one series from another."""
+    """Names that tell one series from another."""
 
     @property
     def uid(self) -> str: ...
@@ -208,13 +184,13 @@ def printable(value: object, longest: int = 64) -> str:
 
 
 def reason(error: Exception) -> str:
-    """What pydicom or a decoder says about a damaged file, on one line."""
+    """The message of pydicom or a decoder about a damaged file, on one line."""
     return printable(error, 160) or type(error).__name__
 
 
-def _scan(path: Path, contents: Contents) -> tuple[list[File], list[Broken]]:
+def _scan(path: Path, contents: Contents) -> tuple[list[File], list[InputError]]:
     files: list[File] = []
-    broken: list[Broken] = []
+    broken: list[InputError] = []
     empty: list[tuple[Path, str]] = []
     others: list[Path] = []
     for candidate in _candidates(path):
@@ -235,22 +211,22 @@ def _scan(path: Path, contents: Contents) -> tuple[list[File], list[Broken]]:
                 elif not magic:
                     others.append(candidate)
         except InputError as error:
-            broken.append(Broken(error))
+            broken.append(error)
     kinds = {(f.path.parent, f.path.suffix.lower()) for f in files}
     for candidate, found in empty:
         suffix = candidate.suffix.lower()
         if suffix in _ENDINGS or (candidate.parent, suffix) in kinds:
-            broken.append(Broken(InputError(candidate, expected="a DICOM image", found=found)))
+            broken.append(InputError(candidate, expected="a DICOM image", found=found))
     names = {_pattern(f.path) for f in files}
     for candidate in others:
         if "#" in _pattern(candidate)[1] and _pattern(candidate) in names:
             found = f"a file of {candidate.stat().st_size} bytes, named like the images beside it"
-            broken.append(Broken(InputError(candidate, expected="a DICOM image", found=found)))
+            broken.append(InputError(candidate, expected="a DICOM image", found=found))
     return files, broken
 
 
 def _pattern(path: Path) -> tuple[Path, str]:
-    """What files have in common whose names differ in their numbers only: ``IM0001`` and ``IM0002``."""
+    """Folder and name without its numbers, which ``IM0001`` and ``IM0002`` have in common."""
     return path.parent, re.sub(r"\d+", "#", path.name.lower())
 
 
