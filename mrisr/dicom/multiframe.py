@@ -1,4 +1,4 @@
-"""What segmentations and parametric maps share: one file of many frames, made by highdicom.
+"""One file of many frames, made by highdicom, for segmentations and parametric maps.
 
 highdicom lays out pixels, frames and dimensions. It gets one header that describes the first plane
 of the new grid, and what it would take from a source (patient, study, references, equipment) is set

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Storage, Volume, VolumeFile
 from mrisr.io import checks
+from mrisr.io.dicom_file import Contents, File
 from mrisr.io.dicom_frames import Frame, frames_of
 from mrisr.io.dicom_pixels import Pixels, read_pixels
-from mrisr.io.dicom_scan import SHARED, Contents, File, Series, find_series, pick_series, quiet
+from mrisr.io.dicom_scan import SHARED, Series, find_series, pick_series, quiet
 from mrisr.io.dicom_stack import Stack, stack_frames
 
 
