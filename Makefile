@@ -7,6 +7,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# Processes for the tests: one a core, four at most.
+WORKERS ?= logical
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test slow slurm reliability results check lint types layers docs format clean
 
@@ -27,10 +31,10 @@ demo: $(STAMP) ## upsample a synthetic prostate study and draw the result, into 
 	$(BIN)/mrisr demo --output demo/
 
 test: $(STAMP) ## the tests, less those marked slow
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 slow: $(STAMP) ## the tests that take minutes
-	$(BIN)/python -m pytest -m "slow and not slurm" --timeout 3600
+	$(PYTEST) -m "slow and not slurm" --timeout 3600
 
 slurm: $(STAMP) ## a batch on a real Slurm whose jobs and controller are killed (root on Debian, beside the development data)
 	$(BIN)/python -m pytest -m slurm tests/integration/test_slurm.py

@@ -77,4 +77,5 @@ def _window(image: Tensor) -> Tensor:
 
 def _power(image: Tensor) -> Tensor:
     """Power of each frequency of the windowed images, of their shape."""
-    return torch.fft.fft2(image * _window(image)).abs() ** 2
+    spectrum: Tensor = torch.fft.fft2(image * _window(image))
+    return spectrum.abs().square()

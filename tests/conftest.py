@@ -9,9 +9,11 @@ import pytest
 from hypothesis import settings
 
 os.environ["MPLBACKEND"] = "Agg"
-# Set before torch loads. Many containers show more cores than they may use; four are plenty here.
+# Set before torch loads. Many containers show more cores than they may use; four are plenty here. Where
+# pytest-xdist runs several processes, each has one.
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-os.environ.setdefault("OMP_NUM_THREADS", str(min(4, _CORES)))
+_THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else min(4, _CORES)
+os.environ.setdefault("OMP_NUM_THREADS", str(_THREADS))
 
 # The same examples in every run, and no deadline: the first call of a kernel may be slow.
 settings.register_profile("mrisr", deadline=None, derandomize=True)

@@ -10,7 +10,7 @@ import pytest
 
 from mrisr.core import geometry
 from mrisr.core.errors import OutputError
-from mrisr.demo import run_demo, score, trials
+from mrisr.demo import run_demo, score, study_of, truths
 from mrisr.io import read_volume
 
 SHARE = 0.4
@@ -54,15 +54,15 @@ def test_what_it_writes(models: Path, tmp_path: Path) -> None:
 
 
 def test_the_study_is_where_the_phantom_is() -> None:
-    for trial in trials(0.2).values():
-        truth, study = trial.truth, trial.study()
+    for _, truth, settings in truths(0.2):
+        study = study_of(truth, settings)
         a, b = (geometry.world_centroid(v.array, v.affine) for v in (study, truth))
         assert np.linalg.norm(a - b) < 0.1  # borders count
         assert study.plane == truth.plane == "axial"
 
 
 def test_scores() -> None:
-    truth = trials(0.2)["inplane-x4"].truth
+    _, truth, _ = next(truths(0.2))
     assert score(truth, truth)[1] == pytest.approx(1)
     noise = np.random.default_rng(0).normal(0, 0.1 * truth.array.max(), truth.shape)
     worse = truth.with_array((truth.array + noise).clip(0).astype(np.uint16))

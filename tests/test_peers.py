@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mrisr.io import read_volume
+from mrisr.io import read_file
 
 PEERS = Path(__file__).parents[1] / "pipelines" / "peers"
 FACTOR = 4
@@ -181,8 +181,8 @@ def test_an_old_origin_is_reported_and_recentred_when_asked(
     assert record["recentred"]
     assert np.abs(shift(record)).max() < 0.02
     assert (out / "off.as-written.nii.gz").read_bytes() == written
-    corrected = read_volume(out / "off.nii.gz")
-    assert np.allclose(corrected.affine, GRID, atol=0.03)
+    corrected = read_file(out / "off.nii.gz")
+    assert np.allclose(corrected.volume.affine, GRID, atol=0.03)
     assert corrected.notes == ()
     before, after = (gzip.decompress(b) for b in (written, (out / "off.nii.gz").read_bytes()))
     assert before[352:] == after[352:]

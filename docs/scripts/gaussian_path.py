@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mrisr.diffusion.path import AlignedPath, Path, PlainPath
 from mrisr.core.options import SamplerName
+from mrisr.diffusion.path import AlignedPath, Path, PlainPath
 from mrisr.diffusion.samplers import SAMPLERS, Denoise, start_latent
 from mrisr.diffusion.schedule import INFERENCE, sampling_levels
 

@@ -1,4 +1,4 @@
-"""How the analyses write what they found: numbers, tables, CSV and JSON."""
+"""Output of the analyses: numbers, tables, figures by plain matplotlib, and the command that repeats them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,24 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from mrisr.analysis.slices import Selection
+from mrisr.io.atomic import json_bytes, write_together
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Row: TypeAlias = Mapping[str, str | float | None]
+
+#: Colours that remain apart for colour-blind readers (Okabe and Ito).
+BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#666666"
 
 
 def number(value: float) -> float | None:
-    """Six digits of a number for JSON and CSV; None where it is infinite or not a number."""
+    """Six digits of a number for JSON and CSV; `None` where it is infinite or not a number."""
     return float(f"{float(value):.6g}") if math.isfinite(value) else None
 
 
@@ -23,10 +36,77 @@ def patients(n: int) -> str:
     return f"{n} patient{'s' * (n != 1)}"
 
 
-def csv_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Rows with the same keys as CSV with a header; None is an empty cell."""
+def command(name: str, how: Selection, model: str | None = None) -> str:
+    """The command that repeats an analysis; settings that have their defaults are left out.
+
+    >>> command("latents", Selection(factor=4.0, crop=64))
+    'mrisr analyze latents --data CACHE --factor 4 --crop 64 --output OUT'
+    """
+    words = [f"mrisr analyze {name}", *([f"--model {model}"] if model else []), "--data CACHE"]
+    for field in fields(how):
+        value = getattr(how, field.name)
+        if value == field.default or field.name == "device":
+            continue
+        repeated = isinstance(value, tuple) and isinstance(value[0], float)
+        for one in value if repeated else [value]:
+            text = ",".join(map(str, one)) if isinstance(one, tuple) else one
+            words.append(f"--{field.name} {f'{text:g}' if isinstance(text, float) else text}")
+    return " ".join([*words, "--output OUT"])
+
+
+def csv_bytes(rows: Sequence[Row]) -> bytes:
+    """Rows with the same keys as CSV with a header; `None` is an empty cell."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, ending with a line break.
+
+    >>> print(markdown(["a", "b"], [["1", ""]]), end="")
+    | a | b |
+    |---|---|
+    | 1 |  |
+    """
+    lines = [f"| {' | '.join(cells)} |" for cells in (header, *rows)]
+    lines.insert(1, "|---" * len(header) + "|")
+    return "\n".join(lines) + "\n"
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of this size in inches, apart from matplotlib's global state."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def png(figure: Figure, dpi: int = 120) -> bytes:
+    """The figure as the bytes of a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    picture = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(picture, format="png", dpi=dpi, metadata={"Software": "mrisr"})
+    return picture.getvalue()
+
+
+def write_analysis(
+    output: Path,
+    name: str,
+    rows: Sequence[Row],
+    content: Mapping[str, object],
+    text: str,
+    others: Mapping[str, bytes],
+) -> None:
+    """Write an analysis to ``name.csv``, ``.json`` and ``.md`` of a folder, and ``others`` by their file
+    names: all of them or none. Raises OutputError."""
+    files = {
+        f"{name}.csv": csv_bytes(rows),
+        f"{name}.json": json_bytes(content),
+        f"{name}.md": text.encode(),
+        **others,
+    }
+    write_together({output / file: data for file, data in files.items()})

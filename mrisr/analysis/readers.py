@@ -14,13 +14,13 @@ import json
 from collections.abc import Sequence
 from importlib.resources import files
 from string import Template
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from mrisr.analysis.scoring import unit
-from mrisr.analysis.steps import RestoredSlices, Setting
+from mrisr.analysis.output import Row
+from mrisr.analysis.scoring import RestoredSlices, Setting, unit
 from mrisr.core.errors import UsageError
 
 #: Edge in pixels of the central square that readers see.
@@ -28,8 +28,8 @@ SHOWN = 192
 
 
 class Trial(NamedTuple):
-    """A pair to show: where it comes from, its setting's index, and the side (0 left, 1 right) of the real
-    scan."""
+    """A pair to show: its patient, series and slice, its setting's index, and the side (0 left, 1 right) of
+    the real scan."""
 
     case: str
     series: str
@@ -51,7 +51,7 @@ def check_enough(settings: int, slices: int) -> None:
 def draw_trials(
     settings: Sequence[Setting], restored: Sequence[RestoredSlices], seed: int = 0
 ) -> list[Trial]:
-    """Every slice once, in random order, the settings in turn, so that all have equally many pairs.
+    """Draw every slice once, in random order, the settings in turn, so that all have equally many pairs.
 
     Slices that would make it uneven are left out. Interpolation (0 steps) is too easy to be asked for.
 
@@ -69,17 +69,9 @@ def draw_trials(
     trials = []
     for index, setting, real in zip(order, turns, sides, strict=True):
         part, k = slices[index]
-        trials.append(
-            Trial(
-                part.slices.case,
-                part.slices.series,
-                k,
-                int(setting),
-                int(real),
-                part.images[setting][k, 0],
-                part.slices.images[k, 0],
-            )
-        )
+        case, series, truth = part.slices
+        made = part.images[setting][k, 0]
+        trials.append(Trial(case, series, k, int(setting), int(real), made, truth[k, 0]))
     return trials
 
 
@@ -95,7 +87,7 @@ def data_uri(image: Tensor) -> str:
     return "data:image/png;base64," + base64.b64encode(picture.getvalue()).decode()
 
 
-def encode(content: Any, seed: int) -> str:
+def encode(content: object, seed: int) -> str:
     """JSON that cannot be read at a glance (no more than that); ``decode`` of the page's script undoes it."""
     state, out = seed, bytearray()
     for byte in json.dumps(content).encode():
@@ -128,8 +120,9 @@ def reader_page(settings: Sequence[Setting], trials: Sequence[Trial]) -> str:
     )
 
 
-def key_rows(settings: Sequence[Setting], trials: Sequence[Trial]) -> list[dict[str, Any]]:
-    """Which pair is which slice, restored how, and where the real scan is: for whoever runs the test."""
+def key_rows(settings: Sequence[Setting], trials: Sequence[Trial]) -> list[Row]:
+    """The slice of every pair, how it was restored, and the side of the real scan: for whoever runs the
+    test."""
     return [
         {
             "pair": i + 1,

@@ -1,212 +1,264 @@
 """Grid search of the inference schedule for a given number of steps (after WaveGrad, Chen et al. 2021).
 
-A network that is told the continuous noise scale can be sampled along any levels. Evenly in the schedule's
-time is one choice; here others are tried, from two families of one parameter each:
-
-``time``
-    ``t_i = t_K (1 - i / n)^p``: p > 1 puts more levels near the end (little noise), p < 1 near the start.
-``snr``
-    evenly in the logarithm of the signal-to-noise ratio g^2 / (1 - g^2), from the start to a last
-    level g, and from there to 1.
-
 The search scores patients that the model was *trained* on, so that those held out remain a test; they are
 scored once, after the choice.
 
 What is best depends on what is wanted. PSNR alone is best served by one step, so it draws all levels to the
 start, where they do what one step does; the spectrum alone by texture in the wrong places. The default asks
-for the restoration *nearest* to the reference in both (:mod:`mrisr.analysis.preference`).
+for the restoration *nearest* to the reference in both (:mod:`mrisr.analysis.scoring`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from mrisr.analysis.scoring import Means, Scores, interpolation, means, restore, score
-from mrisr.analysis.slices import Slices, job_of, per_patient
-from mrisr.config import DiffusionSettings, Job
-from mrisr.core.errors import UsageError
-from mrisr.diffusion.schedule import LinearSchedule, sampling_levels
-from mrisr.methods import build_restorer
-from mrisr.models.store import Model
-from mrisr.restore.engine import Engine
-from mrisr.restore.sampling import Options
+from mrisr.analysis.output import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    command,
+    markdown,
+    new_figure,
+    number,
+    png,
+    write_analysis,
+)
+from mrisr.analysis.schedule_grid import (
+    Candidate,
+    Criterion,
+    Search,
+    candidates,
+    with_schedule,
+    write_schedule,
+)
+from mrisr.analysis.scoring import Scores, distance, interpolation, restored, score
+from mrisr.analysis.slices import (
+    Array,
+    Slices,
+    cases_in,
+    job_of,
+    per_patient,
+    read_slices,
+)
+from mrisr.core.errors import InputError
+from mrisr.core.options import Sampling
+from mrisr.io.atomic import make_folder
+from mrisr.models.store import Model, load_model
 
-POWERS = (0.35, 0.5, 0.7, 1.4, 2.0, 3.0)
-LAST_LEVELS = (0.4, 0.55, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
-
-Criterion = Literal["nearest", "psnr", "spectrum"]
-#: Patient to its figures, mean over its slices.
-Figures = dict[str, Means]
-
-
-@dataclass(frozen=True)
-class Search:
-    """How to look for a schedule.
-
-    Attributes:
-        steps: evaluations of the network, at least two.
-        factor: of the degradation.
-        churns: to try; none is the model's default.
-        criterion: ``nearest`` to the reference (SSIM and spectrum), largest ``psnr``, or least ``spectrum``
-            error.
-        slices: central slices of each series.
-        crop: edge in pixels of the central square of each.
-        device: as in :class:`mrisr.restore.sampling.Options`.
-    """
-
-    steps: int
-    factor: float
-    churns: tuple[float, ...] = ()
-    criterion: Criterion = "nearest"
-    slices: int = 2
-    crop: int = 192
-    device: str = "auto"
-
-
-class Candidate(NamedTuple):
-    """A schedule to try: family, its parameter, churn, and the ``steps + 1`` levels up to 1."""
-
-    family: Literal["even", "time", "snr"]
-    parameter: float
-    churn: float
-    levels: tuple[float, ...]
+#: Figures of a patient, means over its slices, in the order of an array of them.
+MEASURES = ("psnr", "ssim", "spectrum", "distance")
+#: Criterion to the measure it goes by, the sign that makes more of it better, and its name on an axis.
+CRITERIA: dict[Criterion, tuple[int, int, str]] = {
+    "nearest": (3, -1, "- distance from the reference"),
+    "psnr": (0, 1, "PSNR (dB)"),
+    "spectrum": (2, -1, "- spectrum error (dB)"),
+}
+#: Titles of the two comparisons.
+TITLES = (
+    "Training patients, on which it was chosen",
+    "Validation patients, scored after the choice",
+)
+#: Patient to its figures ``(4,)``.
+Figures: TypeAlias = dict[str, Array]
 
 
-class Known(NamedTuple):
-    """Slices to restore, with the scores of interpolation on them."""
+class Bench:
+    """Slices of some patients on which candidates are scored, each once."""
 
-    slices: Slices
-    base: Scores
+    def __init__(self, model: Model, slices: Sequence[Slices], how: Search) -> None:
+        self.model, self.slices, self.how, self.job = model, slices, how, job_of(model)
+        self._found: dict[Candidate | None, Figures] = {}
 
+    @cached_property
+    def _base(self) -> list[Scores]:
+        return self._scores(interpolation(self.job), Sampling(device=self.how.device))
 
-class Tried(NamedTuple):
-    """A candidate with its figures on the training patients, and the criterion's value: more is better."""
+    def _scores(self, model: Model, sampling: Sampling) -> list[Scores]:
+        found = []
+        for part in self.slices:
+            result = restored(part.images, self.job, self.how.factor, model, sampling)
+            found.append(score(result, part.images, self.job))
+        return found
 
-    candidate: Candidate
-    figures: Figures
-    value: float
+    def figures(self, candidate: Candidate | None) -> Figures:
+        """Each patient's figures by a candidate, or by a single step (`None`)."""
+        if candidate not in self._found:
+            model, sampling = self.model, Sampling(steps=1, device=self.how.device)
+            if candidate is not None:
+                model = with_schedule(model, candidate.levels)
+                steps = len(candidate.levels) - 1
+                sampling = replace(sampling, steps=steps, eta=candidate.eta)
+            scores = zip(self.slices, self._scores(model, sampling), self._base, strict=True)
+            rows = [(part.case, figures_of(found, base)) for part, found, base in scores]
+            self._found[candidate] = per_patient(rows)
+        return self._found[candidate]
 
-
-def candidates(model: Model, how: Search) -> list[Candidate]:
-    """The grid; for each churn the evenly spaced levels come first.
-
-    Raises:
-        UsageError: no diffusion model, or fewer than two steps, which leave nothing to place.
-    """
-    if model.card.method != "diffusion":
-        raise UsageError(
-            f"{model.card.name}: expected a diffusion model, found {model.card.method}"
-        )
-    if how.steps < 2:
-        raise UsageError(
-            f"steps: expected at least 2, found {how.steps}: one has no level to place"
-        )
-    churns = how.churns or (model.card.default_churn,)
-    return [c for churn in churns for c in _grid(model.card.diffusion, how.steps, churn)]
-
-
-def _grid(settings: DiffusionSettings, steps: int, churn: float) -> Iterator[Candidate]:
-    clock, start = LinearSchedule(**settings.inference.model_dump()), settings.start
-    first = float(clock.time(torch.tensor(start)))
-    share = torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64)
-    even = sampling_levels(clock, start, steps)
-    yield Candidate("even", 1.0, churn, _levels(even, start))
-    for power in POWERS:
-        levels = clock.scale_at(first * share**power)
-        yield Candidate("time", power, churn, _levels(levels, start))
-    for last in (g for g in LAST_LEVELS if g > start):
-        odds = torch.logit(torch.tensor([start**2, last**2], dtype=torch.float64))
-        between = torch.linspace(float(odds[0]), float(odds[1]), steps, dtype=torch.float64)
-        levels = torch.cat([between.sigmoid().sqrt(), torch.ones(1, dtype=torch.float64)])
-        yield Candidate("snr", last, churn, _levels(levels, start))
+    def value(self, candidate: Candidate) -> float:
+        """The criterion, mean over patients: more is better."""
+        index, sign, _ = CRITERIA[self.how.criterion]
+        return sign * float(mean_over(self.figures(candidate))[index])
 
 
-def _levels(levels: torch.Tensor, start: float) -> tuple[float, ...]:
-    """Levels as the model's card states them: eight digits, the model's own start and 1 at the ends."""
-    between = [round(g, 8) for g in levels[1:-1].tolist()]
-    return (start, *between, 1.0)
+def figures_of(scores: Scores, base: Scores) -> Array:
+    """Means over slices ``(4,)``; ``base`` are the scores of interpolation on the same slices."""
+    ssim, spectrum = (np.stack(pair) for pair in list(zip(base, scores, strict=True))[1:])
+    return np.array([*(s.mean() for s in scores), distance(ssim, spectrum)[1].mean()])
 
 
-def with_schedule(model: Model, levels: Sequence[float]) -> Model:
-    """The diffusion model with a schedule for ``len(levels) - 1`` steps in its card, and the same weights."""
-    old = model.card.diffusion
-    diffusion = old.model_copy(
-        update={"schedules": {**old.schedules, len(levels) - 1: tuple(levels)}}
-    )
-    card = model.card.model_copy(update={"diffusion": diffusion})
-    restorer = build_restorer(card, card.condition)
-    restorer.network.load_state_dict(model.restorer.network.state_dict())
-    return replace(model, card=card, restorer=restorer.eval().requires_grad_(False))
+def mean_over(figures: Figures) -> Array:
+    """Mean over patients ``(4,)``."""
+    return np.asarray(np.mean(list(figures.values()), axis=0))
 
 
-def known(slices: Sequence[Slices], job: Job, how: Search) -> list[Known]:
-    """Slices with what interpolation reaches on them."""
-    engine = interpolation(job, how.device)
-    return [
-        Known(s, score(restore(engine, s.images, job, how.factor), s.images, job)) for s in slices
+def _numbers(figures: Array) -> dict[str, float | None]:
+    return {name: number(value) for name, value in zip(MEASURES, figures, strict=True)}
+
+
+def comparison(bench: Bench, chosen: Candidate, evenly: Candidate) -> dict[str, Any]:
+    """The chosen schedule, the evenly spaced one and a single step: means over patients, and gains of the
+    first over the second for each patient."""
+    named = {"one step": None, "evenly spaced": evenly, "chosen": chosen}
+    after, before = bench.figures(chosen), bench.figures(evenly)
+    return {
+        "means": {name: _numbers(mean_over(bench.figures(c))) for name, c in named.items()},
+        "gain_by_patient": {case: _numbers(after[case] - before[case]) for case in after},
+    }
+
+
+def as_markdown(title: str, found: dict[str, Any]) -> str:
+    """One comparison as a table, and the range of the gains."""
+    gains = found["gain_by_patient"].values()
+    header = ["levels", "PSNR dB", "SSIM", "spectrum error dB", "distance"]
+    rows = [
+        [
+            name,
+            f"{s['psnr']:.3f}",
+            f"{s['ssim']:.4f}",
+            f"{s['spectrum']:.3f}",
+            f"{s['distance']:.4f}",
+        ]
+        for name, s in found["means"].items()
     ]
+    named = {"psnr": "PSNR dB", "spectrum": "spectrum error dB", "distance": "distance"}
+    ranges = "; ".join(
+        f"{words} {min(g[name] for g in gains):+.3f} to {max(g[name] for g in gains):+.3f}"
+        for name, words in named.items()
+    )
+    less = f"Chosen less evenly spaced, single patients: {ranges}."
+    return f"{title} ({len(gains)}):\n\n{markdown(header, rows)}\n{less}\n"
 
 
-def figures_of(engine: Engine, parts: Sequence[Known], factor: float) -> Figures:
-    """Each patient's mean figures."""
-    job = job_of(engine.model)
-    rows: list[tuple[str, NDArray[np.float64]]] = []
-    for slices, base in parts:
-        found = score(restore(engine, slices.images, job, factor), slices.images, job)
-        rows.append((slices.case, np.array(means(found, base))))
-    return {case: Means(*figures.tolist()) for case, figures in per_patient(rows).items()}
+def schedule_figure(grid: Sequence[Candidate], bench: Bench, chosen: Candidate) -> bytes:
+    """The criterion on the training patients along both families, and where the chosen levels lie."""
+    figure = new_figure(11, 3.8)
+    time, snr, levels = figure.subplots(1, 3)
+    for eta in sorted({c.eta for c in grid}):
+        for axes, families, colour in ((time, ("time", "even"), BLUE), (snr, ("snr",), GREEN)):
+            points = sorted(
+                (c.parameter, bench.value(c)) for c in grid if c.eta == eta and c.family in families
+            )
+            x, y = zip(*points, strict=True)
+            style = "-" if eta == 0 else "--"
+            axes.plot(x, y, style, marker="o", ms=3, color=colour, label=f"eta {eta:g}")
+            axes.axhline(bench.value(even(grid, eta)), ls=":", color=GREY, lw=0.8)
+            axes.legend(frameon=False)
+    time.set(xlabel="power of the spacing in time (1: even)", xscale="log")
+    time.set_xticks([0.5, 1, 2, 3], ["0.5", "1", "2", "3"])
+    time.minorticks_off()
+    time.set_ylabel(CRITERIA[bench.how.criterion][2])
+    snr.set(xlabel="last signal level before 1 (dotted: even in time)")
+    for c, colour, name in ((even(grid, chosen.eta), GREY, "even"), (chosen, ORANGE, "chosen")):
+        levels.plot(c.levels, "o-", color=colour, label=name)
+    levels.set(xlabel="level", ylabel="signal level g", ylim=(0, 1.02))
+    levels.legend(frameon=False)
+    return png(figure)
 
 
-def engine_for(model: Model, candidate: Candidate, device: str) -> Engine:
-    """What samples along a candidate's levels, with its churn."""
-    steps = len(candidate.levels) - 1
-    options = Options(steps=steps, churn=candidate.churn, device=device)
-    return Engine(with_schedule(model, candidate.levels), options)
+def even(grid: Sequence[Candidate], eta: float) -> Candidate:
+    """The evenly spaced levels at an eta."""
+    return next(c for c in grid if c.family == "even" and c.eta == eta)
 
 
-def mean_over(figures: Figures) -> Means:
-    """Mean over patients."""
-    return Means(*np.mean(list(figures.values()), axis=0).tolist())
-
-
-def criterion_value(figures: Figures, criterion: Criterion) -> float:
-    """What is to be large, mean over patients: PSNR, or minus the spectrum error or the distance."""
-    found = mean_over(figures)
-    return {"psnr": found.psnr, "spectrum": -found.spectrum, "nearest": -found.distance}[criterion]
-
-
-def search(
-    model: Model,
-    parts: Sequence[Known],
+def analyze_schedule(
+    model: str,
+    data: Path,
+    output: Path,
     how: Search,
+    *,
+    write: Path | None = None,
     report: Callable[[str], None] = lambda line: None,
-) -> list[Tried]:
-    """Try every candidate on slices of training patients; in the grid's order.
+) -> str:
+    """Search on the model's training patients, check the choice on those held out, and write
+    ``schedule.csv``, ``.json``, ``.md`` and ``.png`` into ``output``.
+
+    Args:
+        write: where a copy of the model with the schedule goes; see
+            :func:`mrisr.analysis.schedule_grid.write_schedule`.
+
+    Returns:
+        The Markdown text.
 
     Raises:
-        UsageError: fewer than two steps, or no diffusion model.
+        UsageError: no diffusion model, fewer than two steps, or a factor that does not suit.
+        InputError: the cache cannot be read or holds none of the model's training patients.
+        OutputError: the results, or the model, cannot be written.
     """
-    tried = []
-    for candidate in candidates(model, how):
-        figures = figures_of(engine_for(model, candidate, how.device), parts, how.factor)
-        value = criterion_value(figures, how.criterion)
-        name = f"{candidate.family} {candidate.parameter:g}, churn {candidate.churn:g}"
-        report(f"{name}: {how.criterion} {value:.4f}")
-        tried.append(Tried(candidate, figures, value))
-    return tried
+    loaded = load_model(model)
+    name, training = loaded.card.name, loaded.card.training
+    grid = candidates(loaded, how)
+    seen = _bench(data, loaded, training.cases, how)
+    if seen is None:
+        raise InputError(data, expected=f"series of the training patients of {name}", found="none")
+    held = _bench(data, loaded, training.validation_cases, how)
+    make_folder(output)
+    for candidate in grid:
+        report(f"{candidate.title}: {how.criterion} {seen.value(candidate):.4f}")
+    chosen = max(grid, key=seen.value)  # the earlier one of equals: even if nothing beats it
+    evenly = even(grid, chosen.eta)
+    found = {"training": comparison(seen, chosen, evenly), "validation": None}
+    if held is not None:
+        found["validation"] = comparison(held, chosen, evenly)
+    text = f"{name}, x{how.factor:g}, {how.steps} steps, by {how.criterion}: {chosen.title}\n"
+    text += f"levels: {', '.join(f'{g:.6g}' for g in chosen.levels)}\n"
+    for title, part in zip(TITLES, found.values(), strict=True):
+        text += "" if part is None else f"\n{as_markdown(title, part)}"
+    if write is not None:
+        card = write_schedule(with_schedule(loaded, chosen.levels), write)
+        text += (
+            f"\n{card}: has the schedule for {how.steps} steps; its figures were measured before.\n"
+        )
+    content = {"command": command("schedule", how, name), "chosen": chosen._asdict(), **found}
+    figure = {"schedule.png": schedule_figure(grid, seen, chosen)}
+    write_analysis(output, "schedule", _rows(grid, seen), content, text, figure)
+    return text
 
 
-def best(tried: Sequence[Tried]) -> Tried:
-    """The candidate with the largest value, the earlier one of equals: evenly spaced if nothing beats it."""
-    return max(tried, key=lambda t: t.value)
+def _bench(data: Path, model: Model, cases: Sequence[str], how: Search) -> Bench | None:
+    """The slices of those of the cases that the cache holds; `None` where it holds none."""
+    job = job_of(model)
+    there = cases_in(data, job, cases)
+    if not there:
+        return None
+    return Bench(model, read_slices(data, job, there, how), how)
 
 
-def even(tried: Sequence[Tried], churn: float) -> Tried:
-    """The evenly spaced levels at a churn."""
-    return next(t for t in tried if t.candidate.family == "even" and t.candidate.churn == churn)
+def _rows(grid: Sequence[Candidate], bench: Bench) -> list[dict[str, str | float | None]]:
+    """One row per candidate: figures on the training patients."""
+    return [
+        {
+            "family": c.family,
+            "parameter": c.parameter,
+            "eta": c.eta,
+            **_numbers(mean_over(bench.figures(c))),
+            "value": number(bench.value(c)),
+            "levels": " ".join(f"{g:.8g}" for g in c.levels),
+        }
+        for c in grid
+    ]

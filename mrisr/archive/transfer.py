@@ -10,24 +10,24 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from os import PathLike
 from pathlib import Path
 
-from mrisr.archive.client import Archive, connect, text
-from mrisr.archive.files import files_of_one_study, read_whole
+import pydicom
+from pydicom import Dataset
+from pydicom.pixels.utils import get_expected_length
+
+from mrisr.archive.client import Archive, connect
 from mrisr.core.errors import InputError, OutputError, UsageError
 from mrisr.io.atomic import atomic_folder
-from mrisr.io.dicom_scan import File, pick_series, printable, quiet
+from mrisr.io.dicom_scan import File, find_series, pick_series, printable, quiet
 from mrisr.io.paths import check_output_folder
 
 Progress = Callable[[int, int], None]
 
 #: Seconds between looks at an archive's listing, which some bring up to date with a delay.
 LISTING_WAITS = (0.5, 1.0, 2.0, 4.0)
-#: Tags in DICOM JSON.
-_SOP, _SERIES, _NUMBER = "00080018", "0020000E", "00200011"
-_INSTANCE_NUMBER, _COUNT = "00200013", "00201209"
-_DESCRIPTION, _MODALITY = "0008103E", "00080060"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
@@ -73,8 +73,8 @@ def fetch_series(
     """Retrieve a series into a folder, whole or not at all.
 
     Files keep the transfer syntax of the archive and are called ``0001.dcm`` and so on in the order
-    of their InstanceNumber. Each is read again and must be the instance that was asked for, and
-    there must be as many as the archive counts, before the folder takes its place.
+    of their InstanceNumber. Each must be the instance that was asked for, whole, and there must be as
+    many as the archive counts, before the folder takes its place.
 
     Args:
         url: root of the DICOMweb service, without credentials.
@@ -100,7 +100,8 @@ def fetch_series(
         uids = _instances(archive, study_uid, chosen)
         with atomic_folder(path, overwrite=force) as temporary:
             for number, uid in enumerate(uids, 1):
-                _retrieve(archive, (study_uid, chosen.uid, uid), temporary / f"{number:04d}.dcm")
+                data = _retrieve(archive, study_uid, chosen.uid, uid)
+                (temporary / f"{number:04d}.dcm").write_bytes(data)
                 if progress is not None:
                     progress(number, len(uids))
     return path
@@ -133,12 +134,12 @@ def send_series(
         UsageError: the URL is none, or the environment's credentials are incomplete.
     """
     with connect(url, lambda where, reason: OutputError(f"{where}: {reason}")) as archive:
-        files = files_of_one_study(Path(folder))
+        files = _files_of_one_study(Path(folder))
         for file in files:
-            read_whole(file.path)
+            _check_whole(file.path.read_bytes(), file.path)
         for number, file in enumerate(files, 1):
             named = _naming(archive, f"{file.path.name} ({file.sop_uid})")
-            for warning in named.store(read_whole(file.path)):
+            for warning in named.store(file.path.read_bytes()):
                 if report is not None:
                     report(f"{file.path.name}: stored, but {warning}")
             if progress is not None:
@@ -154,19 +155,20 @@ def _unreadable(where: str, reason: str) -> InputError:
 def _series(archive: Archive, study_uid: str) -> list[RemoteSeries]:
     if not _is_uid(study_uid):
         raise UsageError("the study: expected a StudyInstanceUID, digits and dots")
-    found = []
-    for item in archive.series(study_uid):
-        uid, count = text(item, _SERIES), text(item, _COUNT)
-        if not _is_uid(uid):
-            raise archive.fail("a SeriesInstanceUID that is none")
-        number, description, modality = (
-            printable(text(item, tag)) for tag in (_NUMBER, _DESCRIPTION, _MODALITY)
-        )
-        instances = int(count) if count.isdecimal() else None
-        found.append(RemoteSeries(uid, number, description, modality, instances))
+    found = [_remote(item) for item in archive.series(study_uid)]
+    if not all(_is_uid(series.uid) for series in found):
+        raise archive.fail("a SeriesInstanceUID that is none")
     if not found:
         raise InputError(archive.where, expected="a study with series", found="none of that UID")
     return sorted(found, key=lambda s: (int(s.number) if s.number.isdecimal() else -1, s.uid))
+
+
+def _remote(item: Dataset) -> RemoteSeries:
+    with quiet():
+        keywords = ("SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality")
+        texts = [printable(item.get(keyword)) for keyword in keywords]
+        count = printable(item.get("NumberOfSeriesRelatedInstances"))
+    return RemoteSeries(*texts, int(count) if count.isdecimal() else None)
 
 
 def _is_uid(value: str) -> bool:
@@ -179,12 +181,12 @@ def _instances(archive: Archive, study_uid: str, series: RemoteSeries) -> list[s
     if not listed or series.instances not in (None, len(listed)):
         counted = "some" if series.instances is None else series.instances
         raise archive.fail(f"{len(listed)} instances listed where it counts {counted}")
-    return [text(item, _SOP) for item in sorted(listed, key=_order)]
+    return [str(item.SOPInstanceUID) for item in sorted(listed, key=_order)]
 
 
-def _order(item: dict[str, object]) -> tuple[int, str]:
-    number = text(item, _INSTANCE_NUMBER)
-    return int(number) if number.isdecimal() else 0, text(item, _SOP)
+def _order(item: Dataset) -> tuple[int, str]:
+    number = printable(item.get("InstanceNumber"))
+    return int(number) if number.isdecimal() else 0, str(item.SOPInstanceUID)
 
 
 def _check_replaced(path: Path) -> None:
@@ -194,26 +196,63 @@ def _check_replaced(path: Path) -> None:
             raise OutputError(f"{path}: holds other files than a fetched series; nothing replaced")
 
 
-def _retrieve(archive: Archive, uids: tuple[str, str, str], path: Path) -> None:
-    """Write one instance and make sure that the file is what was asked for."""
-    archive = _naming(archive, f"instance {uids[2]}")
-    if not _is_uid(uids[2]):
+def _retrieve(archive: Archive, study: str, series: str, instance: str) -> bytes:
+    """The file of one instance, which must be whole and what was asked for."""
+    archive = _naming(archive, f"instance {instance}")
+    if not _is_uid(instance):
         raise archive.fail("not a UID")
-    dataset = archive.retrieve(*uids)
+    data = archive.retrieve(study, series, instance)
     try:
-        with quiet():
-            dataset.save_as(path, enforce_file_format=True)
-        back = read_whole(path)
+        dataset = _check_whole(data, instance)
     except InputError as error:
-        raise archive.fail(error.found) from None
-    except OSError:
-        raise
-    except Exception as error:  # pydicom raises almost anything on odd data
-        raise archive.fail(f"cannot be written as DICOM ({type(error).__name__})") from None
-    names = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
-    for name, uid in zip(names, uids, strict=True):
-        if str(back.get(name, "")) != uid:
+        raise archive.fail(f"not one whole DICOM object: {error.found}") from None
+    wanted = {"StudyInstanceUID": study, "SeriesInstanceUID": series, "SOPInstanceUID": instance}
+    for name, uid in wanted.items():
+        if str(dataset.get(name, "")) != uid:
             raise archive.fail(f"another {name} than was asked for")
+    return data
+
+
+def _check_whole(data: bytes, named: str | Path) -> Dataset:
+    """A DICOM file's dataset. Raises InputError if anything is missing, pixels too."""
+    with quiet():
+        try:
+            dataset = pydicom.dcmread(BytesIO(data))
+            missing = "Rows" in dataset and not _has_pixels(dataset)
+        except Exception as error:  # pydicom raises almost anything on damaged files
+            found = f"damage ({type(error).__name__})"
+            raise InputError(named, expected="a DICOM file", found=found) from None
+    if missing:
+        raise InputError(named, expected="whole pixel data", found="truncated pixel data")
+    return dataset
+
+
+def _has_pixels(dataset: Dataset) -> bool:
+    """Whether pixel data are there; native ones of the length that the other attributes tell."""
+    if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
+        return True
+    if "PixelData" not in dataset:
+        return False
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        return len(dataset.PixelData) > 0
+    return len(dataset.PixelData) >= get_expected_length(dataset)
+
+
+def _files_of_one_study(folder: Path) -> list[File]:
+    """The images to send, each instance once. Raises InputError."""
+    if not folder.exists():
+        raise InputError(folder, expected="a folder of DICOM images", found="nothing at that path")
+    found = find_series(folder)
+    for series in found:
+        if series.broken:
+            raise series.broken[0].error
+    files = [file for series in found for file in series.files]
+    studies = {str(file.header.get("StudyInstanceUID", "")) for file in files}
+    if len(studies) != 1:
+        raise InputError(folder, expected="images of one study", found=f"{len(studies)} studies")
+    if len({file.sop_uid for file in files}) != len(files):
+        raise InputError(folder, expected="each SOPInstanceUID once", found="one of them twice")
+    return files
 
 
 def _naming(archive: Archive, what: str) -> Archive:
@@ -227,7 +266,7 @@ def _check_listed(archive: Archive, files: Sequence[File]) -> None:
     for wait in (*LISTING_WAITS, None):
         listed: set[str] = set()
         for uid in {file.series_uid for file in files}:
-            listed |= {text(item, _SOP) for item in archive.instances(study, uid)}
+            listed |= {str(item.SOPInstanceUID) for item in archive.instances(study, uid)}
         missing = [file for file in files if file.sop_uid not in listed]
         if not missing:
             return

@@ -22,65 +22,54 @@ READERS = 4
 
 
 class Stamp(NamedTuple):
-    """A file as it was when its digest was taken."""
+    """A file as it was when its digest was taken; ``name`` is within the input or output it is part of."""
 
     path: str
+    name: str
     size: int
     changed_ns: int
 
 
 class Digests:
-    """SHA-256 of files by path. Only those whose size or time has changed are read again."""
+    """SHA-256 of inputs and outputs. They are read again only where a size or a time has changed."""
 
-    def __init__(self, known: dict[Stamp, str] | None = None) -> None:
+    def __init__(self, known: dict[tuple[Stamp, ...], str] | None = None) -> None:
         self._known = known or {}
-        self._used: dict[Stamp, str] = {}
+        self._used: dict[tuple[Stamp, ...], str] = {}
 
     @classmethod
     def load(cls, files: Iterable[Path]) -> Digests:
-        """What earlier runs have kept; a file that cannot be read is none."""
-        known: dict[Stamp, str] = {}
+        """The digests that earlier runs have kept; a file that cannot be read is left out."""
+        known: dict[tuple[Stamp, ...], str] = {}
         for file in files:
             with suppress(OSError, ValueError, TypeError):
-                known |= {Stamp(*stamp): sha for *stamp, sha in json.loads(file.read_bytes())}
+                for stamps, sha in json.loads(file.read_bytes()):
+                    known[tuple(Stamp(*stamp) for stamp in stamps)] = sha
         return cls(known)
 
     def save(self, file: Path) -> None:
         """Keep the digests that were asked for. Raises OutputError."""
         make_folder(file.parent)
-        rows = sorted([*stamp, sha] for stamp, sha in self._used.items())
-        write_bytes(file, json.dumps(rows, indent=0).encode())
+        write_bytes(file, json.dumps(sorted(self._used.items()), indent=0).encode())
 
-    def of_file(self, path: Path) -> str | None:
-        """Digest of a regular file; None where there is none that can be read."""
+    def of(self, *paths: Path) -> str | None:
+        """Digest of files and folders together; `None` where one of them cannot be read.
+
+        That of a single file is the plain SHA-256 of its bytes. A ``.mhd`` includes its voxels, a folder all
+        that it holds but hidden files.
+        """
         try:
-            status = path.stat()
-            if not stat.S_ISREG(status.st_mode):
-                return None  # a pipe would be waited for
-            stamp = Stamp(os.path.abspath(path), status.st_size, status.st_mtime_ns)  # noqa: PTH100
-            digest = self._used.get(stamp) or self._known.get(stamp) or file_sha256(path)
+            stamps = tuple(_stamp(file, name) for path in paths for file, name in _files(path))
+            digest = self._used.get(stamps) or self._known.get(stamps) or _digest(stamps)
         except OSError:
             return None
-        self._used[stamp] = digest
+        self._used[stamps] = digest
         return digest
 
-    def of(self, path: Path) -> str | None:
-        """Digest of an input: a file (with the voxels of a ``.mhd``), or all that a folder holds; None where
-        there is nothing to read."""
-        if path.is_dir():
-            files = {file.relative_to(path).as_posix(): file for file in _below(path)}
-        else:
-            voxels = data_file(path) if ending(path) == ".mhd" else None
-            if voxels is None:
-                return self.of_file(path)
-            files = {path.name: path, voxels.name: voxels}
-        return digest_of({name: self.of_file(file) for name, file in files.items()})
-
-    def of_all(self, paths: Iterable[Path]) -> dict[Path, str | None]:
-        """Digests of many inputs, several read at once."""
-        paths = list(dict.fromkeys(paths))
+    def look_at(self, paths: Iterable[Path]) -> None:
+        """Take the digests of many inputs, several at once."""
         with ThreadPoolExecutor(READERS) as pool:
-            return dict(zip(paths, pool.map(self.of, paths), strict=True))
+            list(pool.map(self.of, dict.fromkeys(paths)))
 
 
 def digest_of(content: Any) -> str:
@@ -93,8 +82,30 @@ def digest_of(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    """Files below a folder in a fixed order, without hidden ones."""
-    for place, folders, names in os.walk(folder):
+def _digest(stamps: tuple[Stamp, ...]) -> str:
+    content = file_sha256(*(Path(stamp.path) for stamp in stamps))
+    if len(stamps) == 1:
+        return content
+    return digest_of([content, *([stamp.name, stamp.size] for stamp in stamps)])
+
+
+def _files(path: Path) -> Iterator[tuple[Path, str]]:
+    """The files of an input or output in a fixed order, with their names in it."""
+    if not path.is_dir():
+        voxels = data_file(path) if ending(path) == ".mhd" else None
+        yield from ((file, file.name) for file in (path, voxels) if file is not None)
+        return
+    for place, folders, names in os.walk(path):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
-        yield from (Path(place, name) for name in sorted(names) if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith("."):
+                yield Path(place, name), Path(place, name).relative_to(path).as_posix()
+
+
+def _stamp(path: Path, name: str) -> Stamp:
+    """A regular file as it is now. Raises OSError: there is none, or a pipe, which would be waited for."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(f"{path}: no regular file")
+    absolute = os.path.abspath(path)  # noqa: PTH100
+    return Stamp(absolute, name, status.st_size, status.st_mtime_ns)

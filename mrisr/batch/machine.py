@@ -1,8 +1,9 @@
-"""What this machine has for jobs that run on it, without the libraries that would tell more."""
+"""Cores, memory and GPUs of this machine, and the peak memory of one part of a batch."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 _SHARE = 0.9
 #: Where Linux states a limit of the memory of a container, in bytes.
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 _GPUS = ("/dev/nvidia[0-9]*", "/dev/kfd")
 
 
@@ -34,5 +36,31 @@ def memory_mb(limits: Sequence[str] = _LIMITS) -> int | None:
 
 
 def has_gpu() -> bool:
-    """Whether there is a GPU that PyTorch may find."""
+    """Tell whether there is a GPU that PyTorch may find."""
     return any(True for pattern in _GPUS for _ in Path("/").glob(pattern.lstrip("/")))
+
+
+def start_measuring() -> bool:
+    """Let peak memory be counted from here on; False where the system cannot do that."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        _CLEAR.write_text("5")  # resets the peak resident set of this process, see proc(5)
+    except OSError:
+        return False
+    return True
+
+
+def peak_memory_gib() -> dict[str, float] | None:
+    """Peak resident memory of the process since then, and of a CUDA device that it uses, in GiB."""
+    try:
+        lines = _STATUS.read_text().splitlines()
+        kib = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return None
+    peak = {"process": round(kib / 2**20, 3)}
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        peak["device"] = round(torch.cuda.max_memory_allocated() / 2**30, 3)
+    return peak

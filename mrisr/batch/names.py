@@ -1,4 +1,4 @@
-"""The names of a batch: stages, stacks, and where everything lies in its folder.
+"""Names of a batch: stages, stacks, and where everything lies in its folder.
 
 ``OUT/sub-X[/ses-Y]`` holds what a reader wants; ``OUT/.batch`` what the batch itself needs to go on.
 """
@@ -13,9 +13,6 @@ Stage = Literal["convert", "upsample", "segment", "score", "report"]
 StackName = Literal["axial", "coronal", "sagittal"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 STACKS: tuple[StackName, ...] = get_args(StackName)
-#: Stages that a stage does along, for the studies that it has worked on: the libraries that they need are
-#: loaded, which takes longer than their work. Their own turn is left with what else has changed.
-ALONG: dict[Stage, tuple[Stage, ...]] = {"segment": ("score",)}
 #: The reference labels of the zones, on the grid of the axial stack.
 LABELS = "labels"
 ROLES = (*STACKS, LABELS)
@@ -36,14 +33,14 @@ def study_folder(subject: str, session: str) -> str:
     return f"sub-{subject}/ses-{session}" if session else f"sub-{subject}"
 
 
+def plan_file(out: Path) -> Path:
+    """Everything that is to be made of every study of a batch."""
+    return out / HIDDEN / "plan.json"
+
+
 def chunk_file(out: Path, number: str) -> Path:
-    """The studies of a chunk and what is to be made of them."""
+    """The names of the studies that share a process."""
     return out / HIDDEN / "chunks" / f"{number}.json"
-
-
-def marker(out: Path, stage: str, number: str) -> Path:
-    """What Snakemake looks at: there once a stage has dealt with every study of a chunk."""
-    return out / HIDDEN / "done" / stage / number
 
 
 def out_of(chunk: Path) -> Path:
@@ -51,23 +48,18 @@ def out_of(chunk: Path) -> Path:
     return chunk.absolute().parents[2]
 
 
-def status_file(folder: Path, stage: str) -> Path:
-    """How a stage ended for the study of a folder."""
-    return folder / "status" / f"{stage}.json"
-
-
-def journal_file(out: Path, stage: str, study: str) -> Path:
-    """What a stage has done of a study that it is working on; gone once the status is written."""
-    return out / HIDDEN / "running" / stage / f"{study.replace('/', '_')}.json"
+def status_file(folder: Path) -> Path:
+    """What has been made in a study's folder, and how that ended."""
+    return folder / "status.json"
 
 
 def lock_file(out: Path, name: str) -> Path:
-    """What a process holds while it works on a study, or on the batch."""
+    """The file that a process locks while it works on a study, or on the batch."""
     return out / HIDDEN / "locks" / name.replace("/", "_")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file; an empty one where there is no such file, or it holds none."""
+    """The object in a file; an empty one where there is no such file, or it holds no object."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""How a batch has ended: ``outcome.json`` and ``outcome.csv``, a row for each study."""
+"""The outcome of a batch: ``outcome.json`` and ``outcome.csv``, a row for each study."""
 
 from __future__ import annotations
 
@@ -9,59 +9,69 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import mrisr
-from mrisr.batch.chunk import StudyPlan, read_chunk
-from mrisr.batch.names import HIDDEN, STAGES, Stage, read_json, status_file
-from mrisr.batch.state import Record, read_records
-from mrisr.core.errors import UsageError
+from mrisr.batch.parts import State
+from mrisr.batch.plan import StudyPlan, read_plan
+from mrisr.batch.status import StageStatus, most, read_status, stages_of
 from mrisr.io.atomic import json_bytes, write_together
 
 FORMAT = 1
-Ending = Literal["done", "failed", "unfinished"]
 
 
 @dataclass(frozen=True)
 class StudyOutcome:
-    """How a study has ended.
+    """A study at the end of a batch.
 
     Attributes:
-        subject, session: as in the manifest.
         folder: within the output.
         state: failed where any part failed; unfinished where nothing failed and something was not made.
-        stages: stage -> its state.
+        stages: those that were planned.
         reasons: what went wrong, a line for each thing.
-        seconds: stage -> wall clock.
-        peak_memory_gib: of the process (and on CUDA of the device), where measurable.
         scores: volume -> zone -> figure, where there are labels.
     """
 
-    subject: str
-    session: str
     folder: str
-    state: Ending
-    stages: dict[str, str]
-    reasons: tuple[str, ...]
-    seconds: dict[str, float]
-    peak_memory_gib: dict[str, float]
-    scores: dict[str, Any]
+    state: State
+    stages: Sequence[StageStatus]
+    reasons: Sequence[str]
+    scores: dict[str, dict[str, dict[str, float | None]]]
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Stage -> wall clock."""
+        return {stage.name: stage.seconds for stage in self.stages}
+
+    @property
+    def peak_memory_gib(self) -> dict[str, float]:
+        """The most memory of any stage, of the process and on CUDA of the device, where measurable."""
+        return most([stage.peak_memory_gib for stage in self.stages])
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Subject and session as in the manifest."""
+        subject, _, session = self.folder.removeprefix("sub-").partition("/ses-")
+        return {"subject": subject, "session": session}
 
     def as_json(self) -> dict[str, Any]:
-        """What ``outcome.json`` says of the study."""
+        """The study in ``outcome.json``."""
         return {
-            **vars(self),
+            **self.names,
+            "folder": self.folder,
+            "state": self.state,
+            "stages": {stage.name: stage.state for stage in self.stages},
             "reasons": list(self.reasons),
+            "seconds": self.seconds,
+            "peak_memory_gib": self.peak_memory_gib,
+            "scores": self.scores,
             "total_seconds": round(sum(self.seconds.values()), 3),
         }
 
 
 def read_outcome(out: Path) -> list[StudyOutcome]:
-    """How each study of the last plan has ended. Raises UsageError where there is no batch."""
-    chunks = sorted((out / HIDDEN / "chunks").glob("*.json"))
-    if not chunks:
-        raise UsageError(f"{out}: expected the folder of a batch, found none")
-    return [_study(out, study) for chunk in chunks for study in read_chunk(chunk).studies]
+    """The outcome of each study of the last plan. Raises UsageError where there is no batch."""
+    return [_study(out, study) for study in read_plan(out).studies]
 
 
 def write_outcome(out: Path) -> list[StudyOutcome]:
@@ -81,64 +91,36 @@ def write_outcome(out: Path) -> list[StudyOutcome]:
 
 
 def _study(out: Path, plan: StudyPlan) -> StudyOutcome:
-    folder = out / plan.folder
-    records: dict[Stage, dict[str, Record]] = {s: read_records(folder, s) for s in STAGES}
-    stages: dict[str, str] = {}
-    seconds: dict[str, float] = {}
-    reasons: list[str] = []
-    lacking = False
-    for stage in STAGES:
-        status = read_json(status_file(folder, stage))
-        if status and plan.of(stage):
-            stages[stage] = str(status.get("state"))
-            seconds[stage] = float(status.get("seconds") or 0)
-        for part in plan.of(stage):
-            record = records[stage].get(part.name)
-            if record is None or record.key != part.key:
-                lacking = True
-            elif record.state == "failed":
-                reasons.append(
-                    f"{stage} {part.name}: {record.reason.removeprefix(f'{part.name}: ')}"
-                )
-    subject, _, session = plan.folder.removeprefix("sub-").partition("/ses-")
-    peaks = [r.peak_memory_gib or {} for of_stage in records.values() for r in of_stage.values()]
+    status = read_status(out / plan.folder).of_plan(plan.parts)
+    failed = (part for part in status.parts if part.state == "failed")
     return StudyOutcome(
-        subject,
-        session,
         plan.folder,
-        "failed" if reasons else "unfinished" if lacking else "done",
-        stages,
-        tuple(reasons),
-        seconds,
-        {
-            what: max(p.get(what, 0.0) for p in peaks)
-            for what in sorted({w for p in peaks for w in p})
-        },
-        {n: r.facts["scores"] for n, r in records["score"].items() if "scores" in r.facts},
+        status.state,
+        stages_of(status.parts),
+        [f"{p.stage} {p.name}: {p.reason.removeprefix(f'{p.name}: ')}" for p in failed],
+        {p.name: p.scores for p in status.parts if p.stage == "score" and p.state == "done"},
     )
 
 
 def _as_csv(studies: Sequence[StudyOutcome]) -> str:
-    scored: dict[str, tuple[str, str, str]] = {}
-    for study in studies:
-        for volume, zones in study.scores.items():
-            for zone, figures in zones.items():
-                for figure in figures:
-                    scored[f"{volume}_{zone}_{figure}"] = (volume, zone, figure)
-    names = ["subject", "session", "state", "reasons", "seconds", "peak_memory_gib", *scored]
-    out = io.StringIO(newline="")
-    writer = csv.DictWriter(out, names, lineterminator="\n")
-    writer.writeheader()
+    """A row for each study; the scores of all volumes, zones and figures that any has are columns."""
+    rows: list[dict[str, Any]] = []
     for study in studies:
         row: dict[str, Any] = {
-            "subject": study.subject,
-            "session": study.session,
+            **study.names,
             "state": study.state,
             "reasons": "; ".join(study.reasons),
             "seconds": round(sum(study.seconds.values()), 1),
             "peak_memory_gib": study.peak_memory_gib.get("process", ""),
         }
-        for name, (volume, zone, figure) in scored.items():
-            row[name] = study.scores.get(volume, {}).get(zone, {}).get(figure)
-        writer.writerow(row)
+        for volume, zones in study.scores.items():
+            for zone, figures in zones.items():
+                row |= {f"{volume}_{zone}_{figure}": value for figure, value in figures.items()}
+        rows.append(row)
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(
+        out, list(dict.fromkeys(k for row in rows for k in row)), lineterminator="\n"
+    )
+    writer.writeheader()
+    writer.writerows(rows)
     return out.getvalue()

@@ -1,4 +1,4 @@
-"""What is to be made of a study, and the keys by which a rerun tells what it has already.
+"""Parts of a study, and the keys by which a rerun tells which of them it has already.
 
 A key is the SHA-256 of everything that decides a result: the inputs' digests, the model's, the parameters,
 the version of mrisr, and the keys of the results it is made from.
@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import mrisr
-from mrisr.batch.chunk import Part, StudyPlan
 from mrisr.batch.digest import Digests, digest_of
 from mrisr.batch.manifest import StackSource, Study
-from mrisr.batch.names import LABELS, ROLES, SOURCE, Stage
+from mrisr.batch.names import LABELS, ROLES, SOURCE, VOLUME, Stage
 from mrisr.batch.settings import BatchSettings
 from mrisr.core.errors import InputError, UsageError
 from mrisr.io import input_format
 from mrisr.models.find import INTERPOLATIONS, card_path, model_for
 
+State = Literal["unfinished", "done", "failed", "skipped"]
 #: What a card says for people only; it may change without another result.
 _PROSE = (
     "figures",
@@ -34,7 +34,65 @@ _PROSE = (
     "limitations",
 )
 #: Raised whenever pages are to be made anew though nothing that they show has changed.
-PAGE_FORMAT = 1
+PAGE_FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that is made of a study, and how that ended. A rerun redoes parts.
+
+    Attributes:
+        stage: that makes it.
+        name: within the stage: the stack, the volume or ``"page"``.
+        key: SHA-256 of all that decides the result.
+        outputs: files and folders that it writes, within the study's folder.
+        needs: ids of the parts whose results it is made from.
+        inputs: role -> digest of what the manifest names; `None` where it cannot be read.
+        parameters: the settings that it depends on.
+        model: name and digest of the model, if there is one.
+        state: skipped is what lacks the result of an earlier part.
+        reason: why it failed or was skipped, on one line.
+        seconds: wall clock.
+        peak_memory_gib: of the process (and on CUDA of the device) while it was made, where measurable.
+        sha256: digest of the outputs together, see :meth:`mrisr.batch.digest.Digests.of`.
+        attempts: how often it was begun in this batch.
+        notes: what the reader of a stack decided.
+        scores: zone -> figure, of a scored volume.
+    """
+
+    stage: Stage
+    name: str
+    key: str = ""
+    outputs: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    inputs: dict[str, str | None] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, str] | None = None
+    state: State = "unfinished"
+    reason: str = ""
+    seconds: float = 0.0
+    peak_memory_gib: dict[str, float] | None = None
+    sha256: str | None = None
+    attempts: int = 0
+    notes: tuple[str, ...] = ()
+    scores: dict[str, dict[str, float | None]] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """Stage and name, which no other part of the study has both."""
+        return f"{self.stage}/{self.name}"
+
+    def keyed(self, **more: Any) -> Part:
+        """The part with its key; ``more`` is what decides the result besides its fields."""
+        deciding = {
+            "mrisr": mrisr.__version__,
+            "part": [self.stage, self.name],
+            "inputs": self.inputs,
+            "parameters": self.parameters,
+            "model": self.model,
+            "more": more,
+        }
+        return replace(self, key=digest_of(deciding))
 
 
 def model_identity(name: str) -> dict[str, str]:
@@ -60,7 +118,7 @@ def model_identity(name: str) -> dict[str, str]:
 
 
 class Planner:
-    """Makes the plan of each study of a batch.
+    """Lists the parts of each study of a batch.
 
     Args:
         settings: of the batch.
@@ -72,141 +130,126 @@ class Planner:
 
     @cached_property
     def models(self) -> dict[str, dict[str, str]]:
-        """Upsampled volume -> its model. Raises as :func:`model_identity`."""
-        return {
+        """Upsampled volume, or ``"zones"`` -> its model. Raises as :func:`model_identity`."""
+        found = {
             name: model_identity(u.model or model_for(u.job, u.method))
             for name, u in self.settings.upsampled.items()
         }
+        return found | ({"zones": self.segmenter} if self.settings.segmented else {})
 
     @cached_property
     def segmenter(self) -> dict[str, str]:
         """The model of the zones. Raises as :func:`model_identity`; UsageError for a missing folder."""
-        zones = self.settings.zones
-        assert zones is not None
-        folder = zones.bundle or zones.nnunet
+        options = self.settings.segmenting()
+        folder = options.bundle or options.nnunet
         if folder is None:
-            return model_identity(zones.model or "zones")
+            return model_identity(options.model or "zones")
         digest = self.digests.of(folder)
         if digest is None:
             raise UsageError(f"zones: expected the folder of a model, found none at {folder}")
-        table = {} if zones.table is None else {"table_sha256": digest_of(zones.table)}
+        table = {} if options.table is None else {"table_sha256": digest_of(options.table)}
         return {"name": folder.name, "sha256": digest, **table}
 
-    def all_models(self) -> dict[str, dict[str, str]]:
-        """The models of the batch, by what they make. Raises as :func:`model_identity`."""
-        return self.models | ({"zones": self.segmenter} if self.settings.segmented else {})
-
-    def plan(self, study: Study) -> StudyPlan:
-        """Everything that is to be made of a study, with its keys."""
+    def parts(self, study: Study) -> tuple[Part, ...]:
+        """Everything that is to be made of a study, each after what it needs."""
         inputs = {role: self._digest(source) for role, source in study.sources.items()}
-        parts = self._converted(inputs)
-        parts += self._upsampled(study, inputs)
-        parts += self._segmented(study, {f"{p.stage}/{p.name}": p for p in parts})
-        parts += self._scored(inputs, parts)
-        page = {"format": PAGE_FORMAT, "parts": sorted(p.key for p in parts)}
-        parts.append(_part("report", "page", key=page))
-        return StudyPlan(study.folder, study.sources, tuple(parts))
+        made = {part.id: part for part in self._converted(inputs)}
+        made |= {part.id: part for part in self._upsampled(study, inputs)}
+        zones = self._segmented(study, made)
+        made |= {part.id: part for part in (*zones, *self._scored(inputs, zones))}
+        page = Part("report", "page", outputs=("report.html", "scores.json"))
+        keys = sorted(part.key for part in made.values())
+        return *made.values(), page.keyed(format=PAGE_FORMAT, parts=keys)
 
     def _digest(self, source: StackSource) -> str | None:
         digest = self.digests.of(source.path)
         return digest and digest_of([digest, source.series]) if source.series else digest
 
     def _converted(self, inputs: Mapping[str, str | None]) -> list[Part]:
-        roles = [role for role in ROLES if role in inputs]
-        return [_part("convert", role, inputs={role: inputs[role]}) for role in roles]
+        return [
+            Part(
+                "convert", role, outputs=(f"source/{role}{VOLUME}",), inputs={role: inputs[role]}
+            ).keyed()
+            for role in ROLES
+            if role in inputs
+        ]
 
     def _upsampled(self, study: Study, inputs: Mapping[str, str | None]) -> list[Part]:
         parts = []
-        for name, upsampling in self.settings.upsampled.items():
-            if upsampling.of in inputs:
-                parameters = upsampling.model_dump(
-                    mode="json", exclude_none=True, exclude={"model", "method"}
-                )
-                parameters |= self._shared(study.sources[upsampling.of])
-                part = _part(
-                    "upsample",
-                    name,
-                    inputs={upsampling.of: inputs[upsampling.of]},
-                    parameters=parameters,
-                    model=self.models[name],
-                    needs=(f"convert/{upsampling.of}",),
-                )
-                parts.append(part)
+        for name in self.settings.upsampled:
+            options = self.settings.upsampling(name)
+            if options.of not in inputs:
+                continue
+            source = study.sources[options.of]
+            given = {k: v for k, v in vars(options).items() if v is not None}
+            part = Part(
+                "upsample",
+                name,
+                outputs=_written("upsampled", name, name if self._dicom(source) else None),
+                needs=(f"convert/{options.of}",),
+                inputs={options.of: inputs[options.of]},
+                parameters={k: v for k, v in given.items() if k not in ("model", "method")}
+                | self._patient(source),
+                model=self.models[name],
+            )
+            parts.append(part.keyed())
         return parts
 
     def _segmented(self, study: Study, made: Mapping[str, Part]) -> list[Part]:
-        parts = []
-        margin = self.settings.zones.margin if self.settings.zones is not None else 0.0
+        parts, options = [], self.settings.segmenting()
         for volume in self.settings.segmented:
             stack = self.settings.source_of(volume)
-            need = f"convert/{stack}" if volume == SOURCE else f"upsample/{volume}"
-            if need in made:
-                part = _part(
-                    "segment",
-                    volume,
-                    inputs=made[need].inputs,
-                    parameters={
-                        "volume": volume,
-                        "margin": margin,
-                        **self._shared(study.sources[stack]),
-                    },
-                    model=self.segmenter,
-                    needs=(need,),
-                    key={"of": made[need].key},
-                )
-                parts.append(part)
+            need = made.get(f"convert/{stack}" if volume == SOURCE else f"upsample/{volume}")
+            if need is None:
+                continue
+            dicom = volume == SOURCE and self._dicom(study.sources[stack])
+            part = Part(
+                "segment",
+                volume,
+                outputs=_written("zones", volume, "zones.dcm" if dicom else None),
+                needs=(need.id,),
+                inputs=need.inputs,
+                parameters={"volume": volume, "margin": options.margin, "device": options.device}
+                | self._patient(study.sources[stack]),
+                model=self.segmenter,
+            )
+            parts.append(part.keyed(of=need.key))
         return parts
 
-    def _scored(self, inputs: Mapping[str, str | None], made: list[Part]) -> list[Part]:
+    def _scored(self, inputs: Mapping[str, str | None], zones: list[Part]) -> list[Part]:
         if LABELS not in inputs:
             return []
         return [
-            _part(
+            Part(
                 "score",
                 part.name,
+                needs=(f"convert/{LABELS}", part.id),
                 inputs={LABELS: inputs[LABELS]},
-                needs=(f"convert/{LABELS}", f"segment/{part.name}"),
-                key={"of": part.key},
-            )
-            for part in made
-            if part.stage == "segment" and self.settings.source_of(part.name) == "axial"
+            ).keyed(of=part.key)
+            for part in zones
+            if self.settings.source_of(part.name) == "axial"
         ]
 
-    def _shared(self, source: StackSource) -> dict[str, Any]:
-        """The settings that all results of a stack depend on."""
-        settings = self.settings
-        shared: dict[str, Any] = {"device": settings.device, "precision": settings.precision}
-        if settings.dicom and is_dicom(source.path):
-            shared |= {"dicom": True, "deidentify": settings.deidentify}
-        return shared
+    def _dicom(self, source: StackSource) -> bool:
+        """Whether results of a stack are written as DICOM too."""
+        return self.settings.dicom and _is_dicom(source.path)
+
+    def _patient(self, source: StackSource) -> dict[str, Any]:
+        """The settings that results in DICOM depend on; empty where there are none."""
+        return (
+            {"dicom": True, "deidentify": self.settings.deidentify} if self._dicom(source) else {}
+        )
 
 
-def is_dicom(path: Path) -> bool:
+def _written(folder: str, name: str, dicom: str | None) -> tuple[str, ...]:
+    """A volume and its record, and those in DICOM."""
+    beside = () if dicom is None else (f"dicom/{dicom}", f"dicom/{dicom.removesuffix('.dcm')}.json")
+    return (f"{folder}/{name}{VOLUME}", f"{folder}/{name}.json", *beside)
+
+
+def _is_dicom(path: Path) -> bool:
     """Whether a source is DICOM, by its name; one that is missing is not."""
     try:
         return input_format(path) == "dicom"
     except InputError:
         return False
-
-
-def _part(
-    stage: Stage,
-    name: str,
-    *,
-    inputs: Mapping[str, str | None] | None = None,
-    parameters: Mapping[str, Any] | None = None,
-    model: dict[str, str] | None = None,
-    needs: tuple[str, ...] = (),
-    key: Mapping[str, Any] | None = None,
-) -> Part:
-    """A part; ``key`` holds what decides the result besides what is stated of it."""
-    part = Part(stage, name, "", dict(inputs or {}), dict(parameters or {}), model, needs)
-    deciding = {
-        "mrisr": mrisr.__version__,
-        "part": [stage, name],
-        "inputs": part.inputs,
-        "parameters": part.parameters,
-        "model": model,
-        "more": dict(key or {}),
-    }
-    return replace(part, key=digest_of(deciding))

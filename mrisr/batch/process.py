@@ -1,4 +1,4 @@
-"""The process of a stage, and what to do when it dies at a study.
+"""The process of a chunk, and what to do when it dies at a study.
 
 Libraries crash, and systems kill processes that need too much memory. So the studies of a chunk are worked on
 by a child process; when that dies, another one goes on, and what has brought two of them down is given up.
@@ -7,38 +7,41 @@ by a child process; when that dies, another one goes on, and what has brought tw
 from __future__ import annotations
 
 import ctypes
-import json
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from mrisr.batch.names import ALONG, Stage, journal_file, out_of, read_json
+from mrisr.batch.names import out_of
+from mrisr.batch.run import studies_of
+from mrisr.batch.status import read_status
 from mrisr.core.errors import MrisrError
 
+#: Works on a chunk in its own process.
+COMMAND = (sys.executable, "-m", "mrisr", "chunk", "--alone")
 _PR_SET_PDEATHSIG = 1
 #: Seconds that a process has to end cleanly once it is told to.
 PATIENCE_S = 25.0
 
 
-def supervise(stage: Stage, chunk: Path, report: Callable[[str], None]) -> int:
+def supervise(chunk: Path, report: Callable[[str], None]) -> int:
     """Let a process work on a chunk, and another one go on where it dies; the last one's exit code.
 
     Raises:
+        UsageError: the file is no chunk.
         MrisrError: it died before it came to a study.
     """
-    command = [sys.executable, "-m", "mrisr", "stage", stage, "--chunk", str(chunk), "--alone"]
+    out, (_, studies) = out_of(chunk), studies_of(chunk)
     while True:
-        before = _attempts(stage, chunk)
-        code = _run(command)
+        before = [read_status(out / study.folder) for study in studies]
+        code = _run([*COMMAND, str(chunk)])
         if code >= 0:
             return code
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        if _attempts(stage, chunk) == before:
-            raise MrisrError(f"{stage}: the process died ({name}) before it came to a study")
+        if before == [read_status(out / study.folder) for study in studies]:
+            raise MrisrError(f"the process died ({name}) before it came to a study")
         report(f"the process died ({name}); going on")
 
 
@@ -76,14 +79,3 @@ def _run(command: Sequence[str]) -> int:
     except BaseException:
         stop(process)
         raise
-
-
-def _attempts(stage: Stage, chunk: Path) -> dict[str, Any]:
-    """Stage and study of a chunk -> how often each of its parts was begun, where it has not ended."""
-    found: dict[str, Any] = {}
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        for study in json.loads(chunk.read_bytes())["studies"]:
-            for name in (stage, *ALONG.get(stage, ())):
-                journal = journal_file(out_of(chunk), name, study["folder"])
-                found[f"{name} {study['folder']}"] = read_json(journal).get("attempts")
-    return found

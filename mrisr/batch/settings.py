@@ -2,120 +2,105 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from mrisr.batch.names import NAME, SOURCE, StackName
-from mrisr.config import Job, Positive, Settings, Share, load_settings
-from mrisr.core.errors import UsageError
-from mrisr.core.options import Kind
+from mrisr.config import Settings, load_settings
+from mrisr.core.errors import InputError, UsageError
+from mrisr.core.options import (
+    InPlane,
+    Option,
+    Precision,
+    Segmenting,
+    ThroughPlane,
+    current_names,
+    declared,
+)
 from mrisr.models.find import INTERPOLATIONS, available, card_path
 from mrisr.zones.labels import LabelTable
 
-Scale = Annotated[float, Field(ge=1.5, le=8)]
 Name = Annotated[str, Field(pattern=NAME)]
 
 
-class UpsamplingSettings(Settings):
-    """One upsampled volume of a study; see :class:`mrisr.restore.sampling.Options` for the lower half."""
+@dataclass(frozen=True)
+class InPlaneVolume(InPlane):
+    """A volume upsampled in-plane, of a stack; where a study has none of it, neither has the result."""
 
-    job: Job
-    #: The stack that it is made of; where a study has none of it, neither has the result.
-    of: StackName = "axial"
-    #: In-plane: the factor along both axes.
-    scale: Scale | None = None
-    #: Through-plane: slices made of one, or mm between the new ones; with neither, isotropic voxels.
-    factor: Scale | None = None
-    spacing: Positive | None = None
-    slice_thickness: Positive | None = None
-    model: str | None = None
-    method: str | None = None
-    steps: Annotated[int, Field(ge=1, le=1000)] | None = None
-    churn: Share | None = None
-    update: Literal["corrected", "published"] = "corrected"
-    start: Annotated[float, Field(ge=0.003, le=0.9999)] | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    consistency: Share | None = None
-    degradation: Kind | None = None
-    tile: Annotated[int, Field(ge=128, le=1 << 16)] | None = None
-
-    @model_validator(mode="after")
-    def _one_job(self) -> UpsamplingSettings:
-        through = {
-            "factor": self.factor,
-            "spacing": self.spacing,
-            "thickness": self.slice_thickness,
-        }
-        if self.job == "inplane" and (self.scale is None or any(through.values())):
-            raise ValueError(
-                "an inplane upsampling has a scale, and no factor, spacing or thickness"
-            )
-        if self.job == "throughplane" and self.scale is not None:
-            raise ValueError("a throughplane upsampling has a factor or a spacing, and no scale")
-        if self.factor is not None and self.spacing is not None:
-            raise ValueError("factor and spacing exclude each other")
-        if self.model is not None and self.method is not None:
-            raise ValueError("model and method exclude each other")
-        return self
+    job: Annotated[Literal["inplane"], Option()] = "inplane"
+    of: Annotated[StackName, Option()] = "axial"
 
 
-class ZonesSettings(Settings):
-    """What segments the zones, and which volumes."""
+@dataclass(frozen=True)
+class ThroughPlaneVolume(ThroughPlane):
+    """A volume upsampled through-plane, of a stack; where a study has none of it, neither has the result."""
 
-    #: ``source`` is the measured axial stack, the others are upsampled volumes. Left out: the measured one
-    #: and all that are made of it.
-    volumes: tuple[Name, ...] | None = None
-    model: str | None = None
-    #: Folder of a MONAI bundle, or of an nnU-Net's results, in the model's place.
-    bundle: Path | None = None
-    nnunet: Path | None = None
-    #: What its labels stand for, where it does not say: ``{1: TZ, 2: PZ}``.
-    table: dict[int, str] | None = None
-    #: Share of the width that is left out at each edge of axial slices before the model sees them.
-    margin: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    job: Annotated[Literal["throughplane"], Option()] = "throughplane"
+    of: Annotated[StackName, Option()] = "axial"
 
-    @model_validator(mode="after")
-    def _one_model(self) -> ZonesSettings:
-        if sum(m is not None for m in (self.model, self.bundle, self.nnunet)) > 1:
-            raise ValueError("model, bundle and nnunet exclude each other")
+
+@dataclass(frozen=True)
+class ZonesOfVolumes(Segmenting):
+    """A segmenter, and the volumes whose zones it finds.
+
+    ``source`` is the measured axial stack, the others are upsampled volumes. Left out: the measured one
+    and all that are made of it.
+    """
+
+    volumes: Annotated[tuple[Name, ...] | None, Option()] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.table is not None:
-            if self.bundle is None and self.nnunet is None:
-                raise ValueError("a table is for a bundle or an nnunet")
             try:
-                LabelTable.of(self.table)
-            except UsageError as error:
+                LabelTable.given(self.table)
+            except (InputError, UsageError) as error:
                 raise ValueError(str(error)) from error
-        return self
 
 
-def _default_upsampled() -> dict[str, UpsamplingSettings]:
-    return {
-        "throughplane": UpsamplingSettings(job="throughplane"),
-        "inplane-x2": UpsamplingSettings(job="inplane", scale=2),
-    }
+def _with_current_names(given: Any) -> Any:
+    """An upsampling in which options have the names of today, and a scale is stated where there is one."""
+    if not isinstance(given, dict):
+        return given
+    if given.get("job") == "inplane" and "scale" not in given:
+        raise ValueError("an inplane upsampling has a scale")
+    return current_names(ThroughPlane, given)
+
+
+Upsampling = InPlaneVolume | ThroughPlaneVolume
+_Given = Annotated[
+    Annotated[Upsampling, Field(discriminator="job")], BeforeValidator(_with_current_names)
+]
 
 
 class BatchSettings(Settings):
     """A batch: what is made of every study of the manifest."""
 
     #: Name of the volume -> how it is made.
-    upsampled: dict[Name, UpsamplingSettings] = Field(default_factory=_default_upsampled)
+    upsampled: dict[Name, _Given] = Field(
+        default_factory=lambda: {  # type: ignore[arg-type]
+            "throughplane": ThroughPlaneVolume(),
+            "inplane-x2": InPlaneVolume(scale=2),
+        }
+    )
     #: None: nothing is segmented.
-    zones: ZonesSettings | None = ZonesSettings()
+    zones: ZonesOfVolumes | None = ZonesOfVolumes()
     #: Where a study comes as DICOM, also write the upsampled series and the zones as DICOM.
     dicom: bool = False
     #: Empty these of the patient by the Basic Profile.
     deidentify: bool = False
+    #: Of all volumes that name no other.
     device: str = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
     #: Larger claims of a header are refused.
     max_voxels: Annotated[int, Field(ge=1)] = 2**31
 
     @field_validator("upsampled")
     @classmethod
-    def _names_differ(cls, value: dict[str, Any]) -> dict[str, Any]:
+    def _names_differ(cls, value: dict[str, Upsampling]) -> dict[str, Upsampling]:
         taken = {SOURCE, "zones"} & {name.casefold() for name in value}
         if taken:
             raise ValueError(f"{taken.pop()!r} means something else here; choose another name")
@@ -140,6 +125,22 @@ class BatchSettings(Settings):
             return self.zones.volumes
         return (SOURCE, *(name for name, u in self.upsampled.items() if u.of == "axial"))
 
+    def upsampling(self, volume: str) -> Upsampling:
+        """How a volume is made, on the batch's device where it names no other."""
+        found = self.upsampled[volume]
+        precision = self.precision if found.precision == "auto" else found.precision
+        return replace(found, device=self._device(found.device), precision=precision)
+
+    def segmenting(self) -> Segmenting:
+        """The options of the segmenter, on the batch's device where they name no other."""
+        zones = self.zones or ZonesOfVolumes()
+        names = (d.name for d in declared(Segmenting))
+        given = {name: getattr(zones, name) for name in names}
+        return Segmenting(**{**given, "device": self._device(zones.device)})
+
+    def _device(self, device: str) -> str:
+        return self.device if device == "auto" else device
+
     def source_of(self, volume: str) -> StackName:
         """The stack that a volume is, or is made of."""
         return "axial" if volume == SOURCE else self.upsampled[volume].of
@@ -154,17 +155,22 @@ def load_batch(path: Path | None) -> BatchSettings:
     """
     settings = BatchSettings() if path is None else load_settings(path, BatchSettings)
     upsampled = {
-        name: u.model_copy(update={"model": _lasting(u.model)})
+        name: replace(
+            u,
+            model=_lasting(u.model),
+        )
         for name, u in settings.upsampled.items()
     }
     zones = settings.zones
     if zones is not None:
-        zones = zones.model_copy(
-            update={
-                "model": _lasting(zones.model),
-                "bundle": zones.bundle and zones.bundle.absolute(),
-                "nnunet": zones.nnunet and zones.nnunet.absolute(),
-            }
+        zones = replace(
+            zones,
+            model=_lasting(zones.model),
+            bundle=zones.bundle and zones.bundle.absolute(),
+            nnunet=zones.nnunet and zones.nnunet.absolute(),
+            table=str(LabelTable.given(zones.table))
+            if isinstance(zones.table, str)
+            else zones.table,
         )
     return settings.model_copy(update={"upsampled": upsampled, "zones": zones})
 

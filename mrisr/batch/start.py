@@ -9,19 +9,20 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mrisr
 from mrisr.batch import machine
-from mrisr.batch.locks import Busy, FileLock
+from mrisr.batch.digest import Digests
 from mrisr.batch.manifest import Study, read_manifest
 from mrisr.batch.names import HIDDEN, STAGES, Stage, lock_file
 from mrisr.batch.outcome import StudyOutcome, write_outcome
 from mrisr.batch.plan import Plan, make_plan, write_plan
 from mrisr.batch.process import PATIENCE_S, die_with_parent
+from mrisr.batch.report.overview import write_overview
 from mrisr.batch.settings import BatchSettings, load_batch
 from mrisr.batch.watch import Count, Watch
 from mrisr.batch.workflow import (
@@ -34,10 +35,11 @@ from mrisr.batch.workflow import (
 from mrisr.core.errors import MrisrError, UsageError
 from mrisr.io import write_json
 from mrisr.io.atomic import as_output_error, make_folder
+from mrisr.io.steps import locked
 from mrisr.models.find import FOLDER_VARIABLE
 
 Report = Callable[[str], None]
-#: What shows how far the batch is.
+#: Receives the progress of the batch.
 Show = Callable[[Mapping[Stage, Count]], None]
 #: Seconds between two looks at the status files, where few studies are left, and per study.
 LOOK_S, LOOK_EACH_S = 0.5, 0.002
@@ -66,72 +68,43 @@ class Request:
     extra: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A request whose files have been read."""
-
-    profile: Profile
-    settings: BatchSettings
-    studies: list[Study]
-    gpu: bool
-    chunk: int
-
-    @classmethod
-    def of(cls, request: Request) -> Prepared:
-        """Read what a request names. Raises as :func:`run_batch`."""
-        check_snakemake()
-        profile = find_profile(request.profile)
-        settings = load_batch(request.config)
-        studies = read_manifest(request.manifest)
-        gpu = settings.device != "cpu" and machine.has_gpu()
-        chunk = request.chunk or chunk_size(len(studies), profile, request.jobs, gpu)
-        return cls(profile, settings, studies, gpu, chunk)
-
-    def plan(self, out: Path, report: Report) -> Plan:
-        """The plan of the batch, told in a few lines."""
-        plan = make_plan(self.studies, self.settings, out, chunk=self.chunk, report=report)
-        for stage in STAGES:
-            todo, total = plan.count(stage)
-            kept = f", {total - todo} kept" if total > todo else ""
-            if total:
-                report(f"{stage}: {todo} studies to do{kept}")
-        return plan
-
-
 def run_batch(request: Request, show: Show, report: Report) -> list[StudyOutcome]:
-    """Run a batch, or go on with one; how each study has ended.
+    """Run a batch, or go on with one; the outcome of each study.
 
     Raises:
         UsageError: Snakemake or a model is missing, or another batch is running in the folder.
         InputError: the manifest or the settings cannot be used.
         MrisrError: the workflow itself failed; the message names its log.
     """
-    prepared = Prepared.of(request)
+    profile, settings, studies = _read(request)
     out = make_folder(request.out)
-    try:
-        with FileLock(lock_file(out, "batch"), wait=False) as lock:
-            plan = prepared.plan(out, report)
-            write_plan(plan, out)
-            write_json(out / "batch.json", _told(plan, request, prepared.chunk))
-            command = snakemake_command(out, prepared.profile, request.jobs, prepared.gpu)
-            return _end(out, _run([*command, *request.extra], plan, out, show, lock))
-    except Busy:
-        raise UsageError(f"{out}: another batch is running here") from None
+    lock = lock_file(out, "batch")
+    make_folder(lock.parent)
+    with ExitStack() as stack:
+        try:
+            handle = stack.enter_context(locked(lock, wait=False))
+        except BlockingIOError:
+            raise UsageError(f"{out}: another batch is running here") from None
+        plan, digests = make_plan(studies, settings, out, report)
+        write_json(out / "batch.json", _told(plan, request, profile))
+        command = _command(plan, digests, request, profile, out, report)
+        code = _run(command, plan, out, show, handle) if command else 0
+        return _end(out, code)
 
 
 def dry_run(request: Request, report: Report) -> str:
-    """What a batch would do, and what Snakemake says to it; the batch's folder is not touched.
+    """The jobs that a batch would have, by Snakemake's account; the batch's folder is not touched.
 
     Raises: as :func:`run_batch`.
     """
-    prepared = Prepared.of(request)
-    plan = prepared.plan(request.out, report)
+    profile, settings, studies = _read(request)
+    plan, digests = make_plan(studies, settings, request.out, report)
     with tempfile.TemporaryDirectory(prefix="mrisr-") as folder:
-        out = Path(folder)
-        write_plan(plan, out)
-        command = snakemake_command(out, prepared.profile, request.jobs, prepared.gpu)
+        command = _command(plan, digests, request, profile, Path(folder), report)
+        if not command:
+            return "nothing to do"
         done = subprocess.run(
-            [*command, *request.extra, "--dry-run", "--quiet", "rules"],
+            [*command, "--dry-run", "--quiet", "rules"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=_environment(),
@@ -144,16 +117,33 @@ def dry_run(request: Request, report: Report) -> str:
     return f"jobs of the workflow:\n{stats.partition(f'{os.linesep}{os.linesep}')[0]}"
 
 
-def write_overview(out: Path) -> list[StudyOutcome]:
-    """Write what concerns all studies: outcome and page. Raises UsageError, OutputError."""
-    from mrisr.batch.report.overview import write_overview as write_page
-
-    studies = write_outcome(out)
-    write_page(out)
-    return studies
+def _read(request: Request) -> tuple[Profile, BatchSettings, list[Study]]:
+    """The files that a request names. Raises as :func:`run_batch`."""
+    check_snakemake()
+    profile = find_profile(request.profile)
+    return profile, load_batch(request.config), read_manifest(request.manifest)
 
 
-def _run(command: list[str], plan: Plan, out: Path, show: Show, lock: FileLock) -> int:
+def _command(
+    plan: Plan, digests: Digests, request: Request, profile: Profile, out: Path, report: Report
+) -> list[str]:
+    """Write and tell a plan; the command that runs it, empty where there is nothing to do."""
+    for stage in STAGES:
+        todo, total = plan.count(stage)
+        if total:
+            report(
+                f"{stage}: {todo} studies to do"
+                + (f", {total - todo} kept" if total > todo else "")
+            )
+    gpu = plan.settings.device != "cpu" and machine.has_gpu()
+    todo = sum(bool(study.todo) for study in plan.studies)
+    chunk = request.chunk or chunk_size(todo, profile, request.jobs, gpu)
+    if not write_plan(plan, digests, out, chunk):
+        return []
+    return [*snakemake_command(out, profile, request.jobs, gpu), *request.extra]
+
+
+def _run(command: list[str], plan: Plan, out: Path, show: Show, lock: int) -> int:
     """Run Snakemake and show how far it is; its exit code.
 
     It inherits the batch's lock: should it outlive this process, no other batch begins beside it.
@@ -169,7 +159,7 @@ def _run(command: list[str], plan: Plan, out: Path, show: Show, lock: FileLock) 
             stdout=file,
             stderr=subprocess.STDOUT,
             env=_environment(),
-            pass_fds=(lock.handle,),
+            pass_fds=(lock,),
             start_new_session=True,
             preexec_fn=die_with_parent,
         )
@@ -201,9 +191,10 @@ def _stopped_together(process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 
 def _end(out: Path, code: int) -> list[StudyOutcome]:
-    """How the studies have ended, once Snakemake has."""
+    """Write outcome and page of all studies, once Snakemake has ended."""
     log = out / HIDDEN / "logs" / "snakemake.log"
-    studies = write_overview(out) if code else write_outcome(out)
+    studies = write_outcome(out)
+    write_overview(out, studies)
     unfinished = sum(study.state == "unfinished" for study in studies)
     if unfinished:
         text = log.read_text(encoding="utf-8", errors="replace")
@@ -214,8 +205,8 @@ def _end(out: Path, code: int) -> list[StudyOutcome]:
     return studies
 
 
-def _told(plan: Plan, request: Request, chunk: int) -> dict[str, Any]:
-    """``batch.json``: how the results were made, without a path of this machine."""
+def _told(plan: Plan, request: Request, profile: Profile) -> dict[str, Any]:
+    """The content of ``batch.json``: how the results were made, without a path of this machine."""
     return {
         "format": 1,
         "mrisr": mrisr.__version__,
@@ -223,7 +214,7 @@ def _told(plan: Plan, request: Request, chunk: int) -> dict[str, Any]:
         "settings": _without_folders(plan.settings),
         "models": plan.models,
         "profile": Path(request.profile).name,
-        "chunk": chunk,
+        "chunk": request.chunk or profile.chunk,
         "software": {
             "python": platform.python_version(),
             "torch": importlib.metadata.version("torch"),

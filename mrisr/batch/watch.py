@@ -1,4 +1,4 @@
-"""How far a batch is, by the status files that its stages write."""
+"""Progress of a batch, by the status files that its processes write."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mrisr.batch.names import STAGES, Stage, read_json, status_file
-from mrisr.batch.plan import Plan
+from mrisr.batch.names import STAGES, Stage, status_file
+from mrisr.batch.plan import Plan, StudyPlan
+from mrisr.batch.status import read_status, stages_of
 
 
 @dataclass
@@ -28,33 +29,36 @@ class Watch:
     """
 
     def __init__(self, plan: Plan, out: Path) -> None:
-        self.counts: Mapping[Stage, Count] = {}
-        self._waiting: list[tuple[Stage, Path, int]] = []
-        counts = {}
-        for stage in STAGES:
-            todo, total = plan.count(stage)
-            counts[stage] = Count(total, total - todo)
-            for study in plan.studies:
-                if stage in plan.todo[study.folder]:
-                    path = status_file(out / study.folder, stage)
-                    self._waiting.append((stage, path, _changed(path)))
-        self.counts = counts
+        self._out = out
+        self._totals = {stage: plan.count(stage)[1] for stage in STAGES}
+        self._studies = {study.folder: study for study in plan.studies if study.todo}
+        self._seen = {folder: self._changed(folder) for folder in self._studies}
+        #: Study -> stages that have been dealt with, and those that failed.
+        self._ended: dict[str, tuple[set[Stage], set[Stage]]] = {
+            study.folder: (study.stages - study.stages_todo, set()) for study in plan.studies
+        }
 
     def look(self) -> Mapping[Stage, Count]:
         """The counts as they are now."""
-        waiting = []
-        for stage, path, before in self._waiting:
-            if _changed(path) == before:
-                waiting.append((stage, path, before))
-                continue
-            self.counts[stage].done += 1
-            self.counts[stage].failed += read_json(path).get("state") == "failed"
-        self._waiting = waiting
-        return self.counts
+        for folder, study in self._studies.items():
+            changed = self._changed(folder)
+            if changed != self._seen[folder]:
+                self._seen[folder] = changed
+                self._ended[folder] = self._stages(study)
+        ended = self._ended.values()
+        return {
+            stage: Count(total, *(sum(stage in study[i] for study in ended) for i in (0, 1)))
+            for stage, total in self._totals.items()
+        }
 
+    def _stages(self, study: StudyPlan) -> tuple[set[Stage], set[Stage]]:
+        parts = read_status(self._out / study.folder).of_plan(study.parts).parts
+        waiting = {part.stage for part in parts if part.state == "unfinished"}
+        failed = {stage.name for stage in stages_of(parts) if stage.state == "failed"}
+        return study.stages - waiting, failed - waiting
 
-def _changed(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0
+    def _changed(self, folder: str) -> int:
+        try:
+            return status_file(self._out / folder).stat().st_mtime_ns
+        except OSError:
+            return 0

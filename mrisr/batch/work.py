@@ -1,30 +1,31 @@
-"""What the stages work with: the models of the process, and the files of one study."""
+"""Models of a process and volumes of the study that it works on, each loaded once and kept in memory."""
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
-from mrisr.batch.chunk import StudyPlan
+import numpy as np
+from numpy.typing import NDArray
+
 from mrisr.batch.manifest import StackSource
-from mrisr.batch.names import LABELS, SOURCE, VOLUME, StackName, Stage
-from mrisr.batch.settings import BatchSettings, UpsamplingSettings
-from mrisr.batch.state import read_records
-from mrisr.core.volume import Volume, VolumeFile
-from mrisr.io import read_volume
+from mrisr.batch.names import LABELS, STACKS, VOLUME
+from mrisr.batch.plan import StudyPlan
+from mrisr.batch.settings import BatchSettings, Upsampling
+from mrisr.core.errors import InputError
+from mrisr.core.options import Files
+from mrisr.core.volume import Storage, Volume, VolumeFile
+from mrisr.io import input_format, read_file, read_volume
+from mrisr.io.nifti_header import writable_storage
+from mrisr.io.paths import ending
 
 if TYPE_CHECKING:
     from mrisr.models.store import Model
-    from mrisr.restore.sampling import Options
-    from mrisr.runs.job import Job
+    from mrisr.runs.results import Result
     from mrisr.zones.segmenter import Segmenter
-
-#: What a volume file does not hold and later stages need: fields of a Volume, kept as facts.
-KEPT = ("slice_thickness", "stacked_along")
 
 
 class Models:
@@ -33,55 +34,35 @@ class Models:
     def __init__(self, settings: BatchSettings) -> None:
         self.settings = settings
         self._restoring: dict[tuple[str, str | None, str | None], Model] = {}
-        self._prepared: set[Stage] = set()
 
-    def options(self, upsampling: UpsamplingSettings) -> Options:
-        """How a volume is restored."""
-        from mrisr.restore.sampling import OptionFields, Options
+    def restoring(self, options: Upsampling) -> Model:
+        """The model of an upsampling. Raises as :func:`mrisr.restore.restore.model_of`."""
+        from mrisr.restore.restore import model_of
 
-        given = {k: v for k, v in upsampling if k in OptionFields.__annotations__}
-        return Options(**given, device=self.settings.device, precision=self.settings.precision)
-
-    def restoring(self, upsampling: UpsamplingSettings) -> Model:
-        """The model of an upsampling. Raises as :func:`mrisr.restore.volumes.model_of`."""
-        from mrisr.restore.volumes import model_of
-
-        key = upsampling.job, upsampling.model, upsampling.method
+        key = options.job, options.model, options.method
         if key not in self._restoring:
-            self._restoring[key] = model_of(self.options(upsampling), upsampling.job)
+            self._restoring[key] = model_of(options, options.job)
         return self._restoring[key]
 
     @cached_property
     def segmenter(self) -> Segmenter:
-        """The model of the zones. Raises as :meth:`mrisr.runs.segment.ZoneOptions.load`."""
-        from mrisr.runs.segment import ZoneOptions
+        """The model of the zones. Raises as :func:`mrisr.zones.segmenter.load_segmenter`."""
+        from mrisr.zones.segmenter import load_segmenter
 
-        zones = self.settings.zones
-        assert zones is not None
-        return ZoneOptions(
-            zones.model,
-            zones.bundle,
-            zones.nnunet,
-            table=zones.table,
-            margin=zones.margin,
-            device=self.settings.device,
-        ).load()
+        return load_segmenter(self.settings.segmenting())
 
-    def prepare(self, stage: Stage) -> None:
-        """Load what a stage needs, so that no study has to wait for it. What fails is left to the studies."""
-        if stage in self._prepared:
-            return
-        self._prepared.add(stage)
+    def prepare(self) -> None:
+        """Load all models, so that no study's time includes it. What fails is left to the studies."""
         with suppress(Exception):
-            if stage == "upsample":
-                for upsampling in self.settings.upsampled.values():
-                    self.restoring(upsampling)
-            elif stage == "segment":
+            for options in self.settings.upsampled.values():
+                self.restoring(options)
+        if self.settings.segmented:
+            with suppress(Exception):
                 self.segmenter  # noqa: B018
 
 
 class Work:
-    """One study while a stage works on it. Volumes that several parts read are read once.
+    """One study: where its files lie, and its volumes.
 
     Args:
         out: the batch's folder.
@@ -92,7 +73,8 @@ class Work:
     def __init__(self, out: Path, plan: StudyPlan, models: Models) -> None:
         self.folder, self.plan, self.models = out / plan.folder, plan, models
         self.settings = models.settings
-        self._stacks: dict[str, VolumeFile] = {}
+        self._read: dict[str, VolumeFile] = {}
+        self._kept: dict[Path, Volume] = {}
 
     def source(self, role: str) -> StackSource:
         """Where a stack or the labels come from."""
@@ -102,43 +84,59 @@ class Work:
         """A volume in one of the study's folders ``source``, ``upsampled`` and ``zones``."""
         return self.folder / room / f"{name}{VOLUME}"
 
-    def stack(self, stack: StackName) -> VolumeFile:
-        """A measured stack, as the stage ``convert`` has left it."""
-        if stack not in self._stacks:
-            facts = read_records(self.folder, "convert")[stack].facts
-            kept: dict[str, Any] = {key: facts.get(key) for key in KEPT}
-            volume = read_volume(self.path("source", stack), max_voxels=self.settings.max_voxels)
-            volume = replace(volume, name=stack, **kept)
-            notes = tuple(facts.get("notes", ()))
-            self._stacks[stack] = VolumeFile(volume, None, facts.get("sha256"), notes)
-        return self._stacks[stack]
+    def measured(self, role: str) -> VolumeFile:
+        """A stack or the labels as the manifest's file holds them, by all checks of the readers.
 
-    def volume(self, name: str) -> Volume:
-        """A volume whose zones may be asked for: the measured stack or an upsampled one."""
-        if name == SOURCE:
-            return self.stack("axial").volume
-        volume = read_volume(self.path("upsampled", name))
-        return replace(volume, name=name)
+        Raises:
+            InputError: it cannot be used, shows another plane than it should, or is not the file of the plan.
+        """
+        if role not in self._read:
+            path, limit = self.source(role).path, self.settings.max_voxels
+            if role == LABELS:
+                read = _read_labels(path, limit)
+            else:
+                read = read_file(path, series=self.source(role).series, max_voxels=limit)
+                _check_plane(read.volume, role)
+            planned = next(p for p in self.plan.parts if p.id == f"convert/{role}")
+            _check_unchanged(read, path, planned.inputs[role])
+            self._read[role] = read
+        return self._read[role]
 
-    def labels(self, name: str = LABELS) -> Volume:
-        """The zones of a volume, or the reference."""
-        room = "source" if name == LABELS else "zones"
-        volume = read_volume(self.path(room, name), allow_constant=True)
-        return replace(volume, name=f"zones of {name}" if room == "zones" else name)
+    def keep(self, path: Path, volume: Volume) -> None:
+        """Remember a volume that has been written, as reading it would give it."""
+        self._kept[path] = as_written(volume, path)
 
-    def dicom_job(self, source: StackSource, output: Path) -> Job:
-        """A run on files that writes a DICOM object derived from a stack."""
-        from mrisr.runs.job import Job
+    def volume(self, path: Path, *, allow_constant: bool = False) -> Volume:
+        """A volume of the study. Raises InputError."""
+        if path not in self._kept:
+            self._kept[path] = read_volume(path, allow_constant=allow_constant)
+        return self._kept[path]
 
-        return Job(
-            source.path,
-            output,
+    def write(self, made: Result, path: Path) -> None:
+        """Write a volume of the study and its record, and keep the volume."""
+        from mrisr.runs.outputs import VolumeOutput
+        from mrisr.runs.run import write
+
+        write(made, VolumeOutput(path, (), force=True))
+        self.keep(path, made.volume)
+
+    def write_dicom(self, made: Result, role: str, path: Path, *, labels: bool = False) -> None:
+        """Write a DICOM object that is derived from a stack."""
+        from mrisr.runs.run import FileRun, write
+
+        source, settings = self.source(role), self.settings
+        files = Files(
+            output=path,
             format="dicom",
             series=source.series,
-            deidentify=self.settings.deidentify,
-            max_voxels=self.settings.max_voxels,
+            deidentify=settings.deidentify,
+            max_voxels=settings.max_voxels,
             force=True,
         )
+        on = FileRun(source.path, files, labels)
+        output = on.output(path.stem)
+        patient = on.dicom_source(self.measured(role))
+        write(made, output, patient, deidentify=settings.deidentify)
 
     def without_paths(self, text: str) -> str:
         """A message with roles in the place of paths, which may name a patient or a machine."""
@@ -153,10 +151,36 @@ class Work:
         return text
 
 
-def kept_facts(read: VolumeFile) -> dict[str, Any]:
-    """What of a volume is kept beside its file."""
-    kept = {key: getattr(read.volume, key) for key in KEPT}
-    return {**kept, "sha256": read.sha256, "notes": read.notes}
+def as_written(volume: Volume, path: Path) -> Volume:
+    """The volume that reading it back from a NIfTI file gives: its stored numbers and a float32 grid."""
+    storage = writable_storage(volume.storage)
+    found = Storage(
+        storage.dtype, float(np.float32(storage.slope)), float(np.float32(storage.intercept))
+    )
+    array = found.decode(storage.encode(cast(NDArray[np.floating], volume.array)))
+    affine = volume.affine.astype(np.float32).astype(np.float64)
+    return Volume(array, affine, found, name=str(path))
+
+
+def _read_labels(path: Path, max_voxels: int) -> VolumeFile:
+    if input_format(path) == "dicom" and path.is_file():
+        from mrisr.dicom.segmentation import read_segmentation
+
+        return read_segmentation(path, max_voxels=max_voxels)
+    return read_file(path, max_voxels=max_voxels, allow_constant=True)
+
+
+def _check_plane(volume: Volume, role: str) -> None:
+    """Refuse a stack of thick slices that stands in the column of another plane."""
+    if role in STACKS and volume.plane != role and volume.is_stack:
+        expected = f"a stack of {role} slices"
+        raise InputError(volume.name, expected=expected, found=f"{volume.plane} ones")
+
+
+def _check_unchanged(read: VolumeFile, path: Path, planned: str | None) -> None:
+    """Refuse a file that has been replaced since the batch began: its results would bear another's key."""
+    if ending(path) not in (None, ".mhd") and read.sha256 != planned:
+        raise InputError(path, expected="the file as it was when the batch began", found="another")
 
 
 def _spellings(path: Path) -> set[str]:

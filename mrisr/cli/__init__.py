@@ -61,8 +61,7 @@ for _command in (
     batch.batch,
 ):
     app.command()(_command)
-for _command in (batch.stage, batch.overview):  # which the workflow calls
-    app.command(hidden=True)(_command)
+app.command(hidden=True)(batch.chunk)  # which the workflow calls
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(analyze.app, name="analyze")
 

@@ -1,9 +1,9 @@
-"""The commands of a batch: make a manifest, run it; and those that the workflow's rules call."""
+"""The commands of a batch: make a manifest, run it; and the one that the workflow's rule calls."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -101,25 +101,22 @@ def batch(
         raise typer.Exit(8)
 
 
-def stage(
-    stage: Annotated[
-        Literal["convert", "upsample", "segment", "score", "report"], typer.Argument()
-    ],
-    chunk: Annotated[Path, typer.Option(help="A chunk that mrisr batch planned.")],
+def chunk(
+    chunk: Annotated[Path, typer.Argument(help="A chunk that mrisr batch planned.")],
     alone: Annotated[
         bool, typer.Option("--alone", help="In this process, whatever happens to it.")
     ] = False,
 ) -> None:
-    """One stage over the studies of a chunk; what the rules of the workflow call."""
+    """All stages over the studies of a chunk; the rule of the workflow calls it."""
     if alone:
-        from mrisr.batch.driver import run_chunk
+        from mrisr.batch.run import run_chunk
 
-        run_chunk(stage, chunk, typer.echo)
+        run_chunk(chunk, typer.echo)
         return
     from mrisr.batch.process import end_with_parent, supervise
 
-    end_with_parent()  # the rules replace their shell by this process: its parent is the workflow
-    raise typer.Exit(supervise(stage, chunk, say(False)))
+    end_with_parent()  # the rule replaces its shell by this process: its parent is the workflow
+    raise typer.Exit(supervise(chunk, say(False)))
 
 
 def _summary(studies: list[StudyOutcome], output: Path) -> str:
@@ -138,10 +135,3 @@ def _summary(studies: list[StudyOutcome], output: Path) -> str:
     if len(failed) > MOST_LISTED:
         lines.append(f"and {len(failed) - MOST_LISTED} more, see {output / 'outcome.csv'}")
     return "\n".join([*lines, f"report: {output / 'report.html'}"])
-
-
-def overview(output: Out) -> None:
-    """Write outcome and page of a batch anew; what the last rule of the workflow calls."""
-    from mrisr.batch.start import write_overview
-
-    write_overview(output)

@@ -41,7 +41,7 @@ def prepare(
     from mrisr.core.errors import UsageError
 
     if pictures:
-        from mrisr.data.prepare import prepare_pictures
+        from mrisr.data.pictures import prepare_pictures
 
         what = "pictures"
         errors = prepare_pictures(

@@ -8,6 +8,7 @@ written beside every run, so a run can be repeated from its own folder.
 from mrisr.config.base import Positive, Settings, Share, load_settings
 from mrisr.config.loading import load_config
 from mrisr.config.methods import (
+    AdversarialSettings,
     DenoiserSettings,
     DiffusionSettings,
     InterpolationSettings,
@@ -22,7 +23,6 @@ from mrisr.config.methods import (
     UnshuffleSettings,
 )
 from mrisr.config.training import (
-    AdversarialSettings,
     CardSettings,
     Config,
     DataSettings,

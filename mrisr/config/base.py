@@ -1,4 +1,4 @@
-"""The base of all settings, and how a file of them is read."""
+"""Base of all settings, and the reading of files of them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mrisr.core.errors import InputError, UsageError
+from mrisr.core.errors import InputError
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Settings(BaseModel):
-    """Base: frozen, and an unknown key is an error rather than a silent no-op."""
+    """Base of all settings: frozen, and an unknown key is an error rather than a silent no-op."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def dump(self) -> str:
+        """Resolved settings as YAML."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
 def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
@@ -33,7 +37,7 @@ def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_mapping(path: Path, children: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The settings of a YAML file as they stand, its ``base`` resolved. Raises InputError."""
+    """Read the settings of a YAML file as they stand, its ``base`` resolved. Raises InputError."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -64,7 +68,7 @@ def load_settings(path: str | Path, kind: type[AnySettings]) -> AnySettings:
 
 
 def checked(path: str | Path, content: dict[str, Any], kind: type[AnySettings]) -> AnySettings:
-    """The settings that a file holds. Raises InputError that names the file and the first wrong setting."""
+    """Check the settings of a file. Raises InputError that names the file and the first wrong setting."""
     try:
         return kind.model_validate(content)
     except ValidationError as error:
@@ -72,13 +76,3 @@ def checked(path: str | Path, content: dict[str, Any], kind: type[AnySettings]) 
         where = ".".join(str(part) for part in first["loc"])
         found = "none" if first["type"] == "missing" else f"{first['input']!r} ({first['msg']})"
         raise InputError(path, expected=f"a valid setting {where}", found=found) from error
-
-
-def given(kind: type[AnySettings], values: dict[str, Any]) -> AnySettings:
-    """The settings that a call gives. Raises UsageError that names the first wrong one."""
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = "".join(f"{part}: " for part in first["loc"])
-        raise UsageError(f"{where}{first['msg'].removeprefix('Value error, ')}") from error

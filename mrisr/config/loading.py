@@ -1,4 +1,4 @@
-"""A training configuration from its file, whatever it trains."""
+"""Loading of a training configuration, whatever it trains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a restoring model is: its method, its network, its diffusion."""
+"""Settings of a restoring model: its method, its network, its diffusion."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pydantic import Field, model_validator
 from mrisr.config.base import Positive, Settings, Share
 from mrisr.physics.rows import Interpolation
 
-#: How a model restores; see :mod:`mrisr.methods`.
+#: Method by which a model restores; see :mod:`mrisr.methods`.
 Method = Literal["diffusion", "regression", "implicit", "inversion", "interpolation"]
-#: Noise scale at which InvSR may start: a signal-to-noise ratio g^2 / (1 - g^2) of at least 1.44.
+#: Signal level g = sqrt(alpha_bar) at which InvSR may start: g^2 / (1 - g^2) of at least 1.44.
 StartScale = Annotated[float, Field(ge=0.768, lt=1)]
 
 
 class ScheduleSettings(Settings):
-    """A linear beta schedule."""
+    """Linear beta schedule."""
 
     beta_start: Positive
     beta_end: Positive
@@ -28,7 +28,8 @@ class DiffusionSettings(Settings):
     """Path, parameterisation and schedules (PartDiff Sec. 4; see docs/explanation/partial-diffusion.md)."""
 
     path: Literal["aligned", "plain"] = "aligned"
-    #: Noise scale g_K of the partial start; the published K = 25, 50, 75 are 0.72, 0.25, 0.042.
+    #: Signal level g_K = sqrt(alpha_bar_K) of the partial start; the published K = 25, 50, 75 are 0.72,
+    #: 0.25, 0.042.
     start: Annotated[float, Field(gt=0, lt=1)] = 0.25
     prediction: Literal["high", "noise"] = "high"
     loss: Literal["l1", "l2"] = "l1"
@@ -38,7 +39,7 @@ class DiffusionSettings(Settings):
     from_noise: bool = False
     training: ScheduleSettings = ScheduleSettings(beta_start=5e-5, beta_end=1e-2, steps=2000)
     inference: ScheduleSettings = ScheduleSettings(beta_start=1e-5, beta_end=0.213, steps=100)
-    #: Noise scales to sample at, by the number of steps (`mrisr analyze schedule` finds them): ``steps + 1``
+    #: Signal levels to sample at, by the number of steps (`mrisr analyze schedule` finds them): ``steps + 1``
     #: increasing levels, the first the start, the last 1. Any other number of steps is spaced evenly in time.
     schedules: dict[int, tuple[float, ...]] = Field(default_factory=dict)
 
@@ -52,7 +53,7 @@ class DiffusionSettings(Settings):
 
 
 class UnshuffleSettings(Settings):
-    """The default denoiser, :class:`mrisr.networks.unshuffle.UnshuffleResNet`."""
+    """Default denoiser, :class:`mrisr.networks.unshuffle.UnshuffleResNet`."""
 
     type: Literal["unshuffle"] = "unshuffle"
     channels: Annotated[int, Field(ge=1)] = 1
@@ -62,7 +63,7 @@ class UnshuffleSettings(Settings):
 
 
 class UNetSettings(Settings):
-    """The published U-Net (SR3's, PartDiff Table 1), :class:`mrisr.networks.unet.UNet`."""
+    """Published U-Net (SR3's, PartDiff Table 1), :class:`mrisr.networks.unet.UNet`."""
 
     type: Literal["unet"]
     channels: Annotated[int, Field(ge=1)] = 1
@@ -83,7 +84,7 @@ class UNetSettings(Settings):
 
 
 class LiifSettings(Settings):
-    """The implicit network of LIIF in reduced size, :class:`mrisr.networks.liif.Liif`."""
+    """Implicit network of LIIF in reduced size, :class:`mrisr.networks.liif.Liif`."""
 
     type: Literal["liif"]
     channels: Annotated[int, Field(ge=1)] = 1
@@ -94,7 +95,7 @@ class LiifSettings(Settings):
 
 
 class InterpolationSettings(Settings):
-    """No network: the interpolation that brings the measurement to the target grid is the answer."""
+    """Interpolation to the target grid instead of a network."""
 
     type: Literal["interpolation"]
     channels: Annotated[int, Field(ge=1)] = 1
@@ -109,13 +110,13 @@ NetworkSettings = Annotated[
 
 
 class InversionSettings(Settings):
-    """InvSR's noise predictor on a frozen denoiser (Yue et al., arXiv 2412.09013)."""
+    """Noise predictor of InvSR on a frozen denoiser (Yue et al., arXiv 2412.09013)."""
 
     #: Name or path of the model whose denoiser is frozen; its weights become part of the new model's.
     denoiser: str
     #: The frozen denoiser's network; filled in when the training begins.
     network: DenoiserSettings | None = None
-    #: The five noise scales among which 1 to 5 steps choose, rising. These are InvSR's steps 250, 200, 150,
+    #: The five signal levels among which 1 to 5 steps choose, rising. These are InvSR's steps 250, 200, 150,
     #: 100 and 50 of Stable Diffusion's 1000; none may have g^2 / (1 - g^2) below 1.44 (its Sec. 3.3).
     levels: tuple[StartScale, StartScale, StartScale, StartScale, StartScale] = (
         0.8208,
@@ -131,7 +132,7 @@ class InversionSettings(Settings):
 
 
 class AdversarialSettings(Settings):
-    """A critic beside the pixel loss: SRGAN's adversarial term and, in place of VGG's features, its own."""
+    """Critic beside the pixel loss: SRGAN's adversarial term and, in place of VGG's features, its own."""
 
     #: Weight of the adversarial term (SRGAN's 1e-3).
     weight: Annotated[float, Field(ge=0)] = 1e-3
@@ -144,7 +145,7 @@ class AdversarialSettings(Settings):
 
 
 class MethodSettings(Settings):
-    """What a model is: everything needed to build it, apart from the length of its condition."""
+    """Everything needed to build a model, apart from the length of its condition."""
 
     method: Method = "diffusion"
     network: NetworkSettings = UnshuffleSettings()

@@ -1,10 +1,9 @@
-"""What a training learns from and how: everything that ``mrisr train`` needs besides the cache."""
+"""Configuration of a training: everything that ``mrisr train`` needs besides the cache."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import Field, model_validator
 
 from mrisr.config.base import Positive, Settings, Share
@@ -17,7 +16,7 @@ TrainingPlane = Literal["axial", "coronal", "sagittal", "picture"]
 
 
 class DegradationSettings(Settings):
-    """One kind of degradation in the training mixture, drawn with ``weight``.
+    """Kind of degradation in the training mixture, drawn with ``weight``.
 
     ``factors`` lists exact factors; left empty, the factor is drawn log-uniformly in ``range``.
     ``thickness`` is slice thickness over slice spacing, drawn uniformly in its range.
@@ -31,14 +30,14 @@ class DegradationSettings(Settings):
 
 
 class DataSettings(Settings):
-    """Which slices of the cache become which pairs."""
+    """Selection of slices of the cache and their degradation into pairs."""
 
     planes: dict[TrainingPlane, Positive] = Field(default={"axial": 1.0})
     #: Patients kept out of training and used for validation. Split by patient, never by slice. Pictures are
     #: split by the folder they lie in, or by name.
     validation: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    #: In-plane pixel in mm to which all stacks are brought first; none keeps each scanner's own.
+    #: In-plane pixel in mm to which all stacks are brought first; ``None`` keeps each scanner's own.
     #: Several sizes make as many copies.
     pixel_mm: Positive | tuple[Positive, ...] | None = None
     crop: Annotated[int, Field(ge=16)] = 128
@@ -90,7 +89,7 @@ class TrainSettings(Settings):
 
 
 class CardSettings(Settings):
-    """What only a person knows of a model: it goes into the card as it stands."""
+    """Statements that only a person can make of a model; they go into the card as they stand."""
 
     data_licences: tuple[str, ...] = ()
     weights_licence: str = "Apache-2.0"
@@ -98,7 +97,7 @@ class CardSettings(Settings):
 
 
 class Config(MethodSettings):
-    """Everything that ``mrisr train`` needs besides the cache."""
+    """Configuration of the training of a model that restores."""
 
     name: str
     job: Job
@@ -118,7 +117,3 @@ class Config(MethodSettings):
         if self.train.adversarial and self.method not in ("regression", "inversion"):
             raise ValueError(f"a critic serves regression and inversion, not {self.method}")
         return self
-
-    def dump(self) -> str:
-        """The resolved configuration as YAML."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

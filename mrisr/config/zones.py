@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import Field, model_validator
 
 from mrisr.config.base import Positive, Settings, Share
@@ -80,7 +79,7 @@ class ZonesDataSettings(Settings):
 
 
 class ZonesConfig(Settings):
-    """Everything that ``mrisr train`` needs besides the cache to train a zonal segmenter."""
+    """Configuration of the training of a zonal segmenter."""
 
     name: str
     job: Literal["zones"]
@@ -101,7 +100,3 @@ class ZonesConfig(Settings):
         if self.train.adversarial is not None:
             raise ValueError("a segmenter has no critic")
         return self
-
-    def dump(self) -> str:
-        """The resolved configuration as YAML."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

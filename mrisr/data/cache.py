@@ -3,11 +3,8 @@
 A cache is a folder with ``index.json`` and one ``.npz`` per series. A stack has shape
 ``(slices, rows, columns)``; rows run superior to inferior in coronal and sagittal stacks and anterior to
 posterior in axial ones. Voxels are int16 with ``LEVELS`` at the volume's 99.5th percentile and 0 at
-its minimum, so values above the percentile survive (up to eight times as bright).
-
-A picture is a stack of one slice in three channels, ``(1, 3, rows, columns)``, of the plane ``picture`` and
-without a spacing; its bytes 0..255 are the levels 0..``LEVELS``. A cache of pictures has a format number of
-its own, so that a program that knows volumes only refuses it.
+its minimum, so values above the percentile survive (up to eight times as bright). A stack of several
+channels has the shape ``(slices, channels, rows, columns)`` (:mod:`mrisr.data.pictures`).
 
 Where a patient's zones were labelled, ``labels`` lies beside the levels: uint8
 ``(readers, slices, rows, columns)`` with 0 background, 1 peripheral and 2 transition zone, one volume for
@@ -16,11 +13,12 @@ each reader or algorithm.
 
 from __future__ import annotations
 
+import io
 import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple, TypedDict
 from zipfile import BadZipFile
 
 import numpy as np
@@ -28,25 +26,24 @@ from numpy.typing import NDArray
 
 from mrisr.core.errors import InputError
 from mrisr.core.intensity import scaling
+from mrisr.io.atomic import json_bytes
 
-FORMAT = 1
-FORMAT_PICTURES = 2
+#: Formats of the index: of volumes, and of stacks of several channels, which older programs refuse.
+FORMAT, FORMAT_CHANNELS = 1, 2
 LEVELS = 4095
-#: The plane of a picture.
-PICTURE = "picture"
 
 
 class Stack(NamedTuple):
     """One series of the cache.
 
     Attributes:
-        case: patient, or folder or name of a picture; the split goes by it.
+        case: patient; the split into training and validation goes by it.
         series: name of the series within the patient.
-        plane: ``axial``, ``coronal``, ``sagittal`` or ``picture``.
-        spacing: mm between slices, rows and columns; none for a picture.
+        plane: ``axial``, ``coronal`` or ``sagittal``.
+        spacing: mm between slices, rows and columns; `None` for a picture.
         levels: int16 ``(slices, rows, columns)`` or ``(slices, channels, rows, columns)``;
             ``levels / LEVELS`` is the scaled intensity.
-        labels: uint8 ``(readers, slices, rows, columns)`` of the zones; none where nobody labelled them.
+        labels: uint8 ``(readers, slices, rows, columns)`` of the zones; `None` where nobody labelled them.
     """
 
     case: str
@@ -63,42 +60,71 @@ class Stack(NamedTuple):
 
     @property
     def channels(self) -> int:
-        """1 for a volume, 3 for a picture."""
-        return self.images.shape[1]
+        """Channels of every slice: 1 for a volume."""
+        return int(self.images.shape[1])
 
 
 def quantise(values: NDArray[np.generic]) -> NDArray[np.int16]:
-    """Intensities to levels; see the module's text."""
+    """Convert intensities of a volume to levels, clipped to what 16 bits hold."""
     offset, scale = scaling(values)
     levels = (values.astype(np.float64) - offset) * (LEVELS / scale)
     return np.clip(np.rint(levels), 0, np.iinfo(np.int16).max).astype(np.int16)
 
 
-def picture_levels(picture: NDArray[np.uint8]) -> NDArray[np.int16]:
-    """A picture ``(rows, columns, 3)`` of bytes as the levels ``(1, 3, rows, columns)`` of a stack.
+class _Series(TypedDict):
+    case: str
+    series: str
+    plane: str
+    spacing: list[float] | None
+    shape: list[int]
+    file: str
 
-    0 and 255 are 0 and ``LEVELS``; the bytes between are rounded to levels, and each to another one.
-    """
-    levels = np.rint(np.arange(256) * (LEVELS / 255)).astype(np.int16)
-    return np.ascontiguousarray(np.moveaxis(levels[picture], -1, 0)[None])
+
+class IndexEntry(_Series, total=False):
+    """One series in ``index.json``; ``readers`` is the number of volumes of labels."""
+
+    readers: int
+    source_sha256: str | None
 
 
-def index_entry(stack: Stack, file: str, **more: Any) -> dict[str, Any]:
-    """What ``index.json`` says of one series."""
-    return {
+def index_entry(stack: Stack, file: str) -> IndexEntry:
+    """Describe a stack that lies in ``file`` of the cache."""
+    entry: IndexEntry = {
         "case": stack.case,
         "series": stack.series,
         "plane": stack.plane,
         "spacing": stack.spacing and [round(float(s), 6) for s in stack.spacing],
         "shape": list(stack.levels.shape),
-        **({} if stack.labels is None else {"readers": len(stack.labels)}),
         "file": file,
-        **more,
     }
+    if stack.labels is not None:
+        entry["readers"] = len(stack.labels)
+    return entry
 
 
-def read_index(folder: str | Path) -> list[dict[str, Any]]:
-    """Entries of a cache's index.
+def write_stack(folder: Path, stack: Stack, number: int) -> IndexEntry:
+    """Write a stack into a cache's folder. Returns its entry of the index."""
+    arrays: dict[str, NDArray[np.generic]] = {"levels": stack.levels}
+    if stack.labels is not None:
+        arrays["labels"] = stack.labels
+    packed = io.BytesIO()
+    np.savez_compressed(packed, allow_pickle=False, **arrays)
+    file = folder / "volumes" / f"{number:04d}.npz"  # names of cases may repeat or hold a path
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(packed.getvalue())
+    return index_entry(stack, f"volumes/{file.name}")
+
+
+def write_index(folder: Path, entries: Sequence[IndexEntry]) -> None:
+    """Write the index of a cache: the last of its files, which makes it one."""
+    channels = any(len(entry["shape"]) == 4 for entry in entries)
+    number = FORMAT_CHANNELS if channels else FORMAT
+    content = {"format": number, "levels": LEVELS, "series": entries}
+    (folder / "index.json").write_bytes(json_bytes(content))
+
+
+def read_index(folder: str | Path) -> list[IndexEntry]:
+    """Read the entries of a cache's index.
 
     Raises:
         InputError: the folder is no cache, or one of another format.
@@ -110,17 +136,14 @@ def read_index(folder: str | Path) -> list[dict[str, Any]]:
         raise InputError(
             path, expected="the index of a cache made by `mrisr prepare`", found=str(error)
         ) from error
-    if content.get("format") not in (FORMAT, FORMAT_PICTURES):
-        raise InputError(
-            path,
-            expected=f"cache format {FORMAT} or {FORMAT_PICTURES}",
-            found=str(content.get("format")),
-        )
+    if content.get("format") not in (FORMAT, FORMAT_CHANNELS):
+        wanted = f"cache format {FORMAT} or {FORMAT_CHANNELS}"
+        raise InputError(path, expected=wanted, found=str(content.get("format")))
     return list(content["series"])
 
 
 def read_stacks(folder: str | Path, planes: Sequence[str] | None = None) -> list[Stack]:
-    """All stacks of a cache, or those of the given planes.
+    """Read all stacks of a cache, or those of the given planes.
 
     Raises:
         InputError: a file is missing, damaged or not of the shape that the index states.
@@ -132,27 +155,29 @@ def read_stacks(folder: str | Path, planes: Sequence[str] | None = None) -> list
     ]
 
 
-def _read_stack(folder: Path, entry: dict[str, Any]) -> Stack:
-    path = folder / entry["file"]
+def _read_stack(folder: Path, entry: IndexEntry) -> Stack:
+    path, readers = folder / entry["file"], entry.get("readers")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             levels = content["levels"]
-            labels = content["labels"] if entry.get("readers") else None
+            labels = content["labels"] if readers else None
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
-        raise InputError(
-            path, expected="an array `levels` of the cache", found=str(error)
-        ) from error
-    if list(levels.shape) != entry["shape"] or levels.dtype != np.int16:
-        raise InputError(
-            path, expected=f"int16 {entry['shape']}", found=f"{levels.dtype} {levels.shape}"
-        )
+        wanted = "an array `levels` of the cache"
+        raise InputError(path, expected=wanted, found=str(error)) from error
+    _check_array(path, levels, "int16", entry["shape"])
     if labels is not None:
-        wanted = [entry["readers"], *entry["shape"]]
-        if list(labels.shape) != wanted or labels.dtype != np.uint8:
-            raise InputError(
-                path,
-                expected=f"labels uint8 {wanted}",
-                found=f"{labels.dtype} {labels.shape}",
-            )
-    spacing = entry["spacing"] and (*entry["spacing"],)
-    return Stack(entry["case"], entry["series"], entry["plane"], spacing, levels, labels)
+        _check_array(path, labels, "uint8", [readers, *entry["shape"]], "labels ")
+    spacing = entry["spacing"] and (entry["spacing"][0], entry["spacing"][1], entry["spacing"][2])
+    return Stack(entry["case"], entry["series"], entry["plane"], spacing or None, levels, labels)
+
+
+def _check_array(
+    path: Path,
+    array: NDArray[np.generic],
+    dtype: Literal["int16", "uint8"],
+    shape: Sequence[int | None],
+    name: str = "",
+) -> None:
+    if list(array.shape) != list(shape) or array.dtype != dtype:
+        wanted = f"{name}{dtype} {list(shape)}"
+        raise InputError(path, expected=wanted, found=f"{array.dtype} {array.shape}")

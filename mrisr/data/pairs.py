@@ -14,20 +14,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrisr.config import DataSettings, DegradationSettings, Job
+from mrisr.config import DataSettings, Job, Kind
 from mrisr.data import cache
+from mrisr.physics.measurement import Measurement
+from mrisr.physics.resample import resample_pixels
+from mrisr.physics.rows import degradation_matrix
 from mrisr.physics.separable import (
     SeparableOperator,
-    degradation_matrix,
     describe,
     in_plane_operator,
-    interpolation_matrix,
     through_plane_operator,
 )
 
+#: Scaled intensities of a magnitude image whose smallest value is 0.
+BOUNDS = (-1.0, float("inf"))
 FWHM = float(np.sqrt(8 * np.log(2)))
-#: Pixels that differ by a smaller share are one size: over 500 of them a twentieth of a pixel.
-SAME_PIXEL = 1e-4
 
 
 class Measured(NamedTuple):
@@ -51,42 +52,31 @@ class Pair(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """What one group of a batch was degraded by."""
+    """Degradation of one group of a batch.
 
-    setting: DegradationSettings
+    Attributes:
+        kind, factor, thickness: as in :func:`mrisr.physics.rows.degradation_matrix`.
+        blur_sigma: of a Gaussian blur after it, in pixels of the degraded image.
+    """
+
+    kind: Kind
     factor: float
-    thickness: float
-    blur_sigma: float
+    thickness: float = 1.0
+    blur_sigma: float = 0.0
 
 
-def resample_pixels(stack: cache.Stack, pixel_mm: float | None) -> cache.Stack:
-    """The stack with square in-plane pixels of ``pixel_mm``: anti-aliased where that is coarser."""
-    if pixel_mm is None:
+def on_pixels(stack: cache.Stack, pixel_mm: float | None) -> cache.Stack:
+    """Resample a stack to square in-plane pixels of ``pixel_mm``; `None` keeps it as it is."""
+    if pixel_mm is None or stack.spacing is None:
         return stack
-    if stack.spacing is None:
-        raise ValueError("pictures, which have no pixel size in mm")
-    levels = torch.from_numpy(stack.levels.astype(np.float32))
-    for dim in (-2, -1):
-        factor, n = stack.spacing[dim] / pixel_mm, levels.shape[dim]
-        if abs(factor - 1) < SAME_PIXEL:
-            continue
-        size = max(1, round(n * factor))
-        if factor > 1:
-            rows = interpolation_matrix("bicubic", n, factor, size)
-        else:
-            rows = degradation_matrix("bicubic", n, 1 / factor, n_low=size)
-        levels = (levels.movedim(dim, -1) @ torch.tensor(rows.T, dtype=torch.float32)).movedim(
-            -1, dim
-        )
-    limit = np.iinfo(np.int16).max
-    return stack._replace(
-        spacing=(stack.spacing[0], pixel_mm, pixel_mm),
-        levels=levels.round().clamp(0, limit).short().numpy(),
-    )
+    between, *in_plane = stack.spacing
+    levels = resample_pixels(torch.from_numpy(stack.levels), (in_plane[0], in_plane[1]), pixel_mm)
+    levels = levels.round().clamp(0, np.iinfo(np.int16).max).short()
+    return stack._replace(spacing=(between, pixel_mm, pixel_mm), levels=levels.numpy())
 
 
 def pixel_sizes(settings: DataSettings) -> tuple[float | None, ...]:
-    """The pixel sizes that every stack is brought to; none stands for the scanner's own."""
+    """Pixel sizes that every stack is brought to; `None` stands for the scanner's own."""
     sizes = settings.pixel_mm
     return sizes if isinstance(sizes, tuple) else (sizes,)
 
@@ -94,7 +84,7 @@ def pixel_sizes(settings: DataSettings) -> tuple[float | None, ...]:
 class Crops:
     """Draws square crops from stacks: plane by weight, then slices uniformly within the plane.
 
-    ``channels`` are those of the crops: 1 from volumes, 3 from pictures.
+    ``channels`` are those of the crops.
 
     Raises:
         ValueError: there are no slices in the planes of the settings, or they differ in their channels.
@@ -104,7 +94,7 @@ class Crops:
         self.size = settings.crop + 2 * settings.margin
         self.settings, self.job = settings, job
         used = [s for s in stacks if s.plane in settings.planes]
-        self.stacks = [resample_pixels(s, p) for s in used for p in pixel_sizes(settings)]
+        self.stacks = [on_pixels(s, p) for s in used for p in pixel_sizes(settings)]
         slices = [(i, k) for i, s in enumerate(self.stacks) for k in range(len(s.levels))]
         if not slices:
             raise ValueError(
@@ -140,7 +130,7 @@ class Crops:
         crop = torch.from_numpy(np.ascontiguousarray(cut))
         if flip < 0.5:
             crop = crop.flip(-1)
-        if mirror < 0.5 and stack.plane != cache.PICTURE:  # the sky stays above
+        if mirror < 0.5 and self.channels == 1:  # of pictures the sky stays above
             crop = crop.flip(-2)
         if turn < 0.5 and stack.plane in self.settings.transpose:
             crop = crop.mT
@@ -148,7 +138,7 @@ class Crops:
 
 
 def draw_degradation(settings: DataSettings, generator: torch.Generator) -> Drawn:
-    """Draw what a group of crops is degraded by (drawn apart from applying it, so it can be replayed)."""
+    """Draw the degradation of a group of crops (apart from applying it, so that it can be replayed)."""
     weights = torch.tensor([d.weight for d in settings.degradations])
     d = settings.degradations[int(torch.multinomial(weights, 1, generator=generator))]
     u = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
@@ -158,16 +148,18 @@ def draw_degradation(settings: DataSettings, generator: torch.Generator) -> Draw
         factor = float(np.exp(np.log(d.range[0]) + u[0] * np.log(d.range[1] / d.range[0])))
     low, high = settings.blur_sigma
     sigma = low + u[2] * (high - low) if u[1] < settings.blur_probability else 0.0
-    return Drawn(d, factor, d.thickness[0] + u[3] * (d.thickness[1] - d.thickness[0]), sigma)
+    thin, thick = d.thickness
+    return Drawn(d.kind, factor, thin + u[3] * (thick - thin), sigma)
 
 
 def pair_operator(job: Job, drawn: Drawn, high: tuple[int, int]) -> SeparableOperator:
-    """The degradation of images of shape ``high`` (rows, columns) for a job."""
+    """The operator of a job on images of shape ``high`` (rows, columns): both axes in-plane, a slice profile
+    along the rows' axis through-plane."""
     low = [max(1, round(n / drawn.factor)) for n in high]
     if job == "inplane":
-        return in_plane_operator((low[0], low[1]), high, drawn.factor, drawn.setting.kind)
+        return in_plane_operator((low[0], low[1]), high, drawn.factor, drawn.kind)
     return through_plane_operator(
-        low[0], high[0], drawn.factor, kind=drawn.setting.kind, thickness=drawn.thickness
+        low[0], high[0], drawn.factor, kind=drawn.kind, thickness=drawn.thickness
     )
 
 
@@ -181,7 +173,7 @@ def blurred(images: Tensor, sigma: float) -> Tensor:
 
 
 def measure(x_high: Tensor, job: Job, drawn: Drawn) -> Measured:
-    """Images ``(b, c, h, w)`` degraded as drawn."""
+    """Degrade images ``(b, c, h, w)`` as drawn."""
     operator = pair_operator(job, drawn, (x_high.shape[-2], x_high.shape[-1]))
     y = operator(x_high)
     if drawn.blur_sigma > 0.05:
@@ -189,8 +181,27 @@ def measure(x_high: Tensor, job: Job, drawn: Drawn) -> Measured:
     return Measured(y, operator)
 
 
+def measurement_of(images: Tensor, job: Job, drawn: Drawn) -> Measurement:
+    """Degrade images ``(n, c, h, w)`` in -1..1 without noise to the measurement of a magnitude image, on the
+    CPU.
+
+    Through the plane the images are reformatted ones, of one channel, whose rows are the slices of the
+    measured stack.
+    """
+    y, operator = measure(images.cpu(), job, drawn)
+    if job == "inplane":
+        return Measurement(y, operator, BOUNDS)
+    stacked = SeparableOperator({-3: operator.axes[-2]})
+    return Measurement(y[:, 0].movedim(1, 0).contiguous(), stacked, BOUNDS, views=(2,))
+
+
+def as_images(measurement: Measurement, stack: Tensor) -> Tensor:
+    """A stack on the target grid of :func:`measurement_of` as images ``(n, c, h, w)``."""
+    return stack.movedim(1, 0)[:, None] if measurement.views else stack
+
+
 def make_pairs(crops: Tensor, draws: Sequence[Drawn], job: Job, margin: int) -> Pair:
-    """Integer crops ``(b, c, s, s)`` to pairs: one draw for each equal share of the batch.
+    """Degrade integer crops ``(b, c, s, s)`` to pairs: one draw for each equal share of the batch.
 
     The margin is cut off after degradation, so no pair shows a border that a slice does not have.
     """
@@ -212,7 +223,7 @@ def make_pairs(crops: Tensor, draws: Sequence[Drawn], job: Job, margin: int) -> 
 def split(
     stacks: Sequence[cache.Stack], settings: DataSettings
 ) -> tuple[list[cache.Stack], list[cache.Stack]]:
-    """Training and validation stacks, by patient (or by the folder or name of a picture)."""
+    """Training and validation stacks, split by patient."""
     training = [s for s in stacks if s.case not in (*settings.validation, *settings.exclude)]
     return training, [s for s in stacks if s.case in settings.validation]
 

@@ -1,9 +1,14 @@
-"""Pictures of files as bytes in red, green and blue: PNG, JPEG, TIFF, BMP and WebP by Pillow.
+"""RGB pictures to a training cache, for comparison with papers on natural images: ``mrisr prepare
+--pictures``.
 
-What a picture shows is not guessed at. Refused are more than 8 bits in a channel, colours other than
-grey and RGB, anything transparent, several pages, and whatever Pillow reads only with a warning. Grey becomes
-RGB, a palette its colours, an alpha channel that is opaque everywhere is left out, and the orientation of
-the camera (EXIF) is applied. Colour profiles are not.
+PNG, JPEG, TIFF, BMP and WebP are read by Pillow. What a picture shows is not guessed at. Refused are more
+than 8 bits in a channel, colours other than grey and RGB, anything transparent, several pages, and whatever
+Pillow reads only with a warning. Grey becomes RGB, a palette its colours, an alpha channel that is opaque
+everywhere is left out, and the orientation of the camera (EXIF) is applied. Colour profiles are not.
+
+In the cache a picture is a stack of one slice in three channels, ``(1, 3, rows, columns)``, of the plane
+``picture`` and without a spacing; its bytes 0..255 are the levels 0..``LEVELS``. Its case, by which training
+and validation are split, is the folder that it lies in, or its name.
 """
 
 from __future__ import annotations
@@ -13,7 +18,7 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +27,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mrisr.core.errors import InputError
+from mrisr.data import cache
+from mrisr.data.prepare import Report, check_replaceable, write_cache
+from mrisr.data.sources import Entry
 
+#: The plane of a picture in a cache.
+PLANE = "picture"
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 #: Pixels below which an edge is too short to learn from.
@@ -30,7 +40,7 @@ SMALLEST = 16
 
 _OPAQUE = ("1", "L", "P", "RGB")
 _WITH_ALPHA = ("LA", "PA", "RGBA")
-#: What Pillow's decoders raise on damaged files; they have no error of their own.
+#: Errors of Pillow's decoders on damaged files; they have none of their own.
 _DAMAGED = (
     OSError,
     SyntaxError,
@@ -54,12 +64,64 @@ class Picture(NamedTuple):
     sha256: str
 
 
-def find_pictures(folder: Path) -> Iterator[Path]:
-    """Pictures below ``folder`` at any depth, by their names' endings, sorted; nothing hidden."""
+def prepare_pictures(
+    data: Path,
+    output: Path,
+    *,
+    edge: int | None = None,
+    crop: int | None = None,
+    force: bool = False,
+    report: Report = lambda line: None,
+) -> list[str]:
+    """Write the cache of all pictures in the folder ``data``, as :func:`mrisr.data.prepare.prepare` that of
+    volumes.
+
+    Args:
+        edge: pixels that each picture's shorter edge is reduced to; shorter ones are left out.
+        crop: pixels of the central square that is kept, after that.
+    """
+
+    def read(source: Entry) -> tuple[cache.Stack, str | None]:
+        picture = read_picture(source.path, edge=edge, crop=crop)
+        return cache.Stack(
+            source.case, source.series, PLANE, None, levels_of(picture.rgb)
+        ), picture.sha256
+
+    check_replaceable(output, force)
+    return write_cache(find_pictures(data), read, data, output, report)
+
+
+def find_pictures(folder: Path) -> list[Entry]:
+    """Find pictures below ``folder`` at any depth, by their names' endings; nothing hidden. Those in a folder
+    inside it make one case of that folder's name, those directly in it a case each.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = []
+    taken: Counter[tuple[str, str]] = Counter()
     for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in ENDINGS and not hidden and path.is_file():
-            yield path
+        parts = path.relative_to(folder).parts
+        hidden = any(part.startswith(".") for part in parts)
+        if hidden or path.suffix.lower() not in ENDINGS or not path.is_file():
+            continue
+        case = parts[0] if len(parts) > 1 else path.stem
+        taken[case, path.stem] += 1
+        n = taken[case, path.stem]
+        found.append(Entry(case, path.stem if n == 1 else f"{path.stem}-{n}", path))
+    if not found:
+        wanted = f"a folder with pictures ({', '.join(ENDINGS)})"
+        raise InputError(folder, expected=wanted, found="none")
+    return found
+
+
+def levels_of(rgb: NDArray[np.uint8]) -> NDArray[np.int16]:
+    """Bytes ``(rows, columns, 3)`` as the levels ``(1, 3, rows, columns)`` of a stack.
+
+    0 and 255 are 0 and ``LEVELS``; the bytes between are rounded to levels, and each to another one.
+    """
+    levels = np.rint(np.arange(256) * (cache.LEVELS / 255)).astype(np.int16)
+    return np.ascontiguousarray(np.moveaxis(levels[rgb], -1, 0)[None])
 
 
 def read_picture(path: Path, *, edge: int | None = None, crop: int | None = None) -> Picture:

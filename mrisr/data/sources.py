@@ -1,4 +1,4 @@
-"""Where studies lie: the volumes of a folder or a manifest, their labels, and pictures."""
+"""Volumes of a folder or a manifest, with their labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import numpy as np
 from mrisr.core import geometry
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Volume
-from mrisr.data import pictures
 from mrisr.io import read_volume, stem
 
 IMAGE_NAMES = ("*t2*", "*T2*")
@@ -23,8 +22,8 @@ ENDINGS = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
 
 
 class Entry(NamedTuple):
-    """A volume or picture to prepare: patient (or folder), name of the series, path, and the volumes of
-    labels that may belong to it."""
+    """A file to prepare: patient, name of the series, path, and the volumes of labels that may belong to
+    it."""
 
     case: str
     series: str
@@ -33,7 +32,7 @@ class Entry(NamedTuple):
 
 
 def find_sources(data: Path) -> list[Entry]:
-    """Volumes of a manifest or of a folder.
+    """Find the volumes of a manifest or of a folder.
 
     A manifest is a CSV with the columns ``case`` and ``path`` (relative to the manifest) and
     optionally ``series`` and ``labels`` (paths parted by ``;``). A folder holds one folder per patient with
@@ -66,7 +65,7 @@ def _from_manifest(path: Path) -> Iterator[Entry]:
 
 
 def _from_folder(folder: Path) -> Iterator[Entry]:
-    """A folder per patient; volumes that lie in ``folder`` itself are a patient each."""
+    """Entries of a folder per patient; volumes that lie in ``folder`` itself are a patient each."""
     if not folder.is_dir():
         return
     for path in sorted(p for p in _images(folder.glob) if not _hidden(p, folder)):
@@ -81,29 +80,8 @@ def _from_folder(folder: Path) -> Iterator[Entry]:
             yield Entry(case.name, series, path, label_files(path.parent))
 
 
-def find_picture_sources(data: Path) -> list[Entry]:
-    """Pictures of a folder. Those in a folder inside it, at any depth, make one case of that folder's
-    name; those that lie in it directly are a case each.
-
-    Raises:
-        InputError: nothing is found.
-    """
-    sources = []
-    taken: Counter[tuple[str, str]] = Counter()
-    for path in pictures.find_pictures(data):
-        inner = path.relative_to(data)
-        case = inner.parts[0] if len(inner.parts) > 1 else path.stem
-        taken[case, path.stem] += 1
-        n = taken[case, path.stem]
-        sources.append(Entry(case, path.stem if n == 1 else f"{path.stem}-{n}", path))
-    if not sources:
-        endings = ", ".join(pictures.ENDINGS)
-        raise InputError(data, expected=f"a folder with pictures ({endings})", found="none")
-    return sources
-
-
 def label_files(folder: Path) -> tuple[Path, ...]:
-    """Volumes of labels in a patient's folder, the plainest name first."""
+    """Find volumes of labels in a patient's folder, the plainest name first."""
     found = (p for p in folder.glob(LABEL_NAMES) if p.is_file() and p.name.endswith(ENDINGS))
     return tuple(sorted(found, key=lambda p: (len(p.name), p.name)))
 
@@ -114,15 +92,15 @@ def _images(search: Callable[[str], Iterable[Path]]) -> set[Path]:
 
 
 def _hidden(path: Path, root: Path) -> bool:
-    """Whether a name below ``root`` starts with a dot, as those of unfinished outputs do."""
+    """True where a name below ``root`` starts with a dot, as those of unfinished outputs do."""
     return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def read_labels(paths: Sequence[Path], volume: Volume, *, strict: bool) -> dict[Path, Volume]:
-    """The label volumes among ``paths`` that lie on the grid of ``volume``, by their paths.
+    """Read the label volumes among ``paths`` that lie on the grid of ``volume``, by their paths.
 
     Args:
-        strict: those that do not are an error instead of being left out.
+        strict: makes those that do not an error instead of leaving them out.
 
     Raises:
         InputError: a file cannot be read, holds other labels than 0, 1 and 2, or lies on another grid.
@@ -132,12 +110,8 @@ def read_labels(paths: Sequence[Path], volume: Volume, *, strict: bool) -> dict[
         labels = read_volume(path, allow_constant=True)
         if not geometry.same_grid(volume.shape, volume.affine, labels.shape, labels.affine):
             if strict:
-                where = volume.name
-                raise InputError(
-                    path,
-                    expected=f"labels on the grid of {where}, {volume.shape}",
-                    found=f"another grid, {labels.shape}",
-                )
+                wanted = f"labels on the grid of {volume.name}, {volume.shape}"
+                raise InputError(path, expected=wanted, found=f"another grid, {labels.shape}")
             continue
         if not np.isin(labels.array, (0, 1, 2)).all():
             others = [f"{v:g}" for v in np.unique(labels.array) if v not in (0, 1, 2)][:5]

@@ -6,21 +6,19 @@ Images are MetaTensors, channel first ``(1, i, j, k)``, with a RAS affine; nothi
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
-from monai.data import MetaTensor
-from monai.transforms import MapTransform, Randomizable
+from monai.config.type_definitions import KeysCollection
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms.transform import MapTransform, Randomizable
 
+from mrisr.config import Job, Kind
 from mrisr.core import geometry
+from mrisr.data import pairs
 from mrisr.io import read_volume
 from mrisr.io.metatensor import as_metatensor
-from mrisr.physics.separable import Axis, Interpolation, Kind, SeparableOperator
-
-#: How an array axis is degraded: factor, kind, thickness over spacing, interpolation.
-_How: TypeAlias = tuple[float, Kind, float, Interpolation]
 
 
 class LoadVolumed(MapTransform):
@@ -83,11 +81,14 @@ class DegradeInPlaned(MapTransform):
         """A copy of ``data`` with the two images for each key."""
         out = dict(data)
         for key in self.key_iterator(out):
-            out.update(_in_plane(str(key), out[key], self.scale, self.kind, self.axis))
+            image = out[key]
+            axis = geometry.slice_axis(_affine(image)) if self.axis is None else self.axis
+            drawn = pairs.Drawn(self.kind, self.scale)
+            out.update(_degraded(str(key), image, "inplane", drawn, axis))
         return out
 
 
-class RandDegradeInPlaned(MapTransform, Randomizable):
+class RandDegradeInPlaned(DegradeInPlaned, Randomizable):
     """``DegradeInPlaned`` with a scale drawn log-uniformly from ``scale_range``, one for all keys.
 
     ``randomize`` draws and stores ``scale``; ``apply`` uses what is stored, so a draw can be
@@ -103,12 +104,11 @@ class RandDegradeInPlaned(MapTransform, Randomizable):
         axis: int | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
         low, high = scale_range
         if not 1 <= low <= high:
             raise ValueError(f"expected 1 <= low <= high in scale_range, got {scale_range}")
-        self.scale_range, self.kind, self.axis = scale_range, kind, axis
-        self.scale = low
+        super().__init__(keys, low, kind, axis=axis, allow_missing_keys=allow_missing_keys)
+        self.scale_range = scale_range
 
     def randomize(self, data: Any = None) -> None:
         """Draw ``scale``."""
@@ -117,10 +117,7 @@ class RandDegradeInPlaned(MapTransform, Randomizable):
 
     def apply(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Degrade by the stored ``scale``."""
-        out = dict(data)
-        for key in self.key_iterator(out):
-            out.update(_in_plane(str(key), out[key], self.scale, self.kind, self.axis))
-        return out
+        return super().__call__(data)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Draw, then apply."""
@@ -160,32 +157,32 @@ class DegradeThroughPlaned(MapTransform):
         for key in self.key_iterator(out):
             image = out[key]
             axis = geometry.world_axes(_affine(image)).index(self.world_axis)
-            how: _How = (self.factor, self.kind, self.thickness, "bspline")
-            out.update(_degraded(str(key), image, {axis: how}))
+            drawn = pairs.Drawn(self.kind, self.factor, self.thickness)
+            out.update(_degraded(str(key), image, "throughplane", drawn, axis))
         return out
 
 
-def _in_plane(
-    key: str, image: MetaTensor, scale: float, kind: Kind, axis: int | None
+def _degraded(
+    key: str, image: MetaTensor, job: Job, drawn: pairs.Drawn, axis: int
 ) -> dict[Hashable, Any]:
-    stacked = geometry.slice_axis(_affine(image)) if axis is None else axis
-    return _degraded(
-        key, image, {a: (scale, kind, 1.0, "bicubic") for a in range(3) if a != stacked}
-    )
+    """The degraded image on its own grid and, interpolated, on the grid of ``image``.
 
-
-def _degraded(key: str, image: MetaTensor, how: dict[int, _How]) -> dict[Hashable, Any]:
-    """The degraded image on its own grid and, interpolated, on the grid of ``image``."""
-    shape, affine = tuple(image.shape[1:]), _affine(image)
-    inverse = [1.0 / how[a][0] if a in how else 1.0 for a in range(3)]
-    low_shape, low_affine = geometry.resampled_grid(shape, affine, inverse)
-    operator = SeparableOperator({a - 3: Axis(shape[a], low_shape[a], *h) for a, h in how.items()})
-    low = operator(image.as_tensor())
+    ``axis`` is the array axis across the slices in-plane, the degraded one through-plane.
+    """
+    affine, to = _affine(image), 1 if job == "inplane" else 2
+    x = image.as_tensor().movedim(axis + 1, to)  # where the job's operator expects it
+    operator = pairs.pair_operator(job, drawn, (x.shape[-2], x.shape[-1]))
+    low = operator(x)
+    along = [a != axis if job == "inplane" else a == axis for a in range(3)]
+    factors = [1 / drawn.factor if degraded else 1.0 for degraded in along]
+    _, low_affine = geometry.resampled_grid(image.shape[1:], affine, factors)
     meta = {name: value for name, value in image.meta.items() if name != "affine"}
-    up = operator.interpolate(low)
+    images = {"low": (low, low_affine), "up": (operator.interpolate(low), affine)}
     return {
-        f"{key}_low": MetaTensor(low, affine=torch.as_tensor(low_affine), meta=dict(meta)),
-        f"{key}_up": MetaTensor(up, affine=torch.as_tensor(affine), meta=dict(meta)),
+        f"{key}_{name}": MetaTensor(
+            y.movedim(to, axis + 1), affine=torch.as_tensor(grid), meta=dict(meta)
+        )
+        for name, (y, grid) in images.items()
     }
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from pydicom import Dataset
 from pydicom.sr.coding import Code
+from pydicom.uid import UID
 
 from mrisr.dicom.source import Slice, Source
 from mrisr.dicom.text import local_time
-from mrisr.dicom.uids import derived_uid
+from mrisr.dicom.uids import IMPLEMENTATION, derived_uid
 
 RESAMPLING = Code("113085", "DCM", "Spatial resampling")
 SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
@@ -19,8 +21,8 @@ EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
 
 _MAX_IS = 2**31 - 1
 
-#: What the model name of our equipment is called; files with it are ours.
-PRODUCT = "mrisr"
+#: Manufacturer and model name of our equipment; files with it are ours.
+MANUFACTURER, PRODUCT = "The mrisr authors", "mrisr"
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def equipment(derivation: Derivation, offset: str | None = "") -> Dataset:
     """
     item = Dataset()
     item.PurposeOfReferenceCodeSequence = [code_item(EQUIPMENT)]
-    item.Manufacturer = "The mrisr authors"
+    item.Manufacturer = MANUFACTURER
     item.ManufacturerModelName = PRODUCT
     item.SoftwareVersions = [
         f"mrisr {derivation.version}",
@@ -132,3 +134,11 @@ def reference(origin: Slice) -> Dataset:
         item.ReferencedFrameNumber = origin.frame
     item.PurposeOfReferenceCodeSequence = [code_item(SOURCE_IMAGE)]
     return item
+
+
+def sign(d: Any, derivation: Derivation) -> None:
+    """Set the identifiers of a new object, and of the program, in its file meta information."""
+    d.file_meta.MediaStorageSOPClassUID = d.SOPClassUID
+    d.file_meta.MediaStorageSOPInstanceUID = d.SOPInstanceUID
+    d.file_meta.ImplementationClassUID = UID(IMPLEMENTATION)
+    d.file_meta.ImplementationVersionName = f"MRISR_{derivation.version}"[:16]

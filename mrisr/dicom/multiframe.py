@@ -10,30 +10,44 @@ derivation image), C.12.4 (General Reference), C.12.2 (Common Instance Reference
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.sr.coding import Code
-from pydicom.uid import UID, MRImageStorage
+from pydicom.uid import MRImageStorage
 
 from mrisr.core import geometry
-from mrisr.core.errors import OutputError
+from mrisr.core.errors import InputError, OutputError
 from mrisr.core.volume import Volume
 from mrisr.dicom import attributes
-from mrisr.dicom.derivation import PRODUCT, Derivation, code_item, describe_series, reference
-from mrisr.dicom.planes import Planes
+from mrisr.dicom.derivation import (
+    MANUFACTURER,
+    PRODUCT,
+    Derivation,
+    code_item,
+    describe_series,
+    reference,
+    sign,
+)
+from mrisr.dicom.planes import Planes, planes_of
 from mrisr.dicom.source import Slice, Source
-from mrisr.dicom.text import decimal, millimetres
-from mrisr.dicom.uids import IMPLEMENTATION, derived_uid
+from mrisr.dicom.text import millimetres
+from mrisr.dicom.uids import derived_uid
+from mrisr.io.atomic import atomic_path
+from mrisr.io.dicom_scan import quiet, reason
+from mrisr.io.dicom_stack import LPS_TO_RAS
+from mrisr.io.paths import check_output
 
-_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_TOLERANCE_MM = 1e-3
+if TYPE_CHECKING:
+    import highdicom as hd
+
 #: Pixels nearer than this are one place: positions that were written and read once differ by less.
 _SAME_PLACE_MM = 1e-2
 #: Attributes of patient, study and series that every kind of image may carry.
@@ -50,24 +64,90 @@ _MOST = 2**32 - 2
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """What a reader makes of a file: ``array`` (columns, rows, slices), ``affine`` to mm RAS."""
+class Content:
+    """What one file holds.
 
-    array: NDArray[np.generic]
-    affine: geometry.Affine
-    frame_of_reference_uid: str
+    Attributes:
+        name: in a word or two, for SeriesDescription.
+        key: what decides the voxels besides the derivation; UIDs follow from it too.
+        code: how it was derived from the source.
+        make: highdicom's constructor, which gets the pixels ``(slices, rows, columns)`` and what
+            all kinds have in common.
+        read: the file as highdicom reads it back.
+        size: bytes of its pixels.
+    """
+
+    name: str
+    key: str
+    code: Code
+    make: Callable[..., Any]
+    read: Callable[[Path], hd.Volume]
+    size: int
 
 
-def check_fits(path: Path, size: int) -> None:
-    """Refuse pixels that one file cannot hold. Raises OutputError."""
-    if size > _MOST:
-        raise OutputError(f"{path}: one file holds {_MOST} bytes of pixels, not {size}")
+def write_file(
+    array: NDArray[np.generic],
+    volume: Volume,
+    path: Path,
+    source: Source,
+    derivation: Derivation,
+    content: Content,
+    *,
+    force: bool,
+) -> Path:
+    """Write one multi-frame file, whole or not at all, once it reads back as it should.
+
+    Args:
+        array: what to write, on the grid of ``volume``.
+        volume, path, source, derivation, force: as of ``write_segmentation``.
+        content: what the array is.
+
+    Raises:
+        OutputError: the file exists, cannot be written, would be larger than DICOM allows, or does
+            not read back: a voxel differs, a corner lies more than 0.001 mm off, or another frame of
+            reference.
+    """
+    path = check_output(path, force=force)
+    if content.size > _MOST:
+        raise OutputError(f"{path}: one file holds {_MOST} bytes of pixels, not {content.size}")
+    planes = planes_of(volume, source)
+    with atomic_path(path, overwrite=force, size=content.size) as temporary, quiet():
+        pixels = np.ascontiguousarray(planes.cut(array))
+        d = content.make(pixels, **_common_arguments(planes, volume, source, derivation))
+        _complete(d, planes, source, derivation, content)
+        d.save_as(temporary, enforce_file_format=True)
+        try:
+            back = content.read(temporary)
+        except Exception as error:  # highdicom and pydicom raise almost anything on damaged files
+            found = error.found if isinstance(error, InputError) else reason(error)
+            message = f"{path}: not written, it does not read back ({found})"
+            raise OutputError(message) from error
+        wrong = planes.differences(array, *in_our_order(back))
+        if str(back.frame_of_reference_uid) != source.frame_of_reference_uid:
+            wrong.append("its frame of reference is not the source's")
+        if wrong:
+            raise OutputError(f"{path}: not written, {'; '.join(wrong)}")
+    return path
 
 
-def common_arguments(
+def in_our_order(volume: hd.Volume) -> tuple[NDArray[np.generic], geometry.Affine]:
+    """Array and affine, mm RAS, of a ``highdicom.Volume``, in the order that ``read_dicom`` has.
+
+    highdicom counts (slice, row, column) in LPS, slices in either direction.
+    """
+    lps = np.asarray(volume.affine)[:, [2, 1, 0, 3]]
+    array = volume.array.transpose(2, 1, 0)
+    if np.cross(lps[:3, 0], lps[:3, 1]) @ lps[:3, 2] < 0:
+        lps[:3, 3] += (array.shape[2] - 1) * lps[:3, 2]
+        lps[:3, 2] *= -1
+        array = array[:, :, ::-1]
+    return np.ascontiguousarray(array), LPS_TO_RAS @ lps
+
+
+def _common_arguments(
     planes: Planes, volume: Volume, source: Source, derivation: Derivation
 ) -> dict[str, Any]:
-    """Arguments that both of highdicom's constructors take; ``complete`` sets the identifiers."""
+    """Arguments that both of highdicom's constructors take; ``_complete`` sets the identifiers."""
     import highdicom as hd
 
     patient = hd.CoordinateSystemNames.PATIENT
@@ -78,13 +158,13 @@ def common_arguments(
         "series_number": 1,
         "sop_instance_uid": derived_uid("instance to be named"),
         "instance_number": 1,
-        "manufacturer": "The mrisr authors",
+        "manufacturer": MANUFACTURER,
         "manufacturer_model_name": PRODUCT,
         "software_versions": f"mrisr {derivation.version}",
         # Type 1 in Enhanced General Equipment; the weights are what tells two installations apart.
         "device_serial_number": derivation.model_sha256 or derivation.version,
         "content_description": derivation.label[:64],
-        "pixel_measures": hd.PixelMeasuresSequence.from_sequence(_measures(planes, volume)),
+        "pixel_measures": _measures(planes, volume),
         "plane_orientation": hd.PlaneOrientationSequence(
             patient, [float(v) for v in planes.orientation]
         ),
@@ -110,69 +190,49 @@ def _header(planes: Planes, volume: Volume, source: Source) -> Dataset:
     d.Rows, d.Columns = (volume.shape[axis] for axis in planes.axes[1:])
     d.ImageOrientationPatient = list(planes.orientation)
     d.ImagePositionPatient = [millimetres(float(p)) for p in planes.position(0)]
-    d.update(_measures(planes, volume)[0])
+    d.update(planes.measures(volume.slice_thickness))
     return d
 
 
-def _measures(planes: Planes, volume: Volume) -> Any:
-    item = Dataset()
-    between = decimal(round(planes.spacing[2], 6))
-    thickness = volume.slice_thickness
-    item.PixelSpacing = planes.pixel_spacing
-    item.SliceThickness = between if thickness is None else decimal(round(thickness, 6))
-    item.SpacingBetweenSlices = between
+def _measures(planes: Planes, volume: Volume) -> hd.PixelMeasuresSequence:
+    import highdicom as hd
+
     holder = Dataset()
-    holder.PixelMeasuresSequence = [item]
-    return holder.PixelMeasuresSequence
+    holder.PixelMeasuresSequence = [planes.measures(volume.slice_thickness)]
+    return hd.PixelMeasuresSequence.from_sequence(holder.PixelMeasuresSequence)
 
 
-def complete(
-    d: Dataset,
-    planes: Planes,
-    source: Source,
-    derivation: Derivation,
-    *,
-    content: str,
-    key: str,
-    code: Code,
+def _complete(
+    d: Any, planes: Planes, source: Source, derivation: Derivation, content: Content
 ) -> None:
-    """Give highdicom's object the source's patient and study, our series, names and references.
-
-    Args:
-        d: the object, changed in place.
-        planes: in the order of the pixels that highdicom got.
-        source, derivation: as of the derived MR series.
-        content: what it holds, in a word or two, for SeriesDescription.
-        key: what decides the voxels besides the derivation; UIDs follow from it too.
-        code: how it was derived from the source.
-    """
+    """Give highdicom's object the source's patient and study, our series, names and references."""
     first = source.slices[0].carried
     for keyword in _CARRIED:
         if keyword in first:
             d[keyword] = deepcopy(first[keyword])
     scanner_and_library = list(d.ContributingEquipmentSequence)
-    describe_series(d, source, replace(derivation, key=f"{derivation.key}\0{key}"), content)
+    describe_series(
+        d, source, replace(derivation, key=f"{derivation.key}\0{content.key}"), content.name
+    )
     *earlier, ours = d.ContributingEquipmentSequence
     scanner_and_library[-1].ContributionDateTime = ours.get("ContributionDateTime", "")
     d.ContributingEquipmentSequence = [*earlier, *scanner_and_library, ours]
-    d.DerivationCodeSequence = [code_item(code)]
+    d.DerivationCodeSequence = [code_item(content.code)]
     _name(d, derivation)
     d.SourceImageSequence = _references(source.slices)
     _refer_to_series(d, source)
-    _refer_by_frame(d, planes, source, code)
+    _refer_by_frame(d, planes, source, content.code)
     group = d.SharedFunctionalGroupsSequence[0]
     group.PlaneOrientationSequence[0].ImageOrientationPatient = list(planes.orientation)
 
 
-def _name(d: Dataset, derivation: Derivation) -> None:
+def _name(d: Any, derivation: Derivation) -> None:
     """UIDs of the instance and its dimensions, which highdicom draws at random."""
     d.SOPInstanceUID = derived_uid(d.SeriesInstanceUID, 0)
     dimensions = derived_uid(d.SOPInstanceUID, "dimensions")
     for item in (*d.DimensionOrganizationSequence, *d.DimensionIndexSequence):
         item.DimensionOrganizationUID = dimensions
-    d.file_meta.MediaStorageSOPInstanceUID = d.SOPInstanceUID
-    d.file_meta.ImplementationClassUID = UID(IMPLEMENTATION)
-    d.file_meta.ImplementationVersionName = f"MRISR_{derivation.version}"[:16]
+    sign(d, derivation)
 
 
 def _references(slices: Sequence[Slice]) -> list[Dataset]:
@@ -187,8 +247,8 @@ def _references(slices: Sequence[Slice]) -> list[Dataset]:
     return list(items.values())
 
 
-def _refer_to_series(d: Dataset, source: Source) -> None:
-    """ReferencedSeriesSequence; an archive or a viewer finds the images of the source by it."""
+def _refer_to_series(d: Any, source: Source) -> None:
+    """Set ReferencedSeriesSequence, by which archives and viewers find the source's images."""
     series = Dataset()
     series.SeriesInstanceUID = source.series_uid
     series.ReferencedInstanceSequence = []
@@ -199,12 +259,11 @@ def _refer_to_series(d: Dataset, source: Source) -> None:
     d.ReferencedSeriesSequence = [series]
 
 
-def _refer_by_frame(d: Dataset, planes: Planes, source: Source, code: Code) -> None:
-    """DerivationImageSequence: the source slices of each plane, once for all where they are the same."""
+def _refer_by_frame(d: Any, planes: Planes, source: Source, code: Code) -> None:
+    """Set DerivationImageSequence: the source slices of each plane, once for all if they are the same."""
     size = (int(d.Columns), int(d.Rows))
-    items = [
-        _derivation_image(k, size, planes, source, code) for k in range(len(planes.source_slices))
-    ]
+    image = partial(_derivation_image, size=size, planes=planes, source=source, code=code)
+    items = list(map(image, range(len(planes.source_slices))))
     alike = len(set(planes.source_slices)) == 1 < len(items)
     if alike:
         d.SharedFunctionalGroupsSequence[0].DerivationImageSequence = items[0]
@@ -219,7 +278,7 @@ def _refer_by_frame(d: Dataset, planes: Planes, source: Source, code: Code) -> N
 
 
 def _derivation_image(
-    k: int, size: tuple[int, int], planes: Planes, source: Source, code: Code
+    k: int, *, size: tuple[int, int], planes: Planes, source: Source, code: Code
 ) -> list[Dataset]:
     slices = planes.source_slices[k]
     if not slices:
@@ -236,52 +295,8 @@ def _derivation_image(
 
 def _coincide(k: int, j: int, planes: Planes, source: Source) -> bool:
     """Whether a plane's corners lie on those of a source slice."""
-    lps = _RAS_TO_LPS @ source.affine
+    lps = LPS_TO_RAS @ source.affine
     steps = np.array([[0, 0], [1, 0], [0, 1]]) * (np.array(source.shape[:2]) - 1)
     theirs = lps[:3, 3] + j * lps[:3, 2] + steps @ lps[:3, :2].T
     ours = planes.position(k) + steps @ planes.affine[:3, :2].T
     return bool(np.abs(theirs - ours).max() < _SAME_PLACE_MM)
-
-
-def seen_by(volume: Any) -> Seen:
-    """A ``highdicom.Volume``, (slice, row, column) and LPS, in the order that ``read_dicom`` has."""
-    lps = np.asarray(volume.affine)[:, [2, 1, 0, 3]]
-    array = volume.array.transpose(2, 1, 0)
-    if np.cross(lps[:3, 0], lps[:3, 1]) @ lps[:3, 2] < 0:
-        lps[:3, 3] += (array.shape[2] - 1) * lps[:3, 2]
-        lps[:3, 2] *= -1
-        array = array[:, :, ::-1]
-    uid = str(volume.frame_of_reference_uid)
-    return Seen(np.ascontiguousarray(array), _RAS_TO_LPS @ lps, uid)
-
-
-def check_back(
-    path: Path, seen: Seen, array: NDArray[np.generic], planes: Planes, source: Source
-) -> None:
-    """Compare what a reader makes of a file with what was to be written.
-
-    Args:
-        path: named in the message.
-        seen: from the file.
-        array: of the volume that ``planes`` cuts.
-        planes, source: give positions and frame of reference.
-
-    Raises:
-        OutputError: a voxel differs, a corner lies more than 0.001 mm off, or another frame of
-            reference.
-    """
-    wanted = planes.cut(array).transpose(2, 1, 0)
-    wrong = []
-    if seen.array.shape != wanted.shape:
-        wrong.append(f"it reads back as {seen.array.shape}, not {wanted.shape}")
-    elif different := int(np.count_nonzero(seen.array != wanted)):
-        wrong.append(f"{different} of {wanted.size} voxels read back differently")
-    corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=float)
-    corners[:, :3] *= np.array(wanted.shape) - 1
-    off = float(np.abs(corners @ (seen.affine - _RAS_TO_LPS @ planes.affine).T).max())
-    if off > _TOLERANCE_MM:
-        wrong.append(f"its positions read back {off:.2g} mm off")
-    if seen.frame_of_reference_uid != source.frame_of_reference_uid:
-        wrong.append("its frame of reference is not the source's")
-    if wrong:
-        raise OutputError(f"{path}: not written, {'; '.join(wrong)}")

@@ -9,31 +9,24 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
-from mrisr.core.errors import InputError, OutputError
+from mrisr.core.errors import InputError
 from mrisr.core.volume import Volume
 from mrisr.dicom.derivation import Derivation, code_item
-from mrisr.dicom.multiframe import (
-    Seen,
-    check_back,
-    check_fits,
-    common_arguments,
-    complete,
-    seen_by,
-)
-from mrisr.dicom.planes import Planes, planes_of
+from mrisr.dicom.multiframe import Content, write_file
 from mrisr.dicom.source import Source
-from mrisr.io.atomic import atomic_path
 from mrisr.io.checks import check_affine, check_values
-from mrisr.io.dicom_scan import quiet, reason
-from mrisr.io.paths import check_output
+
+if TYPE_CHECKING:
+    import highdicom as hd
 
 _DERIVATION = Code("121401", "DCM", "Derivation")
 _PROSTATE = Code("41216001", "SCT", "Prostate")
@@ -102,20 +95,16 @@ def write_parametric_map(
             a source with text burned into its pixels, which a map cannot state.
         OutputError: the file exists, cannot be written, or does not read back as it should.
     """
-    path = check_output(path, force=force)
     numbers = _checked(values, source)
-    check_fits(path, numbers.nbytes)
-    planes = planes_of(values, source)
-    with atomic_path(path, overwrite=force, size=numbers.nbytes) as temporary, quiet():
-        d = _dataset(numbers, values, planes, source, derivation, quantity)
-        d.save_as(temporary, enforce_file_format=True)
-        try:
-            seen = _read(temporary)
-        except Exception as error:  # highdicom and pydicom raise almost anything on damaged files
-            message = f"{path}: not written, it does not read back ({reason(error)})"
-            raise OutputError(message) from error
-        check_back(path, seen, numbers, planes, source)
-    return path
+    content = Content(
+        quantity.name,
+        key=" ".join((*quantity.of[:2], *quantity.derivation[:2])),
+        code=quantity.derivation,
+        make=partial(_make, quantity, source),
+        read=_read,
+        size=numbers.nbytes,
+    )
+    return write_file(numbers, values, path, source, derivation, content, force=force)
 
 
 def _checked(values: Volume, source: Source) -> NDArray[np.float32]:
@@ -130,43 +119,37 @@ def _checked(values: Volume, source: Source) -> NDArray[np.float32]:
     return numbers
 
 
-def _dataset(
-    numbers: NDArray[np.float32],
-    values: Volume,
-    planes: Planes,
-    source: Source,
-    derivation: Derivation,
-    quantity: Quantity,
-) -> Any:
-    """The file as highdicom makes it, completed."""
+def _make(quantity: Quantity, source: Source, numbers: NDArray[np.float32], **common: Any) -> Any:
+    """The file as highdicom makes it, with the anatomy that A.75.5 asks for.
+
+    Anatomy is left out where the source shows another part of the body without telling its code.
+    """
     import highdicom as hd
 
     d = hd.pm.ParametricMap(
-        pixel_array=np.ascontiguousarray(planes.cut(numbers)),
+        pixel_array=numbers,
         contains_recognizable_visual_features=False,
         real_world_value_mappings=[_mapping(numbers, quantity)],
         voi_lut_transformations=[_window(numbers)],
         derived_pixel_contrast=quantity.contrast,
         content_label=quantity.label,
-        **common_arguments(planes, values, source, derivation),
-    )
-    words = " ".join((*quantity.of[:2], *quantity.derivation[:2]))
-    complete(
-        d,
-        planes,
-        source,
-        derivation,
-        content=quantity.name,
-        key=words,
-        code=quantity.derivation,
+        **common,
     )
     d.Modality = "MR"  # the scanner's, says C.8.32.1; highdicom writes OT
-    _add_anatomy(d, source)
+    carried = source.slices[0].carried
+    region = carried.get("AnatomicRegionSequence")
+    if not region and carried.get("BodyPartExamined", "") in ("", None, "PROSTATE", "PELVIS"):
+        region = [code_item(_PROSTATE)]
+    if region:
+        item = Dataset()
+        item.FrameLaterality = "U"
+        item.AnatomicRegionSequence = [deepcopy(region[0])]
+        d.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [item]
     return d
 
 
-def _mapping(numbers: NDArray[np.float32], quantity: Quantity) -> Any:
-    """Stored values are the quantity; two name-value pairs tell which."""
+def _mapping(numbers: NDArray[np.float32], quantity: Quantity) -> hd.pm.RealWorldValueMapping:
+    """The mapping of stored values, which are the quantity, with two codes that tell which."""
     import highdicom as hd
 
     mapping = hd.pm.RealWorldValueMapping(
@@ -186,8 +169,8 @@ def _mapping(numbers: NDArray[np.float32], quantity: Quantity) -> Any:
     return mapping
 
 
-def _window(numbers: NDArray[np.float32]) -> Any:
-    """From the 0.5th to the 99.5th percentile. LINEAR would not allow a width below 1."""
+def _window(numbers: NDArray[np.float32]) -> hd.VOILUTTransformation:
+    """A window from the 0.5th to the 99.5th percentile. LINEAR would not allow a width below 1."""
     import highdicom as hd
 
     low, high = (float(v) for v in np.percentile(numbers, (0.5, 99.5)))
@@ -198,24 +181,9 @@ def _window(numbers: NDArray[np.float32]) -> Any:
     )
 
 
-def _add_anatomy(d: Any, source: Source) -> None:
-    """The Frame Anatomy functional group, which A.75.5 asks for; left out where the source shows
-    another part of the body and does not tell its code."""
-    first = source.slices[0].carried
-    region = first.get("AnatomicRegionSequence")
-    if not region and first.get("BodyPartExamined", "") in ("", None, "PROSTATE", "PELVIS"):
-        region = [code_item(_PROSTATE)]
-    if region:
-        item = Dataset()
-        item.FrameLaterality = "U"
-        item.AnatomicRegionSequence = [deepcopy(region[0])]
-        d.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [item]
-
-
-def _read(path: Path) -> Seen:
+def _read(path: Path) -> hd.Volume:
     import highdicom as hd
 
-    volume = hd.imread(path).get_volume(
+    return hd.imread(path).get_volume(
         dtype=np.float32, apply_real_world_transform=False, apply_modality_transform=False
     )
-    return seen_by(volume)

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import Dataset
 
 from mrisr.core import geometry
 from mrisr.core.volume import Volume
 from mrisr.dicom.source import Source
-from mrisr.dicom.text import millimetres
+from mrisr.dicom.text import decimal, millimetres
+from mrisr.io.dicom_stack import LPS_TO_RAS
 
-_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+#: Places may differ by this, mm, between what was to be written and what was read back.
+TOLERANCE_MM = 1e-3
 #: Directions closer than this, as a difference of unit vectors, are one direction.
 _PARALLEL = 1e-4
 #: Directions of rows and columns of the three planes as viewers expect them, LPS.
@@ -56,75 +59,76 @@ class Planes:
         """Centre of the first pixel of plane ``k``, mm LPS."""
         return self.affine[:3, 3] + k * self.affine[:3, 2]
 
-    @property
-    def pixel_spacing(self) -> list[str]:
-        column, row, _ = self.spacing
-        return [millimetres(row), millimetres(column)]
+    def measures(self, slice_thickness: float | None) -> Dataset:
+        """PixelSpacing, SliceThickness (the spacing where `None` is known) and SpacingBetweenSlices."""
+        column, row, between = self.spacing
+        d = Dataset()
+        d.PixelSpacing = [millimetres(row), millimetres(column)]
+        d.SpacingBetweenSlices = decimal(round(between, 6))
+        d.SliceThickness = decimal(round(slice_thickness or between, 6))
+        return d
+
+    def differences(
+        self, array: NDArray[np.generic], found: NDArray[np.generic], affine: geometry.Affine
+    ) -> list[str]:
+        """Differences between what was to be written and what a reader makes of the files.
+
+        Args:
+            array: of the volume that these planes cut.
+            found: ``(columns, rows, slices)``, in the order of the planes.
+            affine: of ``found``, to mm RAS; corners may lie 0.001 mm off.
+        """
+        wanted = self.cut(array).transpose(2, 1, 0)
+        if found.shape != wanted.shape:
+            return [f"it reads back as {found.shape}, not {wanted.shape}"]
+        wrong = []
+        if different := int(np.count_nonzero(found != wanted)):
+            wrong.append(f"{different} of {wanted.size} voxels read back differently")
+        corners = np.array([[*c, 1] for c in np.ndindex(2, 2, 2)]) * [
+            *np.array(wanted.shape) - 1,
+            1,
+        ]
+        off = float(np.abs(corners @ (LPS_TO_RAS @ affine - self.affine).T).max())
+        if off > TOLERANCE_MM:
+            wrong.append(f"its positions read back {off:.2g} mm off")
+        return wrong
 
 
 def planes_of(volume: Volume, source: Source) -> Planes:
-    """How to cut ``volume``: in the source's orientation where its axes allow, else as viewers expect.
+    """Cut ``volume`` in the source's orientation where its axes allow, else as viewers expect.
 
     Planes follow each other along the cross product of the row and column directions.
     """
-    lps = _RAS_TO_LPS @ volume.affine
+    lps = LPS_TO_RAS @ volume.affine
     directions = geometry.directions(lps)
-    wanted = [float(v) for v in source.orientation]
-    row, column = np.array(wanted[:3]), np.array(wanted[3:])
-    across, down = _nearest(directions, row), _nearest(directions, column)
-    exact = across != down and all(
+    row, column = np.array(source.orientation, dtype=float).reshape(2, 3)
+    across, down = (int(np.abs(directions.T @ d).argmax()) for d in (row, column))
+    exact = 3 - across - down == volume.slice_axis and all(
         np.abs(np.abs(directions[:, a]) - np.abs(d)).max() < _PARALLEL
         for a, d in ((across, row), (down, column))
     )
-    if not exact or 3 - across - down != volume.slice_axis:
-        row, column = (np.array(d, dtype=float) for d in _CONVENTION[volume.plane])
+    if not exact:
+        row, column = np.array(_CONVENTION[volume.plane], dtype=float)
         rest = [a for a in range(3) if a != volume.slice_axis]
         across = max(rest, key=lambda a: abs(float(directions[:, a] @ row)))
         down = next(a for a in rest if a != across)
-        exact = False
-    return _planes(volume, source, (across, down), (row, column), exact)
-
-
-def _planes(
-    volume: Volume,
-    source: Source,
-    in_plane: tuple[int, int],
-    towards: tuple[NDArray[np.float64], NDArray[np.float64]],
-    exact: bool,
-) -> Planes:
-    lps = _RAS_TO_LPS @ volume.affine
-    directions = geometry.directions(lps)
-    across, down = in_plane
-    through = 3 - across - down
-    signs = [bool(directions[:, a] @ d < 0) for a, d in zip(in_plane, towards, strict=True)]
-    normal = np.cross(
-        directions[:, across] * (-1 if signs[0] else 1),
-        directions[:, down] * (-1 if signs[1] else 1),
-    )
-    flips = (bool(directions[:, through] @ normal < 0), signs[1], signs[0])
-    grid = np.eye(4)
-    origin = np.zeros(4)
-    origin[3] = 1
-    for target, axis, flipped in (
-        (0, across, flips[2]),
-        (1, down, flips[1]),
-        (2, through, flips[0]),
-    ):
-        grid[:3, target] = lps[:3, axis] * (-1 if flipped else 1)
-        origin[axis] = volume.shape[axis] - 1 if flipped else 0
-    grid[:3, 3] = (lps @ origin)[:3]
+    axes = (across, down, 3 - across - down)
+    forward = [np.copysign(1, directions[:, a] @ d) for a, d in ((across, row), (down, column))]
+    normal = np.cross(directions[:, across], directions[:, down]) * forward[0] * forward[1]
+    flips = [bool(f < 0) for f in (*forward, directions[:, axes[2]] @ normal)]
+    grid = lps[:, [*axes, 3]]
+    for target, axis in enumerate(axes):
+        if flips[target]:
+            grid[:3, 3] += (volume.shape[axis] - 1) * grid[:3, target]
+            grid[:3, target] *= -1
     spelled = tuple(millimetres(float(v)) for v in geometry.directions(grid)[:, :2].T.ravel())
     return Planes(
-        (through, down, across),
-        flips,
-        source.orientation if exact else spelled,
-        grid,
-        _source_slices(grid, volume.shape[through], source),
+        axes=(axes[2], down, across),
+        flips=(flips[2], flips[1], flips[0]),
+        orientation=source.orientation if exact else spelled,
+        affine=grid,
+        source_slices=_source_slices(grid, volume.shape[axes[2]], source),
     )
-
-
-def _nearest(directions: NDArray[np.float64], direction: NDArray[np.float64]) -> int:
-    return int(np.abs(directions.T @ direction).argmax())
 
 
 def _source_slices(
@@ -132,7 +136,7 @@ def _source_slices(
 ) -> tuple[tuple[int, ...], ...]:
     """Source slices that lie less than one source spacing from each plane; all where the planes are
     not parallel to the source's."""
-    lps = _RAS_TO_LPS @ source.affine
+    lps = LPS_TO_RAS @ source.affine
     step = lps[:3, 2]
     between = float(np.linalg.norm(step))
     normal = step / between

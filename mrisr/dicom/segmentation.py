@@ -9,33 +9,28 @@ Sources: DICOM PS3.3 A.51 (Segmentation IOD), C.8.20.2 (Segmentation Image); PS3
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.sr.coding import Code
 
-from mrisr.core.errors import InputError, OutputError, UsageError
+from mrisr.core.errors import InputError, UsageError
 from mrisr.core.volume import Storage, Volume, VolumeFile
-from mrisr.dicom.derivation import Derivation
-from mrisr.dicom.multiframe import (
-    Seen,
-    check_back,
-    check_fits,
-    common_arguments,
-    complete,
-    seen_by,
-)
-from mrisr.dicom.planes import Planes, planes_of
+from mrisr.dicom.derivation import MANUFACTURER, PRODUCT, Derivation
+from mrisr.dicom.multiframe import Content, in_our_order, write_file
 from mrisr.dicom.source import Source
-from mrisr.io.atomic import atomic_path
 from mrisr.io.checks import check_affine, check_size
 from mrisr.io.dicom_scan import quiet, reason
-from mrisr.io.digest import file_sha256
-from mrisr.io.paths import check_output
+
+if TYPE_CHECKING:
+    import highdicom as hd
 
 ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
 SEGMENTATION = Code("113076", "DCM", "Segmentation")
@@ -110,21 +105,18 @@ def write_segmentation(
         InputError: a label that no segment stands for, or axes that are not at right angles.
         OutputError: the file exists, cannot be written, or does not read back as it should.
     """
-    path = check_output(path, force=force)
     numbers = _checked(labels, segments)
-    planes = planes_of(labels, source)
-    size = numbers.size * len(segments) // 8
-    check_fits(path, size)
-    with atomic_path(path, overwrite=force, size=size) as temporary, quiet():
-        d = _dataset(numbers, labels, planes, source, derivation, segments)
-        d.save_as(temporary, enforce_file_format=True)
-        try:
-            seen, _ = _read(temporary, numbers.size)
-        except InputError as error:
-            message = f"{path}: not written, it does not read back ({error.found})"
-            raise OutputError(message) from error
-        check_back(path, seen, numbers, planes, source)
-    return path
+    # Other segments of the same labels are another file, and need other UIDs.
+    told = " ".join(f"{s.number} {s.type.scheme_designator} {s.type.value}" for s in segments)
+    content = Content(
+        "segmentation",
+        key=told,
+        code=SEGMENTATION,
+        make=partial(_make, segments, derivation),
+        read=lambda written: _read(written, written.read_bytes(), numbers.size)[0],
+        size=numbers.size * len(segments) // 8,
+    )
+    return write_file(numbers, labels, path, source, derivation, content, force=force)
 
 
 def read_segmentation(path: Path, *, max_voxels: int = 2**31) -> VolumeFile:
@@ -141,19 +133,24 @@ def read_segmentation(path: Path, *, max_voxels: int = 2**31) -> VolumeFile:
         InputError: not a segmentation, damaged, fractional, segments that overlap, or frames that are
             not on one regular grid.
     """
-    path = Path(path)
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        found = f"none ({reason(error)})"
+        raise InputError(path, expected="a DICOM segmentation", found=found) from error
     with quiet():
-        seen, thickness = _read(path, max_voxels)
-    check_affine(seen.affine, path)
+        volume, thickness = _read(path, data, max_voxels)
+    array, affine = in_our_order(volume)
+    check_affine(affine, path)
     labels = Volume(
-        seen.array,
-        seen.affine,
-        storage=Storage(seen.array.dtype),
+        array,
+        affine,
+        storage=Storage(array.dtype),
         slice_thickness=thickness,
         stacked_along=2,
         name=str(path),
     )
-    return VolumeFile(labels, path, file_sha256(path))
+    return VolumeFile(labels, path, hashlib.sha256(data).hexdigest())
 
 
 def _checked(labels: Volume, segments: Sequence[Segment]) -> NDArray[np.unsignedinteger]:
@@ -173,40 +170,36 @@ def _checked(labels: Volume, segments: Sequence[Segment]) -> NDArray[np.unsigned
     return array.astype(np.uint8 if len(numbers) < 256 else np.uint16)
 
 
-def _dataset(
-    numbers: NDArray[np.unsignedinteger],
-    labels: Volume,
-    planes: Planes,
-    source: Source,
-    derivation: Derivation,
+def _make(
     segments: Sequence[Segment],
-) -> Any:
-    """The file as highdicom makes it, completed."""
+    derivation: Derivation,
+    pixels: NDArray[np.unsignedinteger],
+    **common: Any,
+) -> hd.seg.Segmentation:
+    """The file as highdicom makes it."""
     import highdicom as hd
 
     weights = derivation.model_sha256 or "none"
     algorithm = hd.AlgorithmIdentificationSequence(
-        name="mrisr",
+        name=PRODUCT,
         family=_ARTIFICIAL_INTELLIGENCE,
         version=derivation.version,
-        source="The mrisr authors",
+        source=MANUFACTURER,
         parameters={"model_sha256": weights, "seed": str(derivation.seed)},
     )
-    d = hd.seg.Segmentation(
-        pixel_array=np.ascontiguousarray(planes.cut(numbers)),
+    return hd.seg.Segmentation(
+        pixel_array=pixels,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[_description(s, algorithm) for s in segments],
         omit_empty_frames=False,
         content_label="SEGMENTATION",
-        **common_arguments(planes, labels, source, derivation),
+        **common,
     )
-    # Other segments of the same labels are another file, and need other UIDs.
-    told = " ".join(f"{s.number} {s.type.scheme_designator} {s.type.value}" for s in segments)
-    complete(d, planes, source, derivation, content="segmentation", key=told, code=SEGMENTATION)
-    return d
 
 
-def _description(segment: Segment, algorithm: Any) -> Any:
+def _description(
+    segment: Segment, algorithm: hd.AlgorithmIdentificationSequence
+) -> hd.seg.SegmentDescription:
     import highdicom as hd
 
     colour = segment.colour
@@ -221,12 +214,12 @@ def _description(segment: Segment, algorithm: Any) -> Any:
     )
 
 
-def _read(path: Path, max_voxels: int) -> tuple[Seen, float | None]:
-    """Labels and slice thickness, by highdicom. Raises InputError."""
+def _read(path: Path, data: bytes, max_voxels: int) -> tuple[hd.Volume, float | None]:
+    """Labels and slice thickness of a file's bytes, by highdicom. Raises InputError."""
     import highdicom as hd
 
     try:
-        found = hd.seg.segread(path)
+        found = hd.seg.segread(BytesIO(data))
         kind, geometry = str(found.SegmentationType), found.get_volume_geometry()
         measures = found.SharedFunctionalGroupsSequence[0].get("PixelMeasuresSequence")
         stated = measures[0].get("SliceThickness") if measures else None
@@ -240,11 +233,10 @@ def _read(path: Path, max_voxels: int) -> tuple[Seen, float | None]:
         raise InputError(path, expected="frames on one regular grid", found="gaps that differ")
     check_size(geometry.spatial_shape, path, max_voxels)
     try:
-        volume = found.get_volume(combine_segments=True)
+        return found.get_volume(combine_segments=True), thickness
     except Exception as error:
         if "overlap" in str(error).lower():
             expected, text = "segments that do not overlap", "overlapping segments"
         else:
             expected, text = "a DICOM segmentation", f"damage ({reason(error)})"
         raise InputError(path, expected=expected, found=text) from error
-    return seen_by(volume), thickness

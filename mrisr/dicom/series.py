@@ -16,7 +16,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from mrisr.core.errors import OutputError
 from mrisr.core.volume import Volume
@@ -29,12 +29,13 @@ from mrisr.dicom.derivation import (
     code_item,
     describe_series,
     reference,
+    sign,
 )
 from mrisr.dicom.pixels import describe_pixels, set_pixels
 from mrisr.dicom.planes import Planes, planes_of
 from mrisr.dicom.source import Slice, Source
-from mrisr.dicom.text import decimal, millimetres
-from mrisr.dicom.uids import IMPLEMENTATION, derived_uid
+from mrisr.dicom.text import millimetres
+from mrisr.dicom.uids import derived_uid
 from mrisr.io.atomic import atomic_folder
 
 
@@ -106,7 +107,9 @@ def series_datasets(
             d.SourceImageSequence = [reference(s) for s in references]
         d.SOPInstanceUID = derived_uid(d.SeriesInstanceUID, k)
         set_pixels(d, cast(NDArray[np.integer], cut[k]))
-        d.file_meta = _meta(d, derivation)
+        d.file_meta = FileMetaDataset()
+        d.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        sign(d, derivation)
         yield d
 
 
@@ -118,11 +121,7 @@ def _shared(volume: Volume, planes: Planes, source: Source, derivation: Derivati
     describe_series(d, source, derivation)
     d.DerivationCodeSequence = [code_item(RESAMPLING)]
     d.ImageOrientationPatient = list(planes.orientation)
-    d.PixelSpacing = planes.pixel_spacing
-    between = decimal(round(planes.spacing[2], 6))
-    thickness = volume.slice_thickness
-    d.SliceThickness = between if thickness is None else decimal(round(thickness, 6))
-    d.SpacingBetweenSlices = between
+    d.update(planes.measures(volume.slice_thickness))
     return d
 
 
@@ -145,13 +144,3 @@ def _place(d: Dataset, planes: Planes, k: int) -> None:
     d.InstanceNumber = k + 1
     d.ImagePositionPatient = [millimetres(float(p)) for p in position]
     d.SliceLocation = millimetres(float(position @ normal))
-
-
-def _meta(d: Dataset, derivation: Derivation) -> FileMetaDataset:
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = d.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = d.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = UID(IMPLEMENTATION)
-    meta.ImplementationVersionName = f"MRISR_{derivation.version}"[:16]
-    return meta

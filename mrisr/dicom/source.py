@@ -18,9 +18,10 @@ from mrisr.core.volume import Volume
 from mrisr.dicom.attributes import CARRIED, FROM_ENHANCED
 from mrisr.dicom.text import decimal, millimetres
 from mrisr.dicom.uids import derived_uid
-from mrisr.io.dicom import series_stack
+from mrisr.io.dicom import DicomFile, read_stack
 from mrisr.io.dicom_frames import Frame, frame_attributes
 from mrisr.io.dicom_scan import printable, quiet
+from mrisr.io.dicom_stack import Stack
 
 _LOSSY = {
     "1.2.840.10008.1.2.4.50",  # JPEG baseline
@@ -88,30 +89,39 @@ def read_source(path: Path, *, series: str | None = None, frame: int | None = No
         frame: which volume, from 1, where the series holds several.
 
     Raises:
-        InputError: as ``mrisr.io.dicom.read_dicom``; another modality; no StudyInstanceUID or
-            SOPInstanceUID.
+        InputError: as ``mrisr.io.dicom.read_dicom`` and ``source_of``.
     """
-    stack, headers = series_stack(path, series=series, frame=frame)
+    return _source(read_stack(path, series=series, frame=frame), path)
+
+
+def source_of(file: DicomFile) -> Source:
+    """The series that a volume was read from as a source; nothing is read again.
+
+    Raises:
+        InputError: another modality than MR; no StudyInstanceUID or SOPInstanceUID.
+    """
+    return _source(file.stack, file.path or Path(file.volume.name))
+
+
+@quiet()
+def _source(stack: Stack, path: Path) -> Source:
     first = stack.frames[0]
-    header = headers[first.path]
-    rows, columns = first.size
+    header = first.header
     modality = printable(header.get("Modality"))
     if modality not in ("", "MR"):
         raise InputError(path, expected="an MR series (Modality MR)", found=modality)
-    with quiet():
-        slices = tuple(_slice(f, headers[f.path]) for f in stack.frames)
-        orientation, rescale = _orientation(header, first), _rescale_type(header, first)
-        number = printable(header.get("SeriesNumber"))
-        return Source(
-            slices,
-            (columns, rows, len(slices)),
-            stack.affine,
-            orientation,
-            str(header.SeriesInstanceUID),
-            int(number) if number.isdecimal() else 0,
-            printable(header.get("SeriesDescription")),
-            rescale,
-        )
+    rows, columns = first.size
+    number = printable(header.get("SeriesNumber"))
+    return Source(
+        slices=tuple(_slice(f) for f in stack.frames),
+        shape=(columns, rows, len(stack.frames)),
+        affine=stack.affine,
+        orientation=_orientation(first),
+        series_uid=str(header.SeriesInstanceUID),
+        number=int(number) if number.isdecimal() else 0,
+        description=printable(header.get("SeriesDescription")),
+        rescale_type=_rescale_type(first),
+    )
 
 
 def check_same_place(volume: Volume, source: Source, template: Path) -> None:
@@ -136,10 +146,12 @@ def check_same_place(volume: Volume, source: Source, template: Path) -> None:
 
 
 def _centre(affine: geometry.Affine, shape: tuple[int, int, int]) -> NDArray[np.float64]:
-    return (affine @ [*((np.array(shape) - 1) / 2), 1.0])[:3]
+    centre: NDArray[np.float64] = affine @ [*((np.array(shape) - 1) / 2), 1.0]
+    return centre[:3]
 
 
-def _slice(f: Frame, header: Dataset) -> Slice:
+def _slice(f: Frame) -> Slice:
+    header = f.header
     for keyword in ("StudyInstanceUID", "SOPInstanceUID"):
         if not UID(str(header.get(keyword, ""))).is_valid:
             raise InputError(f.path, expected=f"a valid {keyword}", found=_found(header, keyword))
@@ -214,15 +226,16 @@ def _is_lossy(header: Dataset) -> bool:
     return syntax in _LOSSY
 
 
-def _orientation(header: Dataset, f: Frame) -> tuple[str, ...]:
-    if "ImageOrientationPatient" in header:
-        stated = [str(v).strip() for v in header.ImageOrientationPatient]
+def _orientation(f: Frame) -> tuple[str, ...]:
+    if "ImageOrientationPatient" in f.header:
+        stated = [str(v).strip() for v in f.header.ImageOrientationPatient]
         if all(0 < len(text) <= 16 for text in stated):
             return tuple(stated)
     return tuple(millimetres(float(v)) for v in (*f.along_row, *f.along_column))
 
 
-def _rescale_type(header: Dataset, f: Frame) -> str | None:
+def _rescale_type(f: Frame) -> str | None:
+    header = f.header
     found = {key: header[key].value for key in ("RescaleSlope", "RescaleType") if key in header}
     if "PerFrameFunctionalGroupsSequence" in header:
         found |= frame_attributes(header, f.number)

@@ -38,7 +38,7 @@ class Denoiser(nn.Module):
 
     def forward(self, x_t: Tensor, x_low: Tensor, g: Tensor, condition: Tensor) -> Tensor:
         """Estimate of x_HR: images ``(b, c, h, w)``, noise scales ``(b,)``, condition ``(b, n)``."""
-        out = self.network(x_t, x_low, g, condition)
+        out: Tensor = self.network(x_t, x_low, g, condition)
         if self.prediction == "high":
             return out
         g4 = g[:, None, None, None]

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset
 
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Storage, Volume, VolumeFile
 from mrisr.io import checks
 from mrisr.io.dicom_frames import Frame, frames_of
 from mrisr.io.dicom_pixels import Pixels, read_pixels
-from mrisr.io.dicom_scan import SHARED, File, Series, choose_series, quiet
+from mrisr.io.dicom_scan import SHARED, Contents, File, Series, choose_series, quiet
 from mrisr.io.dicom_stack import Stack, stack_frames
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DicomFile(VolumeFile):
+    """A volume that was read from DICOM.
+
+    Attributes:
+        stack: the slices of its array, with the headers that derived objects take patient and
+            study from.
+    """
+
+    stack: Stack
 
 
 def read_dicom(
@@ -26,8 +38,9 @@ def read_dicom(
     frame: int | None = None,
     max_voxels: int = 2**31,
     allow_constant: bool = False,
-) -> VolumeFile:
-    """Read one series below a folder, or one file.
+    digest: bool = True,
+) -> DicomFile:
+    """Read one series below a folder, or one file; each file of it is opened once.
 
     Slices are ordered by position. The array is (column index, row index, slice).
 
@@ -37,14 +50,21 @@ def read_dicom(
         frame: which volume, from 1, where the series holds several.
         max_voxels: larger series are refused before their pixels are read.
         allow_constant: accept voxels that are all equal.
+        digest: False leaves the SHA-256 out.
 
     Raises:
         InputError: anything that leaves a doubt about voxels or geometry; the message names the
             file and the attribute.
     """
-    chosen = choose_series(path, series)
+    contents = Contents(series, max_voxels)
     return read_series(
-        chosen, path, frame=frame, max_voxels=max_voxels, allow_constant=allow_constant
+        choose_series(path, series, contents),
+        path,
+        frame=frame,
+        max_voxels=max_voxels,
+        allow_constant=allow_constant,
+        contents=contents,
+        digest=digest,
     )
 
 
@@ -57,12 +77,20 @@ def read_series(
     frame: int | None = None,
     max_voxels: int = 2**31,
     allow_constant: bool = False,
-) -> VolumeFile:
-    """Read a series that ``dicom_scan`` found; the rest as in ``read_dicom``."""
+    contents: Contents | None = None,
+    digest: bool = True,
+) -> DicomFile:
+    """Read a series that ``dicom_scan`` found, with what it kept; the rest as in ``read_dicom``."""
     if series.broken:
         raise series.broken[0].error
-    stack, pixels, dropped = _stack(series.files, path, frame, max_voxels)
-    array, storage, notes = _voxels(stack.frames, pixels)
+    decoder = _Decoder(contents or Contents(), digest)
+    stack, dropped = _stack(series.files, path, frame, max_voxels, decoder)
+    for f in stack.frames:
+        held = len(decoder.pixels(f.path).stored)
+        if f.number >= held:
+            found = f"{held} frames of pixel data"
+            raise InputError(f.path, expected=f"at least {f.number + 1}", found=found)
+    array, storage, notes = _voxels(stack.frames, decoder)
     checks.check_volume(array, stack.affine, path, allow_constant=allow_constant)
     if dropped:
         notes += (f"{dropped} identical copies of slices dropped",)
@@ -74,46 +102,59 @@ def read_series(
         stacked_along=2,
         name=str(path),
     )
-    return VolumeFile(volume, path, _digest(stack.frames, pixels), (*stack.notes, *notes))
+    sha256 = decoder.sha256(stack.frames) if digest else None
+    return DicomFile(volume, path, sha256, (*stack.notes, *notes), stack=stack)
 
 
-def series_stack(
+@quiet()
+def read_stack(
     path: Path, *, series: str | None = None, frame: int | None = None, max_voxels: int = 2**31
-) -> tuple[Stack, dict[Path, Dataset]]:
-    """The slices behind ``read_dicom``'s array, in its order, and the header of each file.
+) -> Stack:
+    """The slices behind ``read_dicom``'s array, in its order, by their headers alone.
 
-    Pixels are not read. Raises InputError as ``read_dicom`` does for a bad geometry.
+    Raises InputError as ``read_dicom`` does for a bad geometry.
     """
-    files = choose_series(path, series).files
-    stack, _, _ = _grid(files, path, frame, max_voxels)
-    return stack, {file.path: file.header for file in files}
+    decoder = _Decoder(Contents(), digest=False)
+    return _stack(choose_series(path, series).files, path, frame, max_voxels, decoder)[0]
+
+
+class _Decoder:
+    """Pixels of files, each read and decoded once, and the digests of their bytes."""
+
+    def __init__(self, contents: Contents, digest: bool) -> None:
+        self._contents = contents
+        self._digest = digest
+        self._pixels: dict[Path, Pixels] = {}
+        self._sha256: dict[Path, str] = {}
+
+    def pixels(self, path: Path) -> Pixels:
+        """The pixels of a file. Raises InputError."""
+        if path not in self._pixels:
+            data = self._contents.take(path)
+            if self._digest:
+                self._sha256[path] = hashlib.sha256(data).hexdigest()
+            self._pixels[path] = read_pixels(path, data)
+        return self._pixels[path]
+
+    def sha256(self, frames: Sequence[Frame]) -> str:
+        """SHA-256 over the sorted lines "SOPInstanceUID file-digest", whatever the files are called."""
+        lines = sorted({f"{f.uid} {self._sha256[f.path]}\n" for f in frames})
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _stack(
-    files: Sequence[File], path: Path, frame: int | None, max_voxels: int
-) -> tuple[Stack, dict[Path, Pixels], int]:
-    """The checked stack, the pixels of its files, and how many copies were dropped."""
-    stack, pixels, dropped = _grid(files, path, frame, max_voxels)
-    for f in stack.frames:
-        if f.path not in pixels:
-            pixels[f.path] = read_pixels(f.path)
-        held = len(pixels[f.path].stored)
-        if f.number >= held:
-            found = f"{held} frames of pixel data"
-            raise InputError(f.path, expected=f"at least {f.number + 1}", found=found)
-    return stack, pixels, dropped
+    files: Sequence[File], path: Path, frame: int | None, max_voxels: int, decoder: _Decoder
+) -> tuple[Stack, int]:
+    """The checked stack, and how many copies of slices were dropped.
 
-
-def _grid(
-    files: Sequence[File], path: Path, frame: int | None, max_voxels: int
-) -> tuple[Stack, dict[Path, Pixels], int]:
-    """The checked stack; pixels only of files that had to be compared with their copies."""
+    Pixels are decoded only of files that have to be compared with their copies.
+    """
     _check_one_scan(files)
-    kept, pixels = _without_copies(files)
+    kept = _without_copies(files, decoder)
     frames = [f for file in kept for f in frames_of(file)]
     rows, columns = frames[0].size
     checks.check_size((columns, rows, len(frames)), path, max_voxels)
-    return stack_frames(frames, path, frame), pixels, len(files) - len(kept)
+    return stack_frames(frames, path, frame), len(files) - len(kept)
 
 
 def _check_one_scan(files: Sequence[File]) -> None:
@@ -125,38 +166,36 @@ def _check_one_scan(files: Sequence[File]) -> None:
                 raise InputError(file.path, expected=f"one {key} in the series", found=found)
 
 
-def _without_copies(files: Sequence[File]) -> tuple[list[File], dict[Path, Pixels]]:
+def _without_copies(files: Sequence[File], decoder: _Decoder) -> list[File]:
     """Files with each SOPInstanceUID once. Raises InputError if two of one UID differ."""
     kept: dict[str, File] = {}
-    pixels: dict[Path, Pixels] = {}
     for file in files:
         first = kept.setdefault(file.sop_uid or str(file.path), file)
         if first is file:
             continue
-        for path in (first.path, file.path):
-            if path not in pixels:
-                pixels[path] = read_pixels(path)
         same = all(
             np.array_equal(a.position, b.position) and np.array_equal(a.along_row, b.along_row)
             for a, b in zip(frames_of(first), frames_of(file), strict=False)
         )
-        if not same or not np.array_equal(pixels[first.path].stored, pixels[file.path].stored):
+        ours, theirs = (decoder.pixels(f.path).stored for f in (first, file))
+        if not same or not np.array_equal(ours, theirs):
             raise InputError(
                 file.path,
                 expected=f"the same image as {first.path.name}, of the same SOPInstanceUID",
                 found="another",
             )
-    return list(kept.values()), pixels
+    return list(kept.values())
 
 
 def _voxels(
-    frames: Sequence[Frame], pixels: dict[Path, Pixels]
+    frames: Sequence[Frame], decoder: _Decoder
 ) -> tuple[NDArray[np.generic], Storage, tuple[str, ...]]:
     """Values ``(columns, rows, slices)``, their storage, and notes."""
     notes: tuple[str, ...] = ()
-    if any(pixels[f.path].inverted for f in frames):
+    pixels = [decoder.pixels(f.path) for f in frames]
+    if any(p.inverted for p in pixels):
         notes += ("MONOCHROME1 inverted, so that bright is high",)
-    slices = [pixels[f.path].stored[f.number] for f in frames]
+    slices = [p.stored[f.number] for p, f in zip(pixels, frames, strict=True)]
     if len({(f.slope, f.intercept) for f in frames}) == 1:
         stored = np.stack(slices).transpose(2, 1, 0)
         storage = Storage(stored.dtype, frames[0].slope, frames[0].intercept)
@@ -166,9 +205,3 @@ def _voxels(
         [s.astype(np.float64) * f.slope + f.intercept for s, f in zip(slices, frames, strict=True)]
     )
     return values.transpose(2, 1, 0), Storage(np.dtype(np.float32)), notes
-
-
-def _digest(frames: Sequence[Frame], pixels: dict[Path, Pixels]) -> str:
-    """SHA-256 over the sorted lines "SOPInstanceUID file-digest", whatever the files are called."""
-    lines = sorted({f"{f.uid} {pixels[f.path].sha256}\n" for f in frames})
-    return hashlib.sha256("".join(lines).encode()).hexdigest()

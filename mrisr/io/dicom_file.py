@@ -24,12 +24,12 @@ class BoundedFile(io.BufferedReader):
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.FileIO(path))
-        self._size = path.stat().st_size
+        self.size = path.stat().st_size
 
     def read(self, size: int | None = -1, /) -> bytes:
         """As any file's ``read``."""
         if size is not None and size > _SHORT:
-            size = min(size, max(self._size - self.tell(), 0))
+            size = min(size, max(self.size - self.tell(), 0))
         return super().read(size)
 
 
@@ -39,6 +39,7 @@ def read_file(source: BinaryIO, *, header: bool = False) -> Dataset:
     Raises whatever pydicom does for a damaged file, and ValueError for a deflated one that inflates
     out of all proportion.
     """
+    source.seek(0)
     magic = source.read(132)[128:] == b"DICM"
     if magic:
         _check_deflated(source)

@@ -47,6 +47,7 @@ class Frame:
 
     Attributes:
         path: its file.
+        header: of its file, without pixels.
         number: index of the frame in the file, from 0.
         uid: SOPInstanceUID.
         size: rows and columns.
@@ -62,6 +63,7 @@ class Frame:
     """
 
     path: Path
+    header: Dataset
     number: int
     uid: str
     size: tuple[int, int]
@@ -172,6 +174,7 @@ def _frame(file: File, number: int, get: Callable[[str], Any]) -> Frame:
     thickness = _optional(get, "SliceThickness", path)
     return Frame(
         path=path,
+        header=file.header,
         number=number,
         uid=file.sop_uid,
         size=_size(file),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.encaps import generate_frames
-from pydicom.pixels import get_decoder
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
     UID,
     ExplicitVRBigEndian,
@@ -43,26 +42,19 @@ class Pixels:
     Attributes:
         stored: after inversion, if ``inverted``.
         inverted: the file was MONOCHROME1, which shows low numbers bright.
-        sha256: digest of the file's bytes.
     """
 
     stored: NDArray[np.generic]
     inverted: bool
-    sha256: str
 
 
-def read_pixels(path: Path) -> Pixels:
-    """Decode a file's pixels with any transfer syntax that has a decoder.
+def read_pixels(path: Path, data: bytes) -> Pixels:
+    """Decode the pixels of a file's bytes, in any transfer syntax that has a decoder.
 
     Raises:
         InputError: truncated or damaged pixel data, a missing decoder (with the line that
             installs it), colour, or a modality lookup table.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        found = error.strerror or str(error)
-        raise InputError(path, expected="a readable file", found=found) from error
     with quiet():
         dataset = _dataset(path, data)
         try:
@@ -78,7 +70,7 @@ def read_pixels(path: Path) -> Pixels:
             found = f"damage or truncation ({reason(error)})"
             raise InputError(path, expected="whole pixel data", found=found) from error
         inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
-    return Pixels(stored, inverted, hashlib.sha256(data).hexdigest())
+    return Pixels(stored, inverted)
 
 
 def _stored(dataset: Dataset) -> NDArray[np.generic]:
@@ -244,12 +236,11 @@ def _decoder(syntax: UID) -> str:
 
 def _sign_extended(stored: NDArray[np.generic], dataset: Dataset) -> NDArray[np.generic]:
     """Signed numbers of fewer bits than their words, with the sign carried into the high bits."""
-    if stored.dtype.kind not in "iu":
-        return stored
     unused = stored.dtype.itemsize * 8 - int(dataset.BitsStored)
-    if int(dataset.PixelRepresentation) == 1 and unused > 0:
-        return np.right_shift(np.left_shift(stored, unused), unused)
-    return stored
+    if stored.dtype.kind not in "iu" or int(dataset.PixelRepresentation) != 1 or unused <= 0:
+        return stored
+    extended: NDArray[np.generic] = np.right_shift(np.left_shift(stored, unused), unused)
+    return extended
 
 
 def _inverted(stored: NDArray[np.generic], dataset: Dataset) -> NDArray[np.generic]:

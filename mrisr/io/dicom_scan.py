@@ -19,7 +19,8 @@ from mrisr.core.errors import InputError
 from mrisr.io.dicom_file import BoundedFile, read_file
 
 _ENDINGS = (".dcm", ".ima", ".dicom")
-
+#: Bytes of a file beyond these, for its header and for each voxel, are not kept in memory.
+_HEADER_BYTES, _VOXEL_BYTES = 1 << 20, 8
 
 #: Attributes that all images of a series share; else two scans carry one SeriesInstanceUID.
 SHARED = ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID")
@@ -37,6 +38,48 @@ class File:
     description: str
     number: str
     shared: tuple[str, ...]
+
+
+class Contents:
+    """Bytes of the files of the series that is to be read, kept while the folder is scanned.
+
+    No file is then opened twice. Nothing is kept of a series that will be refused anyway: a second
+    one where ``wanted`` names none, or more than ``max_voxels``.
+    """
+
+    def __init__(self, wanted: str | None = None, max_voxels: int = 0) -> None:
+        self._wanted = None if wanted is None else wanted.strip().lower()
+        self._room = max_voxels
+        self._uid = ""
+        self._held: dict[Path, bytes] = {}
+
+    def keep(self, file: File, handle: BoundedFile) -> None:
+        """Keep the bytes of an open file, if it is of the series and no larger than its voxels need."""
+        self._uid = self._uid or file.series_uid
+        names = (file.series_uid, file.number, file.description.lower())
+        if self._wanted is None and file.series_uid != self._uid:
+            self._room = -1
+        elif self._wanted is not None and self._wanted not in names:
+            return
+        voxels = _voxels(file.header)
+        self._room -= voxels
+        if self._room < 0:
+            self._held.clear()
+        elif handle.size <= _HEADER_BYTES + _VOXEL_BYTES * voxels:
+            handle.seek(0)
+            self._held[file.path] = handle.read()
+
+    def take(self, path: Path) -> bytes:
+        """A file's bytes, which are no longer kept after; read now if they were not.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        try:
+            return self._held.pop(path) if path in self._held else path.read_bytes()
+        except OSError as error:
+            found = error.strerror or str(error)
+            raise InputError(path, expected="a readable file", found=found) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,16 +120,17 @@ def quiet() -> Iterator[None]:
 
 
 @quiet()
-def find_series(path: Path) -> list[Series]:
+def find_series(path: Path, contents: Contents | None = None) -> list[Series]:
     """Series of a DICOM file or of everything below a folder, in the order of their numbers.
 
     Files that are no DICOM images (text, DICOMDIR, reports, hidden files) are passed over. Files
-    that claim to be and cannot be read are kept as ``broken``.
+    that claim to be and cannot be read are kept as ``broken``. ``contents`` keeps the bytes of the
+    files that will be wanted next.
 
     Raises:
         InputError: there is no DICOM image at all.
     """
-    files, broken = _scan(path)
+    files, broken = _scan(path, contents or Contents())
     if not files:
         if broken:
             raise broken[0].error
@@ -101,14 +145,14 @@ def find_series(path: Path) -> list[Series]:
     return sorted(found, key=lambda s: (int(s.number) if s.number.isdecimal() else -1, s.uid))
 
 
-def choose_series(path: Path, wanted: str | None) -> Series:
+def choose_series(path: Path, wanted: str | None, contents: Contents | None = None) -> Series:
     """The one series at ``path``, or the one whose UID, number or description is ``wanted``.
 
     Raises:
         InputError: several series and no ``wanted`` (they are listed), none or several that match,
             or a broken file that may belong to the chosen one.
     """
-    chosen = pick_series(find_series(path), wanted, path)
+    chosen = pick_series(find_series(path, contents), wanted, path)
     if chosen.broken:
         raise chosen.broken[0].error
     return chosen
@@ -168,7 +212,7 @@ def reason(error: Exception) -> str:
     return printable(error, 160) or type(error).__name__
 
 
-def _scan(path: Path) -> tuple[list[File], list[Broken]]:
+def _scan(path: Path, contents: Contents) -> tuple[list[File], list[Broken]]:
     files: list[File] = []
     broken: list[Broken] = []
     empty: list[tuple[Path, str]] = []
@@ -179,14 +223,19 @@ def _scan(path: Path) -> tuple[list[File], list[Broken]]:
             empty.append((candidate, what))
             continue
         try:
-            file = _image_file(candidate)
+            with _opened(candidate) as handle:
+                head = handle.read(132)
+                magic = head[128:] == b"DICM"
+                file = None
+                if magic or candidate.suffix.lower() in _ENDINGS or _is_bare(head):
+                    file = _image_file(candidate, handle)
+                if file is not None:
+                    files.append(file)
+                    contents.keep(file, handle)
+                elif not magic:
+                    others.append(candidate)
         except InputError as error:
             broken.append(Broken(error))
-            continue
-        if file is not None:
-            files.append(file)
-        elif not _has_magic(candidate):
-            others.append(candidate)
     kinds = {(f.path.parent, f.path.suffix.lower()) for f in files}
     for candidate, found in empty:
         suffix = candidate.suffix.lower()
@@ -205,9 +254,15 @@ def _pattern(path: Path) -> tuple[Path, str]:
     return path.parent, re.sub(r"\d+", "#", path.name.lower())
 
 
-def _has_magic(path: Path) -> bool:
-    with path.open("rb") as handle:
-        return handle.read(132)[128:] == b"DICM"
+@contextmanager
+def _opened(path: Path) -> Iterator[BoundedFile]:
+    """The open file. Raises InputError where the system does not read it."""
+    try:
+        with BoundedFile(path) as handle:
+            yield handle
+    except OSError as error:
+        found = error.strerror or str(error)
+        raise InputError(path, expected="a readable file", found=found) from error
 
 
 def _candidates(path: Path) -> Iterator[Path]:
@@ -243,21 +298,11 @@ def _is_bare(head: bytes) -> bool:
     return len(head) > 8 and (little or big) and element <= 0x18 and (explicit or short)
 
 
-def _image_file(path: Path) -> File | None:
-    """A DICOM image, None for anything else. Raises InputError for one that is damaged."""
-    try:
-        with path.open("rb") as handle:
-            head = handle.read(132)
-    except OSError as error:
-        found = error.strerror or str(error)
-        raise InputError(path, expected="a readable file", found=found) from error
-    magic = head[128:] == b"DICM"
-    if not magic and path.suffix.lower() not in _ENDINGS and not _is_bare(head):
-        return None
+def _image_file(path: Path, handle: BoundedFile) -> File | None:
+    """A DICOM image, `None` for another kind of object. Raises InputError for one that is damaged."""
     try:
         with quiet():
-            with BoundedFile(path) as handle:
-                header = read_file(handle, header=True)
+            header = read_file(handle, header=True)
             meta = str(header.file_meta.get("MediaStorageSOPClassUID", ""))
             own = str(header.get("SOPClassUID", ""))
             kind = own or meta
@@ -285,3 +330,12 @@ def _image_file(path: Path) -> File | None:
         found = f"no {', '.join(missing)} (not DICOM, or truncated)"
         raise InputError(path, expected="a DICOM image", found=found)
     return File(path, header, uid, sop, texts[0], texts[1], shared)
+
+
+def _voxels(header: Dataset) -> int:
+    """Voxels that a header claims; 0 where it makes no sense, which is told later."""
+    try:
+        frames = max(int(header.get("NumberOfFrames") or 1), 1)
+        return int(header.Rows) * int(header.Columns) * frames
+    except Exception:  # pydicom raises almost anything on a value that breaks its type
+        return 0

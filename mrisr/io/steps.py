@@ -104,26 +104,41 @@ def move_folder(temporary: Path, path: Path, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Only one process at a time is in this block for a folder; it may enter again while it is.
+def locked(path: Path, *, wait: bool = True) -> Iterator[int]:
+    """Only one process at a time is in this block for a folder or a file; it may enter again while it is.
 
-    Without effect where a disk has no locks. Raises OSError where there is no such folder.
+    Yields the handle of the lock, which a child process may inherit: the lock ends with the last process that
+    holds it. A file is made where there is none; it serves on disks between machines, which lock no folders.
+    Without effect where a disk has no locks.
+
+    Args:
+        path: a folder that exists, or a file.
+        wait: `False` raises instead of waiting for another process.
+
+    Raises:
+        BlockingIOError: another process is in the block, and ``wait`` is `False`.
+        OSError: the path cannot be opened.
     """
-    handle = os.open(folder, os.O_RDONLY)
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+    handle = os.open(path, flags, 0o666)
     held: set[tuple[int, int]] = _LOCKS.__dict__.setdefault("held", set())
     try:
         status = os.fstat(handle)
         key = status.st_dev, status.st_ino
         if key in held:  # a second lock would wait for the first for ever
-            yield
+            yield handle
             return
-        with suppress(OSError, ImportError):
+        try:
             import fcntl
 
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise
+        except (OSError, ImportError):
+            pass
         held.add(key)
         try:
-            yield
+            yield handle
         finally:
             held.discard(key)
     finally:

@@ -75,7 +75,9 @@ class DiffusionRestorer(Restorer):
         def denoise(x: Tensor, g: Tensor) -> Tensor:
             def one(x: Tensor, x_low: Tensor) -> Tensor:
                 n = len(x)
-                return self.denoiser(x, x_low, g.float().expand(n), given.condition.expand(n, -1))
+                return self.denoiser.forward(
+                    x, x_low, g.float().expand(n), given.condition.expand(n, -1)
+                )
 
             return evaluate(one, x, given.x_low)
 

@@ -76,7 +76,9 @@ class InversionRestorer(Restorer):
     def _denoised(self, given: Given, x_t: Tensor, g: Tensor, evaluate: Evaluate) -> Tensor:
         def one(x_t: Tensor, x_low: Tensor) -> Tensor:
             n = len(x_t)
-            return self.denoiser(x_t, x_low, g.float().expand(n), given.condition.expand(n, -1))
+            return self.denoiser.forward(
+                x_t, x_low, g.float().expand(n), given.condition.expand(n, -1)
+            )
 
         return evaluate(one, x_t, given.x_low)
 

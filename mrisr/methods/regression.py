@@ -29,7 +29,8 @@ class RegressionRestorer(Restorer):
     def _estimate(self, x_low: Tensor, condition: Tensor) -> Tensor:
         n = len(x_low)
         g = torch.ones(n, device=x_low.device)
-        return self.network(x_low, x_low, g, condition.expand(n, -1))
+        estimate: Tensor = self.network(x_low, x_low, g, condition.expand(n, -1))
+        return estimate
 
     def restore(
         self, given: Given, sampling: Sampling, noise: Noise, evaluate: Evaluate = directly

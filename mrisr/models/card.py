@@ -1,4 +1,4 @@
-"""The card of a model: how it is built, what it was trained on, and what it reached."""
+"""Card of a model: how it is built, what it was trained on, and what it reached."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mrisr.physics.rows import condition_length
 
 
 class TrainingRecord(Settings):
-    """How the weights came about."""
+    """Record of the training that made the weights."""
 
     cases: tuple[str, ...]
     validation_cases: tuple[str, ...]
@@ -38,14 +38,14 @@ class TrainingRecord(Settings):
 
     @classmethod
     def none(cls) -> TrainingRecord:
-        """Of what was not trained."""
+        """Make the record of what was not trained."""
         numbers = dict.fromkeys(("slices", "iterations", "batch", "crop", "seed"), 0)
         words = dict.fromkeys(("hardware", "precision", "software"), "none")
         return cls(cases=(), validation_cases=(), seconds=0.0, **numbers, **words)
 
 
 class Card(Settings):
-    """What the card of any model says: JSON beside the weights. ``sha256`` is that of the weights file,
+    """Card of any model: JSON beside the weights. ``sha256`` is that of the weights file,
     empty where there are none."""
 
     format: int = 1
@@ -63,7 +63,7 @@ class Card(Settings):
 
 
 class ModelCard(Card, MethodSettings):
-    """The card of a model that restores. ``job`` is None for an interpolation, which serves both."""
+    """Card of a model that restores. ``job`` is ``None`` for an interpolation, which serves both."""
 
     # A card leaves nothing of what the model is to a default that may change.
     network: NetworkSettings
@@ -99,7 +99,7 @@ class ModelCard(Card, MethodSettings):
 
 
 class ZonesCard(Card):
-    """The card of a model that segments the zones of the prostate."""
+    """Card of a model that segments the zones of the prostate."""
 
     network: ZonesNetworkSettings
     job: Literal["zones"]

@@ -1,4 +1,4 @@
-"""Find models and read their cards, without the libraries that run them."""
+"""Search for models and reading of their cards, without the libraries that run them."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ INTERPOLATIONS: tuple[Interpolation, ...] = ("bicubic", "bicubic-sharp", "bsplin
 
 
 def folders() -> list[Path]:
-    """Where models are looked for, first hit wins."""
+    """Folders in which models are looked for; the first hit wins."""
     extra = os.environ.get(FOLDER_VARIABLE)
     return [*([Path(extra)] if extra else []), BUNDLED, COMPARISON]
 
 
 def available() -> dict[str, Path]:
-    """Name to card file of every model that is bundled or installed."""
+    """Map names to card files of every model that is bundled or installed."""
     found: dict[str, Path] = {}
     for folder in folders():
         for card in sorted(folder.glob("*.json")):
@@ -47,7 +47,7 @@ def model_for(job: Job, method: str | None = None) -> str:
 
 
 def card_path(name_or_path: str | Path) -> Path:
-    """The card of a model given by name, by its weights or card file, or by a training run's folder.
+    """Find the card of a model given by name, by its weights or card file, or by a training run's folder.
 
     Raises:
         UsageError: there is no such model; the message lists those there are.

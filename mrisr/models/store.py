@@ -1,4 +1,4 @@
-"""Find, check, load and save models: safetensors weights with a JSON card of the same name."""
+"""Loading, checking and saving of models: safetensors weights with a JSON card of the same name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from mrisr.config import DiffusionSettings, InterpolationSettings
 from mrisr.core.errors import InputError
 from mrisr.io.atomic import as_output_error, make_folder, write_bytes
 from mrisr.io.steps import locked
-from mrisr.methods import Restorer, build_restorer
+from mrisr.methods import build_restorer
+from mrisr.methods.base import Restorer
 from mrisr.models.card import Card, ModelCard, TrainingRecord
 from mrisr.models.find import (
     BUNDLED,
@@ -61,7 +62,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Model:
-    """Weights in a :class:`mrisr.methods.Restorer` (eval mode, CPU, float32) and their card."""
+    """Model: weights in a :class:`mrisr.methods.Restorer` (eval mode, CPU, float32) and their card."""
 
     card: ModelCard
     restorer: Restorer
@@ -69,7 +70,7 @@ class Model:
 
 
 def interpolation_card(kind: Interpolation) -> ModelCard:
-    """The card of an interpolation: no job of its own, no weights, no training."""
+    """Make the card of an interpolation: no job of its own, no weights, no training."""
     return ModelCard(
         name=kind,
         job=None,
@@ -86,7 +87,7 @@ def interpolation_card(kind: Interpolation) -> ModelCard:
 
 
 def card_of(name_or_path: str | Path) -> ModelCard:
-    """The card of a model, or of an interpolation. Raises as :func:`card_path` and :func:`read_card`."""
+    """Read the card of a model, or make an interpolation's. Raises as :func:`card_path`."""
     for kind in INTERPOLATIONS:
         if str(name_or_path) == kind:
             return interpolation_card(kind)
@@ -116,7 +117,7 @@ def load_model(name_or_path: str | Path) -> Model:
 def checked_weights(
     card_file: Path, card: Card, build: Callable[[], nn.Module]
 ) -> dict[str, Tensor]:
-    """The weights beside a card, for the network that ``build`` makes; that is only tried without memory.
+    """Read the weights beside a card, for the network that ``build`` makes, which takes no memory here.
 
     Raises:
         InputError: weights are missing, truncated, altered or do not fit the card.
@@ -142,7 +143,7 @@ def _check_shapes(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -
 
 
 def read_weights(path: Path, digest: str) -> bytes:
-    """The weights of a card. Raises InputError unless they have the card's SHA-256."""
+    """Read the weights of a card. Raises InputError unless they have the card's SHA-256."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -160,7 +161,7 @@ def read_weights(path: Path, digest: str) -> bytes:
 
 
 def _next_weights(path: Path) -> Path:
-    """Where weights wait until their card has replaced the old one."""
+    """Path at which weights wait until their card has replaced the old one."""
     return path.with_name(f"{path.stem}.next{path.suffix}")
 
 

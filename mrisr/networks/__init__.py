@@ -13,13 +13,21 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 def channels_last(module: AnyModule) -> AnyModule:
-    """The module with its convolutions in the memory format that they run fastest in."""
-    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    """Bring a module's convolutions into the memory format that they run fastest in."""
+    converted: AnyModule = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return converted
 
 
 def build_network(settings: NetworkSettings, condition: int) -> nn.Module:
-    """The denoising or regressing network of a configuration, freshly initialised; ``condition`` is
-    the vector's length."""
+    """Build the denoising or regressing network of a configuration, freshly initialised.
+
+    Args:
+        settings: of the network.
+        condition: length of the vector that describes the degradation.
+
+    Raises:
+        TypeError: the settings are of a network of another kind.
+    """
     options = settings.model_dump(exclude={"type"})
     if isinstance(settings, UnshuffleSettings):
         from mrisr.networks.unshuffle import UnshuffleResNet

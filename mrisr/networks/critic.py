@@ -10,7 +10,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 
 class Critic(nn.Module):
-    """Convolutions to one logit per patch (Isola et al. 2017), spectrally normalised (Miyato et al. 2018).
+    """Discriminator of patches (Isola et al. 2017), spectrally normalised (Miyato et al. 2018).
 
     SRGAN's discriminator in reduced size, made to judge patches so that crops of any size serve.
     ``(b, c, h, w)`` to logits ``(b, 1, h / 16, w / 16)`` and the features of every layer.

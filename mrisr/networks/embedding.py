@@ -1,4 +1,4 @@
-"""Embedding of the continuous noise scale and of the degradation."""
+"""Embedding of the continuous signal level and of the degradation."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 
 class NoiseScaleEmbedding(nn.Module):
-    """Noise scale ``g`` in (0, 1] and a condition vector to an embedding, ``(b,), (b, n) -> (b, width)``.
+    """Embedding of a signal level and a condition vector, ``(b,), (b, n) -> (b, width)``.
 
-    The scale enters as sines and cosines of ``sqrt(-log g)``, in which a linear beta schedule is
-    nearly uniform (WaveGrad conditions on the continuous noise level likewise).
+    The level ``g = sqrt(alpha_bar)`` in (0, 1] enters as sines and cosines of ``sqrt(-log g)``, in which
+    a linear beta schedule is nearly uniform (WaveGrad conditions on it likewise).
     """
 
     def __init__(self, width: int, condition: int, frequencies: int = 16) -> None:
@@ -30,4 +30,5 @@ class NoiseScaleEmbedding(nn.Module):
     def forward(self, g: Tensor, condition: Tensor) -> Tensor:
         u = torch.sqrt(-torch.log(g.float().clamp(1e-4, 1.0)))
         phase = u[:, None] * self.frequencies
-        return self.mlp(torch.cat([phase.sin(), phase.cos(), condition.float()], dim=1))
+        embedded: Tensor = self.mlp(torch.cat([phase.sin(), phase.cos(), condition.float()], dim=1))
+        return embedded

@@ -17,7 +17,7 @@ from mrisr.networks.unshuffle import zero_
 
 
 class EncoderBlock(nn.Module):
-    """EDSR's residual block: ``x + conv(relu(conv(x)))``."""
+    """Residual block of EDSR, ``x + conv(relu(conv(x)))``."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -26,11 +26,11 @@ class EncoderBlock(nn.Module):
         zero_(self.second)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.relu(self.first(x)))
+        return torch.add(x, self.second(F.relu(self.first(x))))
 
 
 class Liif(nn.Module):
-    """A correction to the interpolated image at any grid of positions.
+    """Implicit network: a correction to the interpolated image at any grid of positions.
 
     Args:
         channels: image channels.
@@ -61,12 +61,13 @@ class Liif(nn.Module):
         zero_(self.tail)
 
     def features(self, y: Tensor) -> Tensor:
-        """The encoder and the unfolding: ``(b, c, n, m) -> (b, hidden, n, m)`` on the measured grid."""
+        """Encode and unfold: ``(b, c, n, m) -> (b, hidden, n, m)`` on the measured grid."""
         first = self.head(y)
         hidden = first
         for block in self.body:
             hidden = block(hidden)
-        return self.unfold(hidden + first)
+        unfolded: Tensor = self.unfold(hidden + first)
+        return unfolded
 
     def forward(
         self, features: Tensor, rows: Tensor, columns: Tensor, cell: tuple[float, float]
@@ -91,7 +92,7 @@ class Liif(nn.Module):
         return total
 
     def _place(self, dy: Tensor, dx: Tensor, cell: tuple[float, float]) -> Tensor:
-        """What offset and cell add to the perceptron's first layer, ``(1, hidden, r, k)``."""
+        """Contribution of offset and cell to the perceptron's first layer, ``(1, hidden, r, k)``."""
         size = torch.tensor(cell, device=dy.device)
         grid = torch.stack(
             [
@@ -101,7 +102,8 @@ class Liif(nn.Module):
             ],
             dim=-1,
         )
-        return self.place(grid).permute(2, 0, 1)[None]
+        placed: Tensor = self.place(grid)
+        return placed.permute(2, 0, 1)[None]
 
 
 def _neighbours(position: Tensor, n: int) -> list[tuple[Tensor, Tensor, Tensor]]:

@@ -2,7 +2,7 @@
 
 Per level ``blocks`` residual blocks on the way down and one more on the way up, a strided
 convolution between levels down and nearest-neighbour upsampling up. What SR3 changed in DDPM's U-Net
-is kept: the continuous noise scale enters every residual block by a feature-wise affine, sums of a
+is kept: the continuous signal level enters every residual block by a feature-wise affine, sums of a
 skip and its branch are divided by sqrt(2), and the low-resolution image is concatenated to the latent.
 """
 
@@ -20,7 +20,7 @@ from mrisr.networks.embedding import NoiseScaleEmbedding
 
 
 def _zeroed(layer: nn.Conv2d) -> nn.Conv2d:
-    """The same layer with weights and bias zero: its branch starts as nothing."""
+    """Set a layer's weights and bias to zero, so that its branch starts as nothing, and return it."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -32,7 +32,7 @@ def _norm(width: int, channels_per_group: int) -> nn.GroupNorm:
 
 
 class ResidualBlock(nn.Module):
-    """Two normalised convolutions with a feature-wise affine of the embedding between them.
+    """Residual block of two normalised convolutions, a feature-wise affine of the embedding between them.
 
     ``(b, entering, h, w), (b, embedding) -> (b, leaving, h, w)``.
     """
@@ -54,7 +54,7 @@ class ResidualBlock(nn.Module):
         scale, shift = self.affine(emb)[..., None, None].chunk(2, dim=1)
         h = torch.addcmul(shift, self.second_norm(h).to(shift.dtype), 1 + scale)
         h = self.second(self.dropout(F.silu(h)))
-        return (self.skip(x) + h) / math.sqrt(2)
+        return torch.add(self.skip(x), h) / math.sqrt(2)
 
 
 class SelfAttention(nn.Module):
@@ -72,7 +72,8 @@ class SelfAttention(nn.Module):
         parts = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w)
         q, k, v = parts.transpose(-1, -2).unbind(1)
         mixed = F.scaled_dot_product_attention(q, k, v)
-        return (x + self.out(mixed.transpose(-1, -2).reshape(b, c, h, w))) / math.sqrt(2)
+        branch = self.out(mixed.transpose(-1, -2).reshape(b, c, h, w))
+        return torch.add(x, branch) / math.sqrt(2)
 
 
 class Stage(nn.Module):
@@ -92,22 +93,24 @@ class Stage(nn.Module):
         self.attention = SelfAttention(leaving, channels_per_group) if attention else nn.Identity()
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        return self.attention(self.block(x, emb))
+        attended: Tensor = self.attention(self.block(x, emb))
+        return attended
 
 
 class Downsample(nn.Module):
-    """Half the size by a strided convolution; the embedding is not used."""
+    """Strided convolution to half the size; the embedding is not used."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(width, width, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        return self.conv(x)
+        smaller: Tensor = self.conv(x)
+        return smaller
 
 
 class Rise(nn.Module):
-    """One level of the way up: a stage for each skip (taken off the end), then twice the size."""
+    """Level of the way up: a stage for each skip (taken off the end), then twice the size."""
 
     def __init__(self, stages: Sequence[Stage], width: int, last: bool) -> None:
         super().__init__()
@@ -117,9 +120,9 @@ class Rise(nn.Module):
     def forward(self, x: Tensor, skips: list[Tensor], emb: Tensor) -> Tensor:
         for stage in self.stages:
             x = stage(torch.cat([x, skips.pop()], dim=1), emb)
-        if self.smooth is None:
-            return x
-        return self.smooth(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        if self.smooth is not None:
+            x = self.smooth(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return x
 
 
 #: (channels in, channels out, level) -> a stage of the network.
@@ -225,4 +228,5 @@ class UNet(nn.Module):
             x = layer(x, emb)
         for layer in self.up:
             x = layer(x, skips, emb)
-        return self.tail(F.silu(self.norm(x)))[..., :h, :w].to(x_low.dtype)
+        predicted: Tensor = self.tail(F.silu(self.norm(x)))
+        return predicted[..., :h, :w].to(x_low.dtype)

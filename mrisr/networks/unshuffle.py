@@ -22,7 +22,7 @@ def zero_(layer: nn.Module) -> None:
 
 
 class ResidualBlock(nn.Module):
-    """``x + conv(act(scale * conv(x) + shift))`` with scale and shift from the embedding."""
+    """Residual block ``x + conv(act(scale * conv(x) + shift))``, scale and shift from the embedding."""
 
     def __init__(self, width: int, embedding: int) -> None:
         super().__init__()
@@ -35,11 +35,11 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         scale, shift = self.modulate(emb)[..., None, None].to(x.dtype).chunk(2, dim=1)
         h = torch.addcmul(shift, self.first(x), 1 + scale)
-        return x + self.second(F.silu(h))
+        return torch.add(x, self.second(F.silu(h)))
 
 
 class UnshuffleBody(nn.Module):
-    """Images folded by ``fold``, residual blocks, one long skip, and unfolded again.
+    """Residual network on images folded by ``fold``, with one long skip, unfolded again.
 
     Args:
         entering, leaving: image channels in and out.
@@ -62,7 +62,7 @@ class UnshuffleBody(nn.Module):
         zero_(self.tail)
 
     def folded(self, x: Tensor, g: Tensor, condition: Tensor) -> Tensor:
-        """``(b, entering, h, w), (b,), (b, condition) -> (b, leaving, h, w)``; zero at the start."""
+        """Map ``(b, entering, h, w), (b,), (b, condition)`` to ``(b, leaving, h, w)``; zero at the start."""
         h, w = x.shape[-2:]
         pad = (-h % self.fold, -w % self.fold)
         if any(pad):
@@ -72,7 +72,8 @@ class UnshuffleBody(nn.Module):
         hidden = features
         for block in self.body:
             hidden = block(hidden, emb)
-        return F.pixel_shuffle(self.tail(hidden + features), self.fold)[..., :h, :w]
+        unfolded = F.pixel_shuffle(self.tail(hidden + features), self.fold)
+        return unfolded[..., :h, :w]
 
 
 class UnshuffleResNet(UnshuffleBody):

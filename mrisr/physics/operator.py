@@ -42,7 +42,7 @@ def difference(a: Y, b: Y) -> Y:
     """``a - b`` of two measurements, tensors or tuples of them."""
     if isinstance(a, tuple) and isinstance(b, tuple):
         return tuple(p - q for p, q in zip(a, b, strict=True))  # type: ignore[return-value]
-    return a - b  # type: ignore[operator]
+    return a - b  # type: ignore[operator,no-any-return]
 
 
 def conjugate_gradients(
@@ -194,7 +194,8 @@ class Moved:
         back, _ = torch.ops.aten.grid_sampler_3d_backward(
             images, zeros, grid, 0, 0, True, [True, False]
         )
-        return back.reshape(*y.shape[:-3], *self.shape)
+        adjoint: Tensor = back.reshape(*y.shape[:-3], *self.shape)
+        return adjoint
 
     def interpolate(self, y: Tensor) -> Tensor:
         """``A^T y`` over ``A^T 1``: the mean of the samples near each voxel; 0 where there are none."""

@@ -117,7 +117,7 @@ class SeparableOperator:
         """
         x = x.clamp(*bounds)
         if len(self.axes) > 1:
-            return self._iterated(x, y, bounds, tolerance, rounds)
+            return self.iterated(x, y, bounds, tolerance, rounds)
         ((dim, axis),) = self.axes.items()
         lines = x.movedim(dim, -1)
         measured = y.movedim(dim, -1).to(lines)
@@ -128,10 +128,10 @@ class SeparableOperator:
             return x
         lines = lines.clone()
         limit = tolerance / share
-        lines[apart] = along._iterated(lines[apart], measured[apart], bounds, limit, rounds)
+        lines[apart] = along.iterated(lines[apart], measured[apart], bounds, limit, rounds)
         return lines.movedim(-1, dim).contiguous()
 
-    def _iterated(
+    def iterated(
         self,
         x: torch.Tensor,
         y: torch.Tensor,
@@ -139,7 +139,7 @@ class SeparableOperator:
         tolerance: float,
         rounds: int,
     ) -> torch.Tensor:
-        """The iterations of :meth:`project_within`, from an ``x`` inside the bounds."""
+        """The iterations of :meth:`project_within` on all lines, from an ``x`` inside the bounds."""
         ahead, momentum = x, 1.0
         residual = y - self(x)
         earlier = math.inf

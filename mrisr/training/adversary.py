@@ -1,4 +1,4 @@
-"""The critic of a training run: what it adds to the loss, and its own step."""
+"""Critic of a training run: its terms of the loss, and its own step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mrisr.networks.critic import Critic
 
 
 class Adversary:
-    """A critic with its optimiser (SRGAN: Ledig et al. 2017, eq. 3 and 6).
+    """Critic with its optimiser (SRGAN: Ledig et al. 2017, eq. 3 and 6).
 
     Instead of VGG's features, which need weights from elsewhere, the perceptual term compares the critic's
     own (feature matching, Wang et al. 2018).
@@ -32,7 +32,7 @@ class Adversary:
         self.fabric = fabric
 
     def term(self, restored: Tensor, x_high: Tensor, share_done: float) -> Tensor:
-        """What the restored images ``(b, c, h, w)`` add to the loss; zero in the first part of the run."""
+        """Compute the loss's terms for restored images ``(b, c, h, w)``; zero early in the run."""
         s = self.settings
         if share_done < s.after:
             return restored.new_zeros(())
@@ -48,7 +48,7 @@ class Adversary:
         return total
 
     def learn(self, restored: Tensor, x_high: Tensor, *, bf16: bool) -> None:
-        """The critic's own step: real images up, restored ones down."""
+        """Step the critic: real images up, restored ones down."""
         device = self.fabric.device.type
         with torch.autocast(device, torch.bfloat16, enabled=bf16):
             logits, _ = self.module(torch.cat([x_high, restored.detach()]))

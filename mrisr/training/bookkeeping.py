@@ -1,18 +1,18 @@
-"""What a run leaves behind besides its weights: the log, the card, the digest of its settings."""
+"""Log, card and digest of the settings of a training run."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import mrisr
-from mrisr.config import Config, MethodSettings, ZonesConfig
+from mrisr.config import Config, MethodSettings, TrainSettings, ZonesConfig
 from mrisr.core.errors import UsageError
 from mrisr.data import cache
 from mrisr.diffusion.schedule import LinearSchedule
@@ -31,8 +31,8 @@ def fingerprint(config: Config | ZonesConfig) -> str:
 
 
 def default_sampling(config: Config) -> tuple[int, float]:
-    """Steps and eta. One step where it is a regression: all methods but diffusion, and diffusion that
-    predicts x_HR from a partial start. Else the whole published run of ancestral steps."""
+    """Default steps and eta of a model. One step where it is a regression: all methods but diffusion, and
+    diffusion that predicts x_HR from a partial start. Else the whole published run of ancestral steps."""
     d = config.diffusion
     if config.method != "diffusion" or (d.prediction == "high" and not d.from_noise):
         return 1, 0.0
@@ -41,7 +41,7 @@ def default_sampling(config: Config) -> tuple[int, float]:
 
 
 def frozen_model(config: Config) -> Model | None:
-    """The model whose denoiser an inversion freezes; none for other methods.
+    """Load the model whose denoiser an inversion freezes; ``None`` for other methods.
 
     Raises:
         UsageError: there is no such model, or it is no diffusion model for this job.
@@ -64,7 +64,7 @@ def frozen_model(config: Config) -> Model | None:
 
 
 def _inverted(config: Config, frozen: Model | None) -> dict[str, Any]:
-    """Method settings of the card: for an inversion with what the frozen denoiser is."""
+    """Collect the card's method settings; an inversion's describe the frozen denoiser."""
     settings = {name: getattr(config, name) for name in MethodSettings.model_fields}
     if frozen is not None and config.inversion is not None:
         loss = {"loss": config.diffusion.loss}
@@ -75,10 +75,9 @@ def _inverted(config: Config, frozen: Model | None) -> dict[str, Any]:
 
 
 def new_card(config: Config, training: list[cache.Stack], frozen: Model | None = None) -> ModelCard:
-    """The card as it stands before the first step; ``frozen`` is an inversion's denoiser."""
+    """Make the card as it stands before the first step; ``frozen`` is an inversion's denoiser."""
     steps, eta = default_sampling(config)
     factors = [f for d in config.data.degradations for f in (d.factors or d.range)]
-    t = config.train
     return ModelCard(
         name=config.name,
         job=config.job,
@@ -90,38 +89,56 @@ def new_card(config: Config, training: list[cache.Stack], frozen: Model | None =
         factors=(min(factors), max(factors)),
         default_steps=steps,
         default_eta=eta,
-        training=TrainingRecord(
-            cases=tuple(sorted({s.case for s in training})),
-            validation_cases=config.data.validation,
+        training=first_record(
+            config.train,
+            cases=(s.case for s in training),
+            validation=config.data.validation,
             slices=sum(len(s.levels) for s in training if s.plane in config.data.planes),
-            iterations=t.iterations,
-            batch=t.batch,
             crop=config.data.crop,
-            seconds=0.0,
-            hardware="",
-            precision=t.precision,
-            seed=t.seed,
-            software=software(),
-            initialized_from=frozen.card.name if frozen else t.initialize,
+            initialized_from=frozen.card.name if frozen else None,
         ),
     )
 
 
-def software() -> str:
-    """Versions, for the card."""
+def first_record(
+    train: TrainSettings,
+    *,
+    cases: Iterable[str],
+    validation: tuple[str, ...],
+    slices: int,
+    crop: int,
+    initialized_from: str | None = None,
+) -> TrainingRecord:
+    """Make the record of a training as it stands before the first step."""
     python = platform.python_version()
-    return f"mrisr {mrisr.__version__}, torch {torch.__version__}, Python {python}"
+    return TrainingRecord(
+        cases=tuple(sorted(set(cases))),
+        validation_cases=validation,
+        slices=slices,
+        iterations=train.iterations,
+        batch=train.batch,
+        crop=crop,
+        seconds=0.0,
+        hardware="",
+        precision=train.precision,
+        seed=train.seed,
+        software=f"mrisr {mrisr.__version__}, torch {torch.__version__}, Python {python}",
+        initialized_from=initialized_from or train.initialize,
+    )
 
 
 def hardware(device: torch.device, world: int) -> str:
-    """The machine in words, for the card."""
+    """Describe the machine in words, for the card."""
     if device.type == "cuda":
         return f"{world} x {torch.cuda.get_device_name(device)}"
     return f"{platform.machine()} CPU, {world} process(es) of {torch.get_num_threads()} threads"
 
 
 class Log:
-    """Lines of JSON in ``metrics.jsonl``, cut back to the checkpoint on resumption; silent on other ranks."""
+    """Log of a run: lines of JSON in ``metrics.jsonl``, cut back to the checkpoint on resumption.
+
+    It is silent on other ranks.
+    """
 
     def __init__(
         self, folder: Path, resumed_at: int, main: bool, report: Callable[[str], None]

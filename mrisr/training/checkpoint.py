@@ -18,7 +18,7 @@ from mrisr.io.atomic import write_bytes
 
 @dataclass
 class Progress:
-    """Where a run stands besides its tensors, over all resumes: steps done, seconds on the clock, and
+    """State of a run besides its tensors, over all resumes: steps done, seconds on the clock, and
     seconds of the budget spent (validation and, on a CPU, other load do not count)."""
 
     step: int = 0
@@ -29,7 +29,7 @@ class Progress:
 
 
 class State(NamedTuple):
-    """The tensors of a run, by the name that they have in its checkpoint."""
+    """Tensors of a run, by the name that they have in its checkpoint."""
 
     modules: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
@@ -75,6 +75,6 @@ def load_checkpoint(path: Path, state: State) -> Progress:
 
 
 def _under(name: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of one part, by their names within it."""
+    """Select the tensors of one part, by their names within it."""
     prefix = f"{name}."
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

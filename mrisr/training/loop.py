@@ -1,4 +1,4 @@
-"""The one flat loop over steps, on one device or many, resumable at any moment.
+"""Flat loop over the training steps, on one device or many, resumable at any moment.
 
 What is trained is a :class:`Trainee`; its only state is weights, their moving average, the optimiser and the
 step. Start it on several devices with torchrun.
@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 from mrisr.config import TrainSettings
 from mrisr.core.errors import UsageError
+from mrisr.models.card import ModelCard, ZonesCard
+from mrisr.models.store import save_model
 from mrisr.training.bookkeeping import Log, hardware
 from mrisr.training.checkpoint import Progress, State, load_checkpoint, save_checkpoint
 from mrisr.training.steps import learning_rate, update_ema
@@ -32,7 +34,7 @@ Batch = TypeVar("Batch")
 
 
 def make_fabric(device: str) -> Fabric:
-    """Fabric for ``auto``, ``cpu`` or ``cuda``; under torchrun it joins the launched processes."""
+    """Make the Fabric for ``auto``, ``cpu`` or ``cuda``; under torchrun it joins the launched processes."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     if kind.startswith("cuda") and not torch.cuda.is_available():
@@ -48,7 +50,7 @@ def make_fabric(device: str) -> Fabric:
 
 
 class Trainee(ABC, Generic[Batch]):
-    """A network in training.
+    """Network in training.
 
     Args:
         settings: of the optimisation.
@@ -61,6 +63,8 @@ class Trainee(ABC, Generic[Batch]):
 
     #: Whether there are patients to validate on.
     validates: bool
+    #: Card of the model as it stands before the first step.
+    card: ModelCard | ZonesCard
 
     def __init__(
         self,
@@ -85,26 +89,34 @@ class Trainee(ABC, Generic[Batch]):
 
     @abstractmethod
     def draw(self, step: int) -> Batch:
-        """What step ``step`` learns from, drawn on the CPU while the device is busy with another."""
+        """Draw the batch of step ``step``, on the CPU while the device is busy with another."""
 
     @abstractmethod
     def loss(self, batch: Batch, step: int, share: float) -> Tensor:
-        """The loss of a batch, ready to be differentiated; ``share`` 0..1 of the run is done."""
+        """Compute the loss of a batch, a scalar to be differentiated; ``share`` 0..1 of the run is done."""
 
     @abstractmethod
     def validate(self) -> dict[str, float]:
-        """Figures of the averaged weights on held-out patients."""
+        """Compute figures of the averaged weights on held-out patients, by their names in the log."""
 
-    @abstractmethod
     def export(self) -> None:
-        """Write the averaged weights and the card."""
+        """Write the averaged weights and the card of the run that has ended."""
+        ended = {
+            "iterations": self.progress.step,
+            "minutes": self.settings.minutes,
+            "seconds": round(self.progress.seconds, 1),
+            "hardware": hardware(self.fabric.device, self.fabric.world_size),
+        }
+        record = self.card.training.model_copy(update=ended)
+        card = self.card.model_copy(update={"training": record})
+        save_model(card, self.ema, self.output, "model", self.settings.store)
 
     def after_step(self) -> None:
-        """What follows an optimiser step: nothing, unless there is a critic."""
+        """Follow an optimiser step: with nothing, unless there is a critic."""
 
     @property
     def state(self) -> State:
-        """What a checkpoint holds, apart from the progress."""
+        """Tensors of a checkpoint."""
         return State({"network": self.network}, {"optimizer": self.optimizer}, self.ema)
 
     def save(self) -> None:
@@ -121,7 +133,7 @@ class Trainee(ABC, Generic[Batch]):
         self.progress = progress
 
     def share_done(self) -> float:
-        """How much of the run is done, 0..1: by steps or, where there is one, by the budget of time.
+        """Share of the run that is done, 0..1: by steps or, where there is one, by the budget of time.
         The same on all processes."""
         t, p = self.settings, self.progress
         share = p.step / t.iterations
@@ -131,7 +143,7 @@ class Trainee(ABC, Generic[Batch]):
         return min(share, 1.0)
 
     def step(self, batch: Batch, step: int, share: float) -> tuple[Tensor, float]:
-        """One optimiser step when ``share`` of the run is done; returns loss (detached) and learning rate."""
+        """Take an optimiser step with ``share`` of the run done; return loss (detached) and learning rate."""
         t = self.settings
         lr = learning_rate(step, share, t)
         for group in self.optimizer.param_groups:
@@ -147,17 +159,8 @@ class Trainee(ABC, Generic[Batch]):
         self.after_step()
         return loss.detach(), lr
 
-    def finished_record(self) -> dict[str, Any]:
-        """What the card says of a run once it has ended."""
-        return {
-            "iterations": self.progress.step,
-            "minutes": self.settings.minutes,
-            "seconds": round(self.progress.seconds, 1),
-            "hardware": hardware(self.fabric.device, self.fabric.world_size),
-        }
-
     def per_process(self) -> int:
-        """The batch of one process. Raises UsageError unless the batch can be shared out."""
+        """Size of the batch of one process. Raises UsageError unless the batch can be shared out."""
         share, rest = divmod(self.settings.batch, self.fabric.world_size)
         if rest:
             raise UsageError(
@@ -167,8 +170,18 @@ class Trainee(ABC, Generic[Batch]):
         return share
 
 
+def take_weights(network: nn.Module, other: nn.Module, name: str) -> None:
+    """Start from the weights of a model called ``name``. Raises UsageError if its network is another."""
+    try:
+        network.load_state_dict(other.state_dict())
+    except RuntimeError as error:
+        raise UsageError(
+            f"train.initialize: {name} has another network than the configuration"
+        ) from error
+
+
 def drawn_ahead(trainee: Trainee[Batch], first: int, last: int) -> Iterator[tuple[int, Batch]]:
-    """Steps ``first`` to the last with their batches; the next one is drawn while the device works."""
+    """Iterate over steps and their batches; the next one is drawn while the device works."""
     with ThreadPoolExecutor(1) as pool:
         ahead = pool.submit(trainee.draw, first)
         for step in range(first, last):
@@ -178,7 +191,7 @@ def drawn_ahead(trainee: Trainee[Batch], first: int, last: int) -> Iterator[tupl
 
 
 def run_loop(run: Trainee[Any], log: Log) -> None:
-    """All remaining steps, with log entries, checkpoints and validation when they are due."""
+    """Take all remaining steps, with log entries, checkpoints and validation when they are due."""
     t, fabric = run.settings, run.fabric
     clock = time.process_time if fabric.device.type == "cpu" else time.perf_counter
     began, before = time.perf_counter(), run.progress.seconds

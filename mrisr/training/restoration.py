@@ -12,35 +12,29 @@ from mrisr.config import Config
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.random import seeded
 from mrisr.data import cache, pairs
-from mrisr.methods import Restorer, build_restorer
+from mrisr.methods import build_restorer
+from mrisr.methods.base import Restorer
 from mrisr.methods.inversion import InversionRestorer
-from mrisr.models.store import Model, load_model, save_model
+from mrisr.models.card import ModelCard
+from mrisr.models.store import Model, load_model
 from mrisr.networks import channels_last
 from mrisr.training.adversary import Adversary
 from mrisr.training.bookkeeping import fingerprint, frozen_model, new_card
 from mrisr.training.checkpoint import State
-from mrisr.training.loop import Trainee
+from mrisr.training.loop import Trainee, take_weights
 from mrisr.training.steps import DEVICE, DROPOUT, Batch, batch_pair, draw_batch
 from mrisr.training.validation import validate, write_examples
 
 
-def take_weights(restorer: Restorer, model: Model) -> None:
-    """Start from a model's weights. Raises UsageError if its network is another."""
-    try:
-        restorer.network.load_state_dict(model.restorer.network.state_dict())
-    except RuntimeError as error:
-        raise UsageError(
-            f"train.initialize: {model.card.name} has another network than the configuration"
-        ) from error
-
-
 class Restoration(Trainee[Batch]):
-    """A restorer in training.
+    """Restorer in training.
 
     Args:
         config, data, output: as for :func:`mrisr.training.train`.
         fabric: launched.
     """
+
+    card: ModelCard
 
     def __init__(self, config: Config, data: Path, output: Path, fabric: Fabric) -> None:
         share, rest = divmod(config.train.batch, fabric.world_size)
@@ -72,7 +66,7 @@ class Restoration(Trainee[Batch]):
 
     @property
     def state(self) -> State:
-        """What a checkpoint holds, apart from the progress."""
+        """Tensors of a checkpoint."""
         state = super().state
         if self.adversary is not None:
             state.modules["critic"] = self.adversary.critic
@@ -80,19 +74,20 @@ class Restoration(Trainee[Batch]):
         return state
 
     def draw(self, step: int) -> Batch:
-        """Integer crops and how they are to be degraded."""
+        """Draw integer crops and how they are to be degraded."""
         return draw_batch(
             self.crops, self.config, step, self.fabric.global_rank, self.fabric.world_size
         )
 
     def loss(self, batch: Batch, step: int, share: float) -> Tensor:
-        """What the method minimises on the batch's pairs, which are made on the device."""
+        """Compute the method's objective on the batch's pairs, which are made on the device."""
         t, device, rank = self.settings, self.fabric.device, self.fabric.global_rank
         torch.manual_seed(seeded("cpu", t.seed, step, rank, DROPOUT).initial_seed())
         pair = batch_pair(batch, self.config, device)
         generator = seeded(device, t.seed, step, rank, DEVICE)
         # Autocast here, not by Fabric: its mixed precision would round the images themselves to bf16.
         with torch.autocast(device.type, torch.bfloat16, enabled=t.precision == "bf16"):
+            loss: Tensor
             loss, restored = self.module.objective(pair, generator)
             if self.adversary is not None:
                 loss = loss + self.adversary.term(restored, pair.x_high, share)
@@ -100,13 +95,13 @@ class Restoration(Trainee[Batch]):
         return loss
 
     def after_step(self) -> None:
-        """The critic's own step, on what the loss has just seen."""
+        """Step the critic on the images that the loss has just seen."""
         if self.adversary is not None:
             restored, x_high = self._seen
             self.adversary.learn(restored, x_high, bf16=self.settings.precision == "bf16")
 
     def validate(self) -> dict[str, float]:
-        """Figures of the averaged weights on the held-out patients; writes the example picture."""
+        """Compute figures of the averaged weights on the held-out patients; write the example picture."""
         averaged = build_restorer(self.card, self.card.condition)
         averaged.network.load_state_dict(self.ema)
         model = Model(self.card, averaged.eval(), self.output)
@@ -115,15 +110,9 @@ class Restoration(Trainee[Batch]):
         write_examples(self.output / "examples" / f"{self.progress.step:07d}.png", examples)
         return rows
 
-    def export(self) -> None:
-        """Write the averaged weights and the card."""
-        record = self.card.training.model_copy(update=self.finished_record())
-        card = self.card.model_copy(update={"training": record})
-        save_model(card, self.ema, self.output, "model", self.settings.store)
-
 
 def _crops(training: list[cache.Stack], config: Config, data: Path) -> pairs.Crops:
-    """What crops are drawn from. Raises InputError unless there are slices of the network's channels."""
+    """Prepare the drawing of crops. Raises InputError unless there are slices of the network's channels."""
     try:
         crops = pairs.Crops(training, config.data, config.job)
     except ValueError as error:
@@ -137,9 +126,10 @@ def _crops(training: list[cache.Stack], config: Config, data: Path) -> pairs.Cro
 
 
 def _initialised(config: Config, restorer: Restorer, frozen: Model | None) -> Restorer:
-    """The restorer with the weights that it starts from."""
+    """Give a restorer the weights that it starts from."""
     if config.train.initialize:
-        take_weights(restorer, load_model(config.train.initialize))
+        model = load_model(config.train.initialize)
+        take_weights(restorer.network, model.restorer.network, model.card.name)
     if frozen is not None:
         assert isinstance(restorer, InversionRestorer)
         restorer.denoiser.network.load_state_dict(frozen.restorer.network.state_dict())

@@ -1,4 +1,4 @@
-"""``mrisr train``: a run in its folder, from the first step or from its checkpoint to the model."""
+"""Training, ``mrisr train``: a run in its folder, from the first step or from its checkpoint to the model."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def train(
 def _trainee(
     config: Config | ZonesConfig, data: Path, output: Path, fabric: Fabric
 ) -> Trainee[Any]:
-    """What the configuration trains, each kind with the libraries that it alone needs."""
+    """Make what the configuration trains, each kind with the libraries that it alone needs."""
     if isinstance(config, ZonesConfig):
         from mrisr.training.zones import Segmentation
 

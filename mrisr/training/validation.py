@@ -17,15 +17,11 @@ from mrisr.core.options import Sampling
 from mrisr.data import cache, pairs
 from mrisr.io.atomic import make_folder, write_bytes
 from mrisr.models.store import Model
-from mrisr.physics.measurement import Measurement
-from mrisr.physics.separable import SeparableOperator
 from mrisr.restore.restore import restore
 
 #: Pictures that figures are computed on (of more, some spread over all), and rows of the example picture.
 MOST_PICTURES = 64
 MOST_EXAMPLES = 16
-#: Scaled intensities of a magnitude image whose smallest value is 0.
-BOUNDS = (-1.0, float("inf"))
 
 
 class Example(NamedTuple):
@@ -36,36 +32,18 @@ class Example(NamedTuple):
     reference: Tensor
 
 
-def measured(x_high: Tensor, config: Config, drawn: pairs.Drawn) -> Measurement:
-    """Images ``(slices, c, h, w)`` degraded without noise, as a measurement of a magnitude image.
-
-    Through the plane the images are reformatted ones, whose rows are the slices of the measured stack.
-    """
-    y, operator = pairs.measure(x_high.cpu(), config.job, drawn)
-    if config.job == "inplane":
-        return Measurement(y, operator, BOUNDS)
-    axis = operator.axes[-2]
-    stacked = SeparableOperator({-3: axis})
-    return Measurement(y[:, 0].movedim(1, 0).contiguous(), stacked, BOUNDS, views=(2,))
-
-
-def as_images(measurement: Measurement, stack: Tensor) -> Tensor:
-    """A stack on the measurement's target grid as images ``(slices, c, h, w)``."""
-    return stack.movedim(1, 0)[:, None] if measurement.views else stack
-
-
 def _factors(config: Config) -> list[tuple[pairs.Drawn, str]]:
     """The exact factors of the first degradation kind, without blur: what the figures are quoted for."""
     first = config.data.degradations[0]
     factors = first.factors or (first.range[0], first.range[1])
-    return [(pairs.Drawn(first, f, 1.0, 0.0), f"x{f:g}") for f in dict.fromkeys(factors)]
+    return [(pairs.Drawn(first.kind, f), f"x{f:g}") for f in dict.fromkeys(factors)]
 
 
 def validation_planes(config: Config) -> list[str]:
-    """In-plane models are validated on axial slices, through-plane models on coronal ones, and those that
-    learn from pictures on pictures."""
-    if cache.PICTURE in config.data.planes:
-        return [cache.PICTURE]
+    """Planes of validation: axial slices for in-plane models, coronal ones for through-plane models, and
+    pictures for those that learn from them."""
+    if "picture" in config.data.planes:
+        return ["picture"]
     return ["axial"] if config.job == "inplane" else ["coronal"]
 
 
@@ -90,9 +68,9 @@ def validate(
         x_high = stack_images[first : first + slices]
         reference = (x_high + 1) / 2
         for drawn, label in _factors(config):
-            measurement = measured(x_high, config, drawn)
+            measurement = pairs.measurement_of(x_high, config.job, drawn)
             found = restore(measurement, model, sampling).stack
-            both = (as_images(measurement, x) for x in (measurement.interpolated(), found))
+            both = (pairs.as_images(measurement, x) for x in (measurement.interpolated(), found))
             base, result = ((x + 1).div(2).clamp(0, 1) for x in both)
             figures = {
                 f"{label}_psnr": metrics.psnr(result, reference),
@@ -110,7 +88,7 @@ def validate(
 
 def _some(stacks: Sequence[cache.Stack]) -> Sequence[cache.Stack]:
     """The stacks, but of pictures no more than are needed for a figure."""
-    if len(stacks) <= MOST_PICTURES or stacks[0].plane != cache.PICTURE:
+    if len(stacks) <= MOST_PICTURES or stacks[0].channels == 1:
         return stacks
     return [stacks[i * len(stacks) // MOST_PICTURES] for i in range(MOST_PICTURES)]
 

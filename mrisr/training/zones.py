@@ -11,13 +11,12 @@ from torch import Tensor
 
 import mrisr
 from mrisr.config import ZonesConfig
-from mrisr.core.errors import InputError, UsageError
+from mrisr.core.errors import InputError
 from mrisr.core.random import seeded
 from mrisr.data import cache
-from mrisr.models.card import TrainingRecord, ZonesCard
-from mrisr.models.store import save_model
-from mrisr.training.bookkeeping import fingerprint, software
-from mrisr.training.loop import Trainee
+from mrisr.models.card import ZonesCard
+from mrisr.training.bookkeeping import fingerprint, first_record
+from mrisr.training.loop import Trainee, take_weights
 from mrisr.training.steps import CROPS, DEVICE, DROPOUT, pinned
 from mrisr.zones.augment import Variation, draw_variation, vary
 from mrisr.zones.data import WHOLE, LabelledStack, RawCrops, ZoneCrops, labelled_stacks
@@ -30,7 +29,7 @@ Batch = tuple[RawCrops, list[Variation]]
 
 
 class Segmentation(Trainee[Batch]):
-    """A zonal segmenter in training: overlap and cross-entropy against the readers' shares.
+    """A zonal segmenter in training: Dice and cross-entropy loss against the readers' soft labels.
 
     Args:
         config, data, output: as for :func:`mrisr.training.train`.
@@ -49,7 +48,8 @@ class Segmentation(Trainee[Batch]):
         torch.manual_seed(config.train.seed)
         network = CrossSliceUNet(config.network)
         if config.train.initialize:
-            _take_weights(network, config.train.initialize)
+            model = load_zones_model(config.train.initialize)
+            take_weights(network, model.network, model.card.name)
         self.card = _new_card(config, training)
         self.objective = DiceCELoss(softmax=True, batch=True, lambda_ce=1.0, lambda_dice=1.0)
         super().__init__(
@@ -63,7 +63,7 @@ class Segmentation(Trainee[Batch]):
         self.share = self.per_process()
 
     def draw(self, step: int) -> Batch:
-        """Crops with room, and how each is to be varied."""
+        """Raw crops, and the augmentation of each."""
         generator = seeded("cpu", self.settings.seed, step, self.fabric.global_rank, CROPS)
         crops = self.crops.draw(self.share, generator)
         drawn = [
@@ -73,7 +73,7 @@ class Segmentation(Trainee[Batch]):
         return RawCrops(*(pinned(x) for x in crops)), drawn
 
     def loss(self, batch: Batch, step: int, share: float) -> Tensor:
-        """Dice and cross-entropy of the varied stacks, varied on the device."""
+        """Dice and cross-entropy loss of the stacks, augmented on the device."""
         t, device, rank = self.settings, self.fabric.device, self.fabric.global_rank
         torch.manual_seed(seeded("cpu", t.seed, step, rank, DROPOUT).initial_seed())
         crops = RawCrops(*(x.to(device, non_blocking=True) for x in batch[0]))
@@ -85,7 +85,7 @@ class Segmentation(Trainee[Batch]):
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Dice of each zone on the held-out patients, on the working pixels, against most of the readers."""
+        """Dice of each zone on the held-out patients, on the working pixels, against most readers."""
         network = CrossSliceUNet(self.config.network).to(self.fabric.device).eval()
         network.load_state_dict(self.ema)
         data = self.config.data
@@ -104,27 +104,10 @@ class Segmentation(Trainee[Batch]):
                 found.setdefault(f"dice_{name}", []).append(2 * both / max(total, 1.0))
         return {name: sum(values) / len(values) for name, values in found.items()}
 
-    def export(self) -> None:
-        """Write the averaged weights and the card."""
-        record = self.card.training.model_copy(update=self.finished_record())
-        card = self.card.model_copy(update={"training": record})
-        save_model(card, self.ema, self.output, "model", self.settings.store)
-
-
-def _take_weights(network: CrossSliceUNet, name: str) -> None:
-    """Start from a segmenter's weights. Raises UsageError if its network is another."""
-    model = load_zones_model(name)
-    try:
-        network.load_state_dict(model.network.state_dict())
-    except RuntimeError as error:
-        raise UsageError(
-            f"train.initialize: {model.card.name} has another network than the configuration"
-        ) from error
-
 
 def _new_card(config: ZonesConfig, training: list[LabelledStack]) -> ZonesCard:
-    """The card as it stands before the first step."""
-    t, data = config.train, config.data
+    """Make the card as it stands before the first step."""
+    data = config.data
     between = [s.spacing[0] for s in training]
     return ZonesCard(
         name=config.name,
@@ -136,18 +119,11 @@ def _new_card(config: ZonesConfig, training: list[LabelledStack]) -> ZonesCard:
         pixel_mm=data.pixel_mm,
         window=(data.crop, data.slices),
         slice_spacing=(min(between), max(between)),
-        training=TrainingRecord(
-            cases=tuple(sorted({s.case for s in training})),
-            validation_cases=data.validation,
+        training=first_record(
+            config.train,
+            cases=(s.case for s in training),
+            validation=data.validation,
             slices=sum(len(s.levels) for s in training),
-            iterations=t.iterations,
-            batch=t.batch,
             crop=data.crop,
-            seconds=0.0,
-            hardware="",
-            precision=t.precision,
-            seed=t.seed,
-            software=software(),
-            initialized_from=t.initialize,
         ),
     )

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-_PIXEL_MM = 0.25
+#: Side of a pixel of the pictures, mm.
+PIXEL_MM = 0.25
 _DPI = 100
 _MARGIN, _HEADER, _GAP = 26, 24, 4  # of the page, in pixels
 ROWS = ("axial", "coronal", "sagittal")
@@ -49,8 +50,9 @@ def panel(
     plane: str,
     centre: ArrayLike,
     extent_mm: float,
-    pixel_mm: float = _PIXEL_MM,
+    pixel_mm: float = PIXEL_MM,
     directions: ArrayLike | None = None,
+    spline: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """A square cut through a volume as a radiologist sees it, each pixel the nearest voxel's value.
 
@@ -65,6 +67,7 @@ def panel(
         pixel_mm: pixel size, mm.
         directions: 3x3, columns along right, anterior, superior; cuts along these instead, for
             panels that are compared.
+        spline: from :func:`spline_of`; the cut is then interpolated, as far as the nearest voxels reach.
 
     Returns:
         ``(n, n)`` with ``n = round(extent_mm / pixel_mm)``; rows run down the screen, columns to
@@ -80,15 +83,34 @@ def panel(
             f"found {plane!r}, {extent_mm} mm and {pixel_mm} mm"
         )
     d = anatomical_directions(volume.affine) if directions is None else np.asarray(directions)
-    right, down = (-d[:, axis] for axis in _SCREEN[plane])
-    steps = (np.arange(count) - (count - 1) / 2) * pixel_mm
-    points = np.asarray(centre, dtype=np.float64) + d.sum(axis=1) * 1e-3  # never midway
-    points = points + steps[:, None, None] * down + steps[None, :, None] * right
     to_index = np.linalg.inv(volume.affine)
-    index = np.rint(points @ to_index[:3, :3].T + to_index[:3, 3]).astype(np.intp)
-    inside = ((index >= 0) & (index < volume.shape)).all(axis=-1)
-    i, j, k = np.where(inside[..., None], index, 0).transpose(2, 0, 1)
-    return np.where(inside, volume.array[i, j, k].astype(np.float32), np.float32(np.nan))
+    right, down = (-to_index[:3, :3] @ d[:, axis] for axis in _SCREEN[plane])
+    steps = (np.arange(count) - (count - 1) / 2) * pixel_mm
+    middle = np.asarray(centre, dtype=np.float64) + d.sum(axis=1) * 1e-3  # never midway
+    start = to_index[:3, :3] @ middle + to_index[:3, 3]
+    points = [
+        s + steps[:, None] * u + steps * v for s, u, v in zip(start, down, right, strict=True)
+    ]
+    index = [np.rint(p).astype(np.intp) for p in points]
+    inside = np.all([(i >= 0) & (i < n) for i, n in zip(index, volume.shape, strict=True)], axis=0)
+    ends = [n - 1 for n in volume.shape]
+    if spline is not None:
+        from scipy.ndimage import map_coordinates
+
+        at = [np.clip(p, 0, n) for p, n in zip(points, ends, strict=True)]
+        values = map_coordinates(spline, at, order=3, mode="mirror", prefilter=False)
+    else:
+        at = [np.clip(i, 0, n) for i, n in zip(index, ends, strict=True)]
+        values = volume.array[tuple(at)].astype(np.float32)
+    return np.where(inside, values, np.float32(np.nan))
+
+
+def spline_of(volume: Volume) -> NDArray[np.float32]:
+    """Coefficients of the cubic spline through a volume's voxels, mirrored at its ends."""
+    from scipy.ndimage import spline_filter
+
+    values = np.asarray(volume.array, dtype=np.float32)
+    return np.asarray(spline_filter(values, order=3, output=np.float32, mode="mirror"))
 
 
 def anatomical_directions(affine: geometry.Affine) -> NDArray[np.float64]:
@@ -164,7 +186,7 @@ def _columns(
     centre = (source.affine @ [*middle, 1.0])[:3]
 
     def cuts(volume: Volume) -> list[NDArray[np.float32]]:
-        return [panel(volume, p, centre, extent_mm, _PIXEL_MM, directions) for p in ROWS]
+        return [panel(volume, p, centre, extent_mm, PIXEL_MM, directions) for p in ROWS]
 
     columns = [Column("measured", cuts(source))]
     if interpolation is not None:

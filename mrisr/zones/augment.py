@@ -1,4 +1,4 @@
-"""How training stacks of the segmenter are varied: in space, in intensity, in resolution.
+"""Augmentation of the segmenter's training stacks: in space, in intensity, in resolution.
 
 Every variation is drawn first and applied after (``draw_variation``, ``vary``), so any crop can be made
 again. One draw holds for all slices of a stack.
@@ -23,7 +23,7 @@ ELASTIC_POINTS, BIAS_POINTS = 6, 4
 
 
 class Variation(NamedTuple):
-    """What one stack is varied by.
+    """Parameters of the augmentation of one stack.
 
     Attributes:
         matrix: ``(2, 2)``, places ``(row, column)`` of the new image to those of the old, about the centre.
@@ -50,7 +50,7 @@ class Variation(NamedTuple):
 def draw_variation(
     settings: AugmentationSettings, data: ZonesDataSettings, generator: torch.Generator
 ) -> Variation:
-    """Draw how one stack is varied, on the CPU."""
+    """Draw the augmentation of one stack, on the CPU."""
     u = torch.rand(16, generator=generator, dtype=torch.float64).tolist()
 
     def log_uniform(i: int, limits: tuple[float, float]) -> float:
@@ -80,8 +80,12 @@ def draw_variation(
 def vary(
     crops: RawCrops, variations: list[Variation], size: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Varied images ``(b, 1, slices, size, size)``, about 0..1, and what each voxel is: shares of background,
-    peripheral and transition zone ``(b, 3, slices, size, size)``. ``generator`` draws the noise."""
+    """Augment crops.
+
+    Returns:
+        Images ``(b, 1, slices, size, size)``, about 0..1, and soft labels ``(b, 3, slices, size, size)`` of
+        background, peripheral and transition zone. ``generator`` draws the noise.
+    """
     images, targets = [], []
     for levels, shares, offset, variation in zip(*crops, variations, strict=True):
         image = levels.float()[:, None] / cache.LEVELS
@@ -95,15 +99,15 @@ def vary(
     return torch.stack(images)[:, None], torch.stack(targets)
 
 
-def _grid(variation: Variation, offset: Tensor, room: int, size: int) -> Tensor:
-    """Where each pixel of the new image comes from, as ``grid_sample`` takes it: ``(1, size, size, 2)``."""
+def _grid(variation: Variation, offset: Tensor, extent: int, size: int) -> Tensor:
+    """Source of each pixel of the new image, as ``grid_sample`` takes it: ``(1, size, size, 2)``."""
     line = torch.arange(size, device=offset.device) - (size - 1) / 2
     places = torch.stack(torch.meshgrid(line, line, indexing="ij"), dim=-1)
     moved = F.interpolate(
         variation.elastic[None].to(offset), (size, size), mode="bicubic", align_corners=True
     )
     places = places @ variation.matrix.to(offset).T + moved[0].movedim(0, -1) + offset
-    return (places * (2 / room)).flip(-1)[None]
+    return (places * (2 / extent)).flip(-1)[None]
 
 
 def _varied_intensity(image: Tensor, v: Variation, generator: torch.Generator) -> Tensor:

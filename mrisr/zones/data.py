@@ -17,10 +17,10 @@ from mrisr.physics.resample import resample_pixels
 from mrisr.physics.separable import interpolation_matrix
 from mrisr.zones.labels import ZONES
 
-#: Share of a zone that all readers agree on, as it is stored.
+#: Soft label of a voxel that all readers agree on, as it is stored.
 WHOLE = 255
-#: Room around a crop for rotation and scaling, as a factor of its edge.
-ROOM = 1.6
+#: Edge of a raw crop in edges of the final one, which rotation and scaling need.
+PADDING = 1.6
 
 
 class LabelledStack(NamedTuple):
@@ -29,8 +29,8 @@ class LabelledStack(NamedTuple):
     Attributes:
         case, series: patient and stack.
         levels: int16 ``(slices, rows, columns)``, as in the cache.
-        shares: uint8 ``(2, slices, rows, columns)``: of the readers, 255 for all, those who call it
-            peripheral and transition zone; in between also where a voxel is cut by a border.
+        shares: soft labels, uint8 ``(2, slices, rows, columns)``: the share of the readers, 255 for all, who
+            call it peripheral and transition zone; in between also where a voxel is cut by a border.
         spacing: mm between slices, rows, columns.
         centre: row and column of the gland's centroid.
     """
@@ -44,8 +44,13 @@ class LabelledStack(NamedTuple):
 
 
 class RawCrops(NamedTuple):
-    """A batch before it is varied: levels ``(b, slices, n, n)`` int16, shares ``(b, 2, slices, n, n)``
-    uint8, and how far ``(b, 2)`` the wanted centre lies from the crop's, in pixels (rows, columns)."""
+    """A batch before augmentation.
+
+    Attributes:
+        levels: int16 ``(b, slices, n, n)``.
+        shares: soft labels, uint8 ``(b, 2, slices, n, n)``.
+        offset: ``(b, 2)``, pixels (rows, columns) from the crop's centre to the wanted one.
+    """
 
     levels: Tensor
     shares: Tensor
@@ -112,7 +117,7 @@ def resized(x: Tensor, factors: Sequence[float], size: Sequence[int]) -> Tensor:
 
 
 class ZoneCrops:
-    """Draws crops of consecutive slices around the gland, sometimes anywhere: stacks with equal chances.
+    """Random crops of consecutive slices around the gland, sometimes anywhere: stacks with equal chances.
 
     Raises:
         ValueError: there is no labelled stack.
@@ -127,10 +132,10 @@ class ZoneCrops:
         if not stacks:
             raise ValueError("the cache has no labelled axial stacks to train on")
         self.stacks, self.settings, self.variation = stacks, settings, variation
-        self.size = math.ceil(settings.crop * ROOM / 2) * 2
+        self.size = math.ceil(settings.crop * PADDING / 2) * 2
 
     def draw(self, n: int, generator: torch.Generator) -> RawCrops:
-        """``n`` crops with the room that their variation needs."""
+        """Draw ``n`` crops, larger than the final ones by what their augmentation needs."""
         picks = torch.randint(len(self.stacks), (n,), generator=generator).tolist()
         u = torch.rand(n, 4, generator=generator).tolist()
         shift = torch.randn(n, 2, generator=generator).tolist()

@@ -31,7 +31,7 @@ _EXAMPLE = "1=TZ,2=PZ"
 
 @dataclass(frozen=True)
 class LabelTable:
-    """What the labels of an external model stand for.
+    """Meaning of the labels of an external model.
 
     Attributes:
         meanings: external label -> ``PZ``, ``TZ`` or ``BACKGROUND``. Several may stand for one zone;
@@ -118,7 +118,7 @@ class LabelTable:
         """A table from the names that a model gives its own labels.
 
         Raises:
-            InputError: some name is no zone's, or a zone is missing: the user has to say what is what.
+            InputError: some name is no zone's, or a zone is missing: the user has to give a table.
         """
         meanings = {label: _meaning(name) for label, name in names.items()}
         known = {label: meaning for label, meaning in meanings.items() if meaning is not None}
@@ -162,7 +162,7 @@ class LabelTable:
 
 
 def _meaning(name: object) -> int | None:
-    """The zone that a name stands for; None where it is none's.
+    """The zone that a name stands for, or `None`.
 
     >>> _meaning("Peripheral_Zone"), _meaning("seminal vesicles")
     (1, None)

@@ -24,9 +24,9 @@ _NORM = ("instance", {"affine": True})
 
 
 class CrossSliceAttention(nn.Module):
-    """Every place of a slice looks at the same place in all slices of its stack.
+    """Attention of each place of a slice to the same place in all slices of its stack.
 
-    A transformer block on tokens of ``channels``; its answer is added, and begins at zero.
+    A transformer block on tokens of ``channels``; its output is added, and begins at zero.
     """
 
     def __init__(self, channels: int, heads: int, dropout: float) -> None:
@@ -43,8 +43,8 @@ class CrossSliceAttention(nn.Module):
         n, c, h, w = x.shape
         tokens = x.reshape(n // slices, slices, c, h * w).permute(0, 3, 1, 2)
         tokens = tokens.reshape(-1, slices, c) + slice_positions(slices, c).to(x)
-        seen = self.out(self.block(tokens)).reshape(-1, h * w, slices, c)
-        return x + seen.permute(0, 2, 3, 1).reshape(n, c, h, w)
+        attended: Tensor = self.out(self.block(tokens)).reshape(-1, h * w, slices, c)
+        return x + attended.permute(0, 2, 3, 1).reshape(n, c, h, w)
 
 
 def slice_positions(slices: int, channels: int) -> Tensor:

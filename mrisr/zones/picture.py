@@ -1,4 +1,4 @@
-"""One picture that says whether zones lie where they should: the image, and the zones outlined on it."""
+"""A picture of the image and of the zones outlined on it, to see whether they lie where they should."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def zones_png(image: Volume, labels: Volume, *, title: str = "", extent_mm: floa
     """Axial, coronal and sagittal cuts through the middle of the gland, as the bytes of a PNG.
 
     Args:
-        image: what was segmented.
+        image: the segmented image.
         labels: its zones, on the same grid. Without any, the cuts go through the middle of the image.
         title: one line above the picture; all the text that depends on the caller.
         extent_mm: side of the square shown, mm.
@@ -64,4 +64,4 @@ def _centre(labels: Volume) -> NDArray[np.float64]:
     """The middle of what is labelled, else of the grid, world mm."""
     found = np.argwhere(np.asarray(labels.array, dtype=np.uint8) > 0)
     middle = found.mean(axis=0) if len(found) else (np.array(labels.shape) - 1) / 2
-    return (labels.affine @ [*middle, 1.0])[:3]
+    return labels.affine[:3, :3] @ middle + labels.affine[:3, 3]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -33,7 +32,6 @@ class ZonesSegmenter(Segmenter):
     slices, and yet seen as the network has learned to see.
     """
 
-    kind: ClassVar[str] = "mrisr"
     card: ZonesCard
     network: nn.Module
     precision: torch.dtype
@@ -89,6 +87,7 @@ def make_segmenter(model: ZonesModel, device: str = "auto") -> ZonesSegmenter:
     """
     on = resolve_device(device)
     return ZonesSegmenter(
+        kind="mrisr",
         name=model.card.name,
         sha256=model.card.sha256,
         device=on,

@@ -1,4 +1,4 @@
-"""How well labels of the zones agree with others: Dice, surface distances in mm, volumes in ml."""
+"""Agreement of labels of the zones: Dice, surface distances in mm, volumes in ml."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from mrisr.zones.labels import BACKGROUND, ZONES
 
 #: Percentile of the Hausdorff distance.
 PERCENTILE = 95.0
-#: How much more one half of a voxel counts along each axis in :func:`to_grid`: far less than matters,
-#: enough to settle ties, and different so that the corners of a square differ too.
-MORE = (1e-3, 1.3e-3, 1.7e-3)
+#: Weight by which one half of a voxel counts more along each axis in :func:`to_grid`: far less than matters,
+#: enough to settle ties, and different so that the corners of a square differ too. Own choice, as is the rule
+#: of even and odd voxels, after rounding half to even (IEEE 754-2019, 4.3.1), which has no drift either.
+TIE_WEIGHTS = (1e-3, 1.3e-3, 1.7e-3)
 
 Matrix = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class ZoneScore:
-    """What the labels of one zone reached; NaN where a figure is not defined.
+    """Scores of one zone; NaN where a figure is not defined.
 
     Attributes:
         dice: NaN where the reference has nothing of the zone, 0 where only the result has nothing.
@@ -46,7 +47,7 @@ class ZoneScore:
     volume_bias_ml: float
 
     def as_json(self) -> dict[str, float | None]:
-        """The figures, none in the place of those that are not defined."""
+        """The figures, `None` in the place of those that are not defined."""
         return {k: v if math.isfinite(v) else None for k, v in asdict(self).items()}
 
 
@@ -81,7 +82,7 @@ def check_labels(labels: Volume) -> None:
     if other:
         expected = f"the labels {', '.join(map(str, known))}"
         raise InputError(
-            _name(labels), expected=expected, found=", ".join(f"{v:g}" for v in other[:5])
+            labels.name, expected=expected, found=", ".join(f"{v:g}" for v in other[:5])
         )
 
 
@@ -90,8 +91,8 @@ def check_same_grid(labels: Volume, image: Volume) -> None:
     if geometry.same_grid(labels.shape, labels.affine, image.shape, image.affine):
         return
     place = ", in another place" if labels.shape == image.shape else ""
-    expected = f"labels on the grid of {_name(image)} ({_grid(image)})"
-    raise InputError(_name(labels), expected=expected, found=f"{_grid(labels)}{place}")
+    expected = f"labels on the grid of {image.name} ({_grid(image)})"
+    raise InputError(labels.name, expected=expected, found=f"{_grid(labels)}{place}")
 
 
 def to_grid(labels: Volume, grid: Volume) -> Volume:
@@ -112,7 +113,7 @@ def to_grid(labels: Volume, grid: Volume) -> Volume:
     steps = _steps(labels, grid)
     matrices = [
         _overlap(*step, n, m, more)
-        for step, n, m, more in zip(steps, grid.shape, labels.shape, MORE, strict=True)
+        for step, n, m, more in zip(steps, grid.shape, labels.shape, TIE_WEIGHTS, strict=True)
     ]
     shares = [
         _applied(matrices, (labels.array == label).astype(np.float32))
@@ -173,15 +174,15 @@ def _steps(labels: Volume, grid: Volume) -> list[tuple[float, float]]:
     else:
         return [(float(s), float(o)) for s, o in zip(size, start, strict=True)]
     expected = (
-        f"labels over the field of view of {_name(grid)} ({_grid(grid)}, "
+        f"labels over the field of view of {grid.name} ({_grid(grid)}, "
         f"axes {geometry.axis_codes(grid.affine)})"
     )
-    raise InputError(_name(labels), expected=expected, found=found)
+    raise InputError(labels.name, expected=expected, found=found)
 
 
 def _overlap(size: float, start: float, n: int, m: int, more: float) -> Matrix | None:
-    """Share ``(n, m)`` of each of ``n`` voxels that each of ``m`` voxels of the labels covers; none where
-    they are one by one.
+    """Share ``(n, m)`` of each of ``n`` voxels that each of ``m`` voxels of the labels covers; `None`
+    where they are one by one.
 
     Args:
         size: of the labels' voxels, in voxels of the grid.
@@ -193,8 +194,9 @@ def _overlap(size: float, start: float, n: int, m: int, more: float) -> Matrix |
     voxels = np.arange(n)[:, None]
     left = start + size * (np.arange(m)[None, :] - 0.5)
 
-    def covered(low: NDArray[np.floating], width: float) -> NDArray[np.floating]:
-        return np.clip(np.minimum(low + width, left + size) - np.maximum(low, left), 0, None)
+    def covered(low: NDArray[np.floating[Any]], width: float) -> NDArray[np.float64]:
+        common: NDArray[np.float64] = np.minimum(low + width, left + size) - np.maximum(low, left)
+        return np.maximum(common, 0)
 
     half = np.where(voxels % 2 == 0, voxels, voxels - 0.5)
     return (covered(voxels - 0.5, 1.0) + more * covered(half, 0.5)).astype(np.float32)
@@ -210,10 +212,6 @@ def _applied(matrices: list[Matrix | None], array: Matrix) -> Matrix:
         if matrix is not None:
             array = np.moveaxis(np.tensordot(matrix, array, (1, axis)), 0, axis)
     return array
-
-
-def _name(volume: Volume) -> str:
-    return str(volume.name)
 
 
 def _grid(volume: Volume) -> str:

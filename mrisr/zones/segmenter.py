@@ -6,7 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +48,7 @@ class Segmenter(ABC):
             cropped images; nothing is found there.
     """
 
-    kind: ClassVar[str]
+    kind: str
     name: str
     sha256: str
     device: torch.device
@@ -94,7 +94,7 @@ def load_segmenter(settings: Segmenting) -> Segmenter:
     """Load the segmenter that the settings name, by default the bundled one.
 
     Raises:
-        UsageError: there is no such model or device, or the table is none.
+        UsageError: there is no such model or device, or the table cannot be read as one.
         InputError: it cannot be loaded.
     """
     segmenter, margin = _load(settings), settings.margin

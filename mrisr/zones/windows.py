@@ -71,7 +71,7 @@ def predict_at(stack: Tensor, centre: tuple[int, int], window: SlidingWindow) ->
 
 
 def _windows(stack: Tensor, window: SlidingWindow, overlap: tuple[float, float, float]) -> Tensor:
-    """Blended scores ``(3, slices, rows, columns)``; stacks smaller than a window are padded by their edge."""
+    """Blended scores ``(3, slices, rows, columns)``; smaller stacks are padded by their edge."""
     slices = min(window.slices, len(stack))
     scores = sliding_window_inference(
         stack[None, None],

@@ -9,16 +9,13 @@ Only the standard library is needed, on Linux or macOS. README.md beside this fi
 from __future__ import annotations
 
 import argparse
-import gzip
 import hashlib
 import json
-import math
 import os
 import platform
 import shlex
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
@@ -56,7 +53,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Place:
-    """Where things are: the environment, the patients, the results; and cores for one patient."""
+    """Places of the environment, the patients and the results; and cores for one patient."""
 
     env: Path
     data: Path
@@ -65,30 +62,62 @@ class Place:
     threads: int
 
     def program(self, name: str) -> str:
-        """A command of the environment."""
+        """Path of a command of the environment."""
         return str(self.env / "bin" / name)
 
-    def source(self, case: str) -> Path:
-        """The volume of a patient."""
-        return self.data / case / f"{self.series}.nii.gz"
+
+@dataclass(frozen=True)
+class Case:
+    """One patient: the input, and what is made of it. The record comes last and says that it is done."""
+
+    place: Place
+    name: str
+
+    @property
+    def source(self) -> Path:
+        """The volume that ECLARE learns from."""
+        return self.place.data / self.name / f"{self.place.series}.nii.gz"
+
+    def file(self, ending: str) -> Path:
+        """A file of the results."""
+        return self.place.out / f"{self.name}{ending}"
+
+    def write(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Write the record, whole or not at all."""
+        beside = self.place.out / f".{self.name}.json.part"
+        beside.write_text(json.dumps(record, indent=2) + "\n")
+        os.replace(beside, self.file(".json"))
+        return record
+
+    def position(self, volume: Path, *, write: Path | None = None) -> dict[str, Any]:
+        """Measure where a volume lies, by overlay.py in the environment, which has the libraries for it.
+
+        A volume that it cannot place is kept all the same: it took an hour.
+        """
+        command = [self.place.program("python"), str(OVERLAY), str(self.source), str(volume)]
+        command += ["--write", str(write)] if write else []
+        try:
+            return dict(json.loads(output_of(command)))
+        except Failure as problem:
+            return {"shift_mm": None, "problem": str(problem)}
 
 
-def run_case(place: Place, case: str, settings: Settings, recentre: bool) -> dict[str, Any]:
-    """ECLARE on one patient: volume and record in ``place.out``. Raises Failure."""
-    source = place.source(case)
-    if Path(case).name != case or not source.is_file():
+def run_case(case: Case, settings: Settings) -> dict[str, Any]:
+    """Run ECLARE on one patient and return the record. Raises Failure."""
+    place, source = case.place, case.source
+    if Path(case.name).name != case.name or not source.is_file():
         raise Failure(f"no {source}")
     command = _command(place, source, settings)
-    with tempfile.TemporaryDirectory(prefix=f".{case}.", dir=place.out) as work:
-        log = place.out / f"{case}.log"
+    with tempfile.TemporaryDirectory(prefix=f".{case.name}.", dir=place.out) as work:
+        log = case.file(".log")
         cost = _timed([*command, "--out-dir", work], place.threads, log)
         made = next(Path(work).glob("*_eclare.nii.gz"), None)
         if made is None:
             raise Failure(f"it ended without a volume; see {log}")
-        told = [f"DATA/{case}/{source.name}" if a == str(source) else a for a in command[1:]]
+        told = [f"DATA/{case.name}/{source.name}" if a == str(source) else a for a in command[1:]]
         record = {
             "peer": "ECLARE",
-            "case": case,
+            "case": case.name,
             "input": source.name,
             "input_sha256": _digest(source),
             "settings": asdict(settings),
@@ -99,45 +128,46 @@ def run_case(place: Place, case: str, settings: Settings, recentre: bool) -> dic
             "device": device_name(place.env, settings.gpu),
             "versions": versions(place.env),
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "position": case.position(made),
+            "recentred": False,
         }
-        record |= {"position": _position(place, source, made), "recentred": False}
-        for old in (_record(place, case), _as_written(place, case)):
-            old.unlink(missing_ok=True)
-        os.replace(made, _volume(place, case))
-    _write(place, case, record)
-    return correct(place, case, record) if recentre else record
+        for ending in (".json", ".as-written.nii.gz"):
+            case.file(ending).unlink(missing_ok=True)
+        os.replace(made, case.file(".nii.gz"))
+    return case.write(record)
 
 
-def correct(place: Place, case: str, record: dict[str, Any]) -> dict[str, Any]:
+def recentre(case: Case, record: dict[str, Any]) -> dict[str, Any]:
     """Move the origin of a finished case by the shift that was measured, where it is beyond the accuracy.
 
     The volume as ECLARE wrote it stays beside it, as ``CASE.as-written.nii.gz``.
     """
-    if record["position"]["shift_mm"] is None:
+    shift = record["position"]["shift_mm"]
+    if shift is None:
         raise Failure(f"cannot be recentred: {record['position']['problem']}")
-    if record["recentred"] or max(map(abs, record["position"]["shift_mm"])) < ACCURACY_MM:
+    if record["recentred"] or max(map(abs, shift)) < ACCURACY_MM:
         return record
-    volume, kept = _volume(place, case), _as_written(place, case)
+    volume, kept = case.file(".nii.gz"), case.file(".as-written.nii.gz")
     if not kept.exists():  # else an interrupted correction has kept it already
-        beside = place.out / f".{kept.name}.part"
+        beside = case.place.out / f".{kept.name}.part"
         shutil.copyfile(volume, beside)
         os.replace(beside, kept)
-    before = _position(place, place.source(case), kept, write=volume)
-    after = _position(place, place.source(case), volume)
-    record = record | {"position": after, "recentred": True, "position_as_written": before}
-    _write(place, case, record)
-    return record
+    before = case.position(kept, write=volume)
+    after = case.position(volume)
+    return case.write(
+        record | {"position": after, "recentred": True, "position_as_written": before}
+    )
 
 
-def finished(place: Place, case: str, settings: Settings) -> dict[str, Any] | None:
-    """The record of a case that is done; None where it is not. Raises Failure where it is done otherwise."""
-    path = _record(place, case)
-    if not (path.is_file() and _volume(place, case).is_file()):
+def finished(case: Case, settings: Settings) -> dict[str, Any] | None:
+    """Record of a case that is done; None where it is not. Raises Failure where it is done otherwise."""
+    path = case.file(".json")
+    if not (path.is_file() and case.file(".nii.gz").is_file()):
         return None
     try:
-        record = json.loads(path.read_text())
+        record: dict[str, Any] = json.loads(path.read_text())
         same = record["settings"] == asdict(settings)
-        same = same and record["input_sha256"] == _digest(place.source(case))
+        same = same and record["input_sha256"] == _digest(case.source)
     except (ValueError, KeyError, OSError) as problem:
         raise Failure(f"{path}: expected a record of this script ({problem!r})") from None
     if not same:
@@ -151,7 +181,9 @@ def _command(place: Place, source: Path, settings: Settings) -> list[str]:
     command += ["--gpu-id", str(settings.gpu), "--n-patches", str(settings.patches)]
     command += ["--batch-size", str(settings.batch)]
     if settings.profile == "nominal":
-        spacing = _spacing(source)
+        code = "import nibabel, sys; print(*nibabel.load(sys.argv[1]).header.get_zooms()[:3])"
+        zooms = output_of([place.program("python"), "-c", code, str(source)])
+        spacing = [float(s) for s in zooms.split()]
         thick = max(spacing) if settings.thickness_mm is None else settings.thickness_mm
         command += ["--relative-slice-thickness", f"{thick / min(spacing):.4f}"]
     return command
@@ -192,73 +224,27 @@ def _timed(command: list[str], threads: int, log: Path) -> dict[str, float]:
     }
 
 
-def _position(
-    place: Place, source: Path, volume: Path, write: Path | None = None
-) -> dict[str, Any]:
-    """What overlay.py measures; it runs in the environment, which has the libraries for it. A volume
-    that it cannot place is kept all the same: it took an hour."""
-    command = [place.program("python"), str(OVERLAY), str(source), str(volume)]
-    try:
-        return json.loads(output_of([*command, *(("--write", str(write)) if write else ())]))
-    except Failure as problem:
-        return {"shift_mm": None, "problem": str(problem)}
-
-
-def _spacing(path: Path) -> tuple[float, ...]:
-    """Voxel sizes of a NIfTI-1 file in mm, as ECLARE reads them."""
-    try:
-        with gzip.open(path) as stream:
-            header = stream.read(348)
-        order = "<" if header[:4] == struct.pack("<i", 348) else ">"
-        spacing = struct.unpack_from(f"{order}3f", header, 80)  # pixdim[1:4]
-    except (OSError, EOFError, struct.error) as problem:
-        raise Failure(f"{path}: {problem}") from None
-    if header[344:347] != b"n+1" or not all(math.isfinite(s) and s > 0 for s in spacing):
-        raise Failure(f"{path}: expected a NIfTI-1 file with voxel sizes")
-    return spacing
-
-
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _volume(place: Place, case: str) -> Path:
-    return place.out / f"{case}.nii.gz"
-
-
-def _as_written(place: Place, case: str) -> Path:
-    return place.out / f"{case}.as-written.nii.gz"
-
-
-def _record(place: Place, case: str) -> Path:
-    return place.out / f"{case}.json"
-
-
-def _write(place: Place, case: str, record: dict[str, Any]) -> None:
-    """The record, whole or not at all; it comes last and says that the case is done."""
-    beside = place.out / f".{case}.json.part"
-    beside.write_text(json.dumps(record, indent=2) + "\n")
-    os.replace(beside, _record(place, case))
-
-
 def run_all(
-    place: Place, cases: list[str], settings: Settings, *, recentre: bool, force: bool
+    place: Place, names: list[str], settings: Settings, *, recentred: bool, force: bool
 ) -> int:
-    """Every case, one line each; a failure does not stop the others. Returns how many failed."""
+    """Run every case, one line each; a failure does not stop the others. Returns how many failed."""
     place.out.mkdir(parents=True, exist_ok=True)
     failed = 0
-    for case in cases:
+    for case in (Case(place, name) for name in names):
         try:
-            record = None if force else finished(place, case, settings)
-            if record is None:
-                record, how = run_case(place, case, settings, recentre), "done"
-            else:
-                record, how = (correct(place, case, record) if recentre else record), "was done"
+            done = None if force else finished(case, settings)
+            record = done or run_case(case, settings)
+            if recentred:
+                record = recentre(case, record)
         except (Failure, OSError) as problem:
             failed += 1
-            print(f"{case}: failed: {problem}", file=sys.stderr, flush=True)
-            continue
-        print(f"{case}: {how}, {_told(record)}", flush=True)
+            print(f"{case.name}: failed: {problem}", file=sys.stderr, flush=True)
+        else:
+            print(f"{case.name}: {'was done' if done else 'done'}, {_told(record)}", flush=True)
     return failed
 
 
@@ -318,7 +304,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not cases:
         parser.error(f"no */{place.series}.nii.gz in {place.data}")
     settings = Settings(asked.patches, asked.batch, asked.profile, asked.thickness, asked.gpu)
-    failed = run_all(place, cases, settings, recentre=asked.recentre, force=asked.force)
+    failed = run_all(place, cases, settings, recentred=asked.recentre, force=asked.force)
     return 1 if failed else 0
 
 

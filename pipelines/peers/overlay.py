@@ -127,22 +127,18 @@ def position(reference: nib.Nifti1Image, volume: nib.Nifti1Image) -> dict[str, A
     }
 
 
-def recentred(path: Path, reference: nib.Nifti1Image, shift: list[float]) -> bytes:
-    """The file at ``path`` as ``.nii.gz`` with its affine moved by minus ``shift`` mm along the input's
-    axes; the stored voxels stay as they are, byte for byte."""
-    image = nib.Nifti1Image.from_filename(path)
+def recentred(image: nib.Nifti1Image, reference: nib.Nifti1Image, shift: list[float]) -> bytes:
+    """Make an image's ``.nii.gz`` anew with its affine moved by minus ``shift`` mm along the input's axes;
+    the stored voxels and their scaling stay as they are."""
     directions = reference.affine[:3, :3] / nib.affines.voxel_sizes(reference.affine)
     affine = image.affine.copy()
     affine[:3, 3] -= directions @ np.asarray(shift)
-    header = image.header.copy()
     stored = cast(nib.arrayproxy.ArrayProxy, image.dataobj)
-    header["vox_offset"] = stored.offset  # nibabel forgets it, and the scaling, when it reads
-    header["scl_slope"], header["scl_inter"] = stored.slope, stored.inter
-    header.set_sform(affine, code=1)
-    header.set_qform(affine, code=1)
-    packed = path.suffix == ".gz"
-    raw = gzip.decompress(path.read_bytes()) if packed else path.read_bytes()
-    return gzip.compress(header.binaryblock + raw[len(header.binaryblock) :], 6, mtime=0)
+    moved = nib.Nifti1Image(stored.get_unscaled(), affine, image.header)
+    moved.header.set_slope_inter(stored.slope, stored.inter)
+    moved.set_sform(affine, code=1)
+    moved.set_qform(affine, code=1)
+    return gzip.compress(moved.to_bytes(), 6, mtime=0)
 
 
 def main() -> int:
@@ -154,9 +150,10 @@ def main() -> int:
     asked = parser.parse_args()
     try:
         reference = nib.Nifti1Image.from_filename(asked.input)
-        found = position(reference, nib.Nifti1Image.from_filename(asked.volume))
+        volume = nib.Nifti1Image.from_filename(asked.volume)
+        found = position(reference, volume)
         if asked.write:
-            made = recentred(asked.volume, reference, found["shift_mm"])
+            made = recentred(volume, reference, found["shift_mm"])
             beside = asked.write.with_name(f".{asked.write.name}.part")
             beside.write_bytes(made)
             os.replace(beside, asked.write)

@@ -21,33 +21,24 @@ def call(*arguments: object) -> str:
 
 
 def test_latents(data: Path, tmp_path: Path) -> None:
-    common = ("--data", data, "--output", tmp_path, "--factor", 4)
-    text = call(
-        "latents", *common, "--job", "throughplane", "--cases", "seen, unseen", "--slices", 1
-    )
+    common = ("latents", "--data", data, "--output", tmp_path, "--factor", 4, "--slices", 1)
+    text = call(*common, "--job", "throughplane", "--cases", "seen, unseen")
     assert "Suggested: K = " in text
     assert "seen t2w_coronal: 1 slices" in text
     assert json.loads((tmp_path / "latents.json").read_text())["patients"] == ["seen", "unseen"]
-    assert "slices" not in call("latents", *common, "--job", "inplane", "--slices", 1, "-q")
+    assert "slices" not in call(*common, "--job", "inplane", "-q")
 
 
-def test_schedule(models: Path, data: Path, tmp_path: Path) -> None:
-    text = call(
-        "schedule", "--model", "partdiff-inplane", "--data", data, "--output", tmp_path / "out",
-        "--steps", 2, "--factor", 2, "--slices", 1, "--crop", 32, "--criterion", "spectrum",
-        "--churn", 0, "--churn", 1, "--write", tmp_path / "copy", "--device", "cpu", "-q",
-    )  # fmt: skip
-    assert "partdiff-inplane, x2, 2 steps, by spectrum" in text
-    assert (tmp_path / "copy" / "model.safetensors").exists()
-
-
-def test_steps(models: Path, data: Path, tmp_path: Path) -> None:
-    text = call(
-        "steps", "--model", "partdiff-inplane", "--data", data, "--output", tmp_path, "--factor", 2,
-        "--steps", "1,2", "--slices", 2, "--crop", 48, "--churn", 1, "--readers", "--device", "cpu",
-    )  # fmt: skip
-    assert "| 2 steps | 2 |" in text
-    assert "--steps 1,2 --churn 1 " in json.loads((tmp_path / "steps.json").read_text())["command"]
+@pytest.mark.parametrize("eta", ["--eta", "--churn"])  # its name, and what it was called before
+def test_schedule_and_steps(models: Path, data: Path, tmp_path: Path, eta: str) -> None:
+    common = ("--model", "zero-inplane", "--data", data, "--factor", 2, "--slices", 1, "--crop", 32)
+    common += ("--device", "cpu", "-q", eta, 1, "--output", tmp_path)
+    text = call("schedule", *common, "--steps", 2, "--criterion", "psnr", "--write", tmp_path)
+    assert "zero-inplane, x2, 2 steps, by psnr: even 1, eta 1" in text
+    assert (tmp_path / "model.safetensors").exists()
+    assert "| 2 steps | 2 |" in call("steps", *common, "--steps", "1,2", "--readers")
+    for name in ("schedule", "steps"):
+        assert " --eta 1 " in json.loads((tmp_path / f"{name}.json").read_text())["command"]
     assert (tmp_path / "readers.html").exists()
 
 
@@ -58,6 +49,8 @@ def test_errors_reach_the_user(models: Path, data: Path, tmp_path: Path) -> None
         call("schedule", *model, "--steps", 1)
     with pytest.raises(UsageError, match="increasing whole numbers"):
         call("steps", *model, "--steps", "4,2")
+    with pytest.raises(UsageError, match="not both"):
+        call("steps", *model, "--eta", 1, "--churn", 1)
     with pytest.raises(InputError, match="index"):
         call("latents", "--data", tmp_path, "--job", "inplane", "--factor", 2, *out)
     assert not (tmp_path / "out").exists()

@@ -14,7 +14,8 @@ from PIL import Image
 from mrisr.analysis.latents import (
     BAND,
     BANDS,
-    as_rows,
+    LatentSettings,
+    analyze_latents,
     band_power,
     latent_psnr,
     measure_latents,
@@ -22,28 +23,24 @@ from mrisr.analysis.latents import (
     smallest_k,
     suggest,
 )
-from mrisr.analysis.latents_run import analyze_latents
-from mrisr.analysis.slices import read_slices
+from mrisr.analysis.slices import Selection, read_slices
 from mrisr.core.errors import UsageError
 from mrisr.diffusion.schedule import INFERENCE
 
-G = INFERENCE.noise_scales()
+G = INFERENCE.noise_scales().numpy()
 
 
-def test_psnr_between_latents_follows_its_closed_form() -> None:
+def test_psnr_between_latents_is_that_of_drawn_ones() -> None:
     generator = torch.Generator().manual_seed(0)
-    x_high = torch.randn(2, 1, 128, 128, generator=generator).clamp(-1, 1)
-    x_low = x_high + 0.2 * torch.randn(x_high.shape, generator=generator)
-    square = (x_high - x_low).double().square().mean((1, 2, 3))[:, None]
-    same, independent = latent_psnr(x_high, x_low, G, seed=1)
-    base = 10 * torch.log10(4 / square)
-    assert same[:, 0] == pytest.approx(base[:, 0].numpy(), abs=1e-4)
-    assert independent[:, 0] == pytest.approx(base[:, 0].numpy(), abs=1e-4)
-    wanted = base - 20 * torch.log10(G)
-    # Near pure noise the difference of two latents is small against both: single precision.
-    assert same.numpy() == pytest.approx(wanted.numpy(), abs=0.02)
-    wanted = 10 * torch.log10(4 / (G**2 * square + 2 * (1 - G**2)))
-    assert independent.numpy() == pytest.approx(wanted.numpy(), abs=0.15)
+    x_high, x_low, first, second = torch.randn(4, 256, 256, generator=generator).double()
+    x_low = x_high + 0.2 * x_low
+    square = (x_high - x_low).square().mean().numpy()[None]
+    for g, same, independent in zip(G, *(p[0] for p in latent_psnr(square, G)), strict=True):
+        sigma = np.sqrt(1 - g * g)
+        high = g * x_high + sigma * first
+        for noise, psnr, within in ((first, same, 1e-6), (second, independent, 0.05)):
+            error = (high - g * x_low - sigma * noise).square().mean()
+            assert psnr == pytest.approx(10 * np.log10(4 / float(error)), abs=within)
 
 
 def test_white_noise_has_its_variance_in_every_band() -> None:
@@ -75,61 +72,54 @@ def test_the_share_is_wieners() -> None:
 
 @pytest.mark.parametrize("k", [25, 50, 75])
 def test_k_is_where_the_share_falls_to_the_threshold(k: int) -> None:
-    g = G.numpy()
-    signal = (1 - g[k] ** 2) / g[
-        k
-    ] ** 2  # as much power as the noise has there: a share of one half
+    signal = (1 - G[k] ** 2) / G[k] ** 2  # the noise's own power: a share of one half
     power = np.array([signal * 0.999, 0.2 * signal])
-    assert smallest_k(power, g, 0.5) == k
-    assert smallest_k(power * 1.01, g, 0.5) == k + 1
-    assert smallest_k(power * 1e9, g, 0.5) == 100  # never: all of the noise
+    assert smallest_k(power, G, 0.5) == k
+    assert smallest_k(power * 1.01, G, 0.5) == k + 1
+    assert smallest_k(power * 1e9, G, 0.5) == 100  # never: all of the noise
 
 
 def test_a_larger_factor_needs_a_later_start(data: Path) -> None:
-    found = [
-        suggest(measure_latents(read_slices(data, "inplane", [], 2), "inplane", f), 0.01)
-        for f in (1.5, 3.0, 6.0)
-    ]
+    found = []
+    for factor in (1.5, 3.0, 6.0):
+        slices = read_slices(data, "inplane", [], Selection(factor=factor, slices=2))
+        found.append(suggest(measure_latents(slices, "inplane", factor), 0.01))
     assert found[0].k < found[1].k < found[2].k
     for s in found:
         assert s.lowest <= s.k <= s.highest
         assert s.g == pytest.approx(float(G[s.k]))
 
 
-def test_rows_hold_no_number_that_json_lacks(data: Path) -> None:
-    rows = as_rows(measure_latents(read_slices(data, "inplane", ["unseen"], 1), "inplane", 2.0))
-    assert len(rows) == 101
-    first, last = rows[0], rows[100]
-    assert first["psnr_one_image_twice"] is None
-    assert first["psnr_same_noise_low"] is None  # one patient has no interval
-    assert first["psnr_same_noise"] == pytest.approx(first["psnr_independent_noise"], abs=1e-3)
-    assert last["psnr_one_image_twice"] == pytest.approx(10 * np.log10(2), abs=1e-3)
-    assert last["kl_per_slice"] == pytest.approx(last["kl_per_pixel"] * 64 * 60, rel=1e-4)
-
-
 def test_the_command_s_files(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    text = analyze_latents(data, "inplane", 4.0, out, cases=["seen", "unseen"], slices=1)
+    settings = LatentSettings(job="inplane", factor=4.0, cases=("unseen",), slices=1)
+    text = analyze_latents(data, out, settings)
     assert sorted(p.name for p in out.iterdir()) == [
         "latents.csv", "latents.json", "latents.md", "latents.png", "latents_picture.png",
     ]  # fmt: skip
     content = json.loads((out / "latents.json").read_text())
-    assert content["patients"] == ["seen", "unseen"]
-    assert "--cases seen,unseen" in content["command"]
+    assert content["patients"] == ["unseen"]
+    assert "--job inplane --cases unseen" in content["command"]
     assert f"Suggested: K = {content['suggestion']['k']} " in text
     assert all(f"| {k} (published) |" in text for k in (25, 50, 75))
+    rows = content["curve"]
+    first, last = rows[0], rows[100]
+    assert first["psnr_one_image_twice"] is None  # JSON has no infinity
+    assert first["psnr_same_noise_low"] is None  # one patient has no interval
+    assert first["psnr_same_noise"] == pytest.approx(first["psnr_independent_noise"], abs=1e-3)
+    assert last["psnr_one_image_twice"] == pytest.approx(10 * np.log10(2), abs=1e-3)
+    assert last["kl_per_slice"] == pytest.approx(last["kl_per_pixel"] * 64 * 60, rel=1e-4)
     with (out / "latents.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
-    assert float(table[50]["psnr_same_noise"]) == content["curve"][50]["psnr_same_noise"]
+    assert float(table[50]["psnr_same_noise"]) == rows[50]["psnr_same_noise"]
     for name in ("latents.png", "latents_picture.png"):
         with Image.open(out / name) as picture:
             assert picture.width > 1000
-    assert analyze_latents(data, "inplane", 4.0, out, cases=["seen", "unseen"], slices=1) == text
+    assert analyze_latents(data, out, settings) == text
     assert json.loads((out / "latents.json").read_text()) == content
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0, -1.0])
-def test_a_threshold_is_a_share(data: Path, tmp_path: Path, threshold: float) -> None:
+def test_a_threshold_is_a_share(threshold: float) -> None:
     with pytest.raises(UsageError, match="threshold"):
-        analyze_latents(data, "inplane", 4.0, tmp_path / "out", threshold=threshold)
-    assert not (tmp_path / "out").exists()
+        LatentSettings(job="inplane", factor=4.0, threshold=threshold)

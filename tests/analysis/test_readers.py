@@ -21,14 +21,14 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from mrisr.analysis.readers import Trial, data_uri, draw_trials, encode, key_rows, reader_page
-from mrisr.analysis.scoring import Scores
+from mrisr.analysis.scoring import RestoredSlices, Scores, Setting
 from mrisr.analysis.slices import Slices
-from mrisr.analysis.steps import RestoredSlices, Setting
 from mrisr.core.errors import UsageError
+from mrisr.core.options import Sampling
 
 SCRIPT = Path(str(files("mrisr.analysis").joinpath("readers.js")))
 SETTINGS = [
-    Setting(name, steps, SimpleNamespace())  # type: ignore[arg-type]
+    Setting(name, steps, SimpleNamespace(), Sampling())  # type: ignore[arg-type]
     for name, steps in (("interpolation", 0), ("1 step", 1), ("4 <steps>", 4))
 ]
 
@@ -57,21 +57,14 @@ def node() -> str:
 
 
 def test_each_slice_is_shown_once_and_all_settings_equally_often() -> None:
-    trials = draw_trials(SETTINGS, restored(6, 5), seed=1)
+    trials, again, other = (draw_trials(SETTINGS, restored(6, 5), seed=s) for s in (1, 1, 2))
+    assert [t[:5] for t in trials] == [t[:5] for t in again] != [t[:5] for t in other]
     assert len(trials) == 10
     assert len({(t.case, t.slice) for t in trials}) == 10
     assert sorted(t.setting for t in trials) == [1] * 5 + [2] * 5  # interpolation is not asked for
     assert sorted(t.real for t in trials) == [0] * 5 + [1] * 5
     for t in trials:
         assert torch.allclose(t.restored - t.reference, torch.tensor(0.1 * t.setting))
-
-
-def test_the_seed_decides() -> None:
-    def drawn(seed: int) -> list[Any]:
-        return [t[:5] for t in draw_trials(SETTINGS, restored(6, 6), seed=seed)]
-
-    assert drawn(3) == drawn(3)
-    assert drawn(3) != drawn(4)
 
 
 def test_too_few_slices_are_refused() -> None:
@@ -130,10 +123,14 @@ def test_the_centre_is_shown() -> None:
 # --- its script -----------------------------------------------------------------------------------
 
 
+def played(*command: str) -> Any:
+    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    return json.loads(run.stdout)
+
+
 def in_node(node: str, expression: str) -> Any:
     code = f"const page = require({json.dumps(str(SCRIPT))}); console.log(JSON.stringify({expression}))"
-    run = subprocess.run([node, "-e", code], capture_output=True, text=True, check=True, timeout=60)
-    return json.loads(run.stdout)
+    return played(node, "-e", code)
 
 
 def test_what_python_encodes_the_page_decodes(node: str) -> None:
@@ -154,14 +151,7 @@ def test_a_reader_plays_the_page(node: str, tmp_path: Path, plan: str) -> None:
     data = payload(reader_page(SETTINGS, trials))
     (tmp_path / "data.json").write_text(json.dumps(data))
     driver = Path(__file__).with_name("page_driver.js")
-    run = subprocess.run(
-        [node, str(driver), str(SCRIPT), str(tmp_path / "data.json"), plan],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    found = json.loads(run.stdout)
+    found = played(node, str(driver), str(SCRIPT), str(tmp_path / "data.json"), plan)
     resumed = ["trial"] if plan == "reload" else []
     counts = [f"{i + 1} of 6" for i in range(6)]
     wanted = ["intro", "trial", *counts[:2], *resumed, *counts[2:], "result", "intro"]

@@ -11,25 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from mrisr.analysis.schedule import (
-    Candidate,
+from mrisr.analysis.schedule import Bench, analyze_schedule, figures_of
+from mrisr.analysis.schedule_grid import (
+    Criterion,
     Search,
-    Tried,
-    best,
     candidates,
-    criterion_value,
-    even,
     with_schedule,
+    write_schedule,
 )
-from mrisr.analysis.schedule_files import write_schedule
-from mrisr.analysis.schedule_run import analyze_schedule
-from mrisr.analysis.scoring import Means, Scores, means, restore
-from mrisr.analysis.slices import read_slices
+from mrisr.analysis.scoring import Scores
 from mrisr.core.errors import InputError, OutputError, UsageError
 from mrisr.diffusion.schedule import INFERENCE, sampling_levels
 from mrisr.models.store import load_model
-from mrisr.restore.engine import Engine
-from mrisr.restore.sampling import Options
 
 HOW = Search(steps=3, factor=2.0, slices=1, crop=32, device="cpu")
 
@@ -40,8 +33,8 @@ HOW = Search(steps=3, factor=2.0, slices=1, crop=32, device="cpu")
 @pytest.mark.parametrize("steps", [2, 4, 10])
 def test_candidates_rise_from_the_start_to_one(models: Path, steps: int) -> None:
     model = load_model("partdiff-inplane")
-    grid = candidates(model, replace(HOW, steps=steps, churns=(0.0, 1.0)))
-    assert len({(c.levels, c.churn) for c in grid}) == len(grid) > 20
+    grid = candidates(model, replace(HOW, steps=steps, eta=(0.0, 1.0)))
+    assert len({(c.levels, c.eta) for c in grid}) == len(grid) > 20
     for c in grid:
         assert len(c.levels) == steps + 1
         assert c.levels[0] == model.card.diffusion.start
@@ -77,43 +70,24 @@ def test_what_leaves_nothing_to_search_is_refused(models: Path, data: Path, tmp_
 # --- the choice -----------------------------------------------------------------------------------
 
 
-def test_criteria() -> None:
-    figures = {"a": Means(30.0, 0.9, 4.0, 1.0), "b": Means(28.0, 0.8, 2.0, 0.5)}
-    assert criterion_value(figures, "psnr") == 29.0
-    assert criterion_value(figures, "spectrum") == -3.0
-    assert criterion_value(figures, "nearest") == -0.75
+@pytest.mark.parametrize(
+    ("criterion", "value"), [("psnr", 29.0), ("spectrum", -3.0), ("nearest", -0.75)]
+)
+def test_criteria(
+    models: Path, monkeypatch: pytest.MonkeyPatch, criterion: Criterion, value: float
+) -> None:
+    figures = {"a": np.array([30.0, 0.9, 4.0, 1.0]), "b": np.array([28.0, 0.8, 2.0, 0.5])}
+    model = load_model("partdiff-inplane")
+    bench = Bench(model, [], replace(HOW, criterion=criterion))
+    monkeypatch.setattr(bench, "figures", lambda candidate: figures)
+    assert bench.value(candidates(model, HOW)[0]) == pytest.approx(value)
 
 
 def test_interpolation_is_as_far_as_the_scale_says() -> None:
     base = Scores(np.array([20.0]), np.array([0.6]), np.array([10.0]))
-    assert means(base, base) == pytest.approx((20.0, 0.6, 10.0, 2**0.5))
+    assert figures_of(base, base) == pytest.approx((20.0, 0.6, 10.0, 2**0.5))
     better = Scores(np.array([21.0]), np.array([0.84]), np.array([3.0]))
-    assert means(better, base) == pytest.approx((21.0, 0.84, 3.0, 0.5))
-
-
-def test_the_best_is_the_largest_and_the_earlier_of_equals() -> None:
-    tried = [
-        Tried(Candidate("even", 1.0, churn, (0.25, 0.5, 1.0)), {}, value)
-        for churn, value in ((0.0, 3.0), (0.5, 4.0), (1.0, 4.0))
-    ]
-    assert best(tried) is tried[1]
-    assert even(tried, 1.0) is tried[2]
-
-
-def test_the_engine_takes_the_schedule(models: Path, data: Path) -> None:
-    model = load_model("partdiff-inplane")
-    images = read_slices(data, "inplane", ["seen"], 1, 32)[0].images
-
-    def result(levels: tuple[float, ...] | None) -> torch.Tensor:
-        changed = model if levels is None else with_schedule(model, levels)
-        options = Options(steps=3, device="cpu", precision="fp32")
-        return restore(Engine(changed, options), images, "inplane", 2.0)
-
-    grid = candidates(model, HOW)
-    plain = result(None)
-    assert torch.allclose(result(grid[0].levels), plain, atol=1e-5)
-    assert not torch.allclose(result(grid[-1].levels), plain, atol=1e-5)
-    assert model.card.diffusion.schedules == {}  # the model itself is as it was
+    assert figures_of(better, base) == pytest.approx((21.0, 0.84, 3.0, 0.5))
 
 
 # --- the command ----------------------------------------------------------------------------------
@@ -123,8 +97,9 @@ def test_it_searches_training_patients_and_checks_on_the_others(
     models: Path, data: Path, tmp_path: Path
 ) -> None:
     lines: list[str] = []
+    how, copy = replace(HOW, eta=(0.0, 1.0)), tmp_path / "copy"
     text = analyze_schedule(
-        "partdiff-inplane", data, tmp_path, replace(HOW, churns=(0.0, 1.0)), report=lines.append
+        "partdiff-inplane", data, tmp_path, how, write=copy, report=lines.append
     )
     content = json.loads((tmp_path / "schedule.json").read_text())
     assert list(content["training"]["gain_by_patient"]) == ["seen"]
@@ -137,11 +112,15 @@ def test_it_searches_training_patients_and_checks_on_the_others(
     assert float(top["distance"]) == pytest.approx(found["chosen"]["distance"], abs=1e-4)
     chosen = content["chosen"]
     assert [float(g) for g in top["levels"].split()] == pytest.approx(chosen["levels"])
-    evenly = next(r for r in rows if r["family"] == "even" and float(r["churn"]) == chosen["churn"])
+    evenly = next(r for r in rows if r["family"] == "even" and float(r["eta"]) == chosen["eta"])
     assert float(evenly["psnr"]) == pytest.approx(found["evenly spaced"]["psnr"], abs=1e-3)
     assert "Validation patients, scored after the choice (2):" in text
-    assert "--churn 0 --churn 1" in content["command"]
+    assert "--eta 0 --eta 1" in content["command"]
+    assert len({r["distance"] for r in rows}) > 20  # the levels take effect
     assert (tmp_path / "schedule.png").stat().st_size > 10_000
+    assert load_model(copy).card.diffusion.schedules == {3: tuple(chosen["levels"])}
+    assert "model.json: has the schedule for 3 steps" in text
+    assert load_model("partdiff-inplane").card.diffusion.schedules == {}
 
 
 def test_where_levels_make_no_difference_the_even_ones_stay(
@@ -160,11 +139,9 @@ def test_a_cache_without_training_patients_is_refused(
 ) -> None:
     index = json.loads((data / "index.json").read_text())
     index["series"] = [s for s in index["series"] if s["case"] != "seen"]
-    other = tmp_path / "cache"
-    other.mkdir()
-    (other / "index.json").write_text(json.dumps(index))
+    (tmp_path / "index.json").write_text(json.dumps(index))
     with pytest.raises(InputError, match="training patients of partdiff-inplane"):
-        analyze_schedule("partdiff-inplane", other, tmp_path / "out", HOW)
+        analyze_schedule("partdiff-inplane", tmp_path, tmp_path / "out", HOW)
 
 
 # --- into the card --------------------------------------------------------------------------------
@@ -190,15 +167,3 @@ def test_a_schedule_does_not_go_into_another_model(models: Path, tmp_path: Path)
     with pytest.raises(OutputError, match="expected the weights of partdiff-inplane"):
         write_schedule(model, tmp_path)
     assert load_model(tmp_path).card.diffusion.schedules == {2: (0.25, 0.6, 1.0)}
-
-
-def test_the_command_writes_the_schedule_where_it_is_told(
-    models: Path, data: Path, tmp_path: Path
-) -> None:
-    text = analyze_schedule(
-        "partdiff-inplane", data, tmp_path / "out", replace(HOW, steps=2), write=tmp_path / "copy"
-    )
-    content = json.loads((tmp_path / "out" / "schedule.json").read_text())
-    card = load_model(tmp_path / "copy").card
-    assert card.diffusion.schedules[2] == tuple(content["chosen"]["levels"])
-    assert "model.json: has the schedule for 2 steps" in text

@@ -2,49 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 
-from mrisr.analysis.slices import (
-    cases_in,
-    job_of,
-    operator_for,
-    over_patients,
-    per_patient,
-    read_slices,
-)
+from mrisr.analysis.slices import Selection, cases_in, job_of, per_patient, read_slices
 from mrisr.core.errors import InputError, UsageError
-from mrisr.data.cache import read_stacks
 
 
 def test_the_central_slices_of_the_job_s_plane(data: Path) -> None:
-    found = read_slices(data, "inplane", ["unseen"], 2, crop=48)
+    how = Selection(factor=2.0, slices=2, crop=48)
+    found = read_slices(data, "inplane", ["unseen"], how)
     assert [(s.case, s.series, s.images.shape) for s in found] == [
         ("unseen", "t2w_axial", (2, 1, 48, 48))
     ]
-    (whole,) = read_slices(data, "inplane", ["unseen"], 99, crop=48)
+    (whole,) = read_slices(data, "inplane", ["unseen"], replace(how, slices=99))
     assert torch.equal(whole.images[1:3], found[0].images)
-    coronal = read_slices(data, "throughplane", [], 1)
+    coronal = read_slices(data, "throughplane", [], how)
     assert [s.case for s in coronal] == ["seen", "unseen"]
     assert cases_in(data, "throughplane", ["stranger", "unseen"]) == ["unseen"]
 
 
-def test_a_patient_that_is_not_there_is_named(data: Path) -> None:
+def test_refusals(data: Path) -> None:
+    how = Selection(factor=2.0, crop=48)
     with pytest.raises(InputError, match="coronal series of stranger, found seen, unseen"):
-        read_slices(data, "throughplane", ["stranger", "unseen"], 1)
-
-
-def test_factors_that_do_not_suit_are_refused(data: Path) -> None:
-    images = torch.zeros(1, 1, 64, 64)
-    for factor in (0.5, 1.0, 9.0):
-        with pytest.raises(UsageError, match=f"at most 8, found {factor:g}"):
-            operator_for("inplane", factor, images)
-    assert operator_for("throughplane", 4, images)(images).shape == (1, 1, 16, 64)
+        read_slices(data, "throughplane", ["stranger", "unseen"], how)
+    for factor in (0.5, 1.0, 6.5):
+        with pytest.raises(UsageError, match=f"at most 6, found {factor:g}"):
+            read_slices(data, "inplane", [], replace(how, factor=factor))
+    assert read_slices(data, "inplane", [], replace(how, factor=6.0))
 
 
 def test_an_interpolation_has_no_job() -> None:
@@ -56,18 +46,3 @@ def test_an_interpolation_has_no_job() -> None:
 def test_patients_count_once_however_many_series_they_have() -> None:
     rows = [("a", np.array([1.0])), ("b", np.array([2.0])), ("b", np.array([6.0]))]
     assert per_patient(rows) == {"a": [1.0], "b": [4.0]}
-
-
-def test_the_interval_is_student_s() -> None:
-    values = np.array([3.0, 5.0, 4.5, 7.0])
-    found = over_patients({str(i): np.array([v]) for i, v in enumerate(values)})
-    wanted = stats.t.interval(0.95, 3, loc=values.mean(), scale=stats.sem(values))
-    assert (found.low[0], found.high[0]) == pytest.approx(wanted)
-    assert found.patients == 4
-    alone = over_patients({"a": np.array([3.0])})
-    assert alone.mean[0] == 3.0
-    assert np.isnan([alone.low[0], alone.high[0]]).all()
-
-
-def test_stacks_of_the_fixture(data: Path) -> None:
-    assert len(read_stacks(data)) == 6

@@ -56,7 +56,7 @@ def test_errors_are_one_line(archive, run, study, source, tmp_path, caplog):
 
 
 def test_without_the_library(run, study, monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "dicomweb_client", None)
+    monkeypatch.setitem(sys.modules, "requests", None)
     code, _, err = run("fetch", "--url", "http://host/", "--study", study, "-o", tmp_path / "out")
     assert (code, err.count("\n")) == (1, 1)
     assert "pip install" in err

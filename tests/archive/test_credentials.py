@@ -14,7 +14,7 @@ import pytest
 
 from mrisr.archive.transfer import fetch_series, list_series, send_series
 from mrisr.core.errors import InputError, MrisrError, OutputError, UsageError
-from mrisr.dicom import web_client
+from mrisr.archive import client
 from tests.archive.archive_server import Answer, serving
 from tests.archive.conftest import PASSWORD, USER
 
@@ -126,7 +126,7 @@ def test_nothing_leaks_whatever_goes_wrong(archive, study, source, tmp_path, cap
             send_series(archive.url, source)
         except MrisrError as error:
             shown += [*traceback.format_exception(error), repr(error)]
-    with web_client.connect(archive.url, lambda where, reason: OutputError(reason)) as connected:
+    with client.connect(archive.url, lambda where, reason: OutputError(reason)) as connected:
         shown.append(repr(connected))
     assert len(shown) > 28
     text = "\n".join([*shown, caplog.text, *capsys.readouterr()])

@@ -9,30 +9,21 @@ import pytest
 
 from mrisr.archive.transfer import fetch_series, list_series
 from mrisr.core.errors import InputError, OutputError, UsageError
-from mrisr.dicom import web_client
+from mrisr.archive import client
 from tests.archive.archive_server import MULTIPART, Answer, multipart, serving
-from tests.dicom.synthetic import SECRETS, hospital_series
+from tests.dicom.synthetic import hospital_series
 
 HTML = Answer(body=b"<html>SECRET login</html>", kind="text/html; charset=utf-8")
 WADO = r"GET .*/instances/"
 
 
 @pytest.fixture
-def refused(archive, study, tmp_path):
-    """Fetch, and expect one line that names the host and tells no secret; nothing is written."""
+def refused(archive, study, tmp_path, told):
+    """Fetch, and expect a refusal with these words."""
 
     def check(*words: str, study: str = study) -> None:
-        with pytest.raises(InputError) as caught:
+        with told(InputError, *words):
             fetch_series(archive.url, study, None, tmp_path / "out")
-        assert caught.value.__context__ is None or caught.value.__suppress_context__
-        message = str(caught.value)
-        assert message.startswith(archive.host)
-        assert "\n" not in message
-        assert len(message) < 400
-        assert not any(secret.lower() in message.lower() for secret in SECRETS), message
-        for word in words:
-            assert word in message
-        assert sorted(p.name for p in tmp_path.iterdir()) == ["source"]
 
     return check
 
@@ -129,7 +120,7 @@ def test_a_page_for_people_is_not_an_answer(archive, refused, where):
 
 @pytest.mark.parametrize("where", ["GET .*/series$", WADO])
 def test_slow_answers_are_not_waited_for(archive, refused, monkeypatch, where):
-    monkeypatch.setattr(web_client, "TIMEOUT", (1.0, 0.1))
+    monkeypatch.setattr(client, "TIMEOUT", (1.0, 0.1))
     archive.scripted = [(where, Answer(wait=0.3))]
     refused("no answer in time")
     assert len(archive.requests) == (1 if where != WADO else 5)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrisr.config import DataSettings, DegradationSettings, Job, Kind
+from mrisr.config import DataSettings, Job, Kind
 from mrisr.core.errors import InputError
 from mrisr.core.intensity import scaling
 from mrisr.core.random import seeded
@@ -29,12 +29,7 @@ def make_stack(
 
 
 def write_cache(folder: Path, stacks: list[cache.Stack]) -> Path:
-    entries = []
-    for i, stack in enumerate(stacks):
-        np.savez_compressed(folder / f"{i}.npz", levels=stack.levels)
-        entries.append(cache.index_entry(stack, f"{i}.npz"))
-    index = {"format": cache.FORMAT, "series": entries}
-    (folder / "index.json").write_text(json.dumps(index))
+    cache.write_index(folder, [cache.write_stack(folder, s, i) for i, s in enumerate(stacks)])
     return folder
 
 
@@ -48,7 +43,7 @@ def settings(**changes: object) -> DataSettings:
 
 
 def drawn(kind: Kind, factor: float, sigma: float = 0.0, thickness: float = 1.0) -> pairs.Drawn:
-    return pairs.Drawn(DegradationSettings(kind=kind), factor, thickness, sigma)
+    return pairs.Drawn(kind, factor, thickness, sigma)
 
 
 def smooth_image(size: tuple[int, int]) -> torch.Tensor:
@@ -102,16 +97,16 @@ def test_broken_caches_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"index\.json"):
         cache.read_stacks(tmp_path)
     folder = write_cache(tmp_path, [make_stack()])
-    np.savez_compressed(folder / "0.npz", levels=np.zeros((1, 2, 3), np.int16))
-    with pytest.raises(InputError, match=r"0\.npz"):
+    np.savez_compressed(folder / "volumes" / "0000.npz", levels=np.zeros((1, 2, 3), np.int16))
+    with pytest.raises(InputError, match=r"0000\.npz"):
         cache.read_stacks(folder)
     write_cache(tmp_path, [make_stack()])
-    whole = (folder / "0.npz").read_bytes()
+    whole = (folder / "volumes" / "0000.npz").read_bytes()
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 0xFF
     for damaged in (whole[:-100], bytes(flipped), b"PK\x03\x04 cut short", b""):
-        (folder / "0.npz").write_bytes(damaged)
-        with pytest.raises(InputError, match=r"0\.npz"):
+        (folder / "volumes" / "0000.npz").write_bytes(damaged)
+        with pytest.raises(InputError, match=r"0000\.npz"):
             cache.read_stacks(folder)
     (folder / "index.json").write_text(json.dumps({"format": 99, "series": []}))
     with pytest.raises(InputError, match="99"):
@@ -199,21 +194,16 @@ def test_split_is_by_patient() -> None:
     assert (len(training), len(held_out)) == (6, 3)
 
 
-@pytest.mark.parametrize("pixel", [0.4, 0.5, 0.625, 1.0])
-def test_resample_pixels(pixel: float) -> None:
-    r, c = np.meshgrid(np.arange(60), np.arange(80), indexing="ij")
-    blob = 3000 * np.exp(-((r * 0.6 - 17) ** 2 + (c * 0.5 - 21) ** 2) / (2 * 4.0**2))
-    stack = make_stack(spacing=(3.0, 0.6, 0.5))._replace(levels=blob[None].astype(np.int16))
-    found = pairs.resample_pixels(stack, pixel)
+@pytest.mark.parametrize("pixel", [0.4, 1.0])
+def test_stacks_on_other_pixels(pixel: float) -> None:
+    stack = make_stack(spacing=(3.0, 0.6, 0.5))
+    stack.levels[0, :, 40:] = 0  # an edge, at which the interpolation overshoots
+    found = pairs.on_pixels(stack, pixel)
     assert found.spacing == (3.0, pixel, pixel)
     assert found.levels.dtype == np.int16
-    assert found.levels.shape == (1, round(60 * 0.6 / pixel), round(80 * 0.5 / pixel))
-    weight = found.levels[0].astype(float)
-    for axis, (old, centre) in enumerate(((0.6, 17), (0.5, 21))):
-        index = np.arange(weight.shape[axis])
-        where = weight.sum(1 - axis) @ index / weight.sum()
-        assert (where + 0.5) * pixel == pytest.approx(centre + 0.5 * old, abs=0.02)
-    assert pairs.resample_pixels(stack, None) is stack
+    assert found.levels.shape == (4, round(96 * 0.6 / pixel), round(80 * 0.5 / pixel))
+    assert found.levels.min() == 0
+    assert pairs.on_pixels(stack, None) is stack
 
 
 # --- degradation ----------------------------------------------------------------------------------
@@ -278,8 +268,8 @@ def test_draws_follow_the_settings_and_replay() -> None:
     found = [pairs.draw_degradation(chosen, generator) for _ in range(3000)]
     again = pairs.draw_degradation(chosen, seeded("cpu", 0))
     assert found[0] == again
-    exact = [d.factor for d in found if d.setting.kind == "bicubic"]
-    free = np.array([d.factor for d in found if d.setting.kind == "kspace"])
+    exact = [d.factor for d in found if d.kind == "bicubic"]
+    free = np.array([d.factor for d in found if d.kind == "kspace"])
     assert len(exact) / len(found) == pytest.approx(0.75, abs=0.03)
     assert exact.count(2) / len(exact) == pytest.approx(0.5, abs=0.04)
     assert set(exact) == {2, 4}

@@ -108,7 +108,7 @@ def test_what_is_not_ours_is_never_replaced(series, run):
 
 
 def test_the_working_folder_is_refused_before_the_work(series, run, monkeypatch):
-    monkeypatch.setattr("mrisr.runs.job.Job.read", lambda self: pytest.fail("it was read"))
+    monkeypatch.setattr("mrisr.runs.run.FileRun.read", lambda self: pytest.fail("it was read"))
     code, _, err = run("inplane", "--input", series, "--output", ".")
     assert code == 3
     assert "name a folder in it" in err
@@ -126,7 +126,7 @@ def test_a_template_gives_patient_and_study(series, run):
     volume = read_volume(series)
     flipped = np.eye(4)
     flipped[0, 0], flipped[0, 3] = -1, volume.shape[0] - 1
-    turned = replace(volume, array=volume.array[::-1], affine=volume.affine @ flipped, source=None)
+    turned = replace(volume, array=volume.array[::-1], affine=volume.affine @ flipped)
     write_volume(turned, "t2.nii.gz")
     model = ("--scale", 2, "--model", "zero-inplane")
     arguments = ("inplane", "--input", "t2.nii.gz", *model, "--output", "sr")
@@ -181,5 +181,5 @@ def test_from_python(series, tmp_path):
     assert pydicom.dcmread(path / "0001.dcm").PatientIdentityRemoved == "YES"
     with pytest.raises(OutputError, match="exists already"):
         mrisr.inplane(series, scale=2, output=tmp_path / "sr")
-    with pytest.raises(TypeError, match="template"):
+    with pytest.raises(TypeError, match="input path"):
         mrisr.inplane(read_volume(series), scale=2, template=series)

@@ -49,7 +49,7 @@ def foreign(tmp_path, series, labels):
 
 @pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
 def test_segmentations_of_others(foreign, labels, kind):
-    back = read_segmentation(foreign(kind))
+    back = read_segmentation(foreign(kind)).volume
     assert (back.array > 0).any(axis=(0, 1)).sum() == (labels.array > 0).any(axis=(0, 1)).sum()
     np.testing.assert_array_equal(back.array, at(labels, world(back)))
 
@@ -58,7 +58,7 @@ def test_what_is_no_label_volume(tmp_path, series, foreign, labels):
     stack = np.stack([labels.array.transpose(2, 1, 0) > 0] * 2, axis=-1).astype(np.uint8)
     path = foreign(array=stack)
     with pytest.raises(InputError, match="segments that do not overlap"):
-        read_segmentation(path)
+        read_segmentation(path).volume
     with pytest.raises(InputError, match="fractional"):
         read_segmentation(foreign("FRACTIONAL"))
     path = foreign()

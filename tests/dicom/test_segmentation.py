@@ -14,6 +14,7 @@ from mrisr.core import geometry
 from mrisr.core.errors import InputError, OutputError, UsageError
 from mrisr.core.volume import Volume
 from mrisr.data.phantom import label_volume
+from mrisr.dicom import multiframe as multiframe_writer
 from mrisr.dicom.deidentify import deidentified
 from mrisr.dicom.segmentation import (
     ANATOMICAL_STRUCTURE,
@@ -68,6 +69,11 @@ def write(labels, tmp_path, source, **more):
     return write_segmentation(labels, tmp_path / "zones.dcm", source, **more)
 
 
+def check_same(back: Volume, labels: Volume) -> None:
+    np.testing.assert_array_equal(back.array, labels.array)
+    np.testing.assert_allclose(back.affine, labels.affine, atol=1e-5)
+
+
 def check_against(labels: Volume, d: pydicom.Dataset) -> None:
     """Every frame of every segment is there, where it belongs."""
     seen = 0
@@ -86,10 +92,12 @@ def test_labels_come_back_on_their_grid(tmp_path, series, source, grid):
     labels = zones(upsampled(read_volume(series), GRIDS[grid]))
     path = write(labels, tmp_path, source)
     back = read_segmentation(path)
-    np.testing.assert_array_equal(back.array, labels.array)
-    np.testing.assert_allclose(back.affine, labels.affine, atol=1e-5)
-    assert (back.stacked_along, back.name, back.source) == (2, "zones", path)
+    check_same(back.volume, labels)
+    assert (back.path, back.volume.stacked_along, back.volume.name) == (path, 2, str(path))
     check_against(labels, pydicom.dcmread(path))
+    assert errors_of(tool("dciodvfy"), "-new", path) == []
+    assert errors_of(tool("dcentvfy"), *sorted(series.iterdir()), path) == []
+    subprocess.run([tool("dcmftest"), path], check=True, capture_output=True)
 
 
 @pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
@@ -100,7 +108,7 @@ def test_other_axes_than_the_source(tmp_path, plane):
     assert geometry.axis_codes(labels.affine) != geometry.axis_codes(grid.affine)
     path = write(labels, tmp_path, read_source(series))
     check_against(labels, pydicom.dcmread(path))
-    back = read_segmentation(path)
+    back = read_segmentation(path).volume
     np.testing.assert_allclose(back.affine, grid.affine, atol=1e-5)
     np.testing.assert_array_equal(back.array, at(labels, world(back)))
 
@@ -159,38 +167,30 @@ def test_codes_are_those_of_the_standard():
         assert segment.category == codes.SCT.AnatomicalStructure
 
 
+@pytest.mark.parametrize("enhanced", [False, True])
 @pytest.mark.parametrize(("grid", "preserved"), [("own", "YES"), ("in-plane", "NO")])
-def test_frames_refer_to_their_slices(tmp_path, series, source, grid, preserved):
+def test_frames_refer_to_their_slices(tmp_path, series, source, grid, preserved, enhanced):
+    """The slices of an enhanced source are one instance, referred to once, and told by number."""
+    source = multiframe(source) if enhanced else source
     labels = zones(upsampled(read_volume(series), GRIDS[grid]))
-    d = pydicom.dcmread(write(labels, tmp_path, source))
+    path = write(labels, tmp_path, source)
+    d = pydicom.dcmread(path)
     uids = [s.sop_uid for s in source.slices]
-    assert references(d.SourceImageSequence) == [(uid, None) for uid in uids]
     (referred,) = d.ReferencedSeriesSequence
     assert referred.SeriesInstanceUID == source.series_uid
-    assert references(referred.ReferencedInstanceSequence) == [(uid, None) for uid in uids]
+    assert references(referred.ReferencedInstanceSequence) == [
+        (u, None) for u in dict.fromkeys(uids)
+    ]
+    whole = [(uids[0], [1, 2, 3, 4, 5, 6])] if enhanced else [(uid, None) for uid in uids]
+    assert references(d.SourceImageSequence) == whole
     for _, points, group in frames(d):
         (derivation,) = group.DerivationImageSequence
         (image,) = derivation.SourceImageSequence
-        k = (np.linalg.inv(source.affine) @ [*points[0, 0], 1])[2]
-        assert image.ReferencedSOPInstanceUID == uids[round(k)]
+        k = round((np.linalg.inv(source.affine) @ [*points[0, 0], 1])[2])
+        assert references([image]) == [(uids[k], source.slices[k].frame)]
         assert image.SpatialLocationsPreserved == preserved
         assert image.PurposeOfReferenceCodeSequence[0].CodeValue == "121322"
         assert derivation.DerivationCodeSequence[0].CodeValue == "113076"
-
-
-def test_enhanced_source(tmp_path, source, labels):
-    """All slices are one instance: it is referred to once, its frames are told by number."""
-    source = multiframe(source)
-    path = write(labels, tmp_path, source)
-    d = pydicom.dcmread(path)
-    check_against(labels, d)
-    uid = source.slices[0].sop_uid
-    assert references(d.SourceImageSequence) == [(uid, [1, 2, 3, 4, 5, 6])]
-    assert references(d.ReferencedSeriesSequence[0].ReferencedInstanceSequence) == [(uid, None)]
-    for _, points, group in frames(d):
-        (image,) = group.DerivationImageSequence[0].SourceImageSequence
-        k = (np.linalg.inv(source.affine) @ [*points[0, 0], 1])[2]
-        assert image.ReferencedFrameNumber == 6 - round(k)
     assert errors_of(tool("dciodvfy"), "-new", path) == []
 
 
@@ -199,9 +199,7 @@ def test_empty_segments(tmp_path, source, labels):
     none = labels.with_array(np.zeros_like(labels.array))
     for given in (one, none):
         path = write(given, tmp_path, source, force=True)
-        back = read_segmentation(path)
-        np.testing.assert_array_equal(back.array, given.array)
-        np.testing.assert_allclose(back.affine, labels.affine, atol=1e-5)
+        check_same(read_segmentation(path).volume, given)
         assert errors_of(tool("dciodvfy"), "-new", path) == []
 
 
@@ -210,9 +208,7 @@ def test_one_slice_and_one_segment(tmp_path):
     labels = read_volume(series)
     labels = labels.with_array((labels.array > 500).astype(float))
     path = write(labels, tmp_path, read_source(series), segments=PROSTATE_ZONES[:1])
-    back = read_segmentation(path)
-    np.testing.assert_array_equal(back.array, labels.array)
-    np.testing.assert_allclose(back.affine, labels.affine, atol=1e-5)
+    check_same(read_segmentation(path).volume, labels)
 
 
 def test_without_the_patient(tmp_path, source, labels):
@@ -262,16 +258,6 @@ def test_a_rerun_gives_the_same_file(tmp_path, source, labels):
     assert len(uids) == 3
 
 
-@pytest.mark.parametrize("grid", GRIDS)
-def test_validators(tmp_path, series, source, grid):
-    validate, compare, format_test = tool("dciodvfy"), tool("dcentvfy"), tool("dcmftest")
-    labels = zones(upsampled(read_volume(series), GRIDS[grid]))
-    path = write(labels, tmp_path, source)
-    assert errors_of(validate, "-new", path) == []
-    assert errors_of(compare, *sorted(series.iterdir()), path) == []
-    subprocess.run([format_test, path], check=True, capture_output=True)
-
-
 # --- what is refused ------------------------------------------------------------------------------
 
 
@@ -290,24 +276,25 @@ def test_labels_nobody_declared(tmp_path, source, labels):
     assert [p.name for p in tmp_path.iterdir()] == ["series"]
 
 
-def test_an_existing_file_stays_unless_forced(tmp_path, source, labels):
-    (tmp_path / "zones.dcm").write_text("mine")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_an_old_file_stays_where_the_new_one_does_not_read_back(
+    tmp_path, source, labels, monkeypatch, fault
+):
+    (tmp_path / "zones.dcm").write_text("old")
     with pytest.raises(OutputError, match="exists already"):
         write(labels, tmp_path, source)
-    assert (tmp_path / "zones.dcm").read_text() == "mine"
-    write(labels, tmp_path, source, force=True)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["series", "zones.dcm"]
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_file_that_does_not_read_back_is_not_kept(tmp_path, source, labels, monkeypatch, fault):
-    (tmp_path / "zones.dcm").write_text("old")
     stumped(monkeypatch, fault)
     with pytest.raises(OutputError, match=rf"zones\.dcm: not written, .*{FAULTS[fault]}") as caught:
         write(labels, tmp_path, source, force=True)
     assert "\n" not in str(caught.value)
     assert (tmp_path / "zones.dcm").read_text() == "old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["series", "zones.dcm"]
+
+
+def test_more_than_a_file_holds(tmp_path, source, labels, monkeypatch):
+    monkeypatch.setattr(multiframe_writer, "_MOST", labels.array.size // 4 - 1)
+    with pytest.raises(OutputError, match="bytes of pixels"):
+        write(labels, tmp_path, source)
 
 
 def test_highdicom_loads_when_it_is_used():

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mrisr.diffusion.denoiser import Denoiser, Prediction, make_path, training_noise_scales
 from mrisr.diffusion.path import AlignedPath, PlainPath, diffuse
 from mrisr.diffusion.schedule import INFERENCE, TRAINING
+from tests.diffusion.images import images
 
 START = 0.25
 CONDITION = torch.zeros(3, 7)
@@ -25,18 +26,10 @@ class Exact(nn.Module):
         return self.answer
 
 
-def images() -> tuple[Tensor, Tensor, Tensor]:
-    """x_high, x_low and noise, float64 ``(3, 1, 6, 5)``."""
-    high, low, noise = torch.randn(
-        3, 3, 1, 6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64
-    )
-    return high, low, noise
-
-
 @pytest.mark.parametrize("kind", ["plain", "aligned"])
 @pytest.mark.parametrize("prediction", ["high", "noise"])
 def test_both_parameterisations_give_x_high(kind: str, prediction: Prediction) -> None:
-    high, low, noise = images()
+    high, low, noise = images(3)
     path = make_path("plain" if kind == "plain" else "aligned", START, INFERENCE)
     g = torch.tensor([0.3, 0.6, 0.95], dtype=torch.float64)
     x_t = diffuse(path, high, low, g[:, None, None, None], noise)
@@ -46,7 +39,7 @@ def test_both_parameterisations_give_x_high(kind: str, prediction: Prediction) -
 
 def test_noise_prediction_at_the_aligned_start_is_x_low() -> None:
     """There the mean is x_low whatever x_high is: the noise says nothing about x_high."""
-    high, low, noise = images()
+    high, low, noise = images(3)
     path = AlignedPath(START)
     g = torch.full((3,), START, dtype=torch.float64)
     x_t = diffuse(path, high, low, g[:, None, None, None], noise)
@@ -55,7 +48,7 @@ def test_noise_prediction_at_the_aligned_start_is_x_low() -> None:
 
 
 def test_noise_prediction_at_the_plain_start_divides_by_the_noise_scale() -> None:
-    high, low, noise = images()
+    high, low, noise = images(3)
     path = PlainPath(START)
     g = torch.full((3,), START, dtype=torch.float64)
     x_t = diffuse(path, high, low, g[:, None, None, None], noise)
@@ -68,7 +61,7 @@ def test_noise_prediction_at_the_plain_start_divides_by_the_noise_scale() -> Non
 def test_loss_is_of_the_networks_own_target(
     prediction: Prediction, kind: str, expected: float
 ) -> None:
-    high, low, noise = images()
+    high, low, noise = images(3)
     answer = (high if prediction == "high" else noise) + 0.5
     denoiser = Denoiser(Exact(answer), AlignedPath(START), prediction)
     g = torch.tensor([0.25, 0.6, 1.0], dtype=torch.float64)
@@ -77,7 +70,7 @@ def test_loss_is_of_the_networks_own_target(
 
 
 def test_loss_shows_the_diffused_latent() -> None:
-    high, low, noise = images()
+    high, low, noise = images(3)
     path = AlignedPath(START)
     g = torch.tensor([0.25, 0.6, 1.0], dtype=torch.float64)
     seen: list[Tensor] = []

@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 
 from mrisr.diffusion.path import AlignedPath, Path, PlainPath, diffuse, implied_high, mean
 from mrisr.diffusion.schedule import INFERENCE, TRAINING
+from tests.diffusion.images import images, scale
 
 G = [float(g) for g in INFERENCE.noise_scales()]
 PATHS: list[Path] = [PlainPath(G[50]), AlignedPath(G[50]), AlignedPath(G[25])]
-
-
-def images() -> tuple[Tensor, Tensor, Tensor]:
-    """x_high, x_low and noise, float64 ``(2, 1, 4, 5)``."""
-    generator = torch.Generator().manual_seed(0)
-    high, low, noise = torch.randn(3, 2, 1, 4, 5, generator=generator, dtype=torch.float64)
-    return high, low, noise
-
-
-def scale(g: float) -> Tensor:
-    return torch.tensor(g, dtype=torch.float64)
 
 
 def test_plain_path_never_moves() -> None:

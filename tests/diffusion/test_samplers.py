@@ -11,17 +11,7 @@ from torch import Tensor
 from mrisr.diffusion.path import AlignedPath, PlainPath, mean
 from mrisr.diffusion.samplers import SAMPLERS, start_latent, step
 from mrisr.diffusion.schedule import INFERENCE, sampling_levels
-
-
-def images() -> tuple[Tensor, Tensor, Tensor]:
-    """x_high, x_low and noise, float64 ``(2, 1, 4, 5)``."""
-    generator = torch.Generator().manual_seed(0)
-    high, low, noise = torch.randn(3, 2, 1, 4, 5, generator=generator, dtype=torch.float64)
-    return high, low, noise
-
-
-def scale(g: float) -> Tensor:
-    return torch.tensor(g, dtype=torch.float64)
+from tests.diffusion.images import images, scale
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
@@ -107,7 +97,7 @@ def test_noise_is_asked_for_by_step_and_a_run_replays() -> None:
     assert asked == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("steps", [500, 1000])
+@pytest.mark.parametrize("steps", [500, pytest.param(1000, marks=pytest.mark.slow)])
 def test_levels_close_to_one_do_not_ruin_a_long_run(steps: int) -> None:
     path = AlignedPath(0.25)
     x_low = torch.full((1, 1, 4, 4), 0.3)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -12,42 +13,21 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from mrisr.io import read_volume, write_volume
-from mrisr.io.dicom import series_stack
-
-
-def set_all(**attributes: object):
-    """An edit that sets attributes on every slice; a callable value gets the slice number."""
-
-    def edit(d, k):
-        for keyword, value in attributes.items():
-            setattr(d, keyword, value(k) if callable(value) else value)
-
-    return edit
-
-
-def set_one(k_wanted: int, **attributes: object):
-    """An edit that sets attributes on one slice; None deletes."""
-
-    def edit(d, k):
-        for keyword, value in attributes.items():
-            if k == k_wanted and value is None:
-                delattr(d, keyword)
-            elif k == k_wanted:
-                setattr(d, keyword, value)
-
-    return edit
+from mrisr.io import dicom_file, dicom_scan, read_file, read_volume, write_volume
+from mrisr.io.dicom import read_stack
+from tests.io.dicom_edits import set_all, set_one
 
 
 def test_series(make_series, is_clean):
-    volume = read_volume(make_series())
+    folder = make_series()
+    file = read_file(folder)
+    volume = file.volume
     is_clean(volume)
     assert volume.array.dtype == np.uint16
     assert volume.array.max() > 32767
     assert volume.storage.dtype == np.uint16
     assert volume.slice_thickness == 2.5
-    assert volume.notes == ()
-    assert volume.name == "series"
+    assert (file.notes, file.path, volume.name) == ((), folder, str(folder))
 
 
 @pytest.mark.parametrize(
@@ -59,10 +39,10 @@ def test_instance_numbers_mean_nothing(make_series, is_clean, numbers):
 
 def test_digest_ignores_file_names(make_series):
     folder = make_series()
-    before = read_volume(folder).source_sha256
+    before = read_file(folder).sha256
     for k, path in enumerate(sorted(folder.iterdir())):
         path.rename(folder / f"IM{9 - k}")
-    assert read_volume(folder).source_sha256 == before
+    assert read_file(folder).sha256 == before
     (folder / "IM9").rename(folder / "deep")
     assert len(before or "") == 64
 
@@ -89,16 +69,16 @@ def test_slices_in_subfolders_and_without_endings(make_series, is_clean):
 def test_identical_copy_is_dropped(make_series, is_clean):
     folder = make_series()
     shutil.copy(folder / "02.dcm", folder / "copy.dcm")
-    volume = read_volume(folder)
-    is_clean(volume)
-    assert "copies" in volume.notes[0]
+    file = read_file(folder)
+    is_clean(file.volume)
+    assert "copies" in file.notes[0]
 
 
 @pytest.mark.parametrize("between", [5.0, -3.0, 0.0])
 def test_positions_win_over_spacing_between_slices(make_series, is_clean, between):
-    volume = read_volume(make_series(edit=set_all(SpacingBetweenSlices=between)))
-    is_clean(volume)
-    assert "SpacingBetweenSlices" in volume.notes[0]
+    file = read_file(make_series(edit=set_all(SpacingBetweenSlices=between)))
+    is_clean(file.volume)
+    assert "SpacingBetweenSlices" in file.notes[0]
 
 
 def test_orientation_jitter(make_series, is_clean):
@@ -163,11 +143,11 @@ def test_rescale_is_kept(make_series, expected_pixels, tmp_path):
 
 def test_rescale_of_each_slice(make_series, expected_pixels):
     edit = set_all(RescaleSlope=lambda k: str(1 + k / 4), RescaleIntercept=lambda k: str(-k))
-    volume = read_volume(make_series(edit=edit))
+    file = read_file(make_series(edit=edit))
     slopes, intercepts = 1 + np.arange(5) / 4, -np.arange(5)
-    np.testing.assert_array_equal(volume.array, expected_pixels() * slopes + intercepts)
-    assert volume.storage.dtype == np.float32
-    assert "differs" in volume.notes[0]
+    np.testing.assert_array_equal(file.volume.array, expected_pixels() * slopes + intercepts)
+    assert file.volume.storage.dtype == np.float32
+    assert "differs" in file.notes[0]
 
 
 def test_signed_12_bit(make_series, expected_pixels):
@@ -188,9 +168,9 @@ def test_monochrome1_becomes_bright_is_high(make_series, is_clean, expected_pixe
         d.PhotometricInterpretation = "MONOCHROME1"
         d.PixelData = (65535 - expected_pixels()[..., k].T).astype("<u2").tobytes()
 
-    volume = read_volume(make_series(edit=edit))
-    is_clean(volume)
-    assert "MONOCHROME1" in volume.notes[0]
+    file = read_file(make_series(edit=edit))
+    is_clean(file.volume)
+    assert "MONOCHROME1" in file.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -265,10 +245,41 @@ def test_enhanced_without_geometry(make_enhanced, refused):
 
 def test_the_stack_follows_the_array(make_series):
     folder = make_series(edit=set_all(ImagePositionPatient=lambda k: [0, 0, -3.0 * k]))
-    stack, headers = series_stack(folder)
-    assert set(headers) == set(folder.iterdir())
-    names = [f.path.name for f in stack.frames if f.number == 0]
-    assert names == ["04.dcm", "03.dcm", "02.dcm", "01.dcm", "00.dcm"]
+    for stack in (read_stack(folder), read_file(folder).stack):
+        names = [f.path.name for f in stack.frames if f.number == 0]
+        assert names == ["04.dcm", "03.dcm", "02.dcm", "01.dcm", "00.dcm"]
+        assert [f.header.InstanceNumber for f in stack.frames] == [5, 4, 3, 2, 1]
+
+
+@pytest.mark.parametrize("wanted", [None, "4"])
+def test_each_file_of_the_series_is_opened_once(make_series, monkeypatch, tmp_path, wanted):
+    folder = make_series("study_a", number=4)
+    (folder / "notes.txt").write_text("no image")
+    if wanted is not None:
+        make_series("study_b", number=9)
+    opened: list[str] = []
+    real = dicom_file.io.FileIO
+
+    def counting(path):
+        opened.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(dicom_file.io, "FileIO", counting)
+    monkeypatch.setattr(Path, "open", lambda path, *_: pytest.fail(f"{path} opened again"))
+    read_file(tmp_path, series=wanted)
+    beside = len(list(tmp_path.glob("study_b/*")))
+    assert sorted(opened) == sorted(p.name for p in tmp_path.rglob("*") if p.is_file())
+    assert len(opened) == 6 + beside
+
+
+def test_more_than_the_voxels_need_is_not_kept(make_series, monkeypatch, is_clean):
+    """A file that is larger than its header says is read again in its turn."""
+    monkeypatch.setattr(dicom_scan, "_HEADER_BYTES", 0)
+    folder = make_series()
+    contents = dicom_scan.Contents(None, 2**31)
+    dicom_scan.find_series(folder, contents)
+    assert contents._held == {}
+    is_clean(read_volume(folder))
 
 
 @pytest.mark.parametrize(("series", "nifti"), [("t2_tse_tra", "t2w_ax"), ("t2_tse_cor", "t2w_cor")])

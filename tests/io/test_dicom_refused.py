@@ -6,37 +6,12 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from pydicom.uid import (
-    RLELossless,
-    generate_uid,
-)
+from pydicom.uid import RLELossless, generate_uid
 
 from mrisr.core.errors import InputError
 from mrisr.io import read_volume
 from mrisr.io.dicom_pixels import read_pixels
-
-
-def set_all(**attributes: object):
-    """An edit that sets attributes on every slice; a callable value gets the slice number."""
-
-    def edit(d, k):
-        for keyword, value in attributes.items():
-            setattr(d, keyword, value(k) if callable(value) else value)
-
-    return edit
-
-
-def set_one(k_wanted: int, **attributes: object):
-    """An edit that sets attributes on one slice; None deletes."""
-
-    def edit(d, k):
-        for keyword, value in attributes.items():
-            if k == k_wanted and value is None:
-                delattr(d, keyword)
-            elif k == k_wanted:
-                setattr(d, keyword, value)
-
-    return edit
+from tests.io.dicom_edits import set_all, set_one
 
 
 @pytest.mark.parametrize(
@@ -147,7 +122,7 @@ def test_files_of_pydicom_that_are_one_image(name):
 def test_jpeg_of_12_bits_says_what_unpacks_it():
     path = Path(pydicom.data.get_testdata_file("JPGExtended.dcm", download=False))
     with pytest.raises(InputError, match=r"dcmdjpeg.*JPEG Extended.*12 bits"):
-        read_pixels(path)
+        read_pixels(path, path.read_bytes())
 
 
 def test_colour(make_series, refused):

@@ -30,10 +30,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "diffusion": {"path": "plain", "start": 0.01},
         "inversion": {"denoiser": "some", "network": SMALL},
     },
-    "bspline": {
-        "method": "interpolation",
-        "network": {"type": "interpolation", "kind": "bspline"},
-    },
+    "bspline": {"method": "interpolation", "network": {"type": "interpolation", "kind": "bspline"}},
 }
 
 

@@ -56,11 +56,16 @@ def stirred(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-@pytest.mark.parametrize("settings", SMALL)
+@pytest.fixture(params=SMALL)
+def small(request: pytest.FixtureRequest) -> tuple[nn.Module, int]:
+    """A small network of each kind, stirred, and its channels."""
+    return stirred(build_network(request.param, CONDITION)), request.param.channels
+
+
 @pytest.mark.parametrize("size", [(32, 32), (37, 45), (5, 18), (1, 1)])
-def test_any_size(settings: UnshuffleSettings | UNetSettings, size: tuple[int, int]) -> None:
-    network = stirred(build_network(settings, CONDITION))
-    x = inputs(size, channels=settings.channels)
+def test_any_size(small: tuple[nn.Module, int], size: tuple[int, int]) -> None:
+    network, channels = small
+    x = inputs(size, channels=channels)
     with torch.no_grad():
         out = network(*x)
     assert out.shape == x[0].shape
@@ -68,19 +73,17 @@ def test_any_size(settings: UnshuffleSettings | UNetSettings, size: tuple[int, i
     assert bool(out.isfinite().all())
 
 
-@pytest.mark.parametrize("settings", SMALL)
-def test_every_parameter_gets_a_gradient(settings: UnshuffleSettings | UNetSettings) -> None:
-    network = stirred(build_network(settings, CONDITION))
-    network(*inputs((24, 24), channels=settings.channels)).square().mean().backward()
+def test_every_parameter_gets_a_gradient(small: tuple[nn.Module, int]) -> None:
+    network, channels = small
+    network(*inputs((24, 24), channels=channels)).square().mean().backward()
     for name, p in network.named_parameters():
         assert p.grad is not None, name
         assert float(p.grad.abs().sum()) > 0, name
 
 
-@pytest.mark.parametrize("settings", SMALL)
-def test_every_input_matters(settings: UnshuffleSettings | UNetSettings) -> None:
-    network = stirred(build_network(settings, CONDITION))
-    x = inputs((24, 24), channels=settings.channels)
+def test_every_input_matters(small: tuple[nn.Module, int]) -> None:
+    network, channels = small
+    x = inputs((24, 24), channels=channels)
     with torch.no_grad():
         out = network(*x)
         for i in range(4):
@@ -89,10 +92,9 @@ def test_every_input_matters(settings: UnshuffleSettings | UNetSettings) -> None
             assert float((network(*changed) - out).abs().max()) > 1e-5, i
 
 
-@pytest.mark.parametrize("settings", SMALL)
-def test_images_of_a_batch_do_not_mix(settings: UnshuffleSettings | UNetSettings) -> None:
-    network = stirred(build_network(settings, CONDITION))
-    x = inputs((24, 20), batch=3, channels=settings.channels)
+def test_images_of_a_batch_do_not_mix(small: tuple[nn.Module, int]) -> None:
+    network, channels = small
+    x = inputs((24, 20), batch=3, channels=channels)
     with torch.no_grad():
         together = network(*x)
         for i in range(3):
@@ -100,10 +102,9 @@ def test_images_of_a_batch_do_not_mix(settings: UnshuffleSettings | UNetSettings
             torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("settings", SMALL)
-def test_mixed_precision_stays_close(settings: UnshuffleSettings | UNetSettings) -> None:
-    network = stirred(build_network(settings, CONDITION))
-    x = inputs((16, 16), channels=settings.channels)
+def test_mixed_precision_stays_close(small: tuple[nn.Module, int]) -> None:
+    network, channels = small
+    x = inputs((16, 16), channels=channels)
     with torch.no_grad():
         exact = network(*x)
         with torch.autocast("cpu", torch.bfloat16):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from mrisr.core import geometry
 from mrisr.core.volume import Storage, Volume
 from mrisr.data.phantom import phantom
 from mrisr.physics.measurement import (
     Measurement,
+    degraded,
     measure_in_plane,
     measure_through_plane,
     stack_order,
@@ -44,7 +46,7 @@ def measurements(volume: Volume) -> list[Measurement]:
 
 def noisy(m: Measurement) -> torch.Tensor:
     """A bad guess: the interpolation with much noise."""
-    x = m.apply(m.operator.interpolate, m.stack())
+    x = m.interpolated()
     return x + 0.3 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
 
 
@@ -56,23 +58,24 @@ def test_stacks_have_their_slices_first(axis: int) -> None:
     volume = Volume(np.arange(np.prod(shape)).reshape(shape), np.diag([*spacing, 1]))
     assert stack_order(volume)[0] == axis
     flat = measure_in_plane(volume, 3.0, "bicubic")
-    assert flat.stack().shape == (5, 20, 22)
-    assert flat.shape == tuple(n if a == axis else 3 * n for a, n in enumerate(shape))
+    assert flat.y.shape == (5, 20, 22)
+    assert flat.placed.shape == tuple(n if a == axis else 3 * n for a, n in enumerate(shape))
     deep = measure_through_plane(volume, 3.0, "gaussian", 1.0)
-    assert deep.shape == tuple(3 * n if a == axis else n for a, n in enumerate(shape))
+    assert deep.placed.shape == tuple(3 * n if a == axis else n for a, n in enumerate(shape))
     for m in (flat, deep):
-        assert m.interpolated().shape == m.shape
-        np.testing.assert_allclose(m.interpolated().affine, m.affine)
+        interpolated = m.placed.volume(m.interpolated())
+        assert interpolated.shape == m.placed.shape
+        np.testing.assert_allclose(interpolated.affine, m.placed.affine)
         edge = [-0.5, -0.5, -0.5, 1]
-        np.testing.assert_allclose(m.affine @ edge, volume.affine @ edge, atol=1e-12)
+        np.testing.assert_allclose(m.placed.affine @ edge, volume.affine @ edge, atol=1e-12)
 
 
 def test_scaling_is_to_the_percentiles() -> None:
     volume = textured(np.float32)
     m = measure_in_plane(volume, 2.0, "bicubic")
     high = np.percentile(volume.array, 99.5)
-    assert (m.offset, m.scale) == pytest.approx((0, high))
-    stack = m.stack()
+    assert (m.placed.offset, m.placed.scale) == pytest.approx((0, high))
+    stack = m.y
     assert float(stack.min()) == pytest.approx(-1)
     assert np.percentile(stack.numpy(), 99.5) == pytest.approx(1, abs=1e-3)
 
@@ -81,7 +84,7 @@ def test_scaling_is_to_the_percentiles() -> None:
 def test_there_and_back(dtype: type) -> None:
     volume = textured(dtype, top=250)
     back = measure_through_plane(volume, 1.0, "box", 1.0)
-    same = back.to_volume(back.stack())
+    same = back.placed.volume(back.y)
     assert same.array.dtype == dtype
     np.testing.assert_allclose(same.array, volume.array, atol=1e-4)
 
@@ -91,14 +94,14 @@ def test_there_and_back(dtype: type) -> None:
 def test_projection_agrees_with_the_measurement(which: int, dtype: type) -> None:
     """Also where a file holds no negative overshoot and the background is 0."""
     m = measurements(scanned(dtype))[which]
-    result = m.to_volume(m.project(noisy(m), 1.0))
+    result = m.placed.volume(m.project(noisy(m), 1.0))
     residual = m.residual(result)
     assert residual["rms_of_range"] <= 1e-3
-    assert residual["rms"] == pytest.approx(residual["rms_of_range"] * m.scale)
+    assert residual["rms"] == pytest.approx(residual["rms_of_range"] * m.placed.scale)
     assert residual["max"] >= residual["rms"]
-    assert residual["intensity_range"] == m.scale
+    assert residual["intensity_range"] == m.placed.scale
     assert result.array.min() >= 0
-    before = m.residual(m.to_volume(noisy(m)))["rms_of_range"]
+    before = m.residual(m.placed.volume(noisy(m)))["rms_of_range"]
     assert before > 10 * residual["rms_of_range"]
 
 
@@ -108,20 +111,17 @@ def test_weights_between_move_part_of_the_way(which: int) -> None:
     m = measurements(volume.with_array(volume.array - 500))[which]
     x = noisy(m)
     assert torch.equal(m.project(x, 0.0), x)
-    residuals = [m.residual(m.to_volume(m.project(x, w)))["rms"] for w in (0.0, 0.5, 1.0)]
+    residuals = [m.residual(m.placed.volume(m.project(x, w)))["rms"] for w in (0.0, 0.5, 1.0)]
     assert residuals[1] == pytest.approx(residuals[0] / 2, rel=0.01)
     assert residuals[2] < 1e-3 * residuals[0]
 
 
 def test_the_residual_of_the_truth_is_rounding() -> None:
-    """A phantom seen through the operator itself."""
+    """A phantom seen through the operator itself and stored in whole numbers."""
     truth = phantom((48, 48, 6), spacing=(0.8, 0.8, 3.0))
-    shape, affine = geometry.resampled_grid(truth.shape, truth.affine, (0.5, 0.5, 1))
-    m = measure_in_plane(Volume(np.ones(shape, np.uint16), affine), 2.0, "bicubic")
-    x = torch.from_numpy(truth.array.transpose(m.order).astype(np.float32))
-    y = m.apply(m.operator, x).numpy().transpose(np.argsort(m.order))
+    coarse = degraded(truth, "inplane", 2.0, "bicubic")
     storage = Storage(np.dtype(np.uint16))
-    m = measure_in_plane(Volume(storage.encode(y), affine, storage), 2.0, "bicubic")
+    m = measure_in_plane(replace(coarse, array=storage.encode(coarse.array), storage=storage), 2.0)
     assert m.residual(truth)["max"] <= 0.5001
     assert m.residual(truth)["rms"] == pytest.approx(1 / np.sqrt(12), rel=0.1)
 
@@ -136,9 +136,9 @@ def test_results_stay_within_the_storage(dtype: type, slope: float, intercept: f
     ends = sorted(slope * v + intercept for v in (info.min, info.max))
     volume = textured(dtype, slope, intercept, top=ends[1])
     m = measure_in_plane(volume, 2.0, "bicubic")
-    wild = 5 * torch.randn(m.stack().shape[0], 60, 52)
+    wild = 5 * torch.randn(len(m.y), 60, 52)
     for weight in (0.0, 0.5, 1.0):
-        values = m.project(wild, weight).add(1) * m.scale / 2 + m.offset
+        values = m.project(wild, weight).add(1) * m.placed.scale / 2 + m.placed.offset
         assert float(values.min()) >= max(ends[0], 0) - 1e-2
         assert float(values.max()) <= ends[1] * (1 + 1e-5)
 
@@ -146,7 +146,7 @@ def test_results_stay_within_the_storage(dtype: type, slope: float, intercept: f
 def test_signed_images_may_go_negative_and_magnitudes_may_not() -> None:
     volume = textured(np.float32)
     m = measure_in_plane(volume, 2.0, "bicubic")
-    assert m.to_volume(m.project(noisy(m), 1.0)).array.min() >= 0
+    assert m.placed.volume(m.project(noisy(m), 1.0)).array.min() >= 0
     signed = volume.with_array(volume.array - 1)
     m = measure_in_plane(signed, 2.0, "bicubic")
-    assert m.to_volume(m.project(noisy(m), 1.0)).array.min() < -10
+    assert m.placed.volume(m.project(noisy(m), 1.0)).array.min() < -10

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
+from mrisr.core.errors import UsageError
 from mrisr.physics.separable import (
     CONDITION,
     KINDS,
@@ -15,6 +16,7 @@ from mrisr.physics.separable import (
     Interpolation,
     Kind,
     SeparableOperator,
+    condition_length,
     degradation_matrix,
     describe,
     in_plane_operator,
@@ -284,6 +286,16 @@ def test_describe() -> None:
     assert columns.tolist() == pytest.approx([0, np.log2(6), 0, 0, 0, 1, 0])
 
 
+def test_a_model_is_told_the_kinds_that_its_card_lists() -> None:
+    """A new kind of degradation leaves the vector of an older model as it was."""
+    known = ("kspace", "bicubic")
+    found = describe(in_plane_operator((8, 8), (16, 16), 2.0, "bicubic"), known)
+    assert found.tolist() == [1, 1, 0, 1, 0]
+    assert len(found) == condition_length(known)
+    with pytest.raises(UsageError, match="knows kspace, bicubic, not gaussian"):
+        describe(through_plane_operator(8, 48, 6.0), known)
+
+
 def test_describe_knows_rows_and_columns_only() -> None:
     with pytest.raises(ValueError, match="rows and columns"):
         describe(SeparableOperator({-3: Axis(30, 5, 6.0)}))
@@ -299,7 +311,7 @@ def test_only_lines_that_disagree_are_iterated() -> None:
     y = operator(truth)
     x = operator.project(operator.interpolate(y), y)
     found = operator.project_within(x, y, (-1.0, 1.0), tolerance=6e-4)
-    whole = operator._iterated(x.clamp(-1, 1), y, (-1.0, 1.0), 6e-4, 200)
+    whole = operator.iterated(x.clamp(-1, 1), y, (-1.0, 1.0), 6e-4, 200)
     torch.testing.assert_close(found, whole, atol=5e-3, rtol=0)
     assert float((operator(found) - y).square().mean().sqrt()) <= 6.1e-4
     inside = (x.abs() <= 1).all(0)

@@ -7,59 +7,54 @@ from pathlib import Path
 
 from tests.reliability.case import Case
 from tests.reliability.damage import cut, flip
-from tests.reliability.damage_files import FORMATS, Make, Sample
+from tests.reliability.damage_files import FORMATS, Sample
 from tests.reliability.fuzz import FUZZ, fuzz
 
 GROUP = "Hostile bytes"
-#: How many lengths, bits of each half and headers the gate tries.
-LENGTHS, BITS, HEADERS = 40, 50, 80
-#: And how many headers where there is time.
-MANY_HEADERS = 5000
+#: How many lengths, bits of each half and headers the gate tries; and headers where there is time.
+LENGTHS, BITS, HEADERS, MANY_HEADERS = 16, 20, 25, 5000
 
-_READ_OR_REFUSED = "refused, or a volume of the same shape with a sound grid; nothing else, ever"
 _WITH_CHECKSUM = (".nii.gz", ".mha, compressed", ".zraw of a .mhd", ".nrrd, gzip")
-_CHECKED = "refused where a checksum covers it; nothing but a refusal or a volume, ever"
+_ANY_LENGTH = "refused, at any length"
+_BIT = "refused, or a volume of the same shape with a sound grid; nothing else, ever"
+_CHECKED_BIT = "refused where a checksum covers it; nothing but a refusal or a volume, ever"
 
 
 def _damaged(
-    how: Callable[[Sample, int | None], str], make: Make, count: int | None
-) -> Callable[[Path], str]:
-    return lambda folder: how(make(folder), count)
+    name: str, how: Callable[[Sample, int | None], str], count: int | None, title: str
+) -> Case:
+    promised = _CHECKED_BIT if name in _WITH_CHECKSUM else _BIT
+    return Case(
+        GROUP,
+        f"{name}, {title}",
+        _ANY_LENGTH if how is cut else promised,
+        lambda folder: how(FORMATS[name](folder), count),
+        slow=count is None,
+    )
 
 
-def _cases(name: str, make: Make) -> list[Case]:
-    flipped = _CHECKED if name in _WITH_CHECKSUM else _READ_OR_REFUSED
-    return [
-        Case(GROUP, f"{name}, cut", "refused, at any length", _damaged(cut, make, LENGTHS)),
-        Case(GROUP, f"{name}, a bit turned over", flipped, _damaged(flip, make, BITS)),
-        Case(
-            GROUP,
-            f"{name}, cut to every length",
-            "refused, at any length",
-            _damaged(cut, make, None),
-            slow=True,
-        ),
-        Case(
-            GROUP, f"{name}, every bit turned over", flipped, _damaged(flip, make, None), slow=True
-        ),
-    ]
+def _fuzzed(name: str, count: int, title: str) -> Case:
+    def run(folder: Path) -> str:
+        return fuzz(folder, FUZZ[name], count)
 
-
-def _fuzzed(name: str, count: int) -> Callable[[Path], str]:
-    return lambda folder: fuzz(folder, FUZZ[name], count)
+    should = "refused, or a volume with a sound grid"
+    return Case(GROUP, f"{name}, {title} of them", should, run, slow=count > HEADERS)
 
 
 CASES = [
-    *[case for name, make in FORMATS.items() for case in _cases(name, make)],
     *[
-        Case(
-            GROUP,
-            f"{name}, {'thousands' if slow else 'some'} of them",
-            "refused, or a volume with a sound grid",
-            _fuzzed(name, MANY_HEADERS if slow else HEADERS),
-            slow=slow,
+        _damaged(name, how, count, title)
+        for name in FORMATS
+        for how, count, title in (
+            (cut, LENGTHS, "cut"),
+            (flip, BITS, "a bit turned over"),
+            (cut, None, "cut to every length"),
+            (flip, None, "every bit turned over"),
         )
+    ],
+    *[
+        _fuzzed(name, count, title)
         for name in FUZZ
-        for slow in (False, True)
+        for count, title in ((HEADERS, "some"), (MANY_HEADERS, "thousands"))
     ],
 ]

@@ -14,25 +14,28 @@ from mrisr.dicom.conformance import check_derived
 from mrisr.dicom.source import read_source
 from mrisr.io import read_volume, write_volume
 from tests.dicom.synthetic import SECRETS, hospital_series
-from tests.reliability.case import Case, Skipped
+from tests.reliability.case import Case, Run, Skipped
 from tests.reliability.expect import assert_line, said, upsample
 from tests.reliability.runner import Outcome
 
 GROUP = "DICOM out"
-_SMALL = {"size": 32, "slices": 4}
+
+
+def hospital(folder: Path) -> Path:
+    """A small series of a hospital."""
+    source = folder / "hospital"
+    return source if source.is_dir() else hospital_series(source, size=32, slices=4)
 
 
 def derived(folder: Path, *options: object, job: str = "inplane") -> tuple[Path, Path, Outcome]:
     """A hospital's series, the series derived from it, and the run."""
-    source = folder / "hospital"
-    if not source.is_dir():
-        hospital_series(source, **_SMALL)
+    source = hospital(folder)
     outcome = upsample(folder, source, "--output", "sr", *options, job=job)
     assert outcome.code == 0, outcome.stderr[-300:]
     return source, folder / "work" / "sr", outcome
 
 
-def _own(job: str) -> Callable[[Path], str]:
+def _own(job: str) -> Run:
     def check(folder: Path) -> str:
         source, out, _ = derived(folder, job=job)
         wrong = check_derived(out, read_source(source))
@@ -43,7 +46,7 @@ def _own(job: str) -> Callable[[Path], str]:
     return check
 
 
-def _validated(job: str) -> Callable[[Path], str]:
+def _validated(job: str) -> Run:
     def check(folder: Path) -> str:
         programs = {name: shutil.which(name) for name in ("dciodvfy", "dcentvfy", "dcmftest")}
         missing = [name for name, found in programs.items() if found is None]
@@ -69,7 +72,7 @@ def _run(call: list[object]) -> str:
     return done.stdout + done.stderr
 
 
-def _geometry(job: str) -> Callable[[Path], str]:
+def _geometry(job: str) -> Run:
     """Independent readers find the last voxel of a series where our reader finds it."""
 
     def check(folder: Path) -> str:
@@ -115,14 +118,13 @@ def _by_dcm2niix(folder: Path) -> str:
 
 
 def _again(folder: Path) -> str:
-    _, out, _ = derived(folder)
-    first = [pydicom.dcmread(p).SOPInstanceUID for p in sorted(out.iterdir())]
-    derived(folder, "--force")
-    again = [pydicom.dcmread(p).SOPInstanceUID for p in sorted(out.iterdir())]
-    assert first == again
-    derived(folder, "--force", "--seed", 1)
-    other = [pydicom.dcmread(p).SOPInstanceUID for p in sorted(out.iterdir())]
-    assert not set(first) & set(other)
+    def made(*options: object) -> list[str]:
+        _, out, _ = derived(folder, *options)
+        return [pydicom.dcmread(p).SOPInstanceUID for p in sorted(out.iterdir())]
+
+    first = made()
+    assert first == made("--force")
+    assert not set(first) & set(made("--force", "--seed", 1))
     return "the same UIDs; others with another seed"
 
 
@@ -149,7 +151,7 @@ def _without_the_patient(folder: Path) -> str:
 
 
 def _template(folder: Path) -> str:
-    source = hospital_series(folder / "hospital", **_SMALL)
+    source = hospital(folder)
     write_volume(read_volume(source), folder / "t2.nii.gz")
     outcome = upsample(folder, folder / "t2.nii.gz", "--output", "sr", "--template", source)
     assert outcome.code == 0, outcome.stderr
@@ -159,7 +161,7 @@ def _template(folder: Path) -> str:
 
 
 def _elsewhere(folder: Path) -> str:
-    source = hospital_series(folder / "hospital", **_SMALL)
+    source = hospital(folder)
     volume = read_volume(source)
     affine = volume.affine.copy()
     affine[2, 3] += 300
@@ -171,7 +173,7 @@ def _elsewhere(folder: Path) -> str:
 
 
 def _not_ours(folder: Path) -> str:
-    source = hospital_series(folder / "hospital", **_SMALL)
+    source = hospital(folder)
     kept = folder / "work" / "sr"
     kept.mkdir(parents=True)
     (kept / "thesis.txt").write_text("mine")
@@ -181,23 +183,18 @@ def _not_ours(folder: Path) -> str:
     return said(outcome, folder)
 
 
+_JOBS = {"in-plane": "inplane", "through-plane": "throughplane"}
+_BY_JOB: dict[str, tuple[str, Callable[[str], Run]]] = {
+    "our own checker": ("nothing is wrong", _own),
+    "dciodvfy, dcentvfy, dcmftest": ("no errors", _validated),
+    "SimpleITK and highdicom": ("the same geometry", _geometry),
+}
 CASES = [
-    Case(GROUP, "in-plane, our own checker", "nothing is wrong", _own("inplane")),
-    Case(GROUP, "through-plane, our own checker", "nothing is wrong", _own("throughplane")),
-    Case(GROUP, "in-plane, dciodvfy, dcentvfy, dcmftest", "no errors", _validated("inplane")),
-    Case(
-        GROUP,
-        "through-plane, dciodvfy, dcentvfy, dcmftest",
-        "no errors",
-        _validated("throughplane"),
-    ),
-    Case(GROUP, "in-plane, SimpleITK and highdicom", "the same geometry", _geometry("inplane")),
-    Case(
-        GROUP,
-        "through-plane, SimpleITK and highdicom",
-        "the same geometry",
-        _geometry("throughplane"),
-    ),
+    *[
+        Case(GROUP, f"{job}, {reader}", should, run(option))
+        for reader, (should, run) in _BY_JOB.items()
+        for job, option in _JOBS.items()
+    ],
     Case(GROUP, "dcm2niix", "the same voxels in the same places", _by_dcm2niix),
     Case(GROUP, "the same run again", "the same UIDs", _again),
     Case(GROUP, "private groups, overlays, an icon, padding", "left behind", _clutter),

@@ -23,29 +23,12 @@ from pydicom.uid import (
 
 from tests.reliability import expect
 from tests.reliability.dicom_files import enhanced, series
-from tests.reliability.expect import Make
-from tests.reliability.volume_files import repack
+from tests.reliability.volume_files import Change, Make, cut, damaged, repack
 
 GROUP = "DICOM transfer syntaxes"
 refuse = partial(expect.refuse, GROUP)
 handle = partial(expect.handle, GROUP)
 each = partial(expect.each, GROUP)
-
-#: Name, UID and the encoder: pydicom's own or of a library it drives, GDCM, or none is needed.
-_NATIVE = {
-    "implicit little endian": ImplicitVRLittleEndian,
-    "explicit big endian": ExplicitVRBigEndian,
-    "deflated": DeflatedExplicitVRLittleEndian,
-}
-_BY_PYDICOM = {
-    "RLE": RLELossless,
-    "JPEG-LS lossless": JPEGLSLossless,
-}
-_BY_GDCM = {
-    "JPEG 2000 lossless": JPEG2000Lossless,
-    "JPEG lossless (process 14)": JPEGLossless,
-    "JPEG lossless (process 14, selection value 1)": JPEGLosslessSV1,
-}
 
 
 def native(path: Path, syntax: UID) -> None:
@@ -64,7 +47,7 @@ def native(path: Path, syntax: UID) -> None:
 
 
 def by_pydicom(path: Path, syntax: UID) -> None:
-    """Compress a file by pydicom."""
+    """Compress a file by pydicom or a library that it drives."""
     d = pydicom.dcmread(path)
     d.compress(syntax, generate_instance_uid=False)
     d.save_as(path)
@@ -106,28 +89,31 @@ def packed(encode: Callable[[Path, UID], None], syntax: UID) -> Make:
     return make
 
 
+_NATIVE: dict[str, Make] = {
+    "implicit little endian": packed(native, ImplicitVRLittleEndian),
+    "explicit big endian": packed(native, ExplicitVRBigEndian),
+    "deflated": packed(native, DeflatedExplicitVRLittleEndian),
+}
+_COMPRESSED: dict[str, Make] = {
+    "RLE": packed(by_pydicom, RLELossless),
+    "JPEG-LS lossless": packed(by_pydicom, JPEGLSLossless),
+    "JPEG 2000 lossless": packed(by_gdcm, JPEG2000Lossless),
+    "JPEG lossless (process 14)": packed(by_gdcm, JPEGLossless),
+    "JPEG lossless (process 14, selection value 1)": packed(by_gdcm, JPEGLosslessSV1),
+}
+
+
 def _encapsulated_enhanced(folder: Path) -> Path:
     path = enhanced(folder)
     by_pydicom(path, JPEGLSLossless)
     return path
 
 
-def cut(encode: Callable[[Path, UID], None], syntax: UID, share: float) -> Make:
-    """Makes a series, one file of which ends early."""
-
-    def make(folder: Path) -> Path:
-        target = packed(encode, syntax)(folder)
-        repack(target / "03.dcm", lambda data: data[: int(len(data) * share)])
-        return target
-
-    return make
-
-
-def shortened(encode: Callable[[Path, UID], None], syntax: UID, share: float) -> Make:
+def shortened(make: Make, share: float) -> Make:
     """Makes a series, one file of which is whole but holds only the start of its compressed pixels."""
 
-    def make(folder: Path) -> Path:
-        target = packed(encode, syntax)(folder)
+    def shorten(folder: Path) -> Path:
+        target = make(folder)
         d = pydicom.dcmread(target / "03.dcm")
         (frame,) = generate_frames(d.PixelData, number_of_frames=1)
         kept = frame.rstrip(b"\0")[: int(len(frame) * share)]
@@ -135,33 +121,24 @@ def shortened(encode: Callable[[Path, UID], None], syntax: UID, share: float) ->
         d.save_as(target / "03.dcm")
         return target
 
-    return make
+    return shorten
 
 
-def ended_early(encode: Callable[[Path, UID], None], syntax: UID) -> Make:
-    """Makes a series, one file of which has a mark that ends the image in the middle of its pixels."""
-
-    def make(folder: Path) -> Path:
-        target = packed(encode, syntax)(folder)
-
-        def damage(data: bytes) -> bytes:
-            middle = (data.rfind(b"\xe0\x7f\x10\x00") + len(data)) // 2
-            return data[:middle] + b"\x01\xff\xd9\x01" + data[middle + 4 :]
-
-        repack(target / "03.dcm", damage)
-        return target
-
-    return make
+def _end_early(data: bytes) -> bytes:
+    """A mark that ends the image in the middle of its pixels."""
+    middle = (data.rfind(b"\xe0\x7f\x10\x00") + len(data)) // 2
+    return data[:middle] + b"\x01\xff\xd9\x01" + data[middle + 4 :]
 
 
 def relabelled(syntax: str) -> Make:
     """Makes a JPEG 2000 series whose files claim another transfer syntax."""
+    old, new = JPEG2000Lossless.encode(), syntax.encode()
+    change: Change = lambda data: data.replace(old, new.ljust(len(old), b"\0"))  # noqa: E731
 
     def make(folder: Path) -> Path:
-        target = packed(by_gdcm, JPEG2000Lossless)(folder)
-        old, new = JPEG2000Lossless.encode(), syntax.encode()
+        target = _COMPRESSED["JPEG 2000 lossless"](folder)
         for path in target.iterdir():
-            repack(path, lambda data: data.replace(old, new.ljust(len(old), b"\0")))
+            repack(path, change)
         return target
 
     return make
@@ -178,29 +155,20 @@ def hide_decoders() -> None:
         assert not decoder.is_available
 
 
-_ENCODERS: dict[str, tuple[Callable[[Path, UID], None], UID]] = {
-    **{name: (native, syntax) for name, syntax in _NATIVE.items()},
-    **{name: (by_pydicom, syntax) for name, syntax in _BY_PYDICOM.items()},
-    **{name: (by_gdcm, syntax) for name, syntax in _BY_GDCM.items()},
-}
-_COMPRESSED = [*_BY_PYDICOM, *_BY_GDCM]
-
 CASES = [
     *[
-        handle(name, packed(*encoder), should="the clean result, bit for bit")
-        for name, encoder in _ENCODERS.items()
+        handle(name, make, should="the clean result, bit for bit")
+        for name, make in {
+            **_NATIVE,
+            **_COMPRESSED,
+            "enhanced multi-frame MR, JPEG-LS lossless": _encapsulated_enhanced,
+        }.items()
     ],
-    handle(
-        "enhanced multi-frame MR, JPEG-LS lossless",
-        _encapsulated_enhanced,
-        should="the clean result, bit for bit",
-    ),
     each(
         "a compressed file cut to 25, 50, 75 or 95%",
-        "refused; the line tells the file",
         {
-            f"{name}, {share:.0%}": cut(*_ENCODERS[name], share)
-            for name in _COMPRESSED
+            f"{name}, {share:.0%}": damaged(make, cut(share), "03.dcm")
+            for name, make in _COMPRESSED.items()
             for share in (0.25, 0.5, 0.75, 0.95)
         },
         "03.dcm",
@@ -208,13 +176,13 @@ CASES = [
     *[
         refuse(
             f"no decoder for {name} installed",
-            packed(*_ENCODERS[name]),
-            *("pip install", "pyjpegls", "pylibjpeg-openjpeg"),
-            tells="how to install one",
+            _COMPRESSED[name],
+            "pip install",
+            "pyjpegls",
+            "pylibjpeg-openjpeg",
             prepare="tests.reliability.cases_dicom_syntaxes:hide_decoders",
         )
-        for name in _COMPRESSED[1:]
-        if not name.startswith("JPEG lossless")  # decoded by mrisr itself
+        for name in ("JPEG-LS lossless", "JPEG 2000 lossless")  # mrisr decodes the others itself
     ],
     *[
         refuse(f"JPEG 2000 that says it is {name}", relabelled(syntax), "00.dcm")
@@ -228,21 +196,23 @@ CASES = [
     refuse(
         "a transfer syntax that does not exist",
         relabelled("1.2.840.10008.1.2.4.89"),
-        *("00.dcm", "transfer syntax"),
+        "00.dcm",
+        "transfer syntax",
     ),
     each(
         "compressed pixels that end early in a whole file",
-        "refused; the line tells the file",
         {
-            f"{name}, {share:.0%}": shortened(*_ENCODERS[name], share)
-            for name in _COMPRESSED
+            f"{name}, {share:.0%}": shortened(make, share)
+            for name, make in _COMPRESSED.items()
             for share in (0.3, 0.6, 0.9, 0.98)
         },
         "03.dcm",
     ),
     *[
-        refuse(f"{name}, an end mark amid the pixels", ended_early(*_ENCODERS[name]), "03.dcm")
-        for name in _COMPRESSED
+        refuse(
+            f"{name}, an end mark amid the pixels", damaged(make, _end_early, "03.dcm"), "03.dcm"
+        )
+        for name, make in _COMPRESSED.items()
         if name.startswith(("JPEG l", "JPEG-LS"))
     ],
 ]

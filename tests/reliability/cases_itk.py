@@ -1,7 +1,9 @@
-"""MetaImage: text headers that lie, point elsewhere or leave things out."""
+"""MetaImage and NRRD: text headers that lie, point elsewhere or leave things out."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -9,196 +11,140 @@ import numpy as np
 
 from tests.reliability import expect
 from tests.reliability.case import Case
-from tests.reliability.cases_nifti import SHARES, kept, written
-from tests.reliability.expect import Make
 from tests.reliability.truth import VOXELS
-from tests.reliability.volume_files import meta, nifti, nrrd, repack, zeros_zlib
+from tests.reliability.volume_files import (
+    Make,
+    cuts,
+    damaged,
+    flips,
+    meta,
+    nifti,
+    nrrd,
+    written,
+    zeros_gzip,
+    zeros_zlib,
+)
 
-META, NRRD = "MHA and MHD", "NRRD"
-refuse = partial(expect.refuse, META)
-handle = partial(expect.handle, META)
-_BYTES = VOXELS.tobytes(order="F")
+_BIG_ENDIAN = VOXELS.byteswap().tobytes(order="F")
+_HOLES = VOXELS.astype("<f4")
+_HOLES[2:4, 5, 1] = np.nan
+_HUGE = "30000 30000 30000"
+_CLAIMED = ("30000x30000x30000", "--max-voxels")
 
+mhd = partial(meta, name="t2w.mhd")
 #: Every way in which the truth's voxels can be packed, and the file in which they are.
-KINDS: dict[str, tuple[Make, str]] = {
+_METAS: dict[str, tuple[Make, str]] = {
     ".mha": (meta, "t2w.mha"),
-    ".mha, compressed": (lambda f: meta(f, packed=True), "t2w.mha"),
-    ".mhd and .raw": (lambda f: meta(f, "t2w.mhd"), "t2w.raw"),
-    ".mhd and .raw, compressed": (lambda f: meta(f, "t2w.mhd", packed=True), "t2w.raw"),
+    ".mha, compressed": (partial(meta, packed=True), "t2w.mha"),
+    ".mhd and .raw": (mhd, "t2w.raw"),
+    ".mhd and .raw, compressed": (partial(mhd, packed=True), "t2w.raw"),
+}
+_NRRDS: dict[str, tuple[Make, str]] = {
     ".nrrd": (nrrd, "t2w.nrrd"),
-    ".nrrd, gzip": (lambda f: nrrd(f, packed=True), "t2w.nrrd"),
+    ".nrrd, gzip": (partial(nrrd, packed=True), "t2w.nrrd"),
 }
 
 
-def group(kind: str) -> str:
-    """The heading a kind stands under."""
-    return META if kind.startswith(".mh") else NRRD
+def every(group: str, kinds: dict[str, tuple[Make, str]]) -> list[Case]:
+    """The cases that every kind of a format has."""
+    cases = []
+    for kind, (make, name) in kinds.items():
+        cut = f"{kind}, cut to 0, 1, 25, 50, 99% or by 8 bytes"
+        cases += [expect.handle(group, kind, make), expect.each(group, cut, cuts(make, name))]
+        if "," in kind:
+            turned = f"{kind}, a bit turned over anywhere"
+            cases.append(expect.each(group, turned, flips(make, name)))
+    return cases
 
 
-def truncated(kind: str, share: float) -> Make:
-    """Makes a file whose voxels end early."""
-    make, data = KINDS[kind]
+# --- MetaImage ------------------------------------------------------------------------------------
 
-    def cut(folder: Path) -> Path:
-        path = make(folder)
-        repack(folder / data, lambda d: kept(d, share))
-        return path
-
-    return cut
-
-
-def flipped(kind: str, position: float) -> Make:
-    """Makes a compressed file with one bit turned over, a share of the way into its voxels."""
-    make, data = KINDS[kind]
-
-    def damage(d: bytes) -> bytes:
-        start = next((d.find(m) for m in (b"\x78\x9c", b"\x1f\x8b\x08") if m in d), 0)
-        at = start + int((len(d) - start - 1) * position)
-        return d[:at] + bytes([d[at] ^ 4]) + d[at + 1 :]
-
-    def change(folder: Path) -> Path:
-        path = make(folder)
-        repack(folder / data, damage)
-        return path
-
-    return change
+META = "MHA and MHD"
+refuse = partial(expect.refuse, META)
+handle = partial(expect.handle, META)
 
 
 def fields(**changes: str | None) -> Make:
     """Makes a ``.mha`` with header fields changed, or left out where None."""
-    return lambda folder: meta(folder, **changes)
+    return partial(meta, **changes)  # type: ignore[arg-type]
 
 
-def bomb_meta(folder: Path) -> Path:
+def pointing(name: str, prepare: Callable[[Path], object] = lambda folder: None) -> Make:
+    """Makes a ``.mhd`` in a folder of its own that names another file, with its voxels one folder up."""
+
+    def make(folder: Path) -> Path:
+        inner = folder / "inner"
+        inner.mkdir()
+        mhd(folder)
+        path = mhd(inner, ElementDataFile=name.replace("OUTSIDE", str(folder)))
+        prepare(inner / "t2w.raw")
+        return path
+
+    return make
+
+
+def _linked_out(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.parent.parent / "t2w.raw")
+
+
+def _piped(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _bomb_meta(folder: Path) -> Path:
     """A MetaImage that claims 1024^3 bytes, of which 1 MB is left."""
-    packed = zeros_zlib(1 << 30)
-    return meta(
-        folder,
-        data=packed,
-        DimSize="1024 1024 1024",
-        ElementType="MET_UCHAR",
-        CompressedData="True",
-        CompressedDataSize=str(len(packed)),
-    )
+    voxels = zeros_zlib(1 << 30)
+    sizes = {"DimSize": "1024 1024 1024", "CompressedDataSize": str(len(voxels))}
+    return meta(folder, data=voxels, ElementType="MET_UCHAR", CompressedData="True", **sizes)
 
 
-def _pointing(name: str) -> Make:
-    return lambda folder: meta(folder, "t2w.mhd", ElementDataFile=name)
+_four = fields(
+    NDims="4",
+    DimSize="16 12 5 1",
+    ElementSpacing="0.7 0.5 3.0 1",
+    Offset="-10.5 -20.25 -6.0 0",
+    TransformMatrix="1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1",
+    CenterOfRotation="0 0 0 0",
+)
 
 
-def _outside(folder: Path) -> Path:
-    (folder / "inner").mkdir()
-    meta(folder, "t2w.mhd")
-    return meta(folder / "inner", "t2w.mhd", ElementDataFile="../t2w.raw")
-
-
-def _linked_out(folder: Path) -> Path:
-    (folder / "inner").mkdir()
-    meta(folder, "t2w.mhd")
-    path = meta(folder / "inner", "t2w.mhd")
-    (folder / "inner" / "t2w.raw").unlink()
-    (folder / "inner" / "t2w.raw").symlink_to(folder / "t2w.raw")
+def _sparse(folder: Path) -> Path:
+    path = written("t2w.mha", b"")(folder)
+    os.truncate(path, 100_000_000)
     return path
 
 
-def _absolute(folder: Path) -> Path:
-    meta(folder, "other.mhd")
-    return meta(folder, "t2w.mhd", ElementDataFile=str(folder / "t2w.raw"))
-
-
-def _big_endian(folder: Path) -> Path:
-    return meta(folder, data=VOXELS.byteswap().tobytes(order="F"), BinaryDataByteOrderMSB="True")
-
-
-def floats(value: float) -> bytes:
-    voxels = VOXELS.astype("<f4")
-    voxels[2:4, 5, 1] = value
-    return voxels.tobytes(order="F")
-
-
-def _four(folder: Path) -> Path:
-    return meta(
-        folder,
-        NDims="4",
-        DimSize="16 12 5 1",
-        ElementSpacing="0.7 0.5 3.0 1",
-        Offset="-10.5 -20.25 -6.0 0",
-        TransformMatrix="1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1",
-        CenterOfRotation="0 0 0 0",
-    )
-
-
-def every(heading: str) -> list[Case]:
-    """The cases that every kind of a format has."""
-    kinds = {kind: made for kind, made in KINDS.items() if group(kind) == heading}
-    return [
-        *[
-            expect.each(
-                heading,
-                f"{kind}, cut to 0, 1, 25, 50, 99% or by 8 bytes",
-                "refused; the line tells the file",
-                {title: truncated(kind, share) for title, share in SHARES.items()},
-            )
-            for kind in kinds
-        ],
-        *[
-            expect.each(
-                heading,
-                f"{kind}, a bit turned over anywhere",
-                "refused; the line tells the file",
-                {f"at {p:.0%}": flipped(kind, p) for p in (0.05, 0.3, 0.5, 0.7, 0.9, 1.0)},
-            )
-            for kind in kinds
-            if "," in kind
-        ],
-        *[expect.handle(heading, kind, make) for kind, (make, _) in kinds.items()],
-    ]
-
-
-def _fifo(folder: Path) -> Path:
-    import os
-
-    path = meta(folder, "t2w.mhd")
-    (folder / "t2w.raw").unlink()
-    os.mkfifo(folder / "t2w.raw")
-    return path
-
-
-def _headless(folder: Path) -> Path:
-    return repack(meta(folder), lambda d: d[: d.index(b"ElementDataFile")])
-
-
-def _sparse(path: Path) -> Path:
-    with path.open("wb") as handle:
-        handle.truncate(100_000_000)
-    return path
-
-
-CASES = [
-    *every(META),
+_META_CASES = [
+    *every(META, _METAS),
     refuse(
-        "a header that claims 30000 x 30000 x 30000",
-        fields(DimSize="30000 30000 30000"),
-        *("30000x30000x30000", "--max-voxels"),
-        tells="the claim and --max-voxels",
-        cheap=True,
+        "a header that claims 30000 x 30000 x 30000", fields(DimSize=_HUGE), *_CLAIMED, cheap=True
     ),
     refuse(
         "1 MB compressed that inflates to the 1 GB it claims",
-        bomb_meta,
+        _bomb_meta,
         "--max-voxels",
         cheap=True,
     ),
-    refuse("an ElementDataFile with an absolute path", _absolute, "own folder"),
-    refuse("an ElementDataFile of /etc/passwd", _pointing("/etc/passwd"), "own folder"),
-    refuse("an ElementDataFile with ..", _outside, "own folder"),
-    refuse("an ElementDataFile with a drive", _pointing("C:\\t2w.raw"), "own folder"),
-    refuse("an ElementDataFile that is a link out of the folder", _linked_out, "own folder"),
-    refuse("an ElementDataFile that is not there", _pointing("none.raw"), "no such file"),
-    refuse("a list of data files", _pointing("LIST"), "one ElementDataFile"),
-    refuse("a pattern of data files", _pointing("t2w%02d.raw 1 5 1"), "one ElementDataFile"),
-    refuse("a FIFO for voxels", lambda f: _fifo(f), "no such file"),
-    refuse("no ElementDataFile", lambda f: _headless(f), "ElementDataFile"),
+    refuse("an ElementDataFile with an absolute path", pointing("OUTSIDE/t2w.raw"), "own folder"),
+    refuse("an ElementDataFile of /etc/passwd", pointing("/etc/passwd"), "own folder"),
+    refuse("an ElementDataFile with ..", pointing("../t2w.raw"), "own folder"),
+    refuse("an ElementDataFile with a drive", pointing("C:\\t2w.raw"), "own folder"),
+    refuse(
+        "an ElementDataFile that is a link out of the folder",
+        pointing("t2w.raw", _linked_out),
+        "own folder",
+    ),
+    refuse("an ElementDataFile that is not there", pointing("none.raw"), "no such file"),
+    refuse("a list of data files", pointing("LIST"), "one ElementDataFile"),
+    refuse("a pattern of data files", pointing("t2w%02d.raw 1 5 1"), "one ElementDataFile"),
+    refuse("a FIFO for voxels", pointing("t2w.raw", _piped), "no such file"),
+    refuse(
+        "no ElementDataFile",
+        damaged(meta, lambda d: d[: d.index(b"ElementDataFile")]),
+        "ElementDataFile",
+    ),
     refuse("three channels", fields(ElementNumberOfChannels="3"), "3 channels"),
     refuse("no spacing", fields(ElementSpacing=None), "ElementSpacing"),
     refuse("a spacing of zero", fields(ElementSpacing="0.7 0 3"), "ElementSpacing"),
@@ -220,30 +166,99 @@ CASES = [
     refuse("NDims other than DimSize", fields(NDims="4"), "NDims"),
     refuse("a negative DimSize", fields(DimSize="16 -12 5"), "axis"),
     handle("a fourth axis of length 1", _four),
-    handle("big endian", _big_endian),
+    handle("big endian", partial(meta, data=_BIG_ENDIAN, BinaryDataByteOrderMSB="True")),
     refuse(
         "a wrong CompressedDataSize",
-        lambda f: meta(f, packed=True, CompressedDataSize="7"),
+        partial(meta, packed=True, CompressedDataSize="7"),
         "CompressedDataSize",
     ),
-    handle("no CompressedDataSize", lambda f: meta(f, packed=True, CompressedDataSize=None)),
-    refuse(
-        "a field stated twice",
-        lambda f: repack(meta(f), lambda d: b"DimSize = 16 12 4\n" + d),
-        "twice",
-    ),
+    handle("no CompressedDataSize", partial(meta, packed=True, CompressedDataSize=None)),
+    refuse("a field stated twice", damaged(meta, lambda d: b"DimSize = 16 12 4\n" + d), "twice"),
     handle("an AnatomicalOrientation that says otherwise", fields(AnatomicalOrientation="RAI")),
     refuse(
-        "voxels with NaN", lambda f: meta(f, data=floats(np.nan), ElementType="MET_FLOAT"), "2 NaN"
+        "voxels with NaN",
+        partial(meta, data=_HOLES.tobytes(order="F"), ElementType="MET_FLOAT"),
+        "2 NaN",
     ),
-    refuse("all voxels equal", lambda f: meta(f, data=bytes(len(_BYTES))), "constant"),
+    refuse("all voxels equal", partial(meta, data=bytes(VOXELS.nbytes)), "constant"),
     refuse("a NIfTI called .mha", lambda f: nifti(f).rename(f / "t2w.mha"), "MetaImage"),
     refuse("an empty file", written("t2w.mha", b""), "MetaImage"),
     refuse("a header without end", written("t2w.mha", b"Comment = 3\n" * 99999), "MetaImage"),
-    refuse(
-        "a hundred megabytes on the first line",
-        lambda f: _sparse(f / "t2w.mha"),
-        "MetaImage",
-        cheap=True,
-    ),
+    refuse("a hundred megabytes on the first line", _sparse, "MetaImage", cheap=True),
 ]
+
+# --- NRRD -----------------------------------------------------------------------------------------
+
+NRRD = "NRRD"
+refuse = partial(expect.refuse, NRRD)
+handle = partial(expect.handle, NRRD)
+
+
+def text(**changes: str | None) -> Make:
+    """Makes a ``.nrrd`` with header fields changed; ``_`` stands for a space."""
+    return partial(nrrd, **changes)  # type: ignore[arg-type]
+
+
+def _bomb_nrrd(folder: Path) -> Path:
+    """An NRRD that claims 1024^3 bytes, of which 1 MB is left."""
+    claim = {"sizes": "1024 1024 1024", "type": "uint8", "encoding": "gzip"}
+    return nrrd(folder, data=zeros_gzip(1 << 30), **claim)  # type: ignore[arg-type]
+
+
+def _crlf(data: bytes) -> bytes:
+    header, blank, body = data.partition(b"\n\n")
+    return (header + blank).replace(b"\n", b"\r\n") + body
+
+
+def replaced(old: bytes, new: bytes) -> Make:
+    """Makes a ``.nrrd`` with a piece of its bytes changed."""
+    return damaged(nrrd, lambda d: d.replace(old, new))
+
+
+_NRRD_CASES = [
+    *every(NRRD, _NRRDS),
+    refuse("a header that claims 30000 x 30000 x 30000", text(sizes=_HUGE), *_CLAIMED, cheap=True),
+    refuse(
+        "1 MB of gzip that inflates to the 1 GB it claims", _bomb_nrrd, "--max-voxels", cheap=True
+    ),
+    refuse("a detached data file", text(data_file="t2w.raw"), "detached"),
+    refuse("a data file of /etc/passwd", text(data_file="/etc/passwd"), "detached"),
+    refuse("a list of data files", text(data_file="LIST"), "detached"),
+    refuse("a byte skip", text(byte_skip="16"), "skip"),
+    refuse("a line skip", text(line_skip="1"), "skip"),
+    refuse("no space", text(space=None), "orientation"),
+    refuse("no space directions", text(space_directions=None), "space directions"),
+    refuse(
+        "spacings instead of space directions",
+        text(space_directions=None, spacings="0.7 0.5 3"),
+        "space directions",
+    ),
+    refuse("a space direction of zero", text(space_directions="(0.7,0,0) (0,0,0) (0,0,3)")),
+    refuse("a space direction of none", text(space_directions="(0.7,0,0) none (0,0,3)")),
+    refuse("sheared space directions", text(space_directions="(0.7,0,0) (0.2,0.5,0) (0,0,3)")),
+    refuse("space directions with NaN", text(space_directions="(nan,0,0) (0,0.5,0) (0,0,3)")),
+    refuse("no space origin", text(space_origin=None), "space origin"),
+    refuse("a space origin with NaN", text(space_origin="(nan,0,0)")),
+    refuse("space units of um", text(space_units='"um" "um" "um"'), "um"),
+    handle("space units of mm", text(space_units='"mm" "mm" "mm"')),
+    refuse("a type of blocks", text(type="block"), "type"),
+    refuse("an encoding of hex", text(encoding="hex"), "encoding"),
+    refuse("an encoding of bzip2", text(encoding="bzip2"), "encoding"),
+    refuse("no endian", text(endian=None), "endian"),
+    refuse("two axes", text(dimension="2", sizes="16 60"), "axes"),
+    refuse("a dimension other than sizes", text(dimension="4")),
+    refuse("a field stated twice", replaced(b"type:", b"sizes: 16 12 4\ntype:"), "twice"),
+    refuse("kinds that make vectors", text(kinds="vector domain domain")),
+    handle("big endian", partial(nrrd, data=_BIG_ENDIAN, endian="big")),
+    handle(
+        "comments and key-value pairs", replaced(b"kinds:", b"# a comment\nname:=value\nkinds:")
+    ),
+    handle("lines that end in CR LF", damaged(nrrd, _crlf)),
+    refuse("voxels with NaN", partial(nrrd, data=_HOLES.tobytes(order="F"), type="float"), "2 NaN"),
+    refuse("all voxels equal", partial(nrrd, data=bytes(VOXELS.nbytes)), "constant"),
+    refuse("a text", written("t2w.nrrd", b"no such study\n" * 50), "NRRD"),
+    refuse("a header without end", written("t2w.nrrd", b"NRRD0004\ntype: short\n"), "NRRD header"),
+    refuse("a detached header (.nhdr)", lambda f: nrrd(f).rename(f / "t2w.nhdr"), ".nhdr"),
+]
+
+CASES: list[Case] = [*_META_CASES, *_NRRD_CASES]

@@ -1,4 +1,4 @@
-"""NIfTI: files that end early, headers that lie."""
+"""NIfTI: files that end early, headers that lie, where the voxels lie, and what their numbers are."""
 
 from __future__ import annotations
 
@@ -11,87 +11,53 @@ import nibabel as nib
 import numpy as np
 
 from tests.reliability import expect
-from tests.reliability.expect import Make
+from tests.reliability.case import Case
 from tests.reliability.truth import AFFINE, VOXELS
-from tests.reliability.volume_files import nifti, nifti_claim, repack, zeros_gzip
+from tests.reliability.volume_files import (
+    Make,
+    cuts,
+    damaged,
+    flip,
+    flips,
+    nifti,
+    nifti_claim,
+    repack,
+    written,
+    zeros_gzip,
+)
+
+packed = partial(nifti, name="t2w.nii.gz")
+NAN, INF = float("nan"), float("inf")
+
+# --- files ----------------------------------------------------------------------------------------
 
 FILES = "NIfTI files"
 refuse = partial(expect.refuse, FILES)
 handle = partial(expect.handle, FILES)
 each = partial(expect.each, FILES)
-NAMES = ("t2w.nii", "t2w.nii.gz")
-#: Shares of a file that are kept; -8 takes eight bytes off.
-SHARES = {"0": 0.0, "1%": 0.01, "25%": 0.25, "50%": 0.5, "99%": 0.99, "less 8 bytes": -8.0}
-
-
-def kept(data: bytes, share: float) -> bytes:
-    """The start of some bytes."""
-    return data[: int(len(data) * share)] if share >= 0 else data[: int(share)]
-
-
-def truncated(name: str, share: float) -> Make:
-    """Makes a NIfTI that ends early."""
-    return lambda folder: repack(nifti(folder, name), lambda data: kept(data, share))
-
-
-def flipped(position: float) -> Make:
-    """Makes a gzipped NIfTI with one bit turned over: a share of the way, or counted from the end."""
-
-    def damage(data: bytes) -> bytes:
-        at = int(len(data) * position) if position >= 0 else len(data) + int(position)
-        return data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :]
-
-    return lambda folder: repack(nifti(folder, "t2w.nii.gz"), damage)
-
-
-def changed(**options: Any) -> Make:
-    """Makes a NIfTI with header fields or anything else of ``nifti`` changed."""
-    return lambda folder: nifti(folder, **options)
-
-
-def with_image(edit: Any, **options: Any) -> Make:
-    """Makes a NIfTI after changing nibabel's image."""
-    return lambda folder: nifti(folder, edit=edit, **options)
 
 
 def claim(shape: tuple[int, ...], name: str) -> Make:
     """Makes a small file that claims a shape of int16."""
-
-    def make(folder: Path) -> Path:
-        data = nifti_claim(shape, 4, 16) + bytes(1000)
-        path = folder / name
-        path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
-        return path
-
-    return make
+    data = nifti_claim(shape, 4, 16) + bytes(1000)
+    return written(name, gzip.compress(data) if name.endswith(".gz") else data)
 
 
 def bomb(shape: tuple[int, ...], size: int) -> Make:
     """Makes a gzipped file of ``size`` zeros after a header that claims a shape of one byte each."""
-
-    def make(folder: Path) -> Path:
-        path = folder / "bomb.nii.gz"
-        path.write_bytes(gzip.compress(nifti_claim(shape, 2, 8)) + zeros_gzip(size))
-        return path
-
-    return make
+    return lambda folder: written(
+        "bomb.nii.gz", gzip.compress(nifti_claim(shape, 2, 8)) + zeros_gzip(size)
+    )(folder)
 
 
-def written(name: str, data: bytes) -> Make:
-    """Makes a file of some bytes."""
-
-    def make(folder: Path) -> Path:
-        (folder / name).write_bytes(data)
-        return folder / name
-
-    return make
-
-
-def _recompressed(change: Any) -> Make:
+def recompressed(change: Any) -> Make:
     """Makes a gzipped NIfTI whose gzip stream is built otherwise."""
-    return lambda folder: repack(
-        nifti(folder, "t2w.nii.gz"), lambda data: change(gzip.decompress(data))
-    )
+    return damaged(packed, lambda data: change(gzip.decompress(data)))
+
+
+def named(name: str, make: Make) -> Make:
+    """Makes a file and calls it otherwise."""
+    return lambda folder: make(folder).rename(folder / name)
 
 
 def _pair(folder: Path) -> Path:
@@ -103,43 +69,37 @@ def _extended(image: Any) -> None:
     image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"secret comment"))
 
 
-def _big_endian() -> bytes:
+def _big_endian(folder: Path) -> Path:
     header = nib.Nifti1Header(endianness=">")
     header.set_data_dtype(np.dtype(">u2"))
     header.set_xyzt_units("mm")
-    image = nib.Nifti1Image(VOXELS, AFFINE, header)
-    data: bytes = image.to_bytes()
+    data = nib.Nifti1Image(VOXELS, AFFINE, header).to_bytes()
     assert data[:4] == b"\0\0\1\x5c"
-    return data
+    return written("t2w.nii", data)(folder)
 
 
-CASES = [
+def _later(folder: Path) -> Path:
+    path = nifti(folder, vox_offset=1024)
+    return repack(path, lambda d: d[:352] + bytes(1024 - 352) + d[352:])
+
+
+_FILES = [
     *[
-        each(
-            f"a {name[3:]} cut to 0, 1, 25, 50, 99% or by 8 bytes",
-            "refused; the line tells the file",
-            {title: truncated(name, share) for title, share in SHARES.items()},
-            name,
-        )
-        for name in NAMES
+        each(f"a {name[3:]} cut to 0, 1, 25, 50, 99% or by 8 bytes", cuts(make), name)
+        for name, make in (("t2w.nii", nifti), ("t2w.nii.gz", packed))
     ],
-    refuse("a wrong CRC in the gzip trailer", flipped(-8), "CRC"),
-    refuse("a wrong length in the gzip trailer", flipped(-4), "damage"),
-    each(
-        "a bit turned over anywhere in a gzip stream",
-        "refused; the line tells the file",
-        {f"at {p:.0%}": flipped(p) for p in (0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99)},
-        "t2w.nii.gz",
-    ),
+    refuse("a wrong CRC in the gzip trailer", damaged(packed, flip(-8)), "CRC"),
+    refuse("a wrong length in the gzip trailer", damaged(packed, flip(-4)), "damage"),
+    each("a bit turned over anywhere in a gzip stream", flips(packed), "t2w.nii.gz"),
     *[
         refuse(
             f"a {name[3:]} header that claims 30000 x 30000 x 30000",
             claim((30000, 30000, 30000), name),
-            *("30000x30000x30000", "--max-voxels"),
-            tells="the claim and --max-voxels",
+            "30000x30000x30000",
+            "--max-voxels",
             cheap=True,
         )
-        for name in NAMES
+        for name in ("t2w.nii", "t2w.nii.gz")
     ],
     refuse(
         "a claim of 2000 x 1000 x 1000 in 2 kB",
@@ -163,39 +123,177 @@ CASES = [
     refuse("an empty gzip file", written("t2w.nii.gz", gzip.compress(b"")), "empty"),
     refuse("a text", written("t2w.nii", b"no such study\n" * 50), "NIfTI header"),
     refuse("a web page saved as .nii.gz", written("t2w.nii.gz", b"<html>" * 99), "NIfTI header"),
-    refuse("gzip within gzip", _recompressed(lambda d: gzip.compress(gzip.compress(d)))),
+    refuse("gzip within gzip", recompressed(lambda d: gzip.compress(gzip.compress(d)))),
     handle(
         "gzip in several members",
-        _recompressed(lambda d: gzip.compress(d[:700]) + gzip.compress(d[700:])),
+        recompressed(lambda d: gzip.compress(d[:700]) + gzip.compress(d[700:])),
     ),
-    handle("zeros after the gzip stream", _recompressed(lambda d: gzip.compress(d) + bytes(512))),
+    handle("zeros after the gzip stream", recompressed(lambda d: gzip.compress(d) + bytes(512))),
     refuse(
         "other bytes after the gzip stream",
-        _recompressed(lambda d: gzip.compress(d) + b"rubbish" * 9),
+        recompressed(lambda d: gzip.compress(d) + b"rubbish" * 9),
         "gzip",
     ),
-    handle("a gzipped file called .nii", lambda f: nifti(f, "x.nii.gz").rename(f / "x.nii")),
-    handle("a plain file called .nii.gz", lambda f: nifti(f, "x.nii").rename(f / "x.nii.gz")),
-    handle("the ending .NII.GZ", lambda f: nifti(f, "x.nii.gz").rename(f / "X.NII.GZ")),
-    handle("NIfTI-2", changed(kind=nib.Nifti2Image)),
+    handle("a gzipped file called .nii", named("x.nii", packed)),
+    handle("a plain file called .nii.gz", named("x.nii.gz", nifti)),
+    handle("the ending .NII.GZ", named("X.NII.GZ", packed)),
+    handle("NIfTI-2", partial(nifti, kind=nib.Nifti2Image)),
+    handle("big endian", _big_endian),
+    handle("a header extension", partial(nifti, edit=_extended)),
+    handle("voxels that start later (vox_offset)", _later),
+    *[
+        refuse(f"vox_offset {offset}", partial(nifti, vox_offset=offset), "vox_offset")
+        for offset in (100, -352, NAN, INF, 1e30)
+    ],
+    refuse("vox_offset beyond the file", partial(nifti, vox_offset=99999), "truncated"),
+    refuse("a .hdr of a pair", _pair, ".hdr"),
+    refuse("the magic of a pair in a .nii", partial(nifti, magic=b"ni1"), "magic"),
+    refuse("another magic", partial(nifti, magic=b"abc"), "magic"),
+    refuse("a header of another size", partial(nifti, sizeof_hdr=999), "NIfTI header"),
+]
+
+# --- grids and units ------------------------------------------------------------------------------
+
+GRIDS = "NIfTI grids and units"
+refuse = partial(expect.refuse, GRIDS)
+handle = partial(expect.handle, GRIDS)
+
+_MOVED = AFFINE + np.outer([0, 0, 20, 0], [0, 0, 0, 1])
+_FLIPPED = AFFINE @ np.diag([-1.0, 1, 1, 1])
+_apart = partial(nifti, edit=lambda image: image.set_qform(_MOVED, 1))
+_only_sform = partial(nifti, qform_code=0)
+_only_qform = partial(nifti, sform_code=0)
+
+
+def scaled(name: str, factor: float) -> Make:
+    """Makes the truth in another unit."""
+    return partial(nifti, affine=np.diag([factor, factor, factor, 1.0]) @ AFFINE, units=name)
+
+
+def pixdim(*values: float) -> Make:
+    """Makes a NIfTI of a qform with these spacings."""
+    return partial(nifti, sform_code=0, pixdim=[1, *values, 0, 0, 0, 0])
+
+
+def sform(row: int, column: int, value: float) -> Make:
+    """Makes a NIfTI of an sform with one number changed."""
+    numbers = AFFINE[row].copy()
+    numbers[column] = value
+    return partial(nifti, **{"qform_code": 0, f"srow_{'xyz'[row]}": numbers})  # type: ignore[arg-type]
+
+
+_GRIDS = [
+    refuse("sform and qform 20 mm apart", _apart, "sform", "qform", "20.00 mm apart", "--affine"),
     handle(
-        "big endian",
-        lambda folder: repack(nifti(folder), lambda _: _big_endian()),
+        "sform and qform 20 mm apart, --affine sform",
+        _apart,
+        "sform used",
+        options=("--affine", "sform"),
+        should="the sform",
     ),
-    handle("a header extension", with_image(_extended)),
     handle(
-        "voxels that start later (vox_offset)",
-        lambda f: repack(
-            nifti(f, vox_offset=1024), lambda d: d[:352] + bytes(1024 - 352) + d[352:]
-        ),
+        "sform and qform 20 mm apart, --affine qform",
+        _apart,
+        "qform used",
+        options=("--affine", "qform"),
+        like=partial(nifti, affine=_MOVED),
+        should="the qform",
+    ),
+    handle("an sform only", _only_sform),
+    handle("a qform only", _only_qform),
+    refuse("an sform only, --affine qform", _only_sform, "qform", options=("--affine", "qform")),
+    refuse("neither sform nor qform", partial(nifti, sform_code=0, qform_code=0), "code 0"),
+    refuse("a sheared sform", sform(0, 2, 0.5), "sheared"),
+    refuse("a spacing of zero (sform)", sform(0, 0, 0.0), "spacing"),
+    refuse("a spacing of zero (qform)", pixdim(0.7, 0, 3), "pixdim"),
+    refuse("a negative spacing (pixdim)", pixdim(0.7, -0.5, 3), "pixdim"),
+    refuse("NaN in pixdim", pixdim(NAN, 0.5, 3), "pixdim"),
+    refuse("infinity in pixdim", pixdim(0.7, 0.5, INF)),
+    refuse("NaN in the sform", sform(1, 1, NAN), "finite"),
+    refuse("infinity in the sform", sform(2, 3, INF), "finite"),
+    refuse("a quaternion that is none", partial(_only_qform, quatern_b=1, quatern_c=1), "qform"),
+    refuse("NaN in the quaternion", partial(_only_qform, quatern_b=NAN)),
+    handle("micron", scaled("micron", 1000), "converted from micron to mm"),
+    handle("metre", scaled("meter", 0.001), "converted from metre to mm"),
+    handle("unit not stated", scaled("unknown", 1)),
+    refuse("a unit that does not exist", partial(nifti, xyzt_units=7), "xyzt_units"),
+    handle(
+        "a left-handed grid", partial(nifti, affine=_FLIPPED), like=partial(nifti, affine=_FLIPPED)
+    ),
+]
+
+# --- voxels ---------------------------------------------------------------------------------------
+
+VALUES = "NIfTI voxels"
+refuse = partial(expect.refuse, VALUES)
+handle = partial(expect.handle, VALUES)
+
+_RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+_TYPES = ("uint16", "int16", "int32", "uint32", "int64", "uint64", "float32", "float64")
+
+
+def holding(voxels: Any, **header: Any) -> Make:
+    """Makes a NIfTI of other voxels."""
+    return partial(nifti, voxels=voxels, **header)
+
+
+def more_axes(*lengths: int) -> Make:
+    """Makes a NIfTI that repeats the truth along more axes."""
+    shape = VOXELS.shape + lengths
+    voxels = np.broadcast_to(VOXELS.reshape(*VOXELS.shape, *[1] * len(lengths)), shape)
+    return holding(np.ascontiguousarray(voxels))
+
+
+def _holes(value: float) -> Make:
+    voxels = VOXELS.astype(np.float32)
+    voxels[2:4, 5, 1] = value
+    return holding(voxels)
+
+
+def _dim(*values: int) -> Make:
+    return partial(nifti, dim=[*values, 1, 1, 1, 1])
+
+
+_VALUES = [
+    refuse("NaN voxels", _holes(NAN), "2 NaN or infinite of 960"),
+    refuse("infinite voxels", _holes(-INF), "2 NaN or infinite of 960"),
+    refuse("all voxels equal", holding(np.full_like(VOXELS, 7)), "constant", "960"),
+    handle("a fourth axis of length 1", more_axes(1)),
+    handle("seven axes, the last four of length 1", more_axes(1, 1, 1, 1)),
+    refuse("a fourth axis of length 2", more_axes(2), "axis 4"),
+    refuse("a fifth axis of length 3 (vectors)", more_axes(1, 3), "axis 5"),
+    refuse("colour (RGB)", holding(np.zeros(VOXELS.shape, _RGB)), "RGB"),
+    refuse("complex numbers", holding(VOXELS.astype(np.complex64)), "complex"),
+    refuse("floats of 128 bits", partial(nifti, datatype=1536, bitpix=128)),
+    refuse("one bit a voxel", partial(nifti, datatype=1, bitpix=1), "datatype"),
+    refuse("a datatype that does not exist", partial(nifti, datatype=999), "999"),
+    *[refuse(f"dim[0] of {n}", _dim(n, 16, 12, 5), "dim[0]") for n in (0, -1, 8)],
+    refuse("a negative length of an axis", _dim(3, 16, -12, 5), "axis"),
+    refuse("an axis of length 0", _dim(3, 16, 0, 5), "axis"),
+    *[
+        handle(f"voxels of {name}", make, like=make, should="exact, the type is kept")
+        for name in _TYPES
+        for make in [holding(VOXELS.astype(name))]
+    ],
+    handle("scl_slope NaN (not set)", partial(nifti, scl_slope=NAN, scl_inter=5)),
+    handle("scl_slope 0 (not set)", partial(nifti, scl_slope=0, scl_inter=5)),
+    refuse("scl_slope infinite", partial(nifti, scl_slope=INF), "scl_slope"),
+    refuse("scl_inter infinite", partial(nifti, scl_slope=1, scl_inter=-INF), "scl_inter"),
+    refuse(
+        "scl_slope so large that voxels overflow",
+        holding(VOXELS.astype("f8") * 1e300, scl_slope=1e38),
     ),
     *[
-        refuse(f"vox_offset {offset}", changed(vox_offset=offset), "vox_offset")
-        for offset in (100, -352, float("nan"), float("inf"), 1e30)
+        refuse(name, holding(voxels), "single precision")
+        for name, voxels in [
+            ("values beyond single precision", VOXELS.astype("f8") * 1e300),
+            ("values below single precision", VOXELS.astype("f8") * 1e-300),
+            ("a contrast that single precision loses", VOXELS.astype("i8") + (1 << 60)),
+        ]
     ],
-    refuse("vox_offset beyond the file", changed(vox_offset=99999), "truncated"),
-    refuse("a .hdr of a pair", _pair, ".hdr"),
-    refuse("the magic of a pair in a .nii", changed(magic=b"ni1"), "magic"),
-    refuse("another magic", changed(magic=b"abc"), "magic"),
-    refuse("a header of another size", changed(sizeof_hdr=999), "NIfTI header"),
+    handle("an intent code on a plain volume", partial(nifti, intent_code=1002)),
+    handle("up to 1 MB after the voxels", damaged(nifti, lambda d: d + bytes(1000))),
+    handle("a wrong bitpix", partial(nifti, bitpix=8), should="the datatype counts"),
 ]
+
+CASES: list[Case] = [*_FILES, *_GRIDS, *_VALUES]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.reliability.case import Case
 from tests.reliability.dicom_files import series
-from tests.reliability.expect import assert_line, done, said, snapshot, upsample
+from tests.reliability.expect import assert_line, done, refusal, said, snapshot, unchanged, upsample
 from tests.reliability.volume_files import meta, nifti
 
 GROUP = "Outputs"
@@ -18,24 +18,20 @@ _OLD = b"an older result"
 Prepare = Callable[[Path], Sequence[object]]
 
 
-def kept(
-    name: str, prepare: Prepare, *words: str, should: str = "", code: int = 3, **run: object
-) -> Case:
+def kept(name: str, prepare: Prepare, *words: str, code: int = 3, **run: object) -> Case:
     """A case of an output that is refused, with everything as it was before."""
 
     def check(folder: Path) -> str:
         source = nifti(folder)
         (folder / "work").mkdir()
         options = prepare(folder)
-        before = snapshot(folder)
-        outcome = upsample(folder, source, *options, seconds=20, **run)
-        assert_line(outcome, code, None, *words)
-        assert "slices" not in outcome.stderr, "refused after the work"
-        after = snapshot(folder)
-        assert after == before, f"changed: {sorted(after.items() ^ before.items())[:3]}"
+        with unchanged(folder):
+            outcome = upsample(folder, source, *options, seconds=20, **run)
+            assert_line(outcome, code, None, *words)
+            assert "slices" not in outcome.stderr, "refused after the work"
         return said(outcome, folder)
 
-    return Case(GROUP, name, should or "refused; everything is as it was", check)
+    return Case(GROUP, name, refusal(*words, start="refused, everything as it was"), check)
 
 
 def written(name: str, prepare: Prepare, should: str, output: str = "out.nii.gz") -> Case:
@@ -44,41 +40,41 @@ def written(name: str, prepare: Prepare, should: str, output: str = "out.nii.gz"
     def check(folder: Path) -> str:
         source = nifti(folder)
         (folder / "work").mkdir()
-        options = prepare(folder)
-        result = done(folder, upsample(folder, source, *options), output)
+        result = done(folder, upsample(folder, source, *prepare(folder)), output)
         assert (folder / "work" / output).is_file()
         return f"{output} written, {'x'.join(map(str, result.voxels.shape))} voxels"
 
     return Case(GROUP, name, should, check)
 
 
-def old(folder: Path, *names: str) -> None:
-    """Put older files into the working folder."""
-    for name in names:
-        (folder / "work" / name).write_bytes(_OLD)
+def given(*options: object) -> Prepare:
+    """The options as they are; ``INPUT`` stands for the input."""
+    return lambda folder: [folder / "t2w.nii" if o == "INPUT" else o for o in options]
 
 
-def over_input(path: Callable[[Path], object], *more: object) -> Prepare:
-    """Options that write over the input by one of its names."""
-    return lambda folder: ["--output", path(folder), *more]
+def linked(how: Callable[[Path, Path], object]) -> Prepare:
+    """Writes over a link to the input."""
 
-
-def _linked(folder: Path, how: Callable[[Path, Path], object]) -> Path:
-    link = folder / "other.nii"
-    how(folder / "t2w.nii", link)
-    return link
-
-
-def _exists(*names: str, options: Sequence[object] = ()) -> Prepare:
     def prepare(folder: Path) -> Sequence[object]:
-        old(folder, *names)
+        how(folder / "t2w.nii", folder / "other.nii")
+        return ["--output", folder / "other.nii", "--force"]
+
+    return prepare
+
+
+def exists(*names: str, options: Sequence[object] = ()) -> Prepare:
+    """Has older files in the working folder."""
+
+    def prepare(folder: Path) -> Sequence[object]:
+        for name in names:
+            (folder / "work" / name).write_bytes(_OLD)
         return options
 
     return prepare
 
 
-def _into(make: Callable[[Path], object], *options: object) -> Prepare:
-    """Options after something was made of the path ``work/out.nii.gz``."""
+def into(make: Callable[[Path], object], *options: object) -> Prepare:
+    """Makes something of the path ``work/out.nii.gz``."""
 
     def prepare(folder: Path) -> Sequence[object]:
         make(folder / "work" / "out.nii.gz")
@@ -87,17 +83,12 @@ def _into(make: Callable[[Path], object], *options: object) -> Prepare:
     return prepare
 
 
-def _link_out(folder: Path) -> Sequence[object]:
-    (folder / "precious.nii.gz").write_bytes(_OLD)
-    (folder / "work" / "out.nii.gz").symlink_to(folder / "precious.nii.gz")
-    return ["--force"]
-
-
 def _link_is_replaced(folder: Path) -> str:
     source = nifti(folder)
     (folder / "work").mkdir()
-    options = _link_out(folder)
-    done(folder, upsample(folder, source, *options))
+    (folder / "precious.nii.gz").write_bytes(_OLD)
+    (folder / "work" / "out.nii.gz").symlink_to(folder / "precious.nii.gz")
+    done(folder, upsample(folder, source, "--force"))
     assert not (folder / "work" / "out.nii.gz").is_symlink(), "still a link"
     assert (folder / "precious.nii.gz").read_bytes() == _OLD, "the link was followed"
     return "the link was replaced, its target is as it was"
@@ -125,91 +116,75 @@ def _dicom_untouched(folder: Path) -> str:
 def _voxels_of_input(folder: Path) -> str:
     """The .raw of a .mhd is an input too."""
     source = meta(folder, "t2w.mhd")
-    before = snapshot(folder)
-    outcome = upsample(folder, source, "--output", source, "--force")
-    assert_line(outcome, 3, source, "never overwritten")
-    (folder / "work").rmdir()
-    assert snapshot(folder) == before
+    with unchanged(folder, "work"):
+        outcome = upsample(folder, source, "--output", source, "--force")
+        assert_line(outcome, 3, source, "never overwritten")
     return said(outcome, folder)
 
 
+_NEVER = "never overwritten"
 CASES = [
-    kept(
-        "the output is the input",
-        over_input(lambda f: f / "t2w.nii"),
-        "never overwritten",
-        should="refused; the source is never overwritten",
-    ),
-    kept(
-        "the output is the input, --force",
-        over_input(lambda f: f / "t2w.nii", "--force"),
-        "never overwritten",
-        should="refused; the source is never overwritten",
-    ),
+    kept("the output is the input", given("--output", "INPUT"), _NEVER),
+    kept("the output is the input, --force", given("--output", "INPUT", "--force"), _NEVER),
     kept(
         "the output is the input by another spelling, --force",
-        over_input(lambda f: "./.././t2w.nii", "--force"),
-        "never overwritten",
+        given("--output", "./.././t2w.nii", "--force"),
+        _NEVER,
     ),
     kept(
         "the output is a link to the input, --force",
-        over_input(lambda f: _linked(f, lambda a, b: b.symlink_to(a)), "--force"),
-        "never overwritten",
+        linked(lambda source, link: link.symlink_to(source)),
+        _NEVER,
     ),
-    kept(
-        "the output is a hard link to the input, --force",
-        over_input(lambda f: _linked(f, os.link), "--force"),
-        "never overwritten",
-    ),
-    kept(
-        "--qc is the input, --force",
-        lambda f: ["--qc", f / "t2w.nii", "--force"],
-        "never overwritten",
-    ),
-    kept(
-        "--qc is the output",
-        lambda f: ["--qc", "out.nii.gz"],
-        "different names",
-    ),
+    kept("the output is a hard link to the input, --force", linked(os.link), _NEVER),
+    kept("--qc is the input, --force", given("--qc", "INPUT", "--force"), _NEVER),
+    kept("--qc is the output", given("--qc", "out.nii.gz"), "different names"),
     Case(GROUP, "the output is a .mhd that is the input, --force", "refused", _voxels_of_input),
-    kept("the output exists", _exists("out.nii.gz"), "exists already", "--force"),
-    kept("the record exists", _exists("out.json"), "out.json", "exists already"),
+    kept("the output exists", exists("out.nii.gz"), "exists already", "--force"),
+    kept("the record exists", exists("out.json"), "out.json", "exists already"),
     kept(
         "the picture exists",
-        _exists("qc.png", options=["--qc", "qc.png"]),
-        *("qc.png", "exists already"),
+        exists("qc.png", options=["--qc", "qc.png"]),
+        "qc.png",
+        "exists already",
     ),
     written(
         "the output and the record exist, --force",
-        _exists("out.nii.gz", "out.json", options=["--force"]),
+        exists("out.nii.gz", "out.json", options=["--force"]),
         "both are replaced",
     ),
-    kept("the output is a folder, --force", _into(Path.mkdir, "--force"), "out.nii.gz"),
-    kept("the output is a FIFO, --force", _into(os.mkfifo, "--force"), "out.nii.gz"),
-    kept("the output is a link that leads nowhere", _into(lambda p: p.symlink_to("no")), "exists"),
+    kept("the output is a folder, --force", into(Path.mkdir, "--force"), "out.nii.gz"),
+    kept("the output is a FIFO, --force", into(os.mkfifo, "--force"), "out.nii.gz"),
+    kept("the output is a link that leads nowhere", into(lambda p: p.symlink_to("no")), "exists"),
     Case(
         GROUP,
         "the output is a link to another file, --force",
         "the link is replaced; the other file is as it was",
         _link_is_replaced,
     ),
-    kept("no such folder", lambda f: ["--output", "none/out.nii.gz"], "none", "does not exist"),
+    kept("no such folder", given("--output", "none/out.nii.gz"), "none", "does not exist"),
     kept(
-        "a folder that may not be written",
-        _closed,
-        *("work", "cannot be written"),
-        unprivileged=True,
+        "a folder that may not be written", _closed, "work", "cannot be written", unprivileged=True
     ),
     kept("a file taken for a folder", lambda f: ["--output", f / "t2w.nii" / "out.nii"], "t2w.nii"),
-    kept("an ending that mrisr does not write", lambda f: ["--output", "out.png"], ".nii.gz"),
-    kept("no ending", lambda f: ["--output", "out"], ".nii.gz"),
-    kept("/dev/null", lambda f: ["--output", "/dev/null", "--force"], "/dev/null"),
-    kept("a name of 300 letters", lambda f: ["--output", f"{'x' * 300}.nii"]),
-    kept("a name of 250 letters", lambda f: ["--output", f"{'x' * 245}.nii"]),
+    kept("an ending that mrisr does not write", given("--output", "out.png"), ".nii.gz"),
+    kept("no ending", given("--output", "out"), ".nii.gz"),
+    kept("/dev/null", given("--output", "/dev/null", "--force"), "/dev/null"),
+    kept("a name of 300 letters", given("--output", f"{'x' * 300}.nii")),
+    kept("a name of 250 letters", given("--output", f"{'x' * 245}.nii")),
     *[
-        written(f"an output ending in {ending}", lambda f, e=ending: ["--output", f"out{e}"],  # type: ignore[misc]
-                "written whole, and read back before it appears", f"out{ending}")
+        written(
+            f"an output ending in {ending}",
+            given("--output", f"out{ending}"),
+            "written whole, and read back before it appears",
+            f"out{ending}",
+        )
         for ending in (".nii", ".nii.gz")
     ],
-    Case(GROUP, "an output in the folder of the input series", "the series is as it was", _dicom_untouched),
-]  # fmt: skip
+    Case(
+        GROUP,
+        "an output in the folder of the input series",
+        "the series is as it was",
+        _dicom_untouched,
+    ),
+]

@@ -13,15 +13,27 @@ from pathlib import Path
 from tests.reliability import expect
 from tests.reliability.case import Case
 from tests.reliability.dicom_files import enhanced, series
-from tests.reliability.expect import Make, assert_discreet, assert_line, said, upsample
+from tests.reliability.expect import assert_discreet, assert_line, said, upsample
 from tests.reliability.runner import run_cli
-from tests.reliability.volume_files import meta, nifti
+from tests.reliability.volume_files import Make, meta, nifti, written
 
 GROUP = "Input paths"
 refuse = partial(expect.refuse, GROUP)
 handle = partial(expect.handle, GROUP)
-#: Longest a case may take to say no; a run that waits for a FIFO takes for ever.
-_PATIENCE_S = 20
+#: For what no run may wait; one that waits for a FIFO takes for ever.
+at_once = partial(expect.refuse, GROUP, seconds=20)
+forbidden = partial(expect.refuse, GROUP, unprivileged=True)
+_DENIED = "Permission denied"
+
+#: Raw bytes in a name would be written in another spelling; the code and the line count there.
+_ODD = {
+    "spaces": "my study, part 2",
+    "letters beyond ASCII": "Studie größe 前列腺 🧲",
+    "a newline": "two\nlines",
+    "quotes and wildcards": 'it\'s [a] "*?" $HOME',
+    "a leading dash": "-rf",
+    "control characters": "red\x1b[31m\x07",
+}
 
 
 def inside(name: str, make: Make = nifti) -> Make:
@@ -57,6 +69,17 @@ def special(name: str, make: Callable[[Path], object]) -> Make:
     return build
 
 
+def closed(make: Make, *, parent: bool = False) -> Make:
+    """Makes an input and takes away the right to read it, or to enter its folder."""
+
+    def build(folder: Path) -> Path:
+        path = make(folder)
+        (path.parent if parent else path).chmod(0)
+        return path
+
+    return build
+
+
 def _socket(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as s:
         here = Path.cwd()
@@ -67,25 +90,8 @@ def _socket(path: Path) -> None:
             os.chdir(here)
 
 
-def _unreadable(make: Make) -> Make:
-    def build(folder: Path) -> Path:
-        path = make(folder)
-        path.chmod(0)
-        return path
-
-    return build
-
-
-def _in_closed_folder(folder: Path) -> Path:
-    path = inside("closed")(folder)
-    path.parent.chmod(0)
-    return path
-
-
 def _gzipped_dicom(folder: Path) -> Path:
-    path = folder / "enhanced.dcm.gz"
-    path.write_bytes(gzip.compress(enhanced(folder).read_bytes()))
-    return path
+    return written("enhanced.dcm.gz", gzip.compress(enhanced(folder).read_bytes()))(folder)
 
 
 def _zip(folder: Path) -> Path:
@@ -102,21 +108,6 @@ def _not_utf8(folder: Path) -> Path:
         return nifti(folder).rename(path)
     except OSError:  # a file system that knows only UTF-8
         return folder / "t2w.nii"
-
-
-def _device(path: str) -> Make:
-    return lambda folder: Path(path)
-
-
-#: Raw bytes in a name would be written in another spelling; the code and the line count there.
-_ODD = {
-    "spaces": "my study, part 2",
-    "letters beyond ASCII": "Studie größe 前列腺 🧲",
-    "a newline": "two\nlines",
-    "quotes and wildcards": 'it\'s [a] "*?" $HOME',
-    "a leading dash": "-rf",
-    "control characters": "red\x1b[31m\x07",
-}
 
 
 def _odd_output(folder: Path) -> str:
@@ -147,24 +138,20 @@ def _empty_info(folder: Path) -> str:
 
 CASES = [
     refuse("nothing at the path", lambda f: f / "none.nii.gz", "nothing at that path"),
-    refuse("an ending that mrisr does not read", lambda f: _png(f), ".png", tells="what is"),
+    refuse(
+        "an ending that mrisr does not read",
+        written("t2w.png", b"\x89PNG\r\n\x1a\n" + bytes(500)),
+        ".png",
+    ),
     refuse("a folder called .nii.gz", special("t2w.nii.gz", Path.mkdir), "no DICOM image"),
     *[
-        refuse(
-            f"a FIFO called {name}",
-            special(name, os.mkfifo),
-            tells="so at once; it does not wait",
-            seconds=_PATIENCE_S,
-        )
+        at_once(f"a FIFO called {name}", special(name, os.mkfifo))
         for name in ("t2w.nii.gz", "t2w.dcm")
     ],
-    refuse("a socket", special("t2w.nii", _socket), seconds=_PATIENCE_S),
-    *[refuse(path, _device(path), seconds=_PATIENCE_S) for path in ("/dev/null", "/dev/zero")],
-    refuse(
-        "a link to /dev/zero",
-        special("t2w.nii", lambda p: p.symlink_to("/dev/zero")),
-        seconds=_PATIENCE_S,
-    ),
+    at_once("a socket", special("t2w.nii", _socket)),
+    at_once("/dev/null", lambda f: Path("/dev/null")),
+    at_once("/dev/zero", lambda f: Path("/dev/zero")),
+    at_once("a link to /dev/zero", special("t2w.nii", lambda p: p.symlink_to("/dev/zero"))),
     refuse("a link to itself", special("t2w.nii", lambda p: p.symlink_to(p))),
     refuse("a link that leads nowhere", special("t2w.nii", lambda p: p.symlink_to("no"))),
     handle("a link to a file", linked(nifti)),
@@ -173,27 +160,19 @@ CASES = [
     refuse("a path of 5000 letters", lambda f: f / "/".join(["x" * 99] * 50) / "t.nii"),
     refuse("a file taken for a folder", lambda f: nifti(f) / "t2w.nii", "nothing"),
     *[
-        refuse(
-            f"a {name} that may not be read",
-            _unreadable(make),
-            "Permission denied",
-            unprivileged=True,
-        )
-        for name, make in [
-            (".nii", nifti),
-            (".nii.gz", lambda f: nifti(f, "t2w.nii.gz")),
-            (".mha", meta),
-            ("DICOM file", enhanced),
-            ("folder", series),
-        ]
+        forbidden(f"a {name} that may not be read", closed(make), _DENIED)
+        for name, make in {
+            ".nii": nifti,
+            ".nii.gz": partial(nifti, name="t2w.nii.gz"),
+            ".mha": meta,
+            "DICOM file": enhanced,
+            "folder": series,
+        }.items()
     ],
-    refuse(
-        "a file in a folder that may not be entered",
-        _in_closed_folder,
-        "Permission denied",
-        unprivileged=True,
+    forbidden(
+        "a file in a folder that may not be entered", closed(inside("closed"), parent=True), _DENIED
     ),
-    refuse("a gzipped DICOM file", _gzipped_dicom, "gzip", tells="to unpack it"),
+    refuse("a gzipped DICOM file", _gzipped_dicom, "gzip"),
     refuse("a zip archive", _zip, ".zip"),
     *[handle(f"{what} in the path", inside(name)) for what, name in _ODD.items()],
     *[
@@ -205,7 +184,6 @@ CASES = [
             f"nothing at a path with {what}",
             lambda f, name=name: f / name / "t2w.nii",  # type: ignore[misc]
             "nothing at that path",
-            tells="so on one printable line",
         )
         for what, name in _ODD.items()
     ],
@@ -214,8 +192,3 @@ CASES = [
     Case(GROUP, "an empty path", "refused", _nothing_given),
     Case(GROUP, "mrisr info on an empty folder", "refused", _empty_info),
 ]
-
-
-def _png(folder: Path) -> Path:
-    (folder / "t2w.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(500))
-    return folder / "t2w.png"

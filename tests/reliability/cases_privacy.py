@@ -2,68 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gzip
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pydicom
 
-from tests.reliability.case import Case
+from tests.reliability.case import Case, Run
 from tests.reliability.dicom_files import SECRETS, enhanced, repeated, series, set_one
-from tests.reliability.expect import Make, assert_discreet, upsample
+from tests.reliability.expect import assert_discreet, upsample
 from tests.reliability.runner import run_cli
-from tests.reliability.volume_files import nifti
+from tests.reliability.volume_files import Make, nifti
 
 GROUP = "Patient data"
 
 
-def clean(data: bytes, name: str) -> None:
-    """Assert that bytes hold nothing of the patient, in any spelling that a header might use."""
-    low = data.lower()
+def written(folder: Path, source: Path, output: str, *options: object, **run: Any) -> list[Path]:
+    """All files of a run that worked and printed nothing of the patient."""
+    outcome = upsample(folder, source, "--output", output, *options, **run)
+    assert outcome.code == 0, outcome.stderr[-300:]
+    assert_discreet(outcome)
+    files = [p for p in sorted((folder / "work").rglob("*")) if p.is_file()]
+    assert files
+    return files
+
+
+def assert_clean(path: Path) -> None:
+    """Assert that a file holds nothing of the patient, in any spelling that a header might use."""
+    data = path.read_bytes()
+    data += gzip.decompress(data) if data[:2] == b"\x1f\x8b" else b""
     for secret in SECRETS:
         for code in ("utf-8", "utf-16-le", "utf-16-be"):
-            assert secret.encode(code) not in low, f"{secret!r} in {name}"
+            assert secret.encode(code) not in data.lower(), f"{secret!r} in {path.name}"
 
 
-def outputs(make: Make, ending: str, *, job: str = "inplane") -> Callable[[Path], str]:
+def outputs(make: Make, ending: str, *, job: str = "inplane") -> Run:
     """A run of all outputs, none of which may hold anything of the patient."""
 
     def check(folder: Path) -> str:
-        source = make(folder)
-        name = f"out{ending}"
-        outcome = upsample(
-            folder, source, "--output", name, "--qc", "qc.png", "--json", "--force", job=job
-        )
-        assert outcome.code == 0, outcome.stderr[-300:]
-        assert_discreet(outcome)
-        written = sorted((folder / "work").iterdir())
-        assert {"out.json", "qc.png", name} <= {p.name for p in written}, written
-        for path in written:
-            clean(_unpacked(path), path.name)
-        return f"nothing in {', '.join(p.name for p in written)} nor in what was printed"
+        options = ("--qc", "qc.png", "--json", "--force")
+        files = written(folder, make(folder), f"out{ending}", *options, job=job)
+        names = [p.name for p in files]
+        assert {"out.json", "qc.png", f"out{ending}"} <= set(names), names
+        for path in files:
+            assert_clean(path)
+        return f"nothing in {', '.join(names)} nor in what was printed"
 
     return check
 
 
-def _unpacked(path: Path) -> bytes:
-    import gzip
+def info(make: Make, *arguments: str) -> Run:
+    """``mrisr info``, which may print nothing of the patient."""
 
-    data = path.read_bytes()
-    return data + gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-
-
-def _extension(folder: Path) -> Path:
-    """A NIfTI full of text that others wrote into it."""
-    import nibabel as nib
-
-    def edit(image: nib.Nifti1Image) -> None:
-        image.header["descrip"], image.header["db_name"] = b"secret description", b"secret db"
-        image.header["aux_file"], image.header["intent_name"] = b"secret aux", b"secret intent"
-        image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"secret comment"))
-
-    return nifti(folder, edit=edit)
-
-
-def _info(make: Make, *arguments: str) -> Callable[[Path], str]:
     def check(folder: Path) -> str:
         outcome = run_cli(["info", make(folder), *arguments], folder)
         assert outcome.code in (0, 2), outcome.stderr
@@ -73,22 +64,19 @@ def _info(make: Make, *arguments: str) -> Callable[[Path], str]:
     return check
 
 
-def _broken(folder: Path) -> Path:
-    """A series one of whose files cannot be used."""
-    return series(folder, edit=set_one(2, PixelSpacing=None))
+def _extended(image: Any) -> None:
+    """Text that others wrote into a NIfTI."""
+    import nibabel as nib
 
-
-def _derived(folder: Path) -> list[pydicom.Dataset]:
-    outcome = upsample(folder, series(folder), "--output", folder / "work" / "derived")
-    assert outcome.code == 0, outcome.stderr[-300:]
-    assert_discreet(outcome)
-    files = sorted((folder / "work" / "derived").glob("*.dcm"))
-    assert files
-    return [pydicom.dcmread(path) for path in files]
+    image.header["descrip"], image.header["db_name"] = b"secret description", b"secret db"
+    image.header["aux_file"], image.header["intent_name"] = b"secret aux", b"secret intent"
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"secret comment"))
 
 
 def _derived_dicom(folder: Path) -> str:
-    for dataset in _derived(folder):
+    written(folder, series(folder), "derived")
+    for path in (folder / "work" / "derived").glob("*.dcm"):
+        dataset = pydicom.dcmread(path)
         assert dataset.PatientID == "SECRET-0042", "the patient is kept in DICOM"
         for element in dataset.iterall():
             assert not element.tag.is_private, f"private {element.tag}"
@@ -98,18 +86,17 @@ def _derived_dicom(folder: Path) -> str:
 
 
 def _deidentified(folder: Path) -> str:
-    outcome = upsample(
-        folder, series(folder), "--output", folder / "work" / "derived", "--deidentify"
-    )
-    assert outcome.code == 0, outcome.stderr[-300:]
-    assert_discreet(outcome)
-    files = [p for p in (folder / "work").rglob("*") if p.is_file()]
-    assert files
+    files = written(folder, series(folder), "derived", "--deidentify")
     for path in files:
-        clean(path.read_bytes(), path.name)
+        assert_clean(path)
     return f"nothing in {len(files)} files"
 
 
+_INFO = {
+    "a series": series,
+    "a series with a broken file": partial(series, edit=set_one(2, PixelSpacing=None)),
+    "a series of two volumes": partial(repeated, DiffusionBValue=(50.0, 800.0)),
+}
 CASES = [
     *[
         Case(
@@ -131,15 +118,11 @@ CASES = [
         GROUP,
         "a NIfTI with texts in its header and extensions",
         "none of them in the output",
-        outputs(_extension, ".nii"),
+        outputs(partial(nifti, edit=_extended), ".nii"),
     ),
     *[
-        Case(GROUP, f"mrisr info on {what}{how}", "nothing of the patient", _info(make, *given))
-        for what, make in {
-            "a series": series,
-            "a series with a broken file": _broken,
-            "a series of two volumes": lambda f: repeated(f, DiffusionBValue=(50.0, 800.0)),
-        }.items()
+        Case(GROUP, f"mrisr info on {what}{how}", "nothing of the patient", info(make, *given))
+        for what, make in _INFO.items()
         for how, given in {"": (), ", --json": ("--json",)}.items()
     ],
     Case(

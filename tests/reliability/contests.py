@@ -7,25 +7,27 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.reliability import hooks
-from tests.reliability.case import Case
+from tests.reliability.case import Case, Run
 from tests.reliability.dicom_files import series
 from tests.reliability.expect import assert_line
-from tests.reliability.runner import Outcome, Running, run_cli, start_cli
+from tests.reliability.runner import Outcome, Running, run_cli, start_cli, wait_for
 
 _FACTORS = (2.0, 3.0)
 _GROUP = "Runs that meet or are stopped"
 
 
-def _start(source: Path, output: str, work: Path, scale: float, **more: object) -> Running:
+def _start(
+    source: Path, output: str, work: Path, scale: float, *, force: bool = False, **more: Any
+) -> Running:
     """Begin to upsample ``source`` in the folder ``work``."""
+    work.mkdir(exist_ok=True)
     arguments: list[object] = ["inplane", "--input", source, "--output", output, "--quiet"]
-    arguments += ["--scale", scale, "--model", "zero-inplane"]
-    arguments += ["--force"] if more.pop("force", False) else []
-    return start_cli(arguments, work, **more)  # type: ignore[arg-type]
+    arguments += ["--scale", scale, "--model", "zero-inplane", *["--force"] * force]
+    return start_cli(arguments, work, **more)
 
 
 def _meet(
@@ -60,12 +62,11 @@ def _left(work: Path, output: str, ends: list[Outcome]) -> float:
     return scale
 
 
-def _one_wins(output: str, times: int) -> Callable[[Path], str]:
+def _one_wins(output: str, times: int) -> Run:
     def run(folder: Path) -> str:
         source, wins = series(folder, "source"), Counter[float]()
         for i in range(times):
             work = folder / f"work{i}"
-            work.mkdir(parents=True)
             ends = _meet(source, output, work, ("0 0", "0 0"), force=False)
             assert sorted(e.code for e in ends) == [0, 3], [(e.code, e.stderr) for e in ends]
             loser = next(e for e in ends if e.code == 3)
@@ -76,11 +77,10 @@ def _one_wins(output: str, times: int) -> Callable[[Path], str]:
     return run
 
 
-def _both_succeed(output: str, times: int) -> Callable[[Path], str]:
+def _both_succeed(output: str, times: int) -> Run:
     def run(folder: Path) -> str:
         source, wins = series(folder, "source"), Counter[float]()
         work = folder / "work"
-        work.mkdir(parents=True)
         # The second writes its volume and its record between the volume and the record of the first.
         for pauses in times * [("0 0", "0 0"), ("0 0.2", "0.1 0")]:
             ends = _meet(source, output, work, pauses, force=True)
@@ -100,17 +100,14 @@ def _at_work(source: Path, work: Path, folder: Path, scale: float) -> Running:
     hook = "tests.reliability.hooks:tell_when_at_work"
     env = {hooks.FOLDER: str(folder)}
     running = _start(source, "out.nii.gz", work, scale, force=True, env=env, prepare=hook)
-    deadline = time.monotonic() + 60
-    while not sign.exists() and time.monotonic() < deadline:
-        time.sleep(0.0005)
+    wait_for(sign)
     return running
 
 
-def _stopped(number: signal.Signals, times: int) -> Callable[[Path], str]:
+def _stopped(number: signal.Signals, times: int) -> Run:
     def run(folder: Path) -> str:
         source, draw, seen = series(folder, "source"), random.Random(3), Counter[str]()
         work = folder / "work"
-        work.mkdir(parents=True)
         for scale in _FACTORS:  # the first run of a process is slow, the second tells
             running, began = _at_work(source, work, folder, scale), time.perf_counter()
             assert running.wait().code == 0
@@ -133,10 +130,9 @@ def _stopped(number: signal.Signals, times: int) -> Callable[[Path], str]:
     return run
 
 
-def _folder_goes(output: str) -> Callable[[Path], str]:
+def _folder_goes(output: str) -> Run:
     def run(folder: Path) -> str:
         source, work, place = series(folder, "source"), folder / "work", folder / "place"
-        work.mkdir(parents=True)
         place.mkdir()
         hook = "tests.reliability.hooks:lose_the_folder"
         env = {hooks.FOLDER: str(place)}
@@ -151,7 +147,7 @@ def _folder_goes(output: str) -> Callable[[Path], str]:
 def _device_full(folder: Path) -> str:
     """As a link, since the name of the device has no ending that says what to write."""
     source, work = series(folder, "source"), folder / "work"
-    work.mkdir(parents=True)
+    work.mkdir()
     (work / "out.nii.gz").symlink_to("/dev/full")
     for force in (False, True):
         outcome = _start(source, "out.nii.gz", work, 2.0, force=force).wait()
@@ -163,42 +159,47 @@ def _device_full(folder: Path) -> str:
     return outcome.stderr.strip().removeprefix("mrisr: ")
 
 
-CASES = [
-    *(
-        Case(
-            _GROUP,
-            f"two runs write {output} at the same moment",
-            "one wins; the other exits 3 and says so",
-            _one_wins(output, 4),
-        )
-        for output in ("out.nii.gz", "out.mhd", "series")
-    ),
-    *(
-        Case(
-            _GROUP,
-            f"two runs write {output} at the same moment, with --force",
+_OUTPUTS = ("out.nii.gz", "out.mhd", "series")
+_AT_ONCE = [
+    Case(
+        _GROUP,
+        f"two runs write {output} at the same moment{how}{', many times' if slow else ''}",
+        should,
+        meet(output, 4 if slow else 1),
+        slow,
+    )
+    for how, meet, should in (
+        ("", _one_wins, "one wins; the other exits 3 and says so"),
+        (
+            ", with --force",
+            _both_succeed,
             "both succeed; the result of one is there, whole, with its own record",
-            _both_succeed(output, 2),
-        )
-        for output in ("out.nii.gz", "out.mhd", "series")
-    ),
-    *(
+        ),
+    )
+    for slow in (False, True)
+    for output in _OUTPUTS
+]
+CASES = [
+    *_AT_ONCE,
+    *[
         Case(
             _GROUP,
-            f"{number.name} at random moments",
+            f"{number.name} at {times} random moments",
             "one line, exit 1; the outputs old or new, no temporary files",
-            _stopped(number, 10),
+            _stopped(number, times),
+            slow=times > 4,
         )
+        for times in (4, 40)
         for number in (signal.SIGINT, signal.SIGTERM)
-    ),
-    *(
+    ],
+    *[
         Case(
             _GROUP,
             f"the folder of {output} is removed while the network works",
             "exit 3, one line with the path",
             _folder_goes(output),
         )
-        for output in ("out.nii.gz", "out.mhd", "series")
-    ),
+        for output in _OUTPUTS
+    ],
     Case(_GROUP, "/dev/full as output", "exit 3, one line with the path", _device_full),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -53,42 +54,41 @@ class Sample:
 Make = Callable[[Path], Sample]
 
 
-def _of(path: Path, header: int, **more: bool | int) -> Sample:
-    return Sample(path, path, path.read_bytes(), header, **more)  # type: ignore[arg-type]
+def sample(
+    make: Callable[[Path], Path],
+    header: int | bytes,
+    *,
+    name: str = "",
+    checked: bool = False,
+    padding: int = 0,
+) -> Make:
+    """Makes a whole file.
+
+    Args:
+        make: makes what is read.
+        header: bytes before the voxels, or a mark: they begin after the line that holds it.
+        name: the file beside or in it that is damaged, if it is another.
+        checked, padding: as in ``Sample``.
+    """
+
+    def build(folder: Path) -> Sample:
+        path = make(folder)
+        target = (path if path.is_dir() else path.parent) / name if name else path
+        whole = target.read_bytes()
+        size = header
+        if isinstance(size, bytes):
+            size = whole.index(b"\n", whole.index(size) + 1) + 1
+        elif size < 0:  # the value of the pixel data is what follows its tag
+            size = whole.index(b"\xe0\x7f\x10\x00") - size
+        return Sample(path, target, whole, size, checked, padding)
+
+    return build
 
 
-def _nifti(folder: Path) -> Sample:
-    return _of(volume_files.nifti(folder), 352)
-
-
-def _nifti_gz(folder: Path) -> Sample:
-    return _of(volume_files.nifti(folder, "t2w.nii.gz"), 10, checked=True)
-
-
-def _meta(name: str, packed: bool, voxels: bool = False) -> Make:
-    def make(folder: Path) -> Sample:
-        data = "t2w.zraw" if packed and name.endswith(".mhd") else "t2w.raw"
-        path = volume_files.meta(folder, name, packed=packed)
-        if name.endswith(".mhd"):
-            (folder / "t2w.raw").rename(folder / data)
-            volume_files.repack(path, lambda text: text.replace(b"t2w.raw", data.encode()))
-        if voxels:
-            beside = folder / data
-            return Sample(path, beside, beside.read_bytes(), 0, checked=packed)
-        whole = path.read_bytes()
-        header = whole.index(b"\n", whole.index(b"ElementDataFile")) + 1
-        # A .mhd ends in a line break, which nobody needs.
-        return _of(path, header, checked=packed, padding=int(name.endswith(".mhd")))
-
-    return make
-
-
-def _nrrd(packed: bool) -> Make:
-    def make(folder: Path) -> Sample:
-        path = volume_files.nrrd(folder, packed=packed)
-        return _of(path, path.read_bytes().index(b"\n\n") + 2, checked=packed)
-
-    return make
+def _zraw(folder: Path) -> Path:
+    path = volume_files.meta(folder, "t2w.mhd", packed=True, ElementDataFile="t2w.zraw")
+    (folder / "t2w.raw").rename(folder / "t2w.zraw")
+    return path
 
 
 def dicom_image(syntax: UID | None = None) -> pydicom.FileDataset:
@@ -108,52 +108,50 @@ def dicom_image(syntax: UID | None = None) -> pydicom.FileDataset:
     return d
 
 
-def _dicom(syntax: UID | None = None) -> Make:
-    def make(folder: Path) -> Sample:
-        path = folder / "slice.dcm"
+def _dicom(syntax: UID | None = None) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
         implicit = syntax == ImplicitVRLittleEndian
+        path = folder / "slice.dcm"
         d = dicom_image(syntax)
         d.save_as(path, implicit_vr=implicit, little_endian=True, enforce_file_format=True)
-        whole = path.read_bytes()
-        if syntax == DeflatedExplicitVRLittleEndian:
-            meta = pydicom.filereader.read_file_meta_info(path)
-            # One byte makes the length even.
-            return _of(path, 132 + 12 + int(meta.FileMetaInformationGroupLength), padding=1)
-        return _of(path, whole.index(b"\xe0\x7f\x10\x00") + (8 if implicit else 12))
+        return path
 
     return make
 
 
-def _enhanced(folder: Path) -> Sample:
-    path = dicom_files.enhanced(folder)
-    return _of(path, path.read_bytes().index(b"\xe0\x7f\x10\x00") + 12)
+def _deflated(folder: Path) -> Sample:
+    path = _dicom(DeflatedExplicitVRLittleEndian)(folder)
+    meta = pydicom.filereader.read_file_meta_info(path)
+    # One byte makes the length even.
+    return sample(lambda _: path, 132 + 12 + int(meta.FileMetaInformationGroupLength), padding=1)(
+        folder
+    )
 
 
-def _series(folder: Path) -> Sample:
-    """A series of three files without endings, the last of which is damaged."""
-    path = dicom_files.series(folder, slices=range(3), naming="IM{:04d}")
-    target = path / "IM0002"
-    whole = target.read_bytes()
-    return Sample(path, target, whole, whole.index(b"\xe0\x7f\x10\x00") + 12)
-
+#: Minus the length of what stands before the value of pixel data, in explicit and in implicit syntaxes.
+_EXPLICIT, _IMPLICIT = -12, -8
+_END = b"ElementDataFile"
+_meta, _nrrd = volume_files.meta, volume_files.nrrd
+_mhd = partial(_meta, name="t2w.mhd")
+_series = partial(dicom_files.series, slices=range(3), naming="IM{:04d}")
 
 FORMATS: dict[str, Make] = {
-    ".nii": _nifti,
-    ".nii.gz": _nifti_gz,
-    ".mha": _meta("t2w.mha", packed=False),
-    ".mha, compressed": _meta("t2w.mha", packed=True),
-    ".mhd": _meta("t2w.mhd", packed=False),
-    ".raw of a .mhd": _meta("t2w.mhd", packed=False, voxels=True),
-    ".zraw of a .mhd": _meta("t2w.mhd", packed=True, voxels=True),
-    ".nrrd": _nrrd(packed=False),
-    ".nrrd, gzip": _nrrd(packed=True),
-    "DICOM, explicit": _dicom(),
-    "DICOM, implicit": _dicom(ImplicitVRLittleEndian),
-    "DICOM, deflated": _dicom(DeflatedExplicitVRLittleEndian),
-    "DICOM, RLE": _dicom(RLELossless),
-    "DICOM, JPEG lossless": _dicom(JPEGLosslessSV1),
-    "DICOM, JPEG-LS": _dicom(JPEGLSLossless),
-    "DICOM, JPEG 2000": _dicom(JPEG2000Lossless),
-    "DICOM, enhanced": _enhanced,
-    "the last file of a DICOM series": _series,
+    ".nii": sample(volume_files.nifti, 352),
+    ".nii.gz": sample(partial(volume_files.nifti, name="t2w.nii.gz"), 10, checked=True),
+    ".mha": sample(_meta, _END),
+    ".mha, compressed": sample(partial(_meta, packed=True), _END, checked=True),
+    ".mhd": sample(_mhd, _END, padding=1),  # it ends in a line break, which nobody needs
+    ".raw of a .mhd": sample(_mhd, 0, name="t2w.raw"),
+    ".zraw of a .mhd": sample(_zraw, 0, name="t2w.zraw", checked=True),
+    ".nrrd": sample(_nrrd, b"\n\n"),
+    ".nrrd, gzip": sample(partial(_nrrd, packed=True), b"\n\n", checked=True),
+    "DICOM, explicit": sample(_dicom(), _EXPLICIT),
+    "DICOM, implicit": sample(_dicom(ImplicitVRLittleEndian), _IMPLICIT),
+    "DICOM, deflated": _deflated,
+    "DICOM, RLE": sample(_dicom(RLELossless), _EXPLICIT),
+    "DICOM, JPEG lossless": sample(_dicom(JPEGLosslessSV1), _EXPLICIT),
+    "DICOM, JPEG-LS": sample(_dicom(JPEGLSLossless), _EXPLICIT),
+    "DICOM, JPEG 2000": sample(_dicom(JPEG2000Lossless), _EXPLICIT),
+    "DICOM, enhanced": sample(dicom_files.enhanced, _EXPLICIT),
+    "the last file of a DICOM series": sample(_series, _EXPLICIT, name="IM0002"),
 }

@@ -6,6 +6,7 @@ Every file is full of a patient who must never be seen again; see ``SECRETS``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pydicom.uid import (
 )
 
 from tests.reliability.truth import AFFINE, COLUMNS, ROWS, SLICES, SPACING, VOXELS
+from tests.reliability.volume_files import Make, repack
 
 #: No output, record, picture or line of text may hold one of these, in any case of letters.
 SECRETS = ("secret", "19010203", "11:12:13", "111213.14")
@@ -208,3 +210,62 @@ def _group(volume: int, k: int) -> Dataset:
     group.PlanePositionSequence, group.PlaneOrientationSequence = [place], [orientation]
     group.MREchoSequence = [echo]
     return group
+
+
+def raw(name: str, *, implicit: bool = True, skip: tuple[int, ...] = ()) -> Make:
+    """Makes a series of bare datasets: neither preamble nor file meta information.
+
+    Slices in ``skip`` stay whole files.
+    """
+
+    def make(folder: Path) -> Path:
+        target = series(folder, naming=name)
+        for k, path in enumerate(sorted(target.iterdir())):
+            if k not in skip:
+                d = pydicom.dcmread(path)
+                buffer = BytesIO()
+                del d.file_meta, d.preamble
+                pydicom.dcmwrite(
+                    buffer, d, implicit_vr=implicit, little_endian=True, force_encoding=True
+                )
+                path.write_bytes(buffer.getvalue())
+        return target
+
+    return make
+
+
+def no_preamble(folder: Path) -> Path:
+    """Files that start with their meta information, without the 128 bytes and the letters before it."""
+    target = series(folder)
+    for path in target.iterdir():
+        repack(path, lambda data: data[132:])
+    return target
+
+
+def no_meta_syntax(folder: Path) -> Path:
+    """File meta information that does not name the transfer syntax."""
+    target = series(folder)
+    for path in target.iterdir():
+        d = pydicom.dcmread(path)
+        del d.file_meta.TransferSyntaxUID
+        pydicom.dcmwrite(path, d, implicit_vr=False, little_endian=True, force_encoding=True)
+    return target
+
+
+def nested(folder: Path) -> Path:
+    target = series(folder)
+    for k, path in enumerate(sorted(target.iterdir())):
+        inside = target / "PA000001" / f"ST 00000{k % 2}" / "SE000001" / f"{k}"
+        inside.mkdir(parents=True)
+        path.rename(inside / "IM000001")
+    return target
+
+
+def linked_from_a_store(folder: Path) -> Path:
+    """Slices that are links into a data store, as version control of large data makes them."""
+    store = series(folder, "store")
+    target = folder / "series"
+    target.mkdir()
+    for path in store.iterdir():
+        (target / path.name).symlink_to(path)
+    return target

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import shutil
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,7 @@ from tests.reliability.case import Case, Skipped
 from tests.reliability.dicom_files import series
 from tests.reliability.expect import snapshot
 from tests.reliability.kills import NEW, OLD, Bench
-from tests.reliability.runner import ROOT, Outcome, run_cli
+from tests.reliability.runner import Outcome, run_cli
 from tests.reliability.writers import WRITERS, Writer
 
 _GROUP = "Disks"
@@ -27,55 +24,19 @@ _SHOULD = (
     "left behind"
 )
 _FULL = "No space left on device"
-_INSIDE = "RELIABILITY_IN_NAMESPACE"
-#: Names of the cases that are run in a namespace of their own where that is needed.
-NEED_DISKS: set[str] = set()
-
-
-class NoMount(Exception):
-    """This process may not mount a disk."""
 
 
 @contextmanager
 def disk(folder: Path, size: int) -> Iterator[Path]:
-    """A disk of ``size`` bytes at ``folder``, gone afterwards."""
+    """A disk of ``size`` bytes at ``folder``, gone afterwards. Raises Skipped where none may be mounted."""
     folder.mkdir(parents=True, exist_ok=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
-        raise NoMount
+        raise Skipped("disks cannot be mounted here (root may: try `unshare -rm`)")
     try:
         yield folder
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def on_disks(run: Callable[[Path], str], title: str) -> Callable[[Path], str]:
-    """``run``, in a namespace of its own where this process may not mount disks; ``title`` is the case's."""
-    NEED_DISKS.add(title)
-
-    def anywhere(folder: Path) -> str:
-        try:
-            return run(folder)
-        except NoMount:
-            kind, text = _in_a_namespace().get(title, ("skipped", "disks cannot be mounted here"))
-        if kind == "failed":
-            raise AssertionError(text)
-        if kind == "skipped":
-            raise Skipped(text)
-        return text
-
-    return anywhere
-
-
-@cache
-def _in_a_namespace() -> dict[str, tuple[str, str]]:
-    """Outcomes of all cases that need disks, by name, from a process in which mounting is allowed."""
-    if os.environ.get(_INSIDE) or shutil.which("unshare") is None:
-        return {}
-    command = ["unshare", "-rm", sys.executable, "-m", "tests.reliability.namespaced"]
-    env = {**os.environ, _INSIDE: "1"}
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-    return {k: (a, b) for k, (a, b) in json.loads(done.stdout or "{}").items()}
 
 
 def assert_told(outcome: Outcome, path: Path, cause: str, *, needs: bool = True) -> str:
@@ -161,8 +122,7 @@ def no_room_for_the_picture(folder: Path) -> str:
 
 def _on_a_bad_disk(writer: Writer) -> Case:
     title = f"{writer.name}: full disk, over quota, read-only disk"
-    run = on_disks(lambda folder: full_and_read_only(writer, folder), title)
-    return Case(_GROUP, title, _SHOULD, run)
+    return Case(_GROUP, title, _SHOULD, partial(full_and_read_only, writer))
 
 
 def _hindered(writer: Writer) -> Case:
@@ -175,5 +135,5 @@ def _hindered(writer: Writer) -> Case:
 _PICTURE = "room for the volume of a run, but not for its picture"
 CASES = [
     *(case(writer) for case in (_on_a_bad_disk, _hindered) for writer in WRITERS),
-    Case(_GROUP, _PICTURE, _SHOULD, on_disks(no_room_for_the_picture, _PICTURE)),
+    Case(_GROUP, _PICTURE, _SHOULD, no_room_for_the_picture),
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,46 +35,47 @@ def meet() -> None:
 
 
 def meet_and_pause() -> None:
-    """As ``meet``; then this partner waits before it writes anything, and again before its record."""
+    """As ``meet``; then this partner waits before it writes, and again before its record is in its place."""
     meet()
     first, second = map(float, os.environ[PAUSES].split())
     _after_inference(lambda: time.sleep(first))
-    from mrisr.io import atomic
+    from mrisr.runs import run
 
-    write = atomic.write_bytes
+    staged = run.staged
 
-    def slow(path: Any, data: bytes, **more: Any) -> Path:
-        if Path(path).suffix == ".json":
+    @contextmanager
+    def slow(*arguments: Any, **more: Any) -> Iterator[None]:
+        with staged(*arguments, **more):
+            yield
             time.sleep(second)
-        return write(path, data, **more)
 
-    atomic.write_bytes = slow
+    run.staged = slow
 
 
-def _after_inference(act: Any) -> None:
-    from mrisr.restore import volumes
+def _after_inference(act: Callable[[], object]) -> None:
+    from mrisr.restore.engine import Engine
 
-    restore_all = volumes.restore_all
+    restore_all = Engine.restore_all
 
     def restored(*arguments: Any, **more: Any) -> Any:
         result = restore_all(*arguments, **more)
         act()
         return result
 
-    volumes.restore_all = restored
+    Engine.restore_all = restored  # type: ignore[method-assign]
 
 
 def tell_when_at_work() -> None:
     """A file appears when the command line has been understood and the work begins."""
-    from mrisr.restore import volumes
+    from mrisr.restore import restore
 
-    load_model = volumes.load_model
+    load_model = restore.load_model
 
     def load(*arguments: Any) -> Any:
         Path(os.environ[FOLDER], "at work").touch()
         return load_model(*arguments)
 
-    volumes.load_model = load
+    restore.load_model = load
 
 
 def promise_room() -> None:
@@ -84,7 +87,8 @@ def pretend_cuda() -> None:
     """A CUDA device that has no memory for more pixels than the environment says: the CPU in disguise."""
     import torch
 
-    from mrisr.restore import engine, record
+    from mrisr.restore import engine
+    from mrisr.runs import results
 
     class Device:
         type, index = "cuda", None
@@ -97,11 +101,11 @@ def pretend_cuda() -> None:
 
     torch.Tensor.to = as_cpu(torch.Tensor.to)  # type: ignore[method-assign]
     torch.nn.Module.to = as_cpu(torch.nn.Module.to)  # type: ignore[method-assign]
-    resolve, name, peak = engine.resolve_device, record.device_name, record.peak_memory_gib
+    resolve, name, peak = engine.resolve_device, results.device_name, results.peak_memory_gib
     real = torch.device("cpu")
     engine.resolve_device = lambda n: Device() if n == "cuda" else resolve(n)  # type: ignore[assignment, return-value]
-    record.device_name = lambda d: "cuda: pretended" if isinstance(d, Device) else name(d)
-    record.peak_memory_gib = lambda d: peak(real if isinstance(d, Device) else d)
+    results.device_name = lambda d: "cuda: pretended" if isinstance(d, Device) else name(d)
+    results.peak_memory_gib = lambda d: peak(real if isinstance(d, Device) else d)
     compute = engine.Engine._compute
 
     def limited(self: Any, function: Any, x: Any, *more: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.reliability import writers
 from tests.reliability.case import Case
-from tests.reliability.runner import Running, start_cli
+from tests.reliability.runner import Running, start_cli, wait_for
 from tests.reliability.writers import WRITERS, Writer
 
 OLD, NEW, LAST = 1, 2, 3
@@ -100,7 +100,7 @@ class Bench:
             assert kind, f"corrupt: {name} is neither the old one nor the new one"
             kinds.add(kind)
         assert "lost" not in kinds, "the old output is gone and there is no new one"
-        assert len(kinds) == 1 or self.writer.several, f"a mixture: {found}"
+        assert len(kinds) == 1 or self.writer.names, f"a mixture: {found}"
         return kinds.pop() if len(kinds) == 1 else "mixed"
 
     def settle(self) -> None:
@@ -171,9 +171,7 @@ def _begin(bench: Bench, begun: Path) -> Running:
     """Start a writing and return when it has really begun."""
     begun.unlink(missing_ok=True)
     running = bench.start(NEW, **{writers.BEGUN: begun})
-    deadline = time.monotonic() + 60
-    while not begun.exists() and time.monotonic() < deadline:
-        time.sleep(0.0005)
+    wait_for(begun)
     return running
 
 
@@ -182,24 +180,22 @@ def _tell(seen: Counter[str]) -> str:
     return f"{seen.total()} kills: {', '.join(parts)}, 0 corrupt"
 
 
-def a_few(writer: Writer, folder: Path) -> Counter[str]:
-    """What there is time for: at some of its steps, and at a dozen random moments."""
-    return kill_at_steps(writer, folder / "steps", 2) + kill_at_random(
-        writer, folder / "random", 12
-    )
-
-
 def _cases(writer: Writer) -> list[Case]:
-    should = _PROMISE + ("; each of the files for itself" if writer.several else "")
-
-    def case(name: str, kill: Callable[[Path], Counter[str]], slow: bool) -> Case:
-        title = f"{writer.name}: {name}"
-        return Case("Killed while writing", title, should, lambda f: _tell(kill(f)), slow)
-
+    should = _PROMISE + ("; each of the files for itself" if writer.names else "")
+    experiments: dict[str, Callable[[Path], Counter[str]]] = {
+        "4 moments": lambda folder: kill_at_steps(writer, folder, 2),
+        "before each operation on a file": lambda folder: kill_at_steps(writer, folder),
+        "200 random moments": lambda folder: kill_at_random(writer, folder, 200),
+    }
     return [
-        case("16 moments", lambda f: a_few(writer, f), slow=False),
-        case("before each operation on a file", lambda f: kill_at_steps(writer, f), slow=True),
-        case("200 random moments", lambda f: kill_at_random(writer, f, 200), slow=True),
+        Case(
+            "Killed while writing",
+            f"{writer.name}: {name}",
+            should,
+            lambda folder, kill=kill: _tell(kill(folder)),  # type: ignore[misc]
+            slow=name != "4 moments",
+        )
+        for name, kill in experiments.items()
     ]
 
 

@@ -1,29 +1,21 @@
-"""Writes each kind of output in several versions, and reads it back as a digest.
+"""Writers of each kind of output, in several versions, and readers of the parts that they hold.
 
-A writer gets the target, the version, whether it may be small, and a folder for inputs that it keeps.
-A reader gets the target and returns its parts by name as digests of what they hold, without those that
-are missing; it raises for one that cannot be read.
+A writer gets the target, a version (each differs from the others in every part), whether it may be small,
+and a folder for inputs that it keeps; it replaces what is there. A reader raises for an output that it
+cannot read.
 """
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-
-def digest(*parts: Any) -> str:
-    """Of arrays and plain values."""
-    known = hashlib.sha256()
-    for part in parts:
-        if hasattr(part, "detach"):
-            part = part.detach().cpu().numpy()
-        data = part.tobytes() if isinstance(part, np.ndarray) else part
-        known.update(data if isinstance(data, bytes) else repr(data).encode())
-    return known.hexdigest()
-
+TABLES = ("results.json", "results.csv", "results.md", "results.html")
 
 # --- volumes --------------------------------------------------------------------------------------
 
@@ -45,16 +37,14 @@ def write_a_volume(target: Path, version: int, small: bool, inputs: Path) -> Non
     write_volume(volume(version, small), target, force=True)
 
 
-def read_a_volume(target: Path) -> dict[str, str]:
+def parts_of_a_volume(target: Path) -> Iterable[Any]:
     from mrisr.io import read_volume
 
-    if not target.exists():
-        return {}
     found = read_volume(target)
-    return {target.name: digest(found.array, found.affine.round(4))}
+    return found.array, found.affine.round(4)
 
 
-def write_carelessly(target: Path, version: int, small: bool, inputs: Path) -> None:
+def write_in_place(target: Path, version: int, small: bool, inputs: Path) -> None:
     """Straight to the final path, as most programs do."""
     from mrisr.io.nifti import write_nifti
 
@@ -70,7 +60,7 @@ def write_after_removing(target: Path, version: int, small: bool, inputs: Path) 
 def write_and_leave_things_behind(target: Path, version: int, small: bool, inputs: Path) -> None:
     """Atomic, and untidy under a full disk or a kill."""
     part = target.with_name(f".{version}.mrisr-tmp{target.suffix}")
-    write_carelessly(part, version, small, inputs)
+    write_in_place(part, version, small, inputs)
     part.replace(target)
 
 
@@ -95,25 +85,11 @@ def write_a_folder_in_two_steps(target: Path, version: int, small: bool, inputs:
     write_a_folder(target, version, small, inputs)
 
 
-def read_a_folder(target: Path) -> dict[str, str]:
-    if not target.exists():
-        return {}
-    files = sorted(target.iterdir())
-    return {target.name: digest(*(x for f in files for x in (f.name, f.read_bytes())))}
-
-
-def read_a_folder_after_tidying(target: Path) -> dict[str, str]:
-    """As the next writing finds it."""
-    from mrisr.io.atomic import remove_leftovers
-
-    remove_leftovers(target)
-    return read_a_folder(target)
+def parts_of_a_folder(target: Path) -> Iterable[Any]:
+    return [x for f in sorted(target.iterdir()) for x in (f.name, f.read_bytes())]
 
 
 def write_a_series(target: Path, version: int, small: bool, inputs: Path) -> None:
-    from dataclasses import replace
-    from datetime import datetime, timezone
-
     from mrisr.dicom.derivation import Derivation
     from mrisr.dicom.pixels import storable
     from mrisr.dicom.series import write_series
@@ -140,14 +116,8 @@ def write_a_series(target: Path, version: int, small: bool, inputs: Path) -> Non
     write_series(storable(made), target, read_source(origin), derivation, force=True)
 
 
-def read_a_series(target: Path) -> dict[str, str]:
-    from mrisr.io import read_volume
-
-    if not target.exists():
-        return {}
-    found = read_volume(target)
-    count = len(list(target.iterdir()))
-    return {target.name: digest(found.array, found.affine.round(4), count)}
+def parts_of_a_series(target: Path) -> Iterable[Any]:
+    return *parts_of_a_volume(target), len(list(target.iterdir()))
 
 
 # --- records, pictures and tables -----------------------------------------------------------------
@@ -159,12 +129,6 @@ def write_a_record(target: Path, version: int, small: bool, inputs: Path) -> Non
     write_json(target, {f"key {k}": [version, k] for k in range(10 if small else 20_000)})
 
 
-def read_a_record(target: Path) -> dict[str, str]:
-    import json
-
-    return {target.name: digest(json.loads(target.read_text()))} if target.exists() else {}
-
-
 def write_a_picture(target: Path, version: int, small: bool, inputs: Path) -> None:
     from mrisr.view.qc import qc_picture
 
@@ -172,29 +136,19 @@ def write_a_picture(target: Path, version: int, small: bool, inputs: Path) -> No
     qc_picture(made, made, None, target, title=f"version {version}", extent_mm=8 if small else 30)
 
 
-def read_a_picture(target: Path) -> dict[str, str]:
+def parts_of_a_picture(target: Path) -> Iterable[Any]:
     from matplotlib.image import imread
 
-    return {target.name: digest(imread(target))} if target.exists() else {}
+    return [imread(target)]
 
 
 def write_some_tables(target: Path, version: int, small: bool, inputs: Path) -> None:
-    from mrisr.evaluation.outcome import Evaluation
-    from mrisr.evaluation.run import write_results
-    from mrisr.evaluation.settings import EvaluationSettings
-    from tests.evaluation.made import result
+    """As the report of an evaluation is written."""
+    from mrisr.io.atomic import write_together
 
-    entry = {"job": "inplane", "planes": ["axial"], "kind": "bicubic", "factors": [4]}
-    settings = EvaluationSettings(**entry, methods=[{"name": "a"}])
-    results = [result("a", f"p{k}", [float(version)]) for k in range(4 if small else 1000)]
-    made = Evaluation(settings, [], results, [], [], [], "none", {})
     target.mkdir(exist_ok=True)
-    write_results(made, f"page {version}" * (1 if small else 5000), target)
-
-
-def read_some_tables(target: Path) -> dict[str, str]:
-    names = ("results.json", "results.csv", "results.md", "results.html")
-    return {n: digest((target / n).read_bytes()) for n in names if (target / n).exists()}
+    lines = 4 if small else 20_000
+    write_together({target / name: f"{name} {version}\n".encode() * lines for name in TABLES})
 
 
 # --- what training needs and makes ----------------------------------------------------------------
@@ -212,12 +166,10 @@ def write_a_cache(target: Path, version: int, small: bool, inputs: Path) -> None
     prepare(data, target, crop=8 if small else 96, force=True)
 
 
-def read_a_cache(target: Path) -> dict[str, str]:
+def parts_of_a_cache(target: Path) -> Iterable[Any]:
     from mrisr.data.cache import read_stacks
 
-    if not target.exists():
-        return {}
-    return {target.name: digest(*(x for s in read_stacks(target) for x in (s[:4], s.levels)))}
+    return [x for s in read_stacks(target) for x in (s[:4], s.levels)]
 
 
 def network(version: int, small: bool) -> Any:
@@ -235,36 +187,38 @@ def network(version: int, small: bool) -> Any:
     return card, build_restorer(card, card.condition)
 
 
-def write_a_checkpoint(target: Path, version: int, small: bool, inputs: Path) -> None:
+def training_state(version: int, small: bool) -> Any:
+    """The state of a run."""
     import torch
 
-    from mrisr.training.checkpoint import Progress, State, save_checkpoint
+    from mrisr.training.checkpoint import State
 
     _, restorer = network(version, small)
     ema = {k: v + 1 for k, v in restorer.network.state_dict().items()}
     optimizer = torch.optim.AdamW(restorer.parameters())
-    state = State({"network": restorer.network}, {"optimizer": optimizer}, ema)
-    for parameter in restorer.parameters():
+    return State({"network": restorer.network}, {"optimizer": optimizer}, ema)
+
+
+def write_a_checkpoint(target: Path, version: int, small: bool, inputs: Path) -> None:
+    import torch
+
+    from mrisr.training.checkpoint import Progress, save_checkpoint
+
+    state = training_state(version, small)
+    for parameter in state.modules["network"].parameters():
         parameter.grad = torch.ones_like(parameter)
-    optimizer.step()
+    state.optimizers["optimizer"].step()
     save_checkpoint(target, state, Progress(version, float(version)))
 
 
-def read_a_checkpoint(target: Path) -> dict[str, str]:
-    import torch
+def parts_of_a_checkpoint(target: Path) -> Iterable[Any]:
+    from mrisr.training.checkpoint import load_checkpoint
 
-    from mrisr.training.checkpoint import State, load_checkpoint
-
-    if not target.exists():
-        return {}
-    _, restorer = network(0, target.stat().st_size < 1_000_000)
-    ema = {k: v.clone() for k, v in restorer.network.state_dict().items()}
-    optimizer = torch.optim.AdamW(restorer.parameters())
-    state = State({"network": restorer.network}, {"optimizer": optimizer}, ema)
+    state = training_state(0, target.stat().st_size < 1_000_000)
     progress = load_checkpoint(target, state)
-    moments = [v for s in optimizer.state_dict()["state"].values() for v in s.values()]
-    weights = restorer.network.state_dict().values()
-    return {target.name: digest(*weights, *ema.values(), *moments, progress)}
+    moments = state.optimizers["optimizer"].state_dict()["state"].values()
+    weights = state.modules["network"].state_dict().values()
+    return *weights, *state.ema.values(), *(v for s in moments for v in s.values()), progress
 
 
 def write_a_model(target: Path, version: int, small: bool, inputs: Path) -> None:
@@ -275,11 +229,8 @@ def write_a_model(target: Path, version: int, small: bool, inputs: Path) -> None
     save_model(card, restorer.network.state_dict(), target, "model")
 
 
-def read_a_model(target: Path) -> dict[str, str]:
+def parts_of_a_model(target: Path) -> Iterable[Any]:
     from mrisr.models.store import load_model
 
-    if not (target / "model.json").exists():
-        return {}
     model = load_model(target)
-    weights = model.restorer.network.state_dict().values()
-    return {target.name: digest(model.card.description, *weights)}
+    return model.card.description, *model.restorer.network.state_dict().values()

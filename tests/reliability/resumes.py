@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from tests.reliability.case import Case
-from tests.reliability.disks import assert_told, disk, on_disks
+from tests.reliability.disks import assert_told, disk
 from tests.reliability.runner import ROOT, Outcome, Running, run_cli, start_cli
 
 _GROUP = "Training"
@@ -145,6 +145,6 @@ CASES = [
         _GROUP,
         "full disk",
         f"exit 3, one line with path and bytes needed; {_SAME}",
-        on_disks(disk_fills_up, "full disk"),
+        disk_fills_up,
     ),
 ]

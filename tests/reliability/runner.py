@@ -37,6 +37,7 @@ class Outcome:
         code: the exit code; minus the signal's number where a signal ended the process.
         stdout, stderr: what it printed.
         seconds: from its start to its end, imports not counted.
+        cpu_seconds: of a processor, which other load does not lengthen.
         peak_mib: the most memory it held beyond what it held at its start.
         timed_out: it was killed because it did not end in time.
     """
@@ -45,6 +46,7 @@ class Outcome:
     stdout: str
     stderr: str
     seconds: float
+    cpu_seconds: float
     peak_mib: float
     timed_out: bool = False
 
@@ -120,27 +122,17 @@ def start_cli(
 
 
 def run_cli(
-    arguments: Sequence[object],
-    folder: Path,
-    *,
-    env: Mapping[str, str] | None = None,
-    memory_mib: float | None = None,
-    seconds: float = 120,
-    file_mib: float | None = None,
-    unprivileged: bool = False,
-    prepare: str | None = None,
+    arguments: Sequence[object], folder: Path, *, seconds: float = 120, **more: Any
 ) -> Outcome:
     """Run ``mrisr ARGUMENTS`` to its end, or to ``seconds``; the rest as in ``start_cli``."""
-    running = start_cli(
-        arguments,
-        folder,
-        env=env,
-        memory_mib=memory_mib,
-        file_mib=file_mib,
-        unprivileged=unprivileged,
-        prepare=prepare,
-    )
-    return running.wait(seconds)
+    return start_cli(arguments, folder, **more).wait(seconds)
+
+
+def wait_for(path: Path, seconds: float = 60) -> None:
+    """Return when a file has appeared, which tells that something has begun."""
+    deadline = time.monotonic() + seconds
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.0005)
 
 
 def models_folder() -> Path:

@@ -114,6 +114,7 @@ def supervise(connection: socket.socket) -> NoReturn:
                 answer = {
                     "code": os.waitstatus_to_exitcode(status),
                     "seconds": time.perf_counter() - began,
+                    "cpu_seconds": usage.ru_utime + usage.ru_stime,
                     "peak_mib": max(0.0, (usage.ru_maxrss - start_kib) / 1024),
                     "stdout": _text(out),
                     "stderr": _text(err),

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.reliability import docs
+from tests.reliability import table
 from tests.reliability.case import Case, Skipped
-from tests.reliability.registry import all_cases
 
 
 @pytest.mark.parametrize(
     "case",
-    [pytest.param(c, id=str(c), marks=[pytest.mark.slow] * c.slow) for c in all_cases()],
+    [pytest.param(c, id=str(c), marks=[pytest.mark.slow] * c.slow) for c in table.all_cases()],
 )
 def test_case(case: Case, tmp_path: Path) -> None:
     try:
@@ -23,7 +22,7 @@ def test_case(case: Case, tmp_path: Path) -> None:
     assert happened
 
 
-def test_the_page_has_the_cases_of_the_registry() -> None:
-    text = docs.PAGE.read_text(encoding="utf-8")
-    assert docs.START in text
-    assert docs.page(text) == text, "bring it up to date: python -m tests.reliability --docs"
+def test_the_page_has_the_cases_of_the_table() -> None:
+    text = table.PAGE.read_text(encoding="utf-8")
+    assert table.START in text
+    assert table.page(text) == text, "bring it up to date: python -m tests.reliability --docs"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.reliability.case import Skipped
-from tests.reliability.disks import full_and_read_only, limited_and_forbidden, on_disks
+from tests.reliability.disks import full_and_read_only, limited_and_forbidden
 from tests.reliability.kills import kill_at_random, kill_at_steps
 from tests.reliability.writers import CARELESS
 
@@ -36,9 +36,8 @@ def test_limits_show_carelessness(writer, tmp_path: Path) -> None:
 
 
 def test_full_disks_show_carelessness(tmp_path: Path) -> None:
-    case = on_disks(lambda folder: full_and_read_only(UNTIDY, folder), "not one of the cases")
     try:
         with pytest.raises(AssertionError, match="the path is not named"):
-            case(tmp_path)
+            full_and_read_only(UNTIDY, tmp_path)
     except Skipped as reason:
         pytest.skip(str(reason))

@@ -24,7 +24,7 @@ SHARED = Path(__file__).resolve().parents[3] / "shared" / "dicom"
 def judge(tmp_path_factory):
     """Answers of a worker that does what it is told."""
     try:
-        worker = Worker("tests.reliability.misbehave:misbehave", seconds=1.0, mebibytes=512)
+        worker = Worker("tests.reliability.misbehave:misbehave", seconds=2.0, mebibytes=512)
     except Skipped as reason:
         pytest.skip(str(reason))
     path = tmp_path_factory.mktemp("deeds") / "deed"
@@ -46,7 +46,7 @@ def judge(tmp_path_factory):
         ("refuse in lines", "failed", "2 lines"),
         ("unknown", "failed", "KeyError"),
         ("abort", "failed", "crashed SIGABRT"),
-        ("hang", "failed", "hung for 1 s"),
+        ("hang", "failed", "hung for 2 s"),
         ("print", "failed", "printed 'hello"),
         ("whisper", "failed", "printed 'warning"),
         ("exhaust", "failed", "MemoryError"),

@@ -14,8 +14,14 @@ import numpy as np
 
 from tests.reliability.truth import AFFINE, VOXELS
 
+#: Makes an input in an empty folder and returns its path.
+Make = Callable[[Path], Path]
 #: A field to write instead of the truth's, or None to leave it out.
 Fields = dict[str, str | None]
+#: Changes the bytes of a file.
+Change = Callable[[bytes], bytes]
+#: Shares of a file that are kept; -8 takes eight bytes off.
+SHARES = {"0": 0.0, "1%": 0.01, "25%": 0.25, "50%": 0.5, "99%": 0.99, "less 8 bytes": -8.0}
 
 
 def nifti(
@@ -47,10 +53,60 @@ def nifti(
     return path
 
 
-def repack(path: Path, change: Callable[[bytes], bytes]) -> Path:
+def repack(path: Path, change: Change) -> Path:
     """Replace a file's bytes by what ``change`` makes of them."""
     path.write_bytes(change(path.read_bytes()))
     return path
+
+
+def damaged(make: Make, change: Change, name: str = "") -> Make:
+    """Makes an input and changes the bytes of its file, or of the one called ``name`` in or beside it."""
+
+    def damage(folder: Path) -> Path:
+        path = make(folder)
+        beside = path if path.is_dir() else path.parent
+        repack(beside / name if name else path, change)
+        return path
+
+    return damage
+
+
+def cut(share: float) -> Change:
+    """Keeps a share of the bytes, or takes some off the end where it is negative."""
+    return lambda data: data[: int(len(data) * share) if share >= 0 else int(share)]
+
+
+def cuts(make: Make, name: str = "") -> dict[str, Make]:
+    """Makes an input, each time another share of a file."""
+    return {title: damaged(make, cut(share), name) for title, share in SHARES.items()}
+
+
+def flip(position: float) -> Change:
+    """Turns one bit over: a share of the way into what is compressed, or counted from the end."""
+
+    def change(data: bytes) -> bytes:
+        start = max(data.find(b"\x78\x9c"), data.find(b"\x1f\x8b\x08"), 0)
+        at = start + int((len(data) - start - 1) * position)
+        at = at if position >= 0 else len(data) + int(position)
+        return data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :]
+
+    return change
+
+
+def flips(make: Make, name: str = "") -> dict[str, Make]:
+    """Makes an input, each time with another bit turned over."""
+    shares = (0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+    return {f"at {p:.0%}": damaged(make, flip(p), name) for p in shares}
+
+
+def written(name: str, data: bytes) -> Make:
+    """Makes a file of some bytes."""
+
+    def make(folder: Path) -> Path:
+        (folder / name).write_bytes(data)
+        return folder / name
+
+    return make
 
 
 def meta(
@@ -107,9 +163,9 @@ def nrrd(
     *,
     data: bytes | None = None,
     packed: bool = False,
-    changes: Fields | None = None,
+    **changes: str | None,
 ) -> Path:
-    """An NRRD with its voxels inside; ``changes`` as in ``meta``."""
+    """An NRRD with its voxels inside; ``changes`` as in ``meta``, with ``_`` for a space."""
     voxels = VOXELS.tobytes(order="F") if data is None else data
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ AFFINE
     fields: Fields = {
@@ -123,7 +179,7 @@ def nrrd(
         "encoding": "gzip" if packed else "raw",
         "space origin": _vector(lps[:3, 3]),
     }
-    fields |= changes or {}
+    fields |= {key.replace("_", " "): value for key, value in changes.items()}
     header = "".join(f"{k}: {v}\n" for k, v in fields.items() if v is not None)
     body = gzip.compress(voxels, mtime=0) if packed else voxels
     path = folder / name

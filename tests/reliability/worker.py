@@ -1,7 +1,7 @@
 """Reads damaged files in a process of its own, where a crash, a hang or a flood of memory is an answer.
 
-The process has imported every library before the first file, so that a file costs milliseconds; it is
-started again after each that ends it.
+The process is a fork of ``server.py``, so that a file costs milliseconds; it is started again after each
+file that ends it.
 """
 
 from __future__ import annotations
@@ -12,26 +12,25 @@ import hashlib
 import importlib
 import json
 import os
-import select
 import signal
-import subprocess
+import socket
 import sys
 import tempfile
-import time
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from tests.reliability.case import Skipped
+from tests.reliability.runner import ROOT, Running, start_cli
 
-ROOT = Path(__file__).resolve().parents[2]
 #: What one file may cost.
 SECONDS, MEBIBYTES = 10.0, 1024
 _START_S = 120.0
-READ = "mrisr.io:read_volume"
+_READ = "mrisr.io:read_volume"
+_READER, _DOOR = "WORKER_READER", "WORKER_DOOR"
 
 
 @dataclass(frozen=True)
@@ -57,97 +56,53 @@ class Worker:
     """
 
     def __init__(
-        self,
-        read: str = READ,
-        *,
-        seconds: float = SECONDS,
-        mebibytes: int = MEBIBYTES,
+        self, read: str = _READ, *, seconds: float = SECONDS, mebibytes: int = MEBIBYTES
     ) -> None:
-        if not Path("/proc/self/statm").exists():
-            raise Skipped("memory is limited and measured as Linux does it")
         self._read, self._seconds, self._mebibytes = read, seconds, mebibytes
-        self._process: subprocess.Popen[bytes] | None = None
-        self._noise: IO[bytes] | None = None
-        self._answers = -1
+        self._running: Running | None = None
+        self._connection: socket.socket
 
     def __call__(self, path: Path, **options: object) -> Answer:
         """What became of ``path``."""
-        if self._process is None:
-            self._start()
-        answer = self._ask({"path": str(path), "options": options}, self._seconds)
-        if answer is not None:
-            return Answer(**answer)
-        return Answer("failed", self._buried())
+        running = self._running or self._start()
+        # A timeout spoils the reader of a socket; the connection is not used any further then.
+        with suppress(OSError), self._connection.makefile("rw", encoding="utf-8") as wire:
+            print(json.dumps({"path": str(path), "options": options}), file=wire, flush=True)
+            line = wire.readline()
+            if line:
+                return Answer(**json.loads(line))
+        self._running = None
+        outcome = running.wait(0.2)
+        self._connection.close()
+        if outcome.timed_out:
+            return Answer("failed", f"hung for {self._seconds:g} s")
+        code, words = outcome.code, " ".join((outcome.stdout + outcome.stderr).split())[:300]
+        how = f"crashed {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
+        return Answer("failed", f"{how}: {words}")
 
     def close(self) -> None:
         """End the process."""
-        if self._process is None:
-            return
-        assert self._process.stdin is not None
-        with suppress(OSError):
-            self._process.stdin.close()
-        self._process.kill()
-        self._process.wait()
-        os.close(self._answers)
-        assert self._noise is not None
-        self._noise.close()
-        self._process = None
+        if self._running is not None:
+            self._running.kill()
+            self._running.wait()
+            self._connection.close()
+            self._running = None
 
-    def _start(self) -> None:
-        self._noise = tempfile.TemporaryFile()  # noqa: SIM115
-        self._answers, theirs = os.pipe()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.reliability.worker", self._read]
-            + [str(self._mebibytes), str(theirs)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=self._noise,
-            stderr=self._noise,
-            pass_fds=[theirs],
-            # Each warning counts, not only the first of its kind.
-            env={
-                **os.environ,
-                "OMP_NUM_THREADS": "1",
-                "OPENBLAS_NUM_THREADS": "1",
-                "PYTHONWARNINGS": "always",
-            },
-        )
-        os.close(theirs)
-        if self._ask(None, _START_S) is None:
-            raise RuntimeError(f"the worker did not start: {self._buried()}")
-
-    def _ask(self, request: dict[str, Any] | None, seconds: float) -> dict[str, Any] | None:
-        """The answer to a request; None where there is none in time, or ever."""
-        assert self._process is not None
-        assert self._process.stdin is not None
-        if request is not None:
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-            self._process.stdin.flush()
-        deadline, line = time.monotonic() + seconds, b""
-        while not line.endswith(b"\n"):
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self._answers], [], [], left)[0]:
-                return None
-            block = os.read(self._answers, 1 << 16)
-            if not block:
-                return None
-            line += block
-        return json.loads(line)
-
-    def _buried(self) -> str:
-        """Why the process gave no answer. It is gone after that."""
-        assert self._process is not None
-        try:
-            code = self._process.wait(0.2)
-        except subprocess.TimeoutExpired:
-            self.close()
-            return f"hung for {self._seconds:g} s"
-        assert self._noise is not None
-        self._noise.seek(0)
-        words = self._noise.read().decode(errors="replace").split()
-        self.close()
-        how = f"crashed {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
-        return f"{how}: {' '.join(words)[:300]}"
+    def _start(self) -> Running:
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(f"{folder}/door")
+            listener.listen()
+            listener.settimeout(_START_S)
+            self._running = start_cli(
+                [],
+                ROOT,
+                env={_READER: self._read, _DOOR: f"{folder}/door"},
+                memory_mib=self._mebibytes,
+                prepare="tests.reliability.worker:answer_all",
+            )
+            self._connection, _ = listener.accept()
+        self._connection.settimeout(self._seconds)
+        return self._running
 
 
 @cache
@@ -158,39 +113,18 @@ def reader() -> Worker:
     return worker
 
 
-def main() -> None:
-    """Answer the paths on standard input, one JSON line for each."""
-    where, mebibytes, answers = sys.argv[1:]
+def answer_all() -> None:
+    """Answer the paths of a connection, one JSON line for each."""
     faulthandler.enable()
-    if where == READ:
-        warm()
-    module, _, name = where.partition(":")
+    warnings.simplefilter("always")  # each counts, not only the first of its kind
+    module, _, name = os.environ[_READER].partition(":")
     read = getattr(importlib.import_module(module), name)
-    _limit(int(mebibytes))
-    with os.fdopen(int(answers), "w") as out:
-        print("{}", file=out, flush=True)
-        for line in sys.stdin:
-            request = json.loads(line)
-            print(json.dumps(_answer(read, **request)), file=out, flush=True)
-
-
-def warm() -> None:
-    """Import what any file may need, so that no file pays for it."""
-    from pydicom.pixels import get_decoder
-    from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
-
-    for syntax in (JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless):
-        assert get_decoder(syntax).is_available
-    for module in ("dicom", "itk", "nifti"):
-        importlib.import_module(f"mrisr.io.{module}")
-
-
-def _limit(mebibytes: int) -> None:
-    import resource
-
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * os.sysconf("SC_PAGE_SIZE") + (mebibytes << 20)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(os.environ[_DOOR])
+        with connection.makefile("rw", encoding="utf-8") as wire:
+            for line in wire:
+                print(json.dumps(_answer(read, **json.loads(line))), file=wire, flush=True)
+    os._exit(0)
 
 
 def _answer(read: Callable[..., Any], path: str, options: dict[str, Any]) -> dict[str, str]:
@@ -202,16 +136,24 @@ def _answer(read: Callable[..., Any], path: str, options: dict[str, Any]) -> dic
         kind, detail = _refusal(error, path)
     except BaseException as error:
         kind, detail = "failed", f"{type(error).__name__}: {error}"
+    noise = _printed()
+    if noise:
+        kind, detail = "failed", f"printed {noise[:200]!r}, then {kind}: {detail}"
+    return {"kind": kind, "detail": detail}
+
+
+def _printed() -> str:
+    """What has been printed since the last call."""
     sys.stdout.flush()
     sys.stderr.flush()
-    noise = os.lseek(1, 0, os.SEEK_CUR)
-    if noise:
-        os.lseek(1, 0, os.SEEK_SET)
-        text = os.read(1, noise).decode(errors="replace")
-        os.ftruncate(1, 0)
-        os.lseek(1, 0, os.SEEK_SET)
-        kind, detail = "failed", f"printed {text[:200]!r}, then {kind}: {detail}"
-    return {"kind": kind, "detail": detail}
+    text = b""
+    for stream in (1, 2):
+        size = os.lseek(stream, 0, os.SEEK_CUR)
+        os.lseek(stream, 0, os.SEEK_SET)
+        text += os.read(stream, size)
+        os.ftruncate(stream, 0)
+        os.lseek(stream, 0, os.SEEK_SET)
+    return text.decode(errors="replace")
 
 
 def _refusal(error: BaseException, path: str) -> tuple[str, str]:
@@ -244,7 +186,3 @@ def _seen(volume: Any) -> tuple[str, str]:
     digest.update(np.ascontiguousarray(volume.array).tobytes())
     digest.update((np.round(volume.affine, 4) + 0.0).tobytes())
     return "read", f"{'x'.join(map(str, volume.shape))} {digest.hexdigest()}"
-
-
-if __name__ == "__main__":
-    main()

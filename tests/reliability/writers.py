@@ -1,19 +1,24 @@
-"""Everything that mrisr writes, as writers that can be hit while they work.
+"""Everything that mrisr writes, in several versions, as writers that can be hit while they work.
 
-``write_as_asked`` is what a forked process of ``server.py`` does instead of being the command line;
-the environment says which writer, where, and what befalls it.
+A writer gets the target, a version (each differs from the others in every part), whether it may be small,
+and a folder for inputs that it keeps. ``write_as_asked`` is what a forked process of ``server.py`` does
+instead of being the command line; the environment says which writer, where, and what befalls it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
+
+import numpy as np
 
 from tests.reliability import hooks, outputs
 
@@ -31,18 +36,39 @@ class Writer:
     Attributes:
         name: as in the table.
         target: what the output is called.
-        write: gets the target, a version (other versions differ in every part), whether it may be
-            small, and a folder for inputs that it keeps; replaces what is there.
-        read: gets the target and returns its parts by name as digests of what they hold, without
-            those that are missing. Raises for one that cannot be read.
-        several: its parts take their places one after the other, each whole.
+        write: replaces what is there by a version.
+        parts: what an output that is there holds, to be digested. Raises for one that cannot be read.
+        names: files of the output that take their places one after the other, each whole; by default
+            the output is one.
+        there: a file without which there is no output; by default the target.
     """
 
     name: str
     target: str
-    write: Callable[[Path, int, bool, Path], None]
-    read: Callable[[Path], dict[str, str]]
-    several: bool = False
+    write: Callable[[Path, int, bool, Path], object]
+    parts: Callable[[Path], Iterable[Any]]
+    names: tuple[str, ...] = ()
+    there: str = ""
+
+    def read(self, target: Path) -> dict[str, str]:
+        """Digests of the parts of an output that are there."""
+        if self.names:
+            files = (target / name for name in self.names)
+            return {f.name: digest(*self.parts(f)) for f in files if f.exists()}
+        if not (target / self.there).exists():
+            return {}
+        return {target.name: digest(*self.parts(target))}
+
+
+def digest(*parts: Any) -> str:
+    """The SHA-256 of arrays, tensors and plain values."""
+    known = hashlib.sha256()
+    for part in parts:
+        if hasattr(part, "detach"):
+            part = part.detach().cpu().numpy()
+        data = part.tobytes() if isinstance(part, np.ndarray) else part
+        known.update(data if isinstance(data, bytes) else repr(data).encode())
+    return known.hexdigest()
 
 
 def write_as_asked() -> NoReturn:
@@ -72,7 +98,7 @@ def write_as_asked() -> NoReturn:
 
 
 def remove(path: Path) -> None:
-    """A file, or a folder with all that is in it."""
+    """Remove a file, or a folder with all that is in it."""
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
@@ -102,41 +128,56 @@ def _lies_in(path: object, folder: str) -> bool:
     return isinstance(path, (str, bytes, os.PathLike)) and os.fsdecode(path).startswith(folder)
 
 
+@dataclass(frozen=True)
+class Untidied(Writer):
+    """Read as the next writing finds it."""
+
+    def read(self, target: Path) -> dict[str, str]:
+        from mrisr.io.atomic import remove_leftovers
+
+        remove_leftovers(target)
+        return super().read(target)
+
+
 WRITERS = (
     *(
-        Writer(ending, f"out{ending}", outputs.write_a_volume, outputs.read_a_volume)
+        Writer(ending, f"out{ending}", outputs.write_a_volume, outputs.parts_of_a_volume)
         for ending in (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
     ),
-    Writer("a derived DICOM series", "series", outputs.write_a_series, outputs.read_a_series),
-    Writer("a folder", "folder", outputs.write_a_folder, outputs.read_a_folder),
-    Writer(
+    Writer("a derived DICOM series", "series", outputs.write_a_series, outputs.parts_of_a_series),
+    Writer("a folder", "folder", outputs.write_a_folder, outputs.parts_of_a_folder),
+    Untidied(
         "a folder, where two cannot be exchanged",
         "folder",
         outputs.write_a_folder_in_two_steps,
-        outputs.read_a_folder_after_tidying,
+        outputs.parts_of_a_folder,
     ),
-    Writer("a JSON record", "out.json", outputs.write_a_record, outputs.read_a_record),
-    Writer("a QC picture", "out.png", outputs.write_a_picture, outputs.read_a_picture),
+    Writer(
+        "a JSON record", "out.json", outputs.write_a_record, lambda t: [json.loads(t.read_text())]
+    ),
+    Writer("a QC picture", "out.png", outputs.write_a_picture, outputs.parts_of_a_picture),
     Writer(
         "evaluation tables",
         "tables",
         outputs.write_some_tables,
-        outputs.read_some_tables,
-        several=True,
+        lambda file: [file.read_bytes()],
+        names=outputs.TABLES,
     ),
-    Writer("a prepared cache", "cache", outputs.write_a_cache, outputs.read_a_cache),
+    Writer("a prepared cache", "cache", outputs.write_a_cache, outputs.parts_of_a_cache),
     Writer(
         "a training checkpoint",
         "checkpoint.safetensors",
         outputs.write_a_checkpoint,
-        outputs.read_a_checkpoint,
+        outputs.parts_of_a_checkpoint,
     ),
-    Writer("a saved model", "run", outputs.write_a_model, outputs.read_a_model),
+    Writer(
+        "a saved model", "run", outputs.write_a_model, outputs.parts_of_a_model, there="model.json"
+    ),
 )
 
 #: Writers as they must not be, by which the experiments are tested.
 CARELESS = (
-    Writer("in place", "out.nii", outputs.write_carelessly, outputs.read_a_volume),
-    Writer("old one first", "out.nii", outputs.write_after_removing, outputs.read_a_volume),
-    Writer("untidy", "out.nii", outputs.write_and_leave_things_behind, outputs.read_a_volume),
+    Writer("in place", "out.nii", outputs.write_in_place, outputs.parts_of_a_volume),
+    Writer("old one first", "out.nii", outputs.write_after_removing, outputs.parts_of_a_volume),
+    Writer("untidy", "out.nii", outputs.write_and_leave_things_behind, outputs.parts_of_a_volume),
 )

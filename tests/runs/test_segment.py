@@ -252,7 +252,7 @@ def test_another_volume_of_the_series_has_other_uids(series, zoo) -> None:
     uids = set()
     for name, image_ in (("a.dcm", volume), ("b.dcm", finer)):
         run = FileRun(series, Files(output=Path(name)), labels=True)
-        source = run.dicom_source(volume)
+        source = run.dicom_source(run.read())
         made = segment(VolumeFile(image_), segmenter=segmenter)
         write(made, run.output("zones"), source)
         uids.add(pydicom.dcmread(name).SeriesInstanceUID)

@@ -11,10 +11,11 @@ import torch
 
 from mrisr.config import Config
 from mrisr.core.errors import UsageError
+from mrisr.core.options import Sampling
 from mrisr.models.store import load_model
+from mrisr.physics.measurement import Measurement
 from mrisr.physics.separable import in_plane_operator
-from mrisr.restore.engine import Engine
-from mrisr.restore.sampling import Options
+from mrisr.restore.restore import restore
 from mrisr.training import train
 from tests.training.helpers import CRITIC, rows, smoke, variant
 
@@ -52,10 +53,11 @@ def test_methods_train_and_restore(
     model = load_model(train(config, data, tmp_path / "run", device="cpu"))
     assert all(np.isfinite(row["loss"]) for row in rows(tmp_path / "run") if "loss" in row)
     assert model.card.method == method
-    assert (model.card.default_steps, model.card.default_churn) == (1, 0.0)
-    engine = Engine(model, Options(device="cpu", precision="fp32"))
+    assert (model.card.default_steps, model.card.default_eta) == (1, 0.0)
     operator = in_plane_operator((20, 24), (40, 48), 2.0)
-    x = engine.restore(torch.rand(2, 1, 20, 24) * 2 - 1, operator)
+    y = torch.rand(2, 1, 20, 24) * 2 - 1
+    sampling = Sampling(device="cpu", precision="fp32")
+    x = restore(Measurement(y, operator, (-1.0, 1.0)), model, sampling).stack
     assert x.shape == (2, 1, 40, 48)
     assert bool(torch.isfinite(x).all())
 

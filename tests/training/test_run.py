@@ -137,10 +137,14 @@ def test_learning_rate(step: int, expected: float) -> None:
     assert learning_rate(step, step / 100, TrainSettings(iterations=100, lr=1e-3)) == 1e-3
 
 
+#: A second optimiser, of the critic, changes how a run is resumed and shared; both are tried by `make slow`.
+METHODS = ["diffusion", pytest.param("srgan", marks=pytest.mark.slow)]
+
+
 # --- killed and resumed ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["diffusion", "srgan"])
+@pytest.mark.parametrize("method", METHODS)
 def test_a_killed_run_continues_as_if_nothing_had_happened(
     data: Path, tmp_path: Path, method: str
 ) -> None:
@@ -187,7 +191,7 @@ train(load_config(sys.argv[1]), Path(sys.argv[2]), run, device="cpu")
 """
 
 
-@pytest.mark.parametrize("method", ["diffusion", "srgan"])
+@pytest.mark.parametrize("method", METHODS)
 def test_two_processes_train_one_model(data: Path, tmp_path: Path, method: str) -> None:
     config = smoke(iterations=6, checkpoint_every=6, log_every=2, validate_every=6)
     if method == "srgan":

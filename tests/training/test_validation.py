@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from mrisr.data.prepare import make_stack
 from mrisr.data.sources import Entry
 from mrisr.models.store import load_model
 from mrisr.restore.restore import restore
-from mrisr.training.validation import Example, measured, validate, validation_planes, write_examples
+from mrisr.training.validation import Example, validate, validation_planes, write_examples
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -42,8 +43,8 @@ def test_validation_restores_as_the_product_does(
 ) -> None:
     """The same function, so the result agrees with the measurement and is not negative."""
     _, x_high = next(pairs.validation_images(stacks, ["axial"]))
-    drawn = pairs.Drawn(config.data.degradations[0], 2.0, 1.0, 0.0)
-    measurement = measured(x_high, config, drawn)
+    drawn = pairs.Drawn(config.data.degradations[0].kind, 2.0)
+    measurement = pairs.measurement_of(x_high, config.job, drawn)
     x = restore(measurement, load_model("partdiff-inplane"), Sampling(precision="fp32")).stack
     assert float((measurement.operator(x) - measurement.y).square().mean().sqrt()) < 1e-3
     assert float(x.min()) >= -1
@@ -52,7 +53,11 @@ def test_validation_restores_as_the_product_does(
 def test_a_network_that_adds_nothing_gains_nothing(
     models: Path, stacks: list[cache.Stack], config: Config
 ) -> None:
-    figures, examples = validate(load_model("zero-inplane"), stacks, config, slices=3)
+    model = load_model("zero-inplane")
+    card = model.card.model_copy(
+        update={"default_consistency": 0.0}
+    )  # the projection adds something
+    figures, examples = validate(replace(model, card=card), stacks, config, slices=3)
     kinds = ("psnr", "gain", "ssim", "ssim_gain")
     assert figures.keys() == {f"x{f}_{kind}" for f in (2, 4) for kind in kinds}
     for name, value in figures.items():

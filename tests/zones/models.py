@@ -1,4 +1,4 @@
-"""Segmenters for tests: bundles that label by intensity, so that their labels are known, and random weights."""
+"""Segmenters for tests: bundles that label by intensity, and random weights."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ postprocessing:
       nearest_interp: false
       to_tensor: true
     - {_target_: SaveImaged, keys: pred, resample: false, output_dir: "@output_dir"}
-evaluator: {_target_: SupervisedEvaluator, device: "@device", val_data_loader: "@dataset", network: "@network"}
+evaluator: {_target_: SupervisedEvaluator, device: "@device", val_data_loader: "@dataset"}
 run: [$@evaluator.run()]
 """)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,12 +33,6 @@ def boxes(
 
 def box(i: int, j: int, k: int, size: tuple[int, int, int] = (10, 9, 5)) -> tuple[slice, ...]:
     return tuple(slice(a, a + n) for a, n in zip((i, j, k), size, strict=True))
-
-
-def test_labels_that_agree_are_perfect() -> None:
-    labels = boxes(box(2, 3, 1), box(14, 3, 1))
-    for score in score_zones(labels, labels).values():
-        assert (score.dice, score.hd95_mm, score.asd_mm, score.volume_bias_ml) == (1, 0, 0, 0)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -87,11 +80,10 @@ def test_volumes_in_ml() -> None:
 
 
 def test_zones_are_scored_apart() -> None:
-    reference = boxes(box(2, 3, 1), box(14, 3, 1))
-    wrong = boxes(box(2, 3, 1), box(14, 12, 1))
-    scores = score_zones(wrong, reference)
+    scores = score_zones(boxes(box(2, 3, 1), box(14, 3, 1)), boxes(box(2, 3, 1), box(14, 12, 1)))
     assert list(scores) == list(ZONES)
-    assert scores["PZ"].dice == 1
+    same = scores["PZ"]
+    assert (same.dice, same.hd95_mm, same.asd_mm, same.volume_bias_ml) == (1, 0, 0, 0)
     assert scores["TZ"].dice == 0
 
 
@@ -114,10 +106,8 @@ def test_empty_masks() -> None:
 
 
 def test_another_shape_is_refused() -> None:
-    image = Volume(np.zeros((30, 28, 11)), np.diag([*SPACING, 1.0]), source=Path("image.nii"))
-    with pytest.raises(
-        InputError, match=r"boxes: expected labels on the grid of image\.nii \(30x28x11"
-    ):
+    image = Volume(np.zeros((30, 28, 11)), np.diag([*SPACING, 1.0]), name="image.nii")
+    with pytest.raises(InputError, match=r"boxes: expected .* the grid of image\.nii \(30x28x11"):
         score_zones(boxes(), image)
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
-from mrisr.core.options import Segmenting
 from mrisr.core import geometry
 from mrisr.core.errors import InputError, UsageError
+from mrisr.core.options import Segmenting
 from mrisr.core.volume import Volume
 from mrisr.models.store import load_model
 from mrisr.zones.labels import PZ, LabelTable
@@ -25,7 +24,6 @@ from tests.zones.models import bundle, image, random_zones_model
 class Everything(Segmenter):
     """Labels all it sees peripheral zone, and keeps what that was."""
 
-    kind: ClassVar[str] = "mrisr"
     seen: list[Volume] = field(default_factory=list)
 
     def label(self, volume: Volume) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
@@ -33,7 +31,9 @@ class Everything(Segmenter):
         return np.full(volume.shape, PZ, np.uint8), ("a note",)
 
 
-EVERYTHING = Everything(name="everything", sha256="0" * 64, device=torch.device("cpu"))
+EVERYTHING = Everything(
+    kind="mrisr", name="everything", sha256="0" * 64, device=torch.device("cpu")
+)
 
 
 @pytest.mark.parametrize("codes", ["LPS", "SRA"])
@@ -74,7 +74,7 @@ def test_one_model_and_its_table() -> None:
         Segmenting(model="zones", bundle=Path("bundle"))
     with pytest.raises(ValueError, match="--table is for --bundle and --nnunet"):
         Segmenting(table="1=TZ,2=PZ")
-    with pytest.raises(ValueError, match=r"less than 0\.5"):
+    with pytest.raises(ValueError, match=r"expected 0 to 0\.49, found 0\.5"):
         Segmenting(margin=0.5)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from mrisr.batch.names import STAGES
 from mrisr.batch.report.distributions import GREY, Chart, Group, draw
 from mrisr.batch.report.outlines import COLOURS
 from mrisr.batch.report.rows import StudyRow, scored
-from mrisr.batch.report.tree import MEASURED, STAGES
+from mrisr.batch.report.tree import MEASURED
 from mrisr.zones.labels import TITLES
 
 #: A figure as SVG and its caption.
@@ -28,7 +29,7 @@ def dice_chart(rows: Sequence[StudyRow], titles: Mapping[str, str], zone: str) -
     lowest = min(min(g.values) for g in groups)
     chart = Chart(f"{TITLES[zone]} ({zone})", "Dice", groups, (max(0.0, lowest - 0.05), 1.0))
     caption = f"Dice: overlap with the reference labels, 1 is the same, 0 is none. {_DOTS}"
-    return draw(chart, f"dice {zone}"), caption
+    return draw(chart), caption
 
 
 def residual_chart(rows: Sequence[StudyRow], titles: Mapping[str, str]) -> Drawn | None:
@@ -46,7 +47,7 @@ def residual_chart(rows: Sequence[StudyRow], titles: Mapping[str, str]) -> Drawn
         "percent of the intensity range). A few hundredths are usual; look at studies that lie apart. "
         f"{_DOTS}"
     )
-    return draw(chart, "residual"), caption
+    return draw(chart), caption
 
 
 def seconds_chart(rows: Sequence[StudyRow]) -> Drawn | None:
@@ -59,6 +60,7 @@ def seconds_chart(rows: Sequence[StudyRow]) -> Drawn | None:
     if not groups:
         return None
     chart = Chart("time of a study", "seconds", groups, logarithmic=True)
-    return draw(
-        chart, "seconds"
-    ), f"Time on the clock by stage; each step of the axis is ten times the last. {_DOTS}"
+    return (
+        draw(chart),
+        f"Time on the clock by stage; each step of the axis is ten times the last. {_DOTS}",
+    )

@@ -1,33 +1,21 @@
-"""How figures are spread over the studies of a batch, drawn as SVG in the colours of the page."""
+"""Distributions of figures over the studies of a batch, drawn as SVG in the colours of the page."""
 
 from __future__ import annotations
 
-import io
-import re
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from mrisr.batch.report.page import fill
 
-# Colours that matplotlib draws in, and those of the style that take their place.
-_INK, _SOFT, _LINE, _PAPER = "#010203", "#010204", "#010205", "#010206"
-_STYLE = {_INK: "var(--ink)", _SOFT: "var(--soft)", _LINE: "var(--line)", _PAPER: "var(--paper)"}
-_FONT: dict[Any, Any] = {
-    "font.size": 9,
-    "svg.fonttype": "none",
-    "axes.edgecolor": _LINE,
-    "text.color": _INK,
-}
+#: Colour of what is not the result of anything.
+GREY = "var(--soft)"
 #: Studies from which on quartiles are drawn.
 _QUARTILES_FROM = 5
-_SPREAD = 0.16
-#: Pixels of the page for a point of the figure.
-_ZOOM = 1.3
-#: Of volumes that are not the result of anything.
-GREY = _SOFT
+#: Sizes in pixels: a column, the axis beside the columns, the plot, the room above it, and a line of text.
+COLUMN, AXIS, HEIGHT, HEAD, LINE = 89, 62, 180, 26, 14
 
 
 class Group(NamedTuple):
@@ -35,7 +23,7 @@ class Group(NamedTuple):
 
     name: str
     values: Sequence[float]
-    colour: str = _SOFT
+    colour: str = GREY
 
 
 class Chart(NamedTuple):
@@ -48,94 +36,76 @@ class Chart(NamedTuple):
     logarithmic: bool = False
 
 
-def draw(chart: Chart, salt: str) -> str:
-    """A chart as one ``<svg>``, the same text for the same values.
+class Column(NamedTuple):
+    """A group as it is drawn, in pixels; ``box`` are the upper and the lower quartile."""
 
-    Args:
-        salt: tells the figure from others on the same page.
-    """
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    with rc_context({**_FONT, "svg.hashsalt": salt}):
-        figure = Figure(figsize=(1.0 + 0.95 * max(2, len(chart.groups)), 2.6), layout="constrained")
-        FigureCanvasSVG(figure)
-        figure.patch.set_alpha(0)
-        _plot(figure.subplots(), chart)
-        out = io.StringIO()
-        nothing: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(out, format="svg", metadata=nothing)
-    return _cleaned(out.getvalue())
+    colour: str
+    middle: float
+    dots: str
+    width: float
+    median: float
+    box: tuple[float, float] | None
+    lines: list[str]
 
 
-def _plot(axis: Axes, chart: Chart) -> None:
-    axis.set_facecolor("none")
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(False)
-    axis.tick_params(color=_LINE, labelcolor=_INK)
-    axis.grid(axis="y", color=_LINE, linewidth=0.6)
-    axis.set_axisbelow(True)
-    axis.set_title(chart.title, color=_INK, fontsize=9.5)
-    axis.set_ylabel(chart.axis, color=_SOFT)
+def draw(chart: Chart) -> str:
+    """A chart as one ``<svg>``, the same text for the same values."""
+    low, high, ticks = _axis(chart)
+
+    def row(value: float) -> float:
+        scaled = math.log10(value) if chart.logarithmic else value
+        return round(HEAD + HEIGHT * (high - scaled) / (high - low), 1)
+
+    columns = []
+    for number, group in enumerate(g for g in chart.groups if g.values):
+        middle, count = AXIS + COLUMN * (number + 0.5), len(group.values)
+        shifts = np.random.default_rng(0).uniform(-0.16, 0.16, count) * COLUMN * (count > 1)
+        rows = [row(value) for value in group.values]
+        dots = "".join(f"M{middle + x:.1f} {y}h.01" for x, y in zip(shifts, rows, strict=True))
+        box = np.percentile(rows, (25, 75)) if count >= _QUARTILES_FROM else None
+        columns.append(
+            Column(
+                group.colour,
+                middle,
+                dots,
+                5.2 if count <= 100 else 2.9,
+                float(np.median(rows)),
+                None if box is None else (float(box[0]), float(box[1])),
+                [*group.name.split(" "), f"n = {count}"],
+            )
+        )
+    return fill(
+        "chart.svg",
+        chart=chart,
+        columns=columns,
+        ticks=[(f"{tick:g}", row(tick)) for tick in ticks],
+        left=AXIS,
+        right=AXIS + COLUMN * max(2, len(columns)),
+        top=HEAD,
+        bottom=HEAD + HEIGHT,
+        height=HEAD + HEIGHT + LINE * (1 + max(len(column.lines) for column in columns)),
+        line=LINE,
+        half=COLUMN * 0.31,
+    ).strip()
+
+
+def _axis(chart: Chart) -> tuple[float, float, list[float]]:
+    """Lower and upper end of the axis, as logarithms where it is logarithmic, and the values of its ticks."""
+    values = [value for group in chart.groups for value in group.values]
     if chart.logarithmic:
-        axis.set_yscale("log")
-        axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axis.yaxis.set_minor_formatter(lambda *_: "")
-    for x, group in enumerate(chart.groups):
-        _points(axis, x, group)
-    axis.set_xlim(-0.5, len(chart.groups) - 0.5)
-    axis.set_ylim(*chart.limits)
-    axis.set_xticks(range(len(chart.groups)), [_broken(g) for g in chart.groups])
-
-
-def _points(axis: Axes, x: int, group: Group) -> None:
-    """One dot for each study, the median, and the quartiles where there are enough."""
-    from matplotlib.patches import PathPatch
-    from matplotlib.path import Path
-
-    values = np.asarray(group.values, dtype=np.float64)
-    if not values.size:
-        return
-    if values.size >= _QUARTILES_FROM:
-        low, high = np.percentile(values, (25, 75))
-        axis.bar(x, high - low, 0.62, low, color=group.colour, alpha=0.18, edgecolor=group.colour)
-    # All dots are one path of strokes without length, which keeps a page of many studies small.
-    at = x + np.random.default_rng(0).uniform(-_SPREAD, _SPREAD, values.size) * (values.size > 1)
-    ends = np.repeat(np.stack([at, values], axis=1), 2, axis=0)
-    ends[1::2, 0] += 1e-4
-    dots = Path(ends, np.tile([Path.MOVETO, Path.LINETO], values.size))
-    dots.should_simplify = False
-    width = 4.0 if values.size <= 100 else 2.2
-    patch = PathPatch(dots, facecolor="none", edgecolor=group.colour, linewidth=width)
-    patch.set_capstyle("round")
-    axis.add_patch(patch)
-    median = float(np.median(values))
-    axis.plot([x - 0.31, x + 0.31], [median, median], color=_INK, linewidth=1.6)
-    axis.update_datalim(ends)
-    axis.autoscale_view()
-
-
-def _broken(group: Group) -> str:
-    """A name that fits below its column, and how many studies there are."""
-    return "\n".join([*group.name.split(" "), f"n = {len(group.values)}"])
-
-
-def _cleaned(svg: str) -> str:
-    """The element alone: colours of the style, the page's font, no addresses and no names but those used."""
-    text = svg[svg.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
-    text = re.sub(r'\s(?:xmlns(?::\w+)?|version|id)="(?![pm][0-9a-f]{10})[^"]*"', "", text)
-    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r'(<svg[^>]*?) width="([\d.]+)pt"', _width, text, count=1)
-    text = re.sub(r"font:\s*([\d.]+px)[^;\"]*", r"font-size: \1", text)
-    text = re.sub(r"font-family:[^;\"]*;?", "", text)
-    for drawn, style in _STYLE.items():
-        text = text.replace(drawn, style)
-    return re.sub(r"\s*\n\s*", "\n", text).strip()
-
-
-def _width(found: re.Match[str]) -> str:
-    """A width for the screen, on which a point of the figure is small."""
-    return f'{found[1]} style="width: {_ZOOM * float(found[2]):.0f}px"'
+        start, end = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+        end = max(end, start + 1)
+        return start, end, [10.0**power for power in range(start, end + 1)]
+    ends = min(values), max(values)
+    low, high = (end if given is None else given for end, given in zip(ends, chart.limits, strict=True))
+    room = 0.05 * (high - low) or 0.5 * abs(high) or 1.0
+    low = low - room if chart.limits[0] is None else low
+    high = high + room if chart.limits[1] is None else high
+    about = (high - low) / 5
+    size = 10.0 ** math.floor(math.log10(about))
+    step = next(size * nice for nice in (1, 2, 5, 10) if size * nice >= about)
+    return (
+        low,
+        high,
+        [step * n for n in range(math.ceil(low / step), math.floor(high / step + 1e-9) + 1)],
+    )

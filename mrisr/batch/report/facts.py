@@ -1,22 +1,15 @@
-"""What the small files of a study say, as the tables of its page."""
+"""Tables and tiles of the page of a study."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import NamedTuple
 
 from mrisr.batch.report import words
-from mrisr.batch.report.tree import (
-    MEASURED,
-    VOLUME,
-    Json,
-    Stage,
-    Study,
-    mapping,
-    memory_gib,
-    number,
-)
-from mrisr.zones.labels import ZONES
+from mrisr.batch.report.tree import MEASURED, VOLUME, Figures, Json, Study, mapping, number
+from mrisr.batch.status import StageStatus
+from mrisr.zones.labels import TITLES, ZONES
 
 _COUNTS = {1: "One", 2: "Two", 3: "Three", 4: "Four", 5: "Five", 6: "Six"}
 
@@ -51,10 +44,23 @@ class Score(NamedTuple):
 class Failure(NamedTuple):
     """A stage that failed, why, and what to do."""
 
-    stage: str
     title: str
     reason: str
     advice: str
+
+
+class Tile(NamedTuple):
+    """A figure, what it is, what it is to be seen beside, and how good it is (a class of the style)."""
+
+    label: str
+    value: str
+    more: str = ""
+    grade: str = ""
+
+
+def title_of(study: Study, name: str) -> str:
+    """The name of a volume on the pages."""
+    return words.volume_title(name, study.records.get(name, {}))
 
 
 def made(study: Study) -> list[Made]:
@@ -67,7 +73,7 @@ def scores(study: Study) -> list[Score]:
     measured = study.scores.get(MEASURED, {})
     return [
         Score(
-            words.volume_title(name, study.records.get(name, {})),
+            title_of(study, name),
             name == MEASURED,
             zone,
             zones[zone],
@@ -79,72 +85,43 @@ def scores(study: Study) -> list[Score]:
     ]
 
 
-def sizes(
-    study: Study, volumes_ml: Mapping[str, Mapping[str, float]]
-) -> list[tuple[str, Mapping[str, float]]]:
-    """Volumes of the zones in ml, of each volume that was segmented."""
-    return [
-        (words.volume_title(name, study.records.get(name, {})), zones)
-        for name, zones in volumes_ml.items()
-    ]
-
-
-def failures(study: Study) -> list[Failure]:
+def failures(stages: Sequence[StageStatus]) -> list[Failure]:
     """The stages that failed."""
-    return [failure(s.name, s.reason) for s in study.failures]
-
-
-def failure(stage: str, reason: str) -> Failure:
-    """A failure in words."""
-    return Failure(stage, words.STAGE_TITLES.get(stage, ""), reason, words.advice(reason))
-
-
-def costs(study: Study) -> list[Stage]:
-    """The stages but the last, which is not over when the page is written."""
-    return [s for s in study.stages if s.name != "report"]
+    return [
+        Failure(words.STAGE_TITLES[s.name], s.reason, words.advice(s.reason))
+        for s in stages
+        if s.state == "failed"
+    ]
 
 
 def notes(study: Study, problems: list[str]) -> list[tuple[str, str]]:
     """What was found and handled on the way: which volume it is about, and the text."""
     found = [("this page", text) for text in problems]
     found += [("this page", f"{path} holds no record.") for path in study.unreadable]
-    for stage in study.stages:
-        for part, record in mapping(stage.status.get("parts")).items():
-            told = _list(mapping(mapping(record).get("facts")).get("notes"))
-            found += [(str(part), str(text)) for text in told]
-    for name, record in study.records.items():
-        title = words.volume_title(name, record)
-        found += [(title, str(text)) for text in _list(record.get("notes"))]
-    for name, record in study.zones.items():
-        title = f"zones, {words.volume_title(name, study.records.get(name, {}))}"
-        found += [(title, str(text)) for text in _list(record.get("notes"))]
+    found += [(part.name, text) for part in study.parts for text in part.notes]
+    for of, records in (("", study.records), ("zones, ", study.zones)):
+        for name, record in records.items():
+            told = record.get("notes")
+            told = told if isinstance(told, list) else []
+            found += [(f"{of}{title_of(study, name)}", str(text)) for text in told]
     return list(dict.fromkeys(found))
 
 
-def uncertainty(study: Study) -> list[tuple[str, list[tuple[str, str]]]]:
-    """What the records say of uncertainty, for the volumes that have any."""
-    return [
-        (words.volume_title(name, record), words.flattened(mapping(record["uncertainty"])))
-        for name, record in study.records.items()
-        if mapping(record.get("uncertainty"))
-    ]
-
-
 def provenance(study: Study) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Everything that the volumes depend on: records of volumes and zones, digests of each stage."""
+    """Everything that the volumes depend on: records of volumes and zones, digests of each part."""
     parts = []
-    for name, record in study.records.items():
-        title = words.volume_title(name, record)
-        told = {k: v for k, v in record.items() if k not in ("notes", "use", "uncertainty")}
-        parts.append((f"Volume {title} (upsampled/{name}{VOLUME})", words.flattened(told)))
-    for name, record in study.zones.items():
-        title = words.volume_title(name, study.records.get(name, {}))
-        told = {k: v for k, v in record.items() if k not in ("notes", "use")}
-        parts.append((f"Zones of {title} (zones/{name}{VOLUME})", words.flattened(told)))
-    keys = ("key", "parameters", "model", "inputs", "outputs")
-    for stage in costs(study):
-        told = {k: stage.status[k] for k in keys if stage.status.get(k)}
-        parts.append((f"Stage {stage.name}", words.flattened(told)))
+    for what, of, room, records in (
+        ("Volume", "", "upsampled", study.records),
+        ("Zones", "of ", "zones", study.zones),
+    ):
+        for name, record in records.items():
+            told = {k: v for k, v in record.items() if k not in ("notes", "use")}
+            title = f"{what} {of}{title_of(study, name)} ({room}/{name}{VOLUME})"
+            parts.append((title, words.flattened(told)))
+    keys = ("key", "parameters", "model", "inputs", "outputs", "sha256")
+    for part in study.parts:
+        told = {key: value for key, value in asdict(part).items() if key in keys and value}
+        parts.append((f"Stage {part.stage}, {part.name}", words.flattened(told)))
     return [part for part in parts if part[1]]
 
 
@@ -156,9 +133,50 @@ def headline(study: Study) -> str:
     count = _COUNTS.get(len(titles), str(len(titles)))
     what = "volume was" if len(titles) == 1 else "volumes were"
     text = f"{count} super-resolved {what} made: {', '.join(titles)}."
-    if study.failures:
-        return f"{text} Then a stage failed."
-    return text
+    return f"{text} Then a stage failed." if study.state == "failed" else text
+
+
+def tiles(study: Study) -> list[Tile]:
+    """The figures at the head of the page: zones, agreement, time and memory, where there are any."""
+    found = _dice(study) or _sizes(study)
+    residuals = [(m.residual, m.grade) for m in made(study) if m.residual is not None]
+    if residuals:
+        worst, grade = max(residuals)
+        more = "residual" if len(residuals) == 1 else "largest residual"
+        found.append(
+            Tile("Agreement with the scan", words.percent(worst), f"{more}, of the range", grade)
+        )
+    seconds = sum(stage.seconds for stage in study.stages)
+    if seconds:
+        found.append(Tile("Time", words.duration(seconds), "all stages"))
+    memory = [gib for s in study.stages if (gib := s.peak_memory_gib.get("process"))]
+    if memory:
+        found.append(Tile("Peak memory", words.memory(max(memory)), "of a stage"))
+    return found
+
+
+def _dice(study: Study) -> list[Tile]:
+    """Dice of the first upsampled volume beside that of the measured one."""
+    upsampled = [n for n in study.scores if n != MEASURED]
+    found = []
+    for name in (upsampled or list(study.scores))[:1]:
+        for zone, figures in study.scores[name].items():
+            before = study.scores.get(MEASURED, {}).get(zone, {}).get("dice")
+            more = f"; measured {words.fixed(before, 3)}" if upsampled else ""
+            label = f"Dice, {TITLES.get(zone, zone)}"
+            value = words.fixed(figures.get("dice"), 3)
+            found.append(Tile(label, value, f"{title_of(study, name)}{more}"))
+    return found
+
+
+def _sizes(study: Study) -> list[Tile]:
+    for name, zones in list(study.volumes_ml.items())[:1]:
+        title = f"in the {title_of(study, name)} volume"
+        return [
+            Tile(TITLES.get(z, z).capitalize(), f"{words.fixed(ml, 1)} ml", title)
+            for z, ml in zones.items()
+        ]
+    return []
 
 
 def _made(name: str, record: Json) -> Made:
@@ -178,18 +196,10 @@ def _made(name: str, record: Json) -> Made:
         grade,
         told,
         number(record.get("seconds")),
-        memory_gib(record.get("peak_memory_gib")),
+        number(mapping(record.get("peak_memory_gib")).get("process")),
     )
 
 
-def _difference(
-    zones: Mapping[str, Mapping[str, float | None]],
-    measured: Mapping[str, Mapping[str, float | None]],
-    zone: str,
-) -> float | None:
+def _difference(zones: Figures, measured: Figures, zone: str) -> float | None:
     here, there = zones[zone].get("dice"), measured.get(zone, {}).get("dice")
     return None if here is None or there is None else here - there
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []

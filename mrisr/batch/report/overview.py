@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from mrisr.batch.names import read_json
+from mrisr.batch.outcome import StudyOutcome
 from mrisr.batch.report import words
 from mrisr.batch.report.charts import dice_chart, residual_chart, seconds_chart
+from mrisr.batch.report.facts import Tile
 from mrisr.batch.report.page import write_page
 from mrisr.batch.report.rows import StudyRow, gains, read_rows, scored, titles_of, undefined
-from mrisr.batch.report.tiles import Tile
-from mrisr.batch.report.tree import MEASURED, PAGE, read_json
+from mrisr.batch.report.tree import MEASURED, PAGE
 from mrisr.zones.labels import TITLES, ZONES
 
 if TYPE_CHECKING:
@@ -43,13 +45,14 @@ class Worth(NamedTuple):
     undefined: int
 
 
-def write_overview(out: Path) -> Path:
-    """Write ``report.html`` into the folder of a batch, from what lies in it and nothing else.
+def write_overview(out: Path, outcome: Sequence[StudyOutcome]) -> Path:
+    """Write ``report.html`` into the folder of a batch, from the outcome and what lies in the folder.
 
     The page needs no other file and no network; it links to the pages of the studies.
 
     Args:
         out: the batch's folder.
+        outcome: of its studies.
 
     Returns:
         The page.
@@ -58,9 +61,8 @@ def write_overview(out: Path) -> Path:
         OutputError: it cannot be written.
     """
     out = Path(out)
-    rows = read_rows(out)
+    rows = read_rows(out, outcome)
     titles = titles_of(rows)
-    batch = read_json(out / "batch.json") or {}
     return write_page(
         out / PAGE,
         "overview.html",
@@ -74,14 +76,14 @@ def write_overview(out: Path) -> Path:
         named=NAMED,
         worth=worth(rows, titles),
         charts=charts(rows, titles),
-        settings=words.flattened(batch),
+        settings=words.flattened(read_json(out / "batch.json")),
         finished=ended(out),
     )
 
 
 def ended(out: Path) -> str:
     """When the batch ended, and what made it; ``""`` where that is not known."""
-    outcome = read_json(out / "outcome.json") or {}
+    outcome = read_json(out / "outcome.json")
     finished = str(outcome.get("finished") or "").replace("T", " ").replace("+00:00", " UTC")
     version = outcome.get("mrisr")
     told = [f"Ended {finished}" if finished else "", f"mrisr {version}" if version else ""]

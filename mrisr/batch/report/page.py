@@ -1,4 +1,4 @@
-"""How the pages are made: templates with everything in them, which escape all that they are given."""
+"""Templates of the pages, with everything in them, which escape all that they are given."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
+def fill(template: str, **content: Any) -> str:
+    """The text of a template, in which everything given is escaped."""
+    return _environment().get_template(template).render(**content)
+
+
 def write_page(path: Path, template: str, **content: Any) -> Path:
     """Fill a template and write it, whole or not at all. Raises OutputError."""
-    text = _environment().get_template(template).render(**content)
-    return write_bytes(path, text.encode())
+    return write_bytes(path, fill(template, **content).encode())
 
 
 @cache

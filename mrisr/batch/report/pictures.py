@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from mrisr.batch.names import LABELS
 from mrisr.batch.report import view
-from mrisr.batch.report.tree import MEASURED, UNCERTAINTY, Study, mapping
+from mrisr.batch.report.tree import MEASURED, Study, mapping
 from mrisr.batch.report.words import volume_title
 from mrisr.core.errors import MrisrError
 from mrisr.core.volume import Volume
 from mrisr.io import read_volume
 from mrisr.view import qc
-from mrisr.zones.labels import ZONES
+from mrisr.zones.score import zone_volumes_ml
 
 #: Side in pixels of the pictures in the table of all studies, and their JPEG quality.
 THUMBNAIL, _THUMBNAIL_QUALITY = 96, 75
 _THUMBNAIL_MM = {"axial": 24.0, "coronal": 48.0}
-_STACKS = view.PLANES
+Read = Callable[..., Volume]
 
 
 @dataclass(frozen=True)
@@ -47,63 +49,55 @@ class Viewer:
     referenced: bool
 
 
-@dataclass(frozen=True)
-class Map:
-    """How sure a volume is: its three central cuts, light where it is less sure, and the scale's ends."""
-
-    title: str
-    images: dict[str, str]
-    low: float
-    high: float
-
-
 @dataclass
 class Pictures:
     """What the volumes of a study gave.
 
     Attributes:
-        thumbnails: measured and first upsampled volume, as small data URIs; none where either is missing.
+        thumbnails: measured and first upsampled volume, as small data URIs; empty where either is missing.
         volumes_ml: segmented volume -> zone -> ml.
-        maps: of uncertainty.
         problems: volumes that could not be read, in words.
     """
 
     viewers: list[Viewer] = field(default_factory=list)
     thumbnails: tuple[str, ...] = ()
     volumes_ml: dict[str, dict[str, float]] = field(default_factory=dict)
-    maps: list[Map] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
-    def read(
-        self, study: Study, room: str, name: str, *, allow_constant: bool = False
-    ) -> Volume | None:
-        """A volume of the study; None where it is missing, or a problem noted."""
-        path = study.volume(room, name)
+
+class _Reader:
+    """Reads volumes of a study; what cannot be read is a problem in words."""
+
+    def __init__(self, study: Study, read: Read) -> None:
+        self.study, self.read = study, read
+        self.problems: list[str] = []
+
+    def __call__(self, room: str, name: str, *, labels: bool = False) -> Volume | None:
+        """A volume; `None` where it is missing or cannot be read."""
+        path = self.study.volume(room, name)
         if not path.exists():
             return None
         try:
-            return read_volume(path, allow_constant=allow_constant)
+            return self.read(path, allow_constant=labels)
         except MrisrError as error:
-            told = str(error).replace(f"{study.folder}/", "")
+            told = str(error).replace(f"{self.study.folder}/", "")
             self.problems.append(f"Not shown, it cannot be read: {told}")
             return None
 
 
-def make_pictures(study: Study) -> Pictures:
-    """Read the study's volumes and cut them. What cannot be read is left out and told."""
-    pictures = Pictures()
-    stacks = {p: v for p in _STACKS if (v := pictures.read(study, "source", p)) is not None}
-    zones = {}
-    for name in study.zones:
-        found = pictures.read(study, "zones", name, allow_constant=True)
-        if found is not None:
-            zones[name] = found
-            pictures.volumes_ml[name] = _volumes_ml(found)
-    labels = pictures.read(study, "source", "labels", allow_constant=True)
+def make_pictures(study: Study, read: Read = read_volume) -> Pictures:
+    """Cut the study's volumes. What cannot be read is left out and told."""
+    reader = _Reader(study, read)
+    stacks = {p: v for p in view.PLANES if (v := reader("source", p)) is not None}
+    found = {name: reader("zones", name, labels=True) for name in study.zones}
+    zones = {name: volume for name, volume in found.items() if volume is not None}
+    labels = reader("source", LABELS, labels=True)
+    pictures = Pictures(volumes_ml={name: zone_volumes_ml(v) for name, v in zones.items()})
     for plane, names in _by_stack(study, stacks).items():
-        made = {n: v for n in names if (v := pictures.read(study, "upsampled", n)) is not None}
+        made = {n: v for n in names if (v := reader("upsampled", n)) is not None}
         if made:
             _show(pictures, study, (plane, stacks), made, (zones, labels))
+    pictures.problems = reader.problems
     return pictures
 
 
@@ -137,11 +131,6 @@ def _show(
         first = next(x for x in layers if x.side == "right")
         shown = "coronal" if study.records[first.key].get("job") == "throughplane" else "axial"
         pictures.thumbnails = tuple(_thumbnail(frame, x, shown) for x in (layers[0], first))
-    for name in made:
-        uncertainty = pictures.read(study, "upsampled", f"{name}{UNCERTAINTY}", allow_constant=True)
-        if uncertainty is not None:
-            title = volume_title(name, study.records[name])
-            pictures.maps.append(_map(frame, uncertainty, title))
 
 
 def _layers(
@@ -157,7 +146,9 @@ def _layers(
     of_source = zones.get(MEASURED)
     layers = [
         view.Layer("measured", "measured", "left", source, window, zones=of_source),
-        view.Layer("interpolated", "interpolated", "left", source, window, True, of_source),
+        view.Layer(
+            "interpolated", "interpolated", "left", source, window, qc.spline_of(source), of_source
+        ),
     ]
     for name, volume in made.items():
         title = volume_title(name, study.records[name])
@@ -184,19 +175,8 @@ def _holds(labels: Volume | None) -> bool:
     return labels is not None and bool(labels.array.any())
 
 
-def _volumes_ml(labels: Volume) -> dict[str, float]:
-    voxel = float(labels.spacing.prod()) / 1000
-    return {zone: voxel * int((labels.array == n).sum()) for zone, n in ZONES.items()}
-
-
 def _thumbnail(frame: view.Frame, layer: view.Layer, plane: str) -> str:
     """A small part of the central cut, on which single voxels can be told."""
     field_mm = _THUMBNAIL_MM[plane]
-    panel = view.central_panel(frame, layer.volume, plane, field_mm, field_mm / THUMBNAIL)
+    panel = frame.central(layer.volume, plane, field_mm, field_mm / THUMBNAIL)
     return view.data_uri(panel, layer.window, _THUMBNAIL_QUALITY)
-
-
-def _map(frame: view.Frame, volume: Volume, title: str) -> Map:
-    window = qc.display_window(volume)
-    images = {p: view.data_uri(view.central_panel(frame, volume, p), window) for p in view.PLANES}
-    return Map(title, images, *window)

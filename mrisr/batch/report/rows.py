@@ -1,32 +1,21 @@
-"""The studies of a batch as rows: what the page of all says of each."""
+"""The studies of a batch as rows of the page of all."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from mrisr.batch.report import facts, words
-from mrisr.batch.report.tree import (
-    MEASURED,
-    PAGE,
-    Json,
-    Study,
-    find_studies,
-    mapping,
-    number,
-    read_json,
-    read_study,
-)
+from mrisr.batch.outcome import StudyOutcome
+from mrisr.batch.parts import State
+from mrisr.batch.report import facts
+from mrisr.batch.report.tree import MEASURED, PAGE, Figures, mapping, number, read_study
 
-#: The summary stands this near to the beginning of a study's page.
+#: The thumbnails stand this near to the beginning of a study's page.
 _HEAD = 1 << 16
 _SUMMARY = re.compile(rb'<script type="application/json" id="summary">(.*?)</script>', re.DOTALL)
-
-Figures = Mapping[str, Mapping[str, float | None]]
+_THUMBNAIL = re.compile(rb'"(data:image/jpeg;base64,[A-Za-z0-9+/=]*)"')
 
 
 @dataclass(frozen=True)
@@ -36,7 +25,7 @@ class StudyRow:
     Attributes:
         name: subject and session.
         page: its page, relative to that of all; ``""`` where it has none.
-        state: see :class:`mrisr.batch.report.tree.Study`.
+        state: as the outcome has it.
         failures: the stages that failed.
         titles: upsampled volume -> what it is called.
         dice, volumes_ml: volume -> zone -> figure.
@@ -47,99 +36,59 @@ class StudyRow:
     """
 
     name: str
-    page: str
-    state: str
-    failures: tuple[facts.Failure, ...]
-    titles: Mapping[str, str]
-    dice: Figures
-    volumes_ml: Figures
-    residual: Mapping[str, float | None]
-    seconds: Mapping[str, float]
-    memory_gib: float | None
-    thumbnails: tuple[str, ...]
+    page: str = ""
+    state: State = "unfinished"
+    failures: Sequence[facts.Failure] = ()
+    titles: Mapping[str, str] = field(default_factory=dict)
+    dice: Figures = field(default_factory=dict)
+    volumes_ml: Figures = field(default_factory=dict)
+    residual: Mapping[str, float | None] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    memory_gib: float | None = None
+    thumbnails: tuple[str, ...] = ()
 
     @property
     def total_seconds(self) -> float | None:
-        return sum(self.seconds.values()) if self.seconds else None
+        return sum(self.seconds.values()) or None
 
 
-def read_rows(out: Path) -> list[StudyRow]:
-    """A row for every study of the outcome, or without one of every folder, by name."""
-    folders = find_studies(out)
-    listed = _listed(out)
-    if not listed:
-        return [_row(folder, out) for folder in folders]
-    known = {folder.relative_to(out).as_posix(): folder for folder in folders}
-    rows = []
-    for study in listed:
-        folder = known.get(str(study.get("folder")))
-        row = _row(folder, out) if folder else _without_folder(_name(study))
-        rows.append(_as_listed(row, study))
-    return sorted(rows, key=lambda row: row.name)
+def read_rows(out: Path, outcome: Sequence[StudyOutcome]) -> list[StudyRow]:
+    """A row for every study of the outcome, by name."""
+    return sorted((_row(out, study) for study in outcome), key=lambda row: row.name)
 
 
-def summary(study: Study, thumbnails: tuple[str, ...], volumes_ml: Figures) -> dict[str, Any]:
-    """What the page of a study keeps near its beginning for the page of all."""
-    return {"study": study.name, "thumbnails": thumbnails, "volumes_ml": volumes_ml}
-
-
-def _row(folder: Path, out: Path) -> StudyRow:
-    study = read_study(folder)
-    seen = _summary(folder / PAGE)
-    memory = [s.memory_gib for s in study.stages if s.memory_gib is not None]
-    thumbnails = seen.get("thumbnails") or ()
+def _row(out: Path, outcome: StudyOutcome) -> StudyRow:
+    study = read_study(out / outcome.folder)
+    page = out / outcome.folder / PAGE
     return StudyRow(
         name=study.name,
-        page=(folder / PAGE).relative_to(out).as_posix() if seen else "",
-        state=study.state,
-        failures=tuple(facts.failures(study)),
-        titles={name: words.volume_title(name, r) for name, r in study.records.items()},
-        dice={v: {z: f.get("dice") for z, f in zones.items()} for v, zones in study.scores.items()},
-        volumes_ml={v: mapping(z) for v, z in mapping(seen.get("volumes_ml")).items()},
+        page=f"{outcome.folder}/{PAGE}" if page.exists() else "",
+        state=outcome.state,
+        failures=facts.failures(outcome.stages),
+        titles={name: facts.title_of(study, name) for name in study.records},
+        dice={
+            v: {z: f.get("dice") for z, f in zones.items()} for v, zones in outcome.scores.items()
+        },
+        volumes_ml=study.volumes_ml,
         residual={
             name: number(mapping(record.get("residual")).get("rms_of_range"))
             for name, record in study.records.items()
         },
-        seconds={s.name: s.seconds for s in study.stages if s.seconds is not None},
-        memory_gib=max(memory, default=None),
-        thumbnails=tuple(map(str, thumbnails)) if len(thumbnails) == 2 else (),
+        seconds=outcome.seconds,
+        memory_gib=outcome.peak_memory_gib.get("process"),
+        thumbnails=_thumbnails(page),
     )
 
 
-def _without_folder(name: str) -> StudyRow:
-    return StudyRow(name, "", "unfinished", (), {}, {}, {}, {}, {}, None, ())
-
-
-def _as_listed(row: StudyRow, study: Json) -> StudyRow:
-    """A row in the state that the outcome states; what its folder does not say of failures, it does."""
-    state = str(study.get("state") or row.state)
-    reasons = study.get("reasons")
-    failures = row.failures
-    if state == "failed" and not failures and isinstance(reasons, list):
-        failures = tuple(facts.failure("", str(reason)) for reason in reasons)
-    return replace(row, state=state, failures=failures)
-
-
-def _summary(page: Path) -> Json:
-    """The summary of a study's page; an empty one where there is no page that holds one."""
+def _thumbnails(page: Path) -> tuple[str, ...]:
+    """The thumbnails that a study's page holds; empty where there is no page or it holds others."""
     try:
         with page.open("rb") as file:
-            found = _SUMMARY.search(file.read(_HEAD))
-        content = json.loads(found[1]) if found else None
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _listed(out: Path) -> list[Json]:
-    """The studies of ``outcome.json``."""
-    studies = (read_json(out / "outcome.json") or {}).get("studies")
-    return [s for s in studies if isinstance(s, dict)] if isinstance(studies, list) else []
-
-
-def _name(listed: Json) -> str:
-    session = listed.get("session")
-    return f"sub-{listed.get('subject')}" + (f" ses-{session}" if session else "")
+            summary = _SUMMARY.search(file.read(_HEAD))
+    except OSError:
+        return ()
+    found = _THUMBNAIL.findall(summary[1]) if summary else []
+    return tuple(uri.decode() for uri in found) if len(found) == 2 else ()
 
 
 def titles_of(rows: Sequence[StudyRow]) -> dict[str, str]:

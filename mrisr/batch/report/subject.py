@@ -6,20 +6,21 @@ from pathlib import Path
 
 from mrisr.batch.report import facts
 from mrisr.batch.report.page import write_page
-from mrisr.batch.report.pictures import make_pictures
-from mrisr.batch.report.rows import summary
-from mrisr.batch.report.tiles import study_tiles
+from mrisr.batch.report.pictures import Read, make_pictures
 from mrisr.batch.report.tree import PAGE, read_study
-from mrisr.batch.report.view import LETTERS, PIXEL_MM
+from mrisr.batch.report.view import LETTERS
+from mrisr.io import read_volume
+from mrisr.view.qc import PIXEL_MM
 
 
-def write_subject_page(folder: Path) -> Path:
+def write_subject_page(folder: Path, read: Read = read_volume) -> Path:
     """Write ``report.html`` into the folder of a study, from what lies in it and nothing else.
 
     The page needs no other file and no network. A study that failed has a page as well.
 
     Args:
         folder: ``sub-X`` or ``sub-X/ses-Y`` of a batch.
+        read: reads a volume, as :func:`mrisr.io.read_volume`, or has it in memory.
 
     Returns:
         The page.
@@ -29,24 +30,21 @@ def write_subject_page(folder: Path) -> Path:
     """
     folder = Path(folder)
     study = read_study(folder)
-    pictures = make_pictures(study)
-    made = facts.made(study)
+    pictures = make_pictures(study, read)
     return write_page(
         folder / PAGE,
         "subject.html",
         study=study,
         back=f"{'../' * (2 if folder.name.startswith('ses-') else 1)}{PAGE}",
         headline=facts.headline(study),
-        failures=facts.failures(study),
+        failures=facts.failures(study.stages),
         pictures=pictures,
-        summary=summary(study, pictures.thumbnails, pictures.volumes_ml),
-        tiles=study_tiles(study, made, pictures.volumes_ml) if made else [],
-        made=made,
+        summary={"study": study.name, "thumbnails": pictures.thumbnails},
+        tiles=facts.tiles(study) if study.records else [],
+        made=facts.made(study),
         scores=facts.scores(study),
-        sizes=facts.sizes(study, pictures.volumes_ml),
-        costs=facts.costs(study),
+        sizes=[(facts.title_of(study, name), zones) for name, zones in study.volumes_ml.items()],
         notes=facts.notes(study, pictures.problems),
-        uncertainty=facts.uncertainty(study),
         provenance=facts.provenance(study),
         letters=LETTERS,
         pixel_mm=PIXEL_MM,

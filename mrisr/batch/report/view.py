@@ -5,23 +5,22 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrisr.batch.report.outlines import zone_paths
-from mrisr.batch.report.sampling import Cut, Panel, cubic, nearest
 from mrisr.core import geometry
 from mrisr.core.volume import Volume
 from mrisr.view import qc
 
-PLANES = ("axial", "coronal", "sagittal")
+PLANES = qc.ROWS
 #: What lies at the left, right, upper and lower edge of a picture.
 LETTERS = {"axial": "RLAP", "coronal": "RLSI", "sagittal": "APSI"}
-#: Side of a pixel in mm, and side of the field shown where the gland is not known.
-PIXEL_MM, FIELD_MM = 0.25, 90.0
+#: Side in mm of the field shown where the gland is not known.
+FIELD_MM = 90.0
 #: The field is wider than the gland by this factor, within these limits in mm.
 _MARGIN, _NARROW, _WIDE = 1.4, 64.0, 110.0
 #: Share of the gland's voxels that may lie outside its box at either end.
@@ -31,6 +30,7 @@ SLICES, PICTURES = 9, 60
 #: Of the JPEG files.
 QUALITY = 85
 
+Panel = NDArray[np.float32]
 Box = tuple[slice, slice]
 Point = NDArray[np.float64]
 
@@ -44,7 +44,7 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True)
 class Frame:
-    """Where the cuts lie: along ``directions`` (columns right, anterior, superior) about ``centre``."""
+    """Place of the cuts: along ``directions`` (columns right, anterior, superior) about ``centre``."""
 
     directions: NDArray[np.float64]
     centre: Point
@@ -55,6 +55,18 @@ class Frame:
         """The centre of the axial cut at an offset."""
         return self.centre + offset_mm * self.directions[:, 2]
 
+    def cut(
+        self, volume: Volume, plane: str, offset_mm: float, spline: Panel | None = None
+    ) -> Panel:
+        """A cut, as :func:`mrisr.view.qc.panel` makes it."""
+        where = plane, self.at(offset_mm), self.extent_mm
+        return qc.panel(volume, *where, directions=self.directions, spline=spline)
+
+    def central(self, volume: Volume, plane: str, extent_mm: float, pixel_mm: float) -> Panel:
+        """The central cut by the nearest voxels, of another extent and pixel size."""
+        offset = _middle(self.positions) if plane == "axial" else 0.0
+        return qc.panel(volume, plane, self.at(offset), extent_mm, pixel_mm, self.directions)
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -63,7 +75,7 @@ class Layer:
     Attributes:
         key: tells it from others on the page.
         side: on which side of the slider it may be chosen.
-        smooth: by cubic interpolation, not by its nearest voxels.
+        spline: of a volume that is shown interpolated, not by its nearest voxels.
         zones: labels whose outlines are drawn.
     """
 
@@ -72,7 +84,7 @@ class Layer:
     side: str
     volume: Volume
     window: tuple[float, float]
-    smooth: bool = False
+    spline: Panel | None = None
     zones: Volume | None = None
 
 
@@ -88,7 +100,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Figure:
-    """All layers at all positions of a plane; sizes in pixels of ``PIXEL_MM``."""
+    """All layers at all positions of a plane; sizes in pixels."""
 
     plane: str
     width: int
@@ -127,7 +139,7 @@ def cut(frame: Frame, layers: Sequence[Layer], labels: Volume | None = None) -> 
     for plane in PLANES:
         axial = plane == "axial"
         positions = frame.positions if axial else (Position(0.0, "through the centre"),)
-        box = _box(nearest(layers[0].volume, _cut(frame, plane, _middle(positions))))
+        box = _box(frame.cut(layers[0].volume, plane, _middle(positions)))
         pictures = [
             picture
             for layer in layers
@@ -161,24 +173,12 @@ def data_uri(panel: Panel, window: tuple[float, float], quality: int = QUALITY) 
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def central_panel(
-    frame: Frame, volume: Volume, plane: str, extent_mm: float = 0.0, pixel_mm: float = PIXEL_MM
-) -> Panel:
-    """The central cut by the nearest voxels, of the frame's extent unless another is given."""
-    offset = _middle(frame.positions) if plane == "axial" else 0.0
-    where = _cut(frame, plane, offset)
-    if extent_mm:
-        where = replace(where, extent_mm=extent_mm, pixel_mm=pixel_mm)
-    return nearest(volume, where)
-
-
 def _pictures(
     frame: Frame, layer: Layer, plane: str, positions: Sequence[Position], box: Box
 ) -> Iterator[Shown]:
-    sample = cubic if layer.smooth else nearest
     outlines = _outlines(frame, layer.zones, plane, positions, box)
     for index, position in enumerate(positions):
-        panel = sample(layer.volume, _cut(frame, plane, position.offset_mm))
+        panel = frame.cut(layer.volume, plane, position.offset_mm, layer.spline)
         drawn = outlines[index] if outlines else {}
         yield Shown(layer.key, index, data_uri(panel[box], layer.window), drawn)
 
@@ -188,12 +188,7 @@ def _outlines(
 ) -> list[dict[str, str]]:
     if labels is None:
         return []
-    cuts = (_cut(frame, plane, p.offset_mm) for p in positions)
-    return [zone_paths(nearest(labels, where)[box]) for where in cuts]
-
-
-def _cut(frame: Frame, plane: str, offset_mm: float) -> Cut:
-    return Cut(plane, frame.at(offset_mm), frame.extent_mm, PIXEL_MM, frame.directions)
+    return [zone_paths(frame.cut(labels, plane, p.offset_mm)[box]) for p in positions]
 
 
 def _extent(
@@ -256,4 +251,4 @@ def _box(panel: Panel) -> Box:
 
 def _row(frame: Frame, offset_mm: float, box: Box) -> float:
     """The row of a coronal or sagittal picture at which an axial cut crosses it."""
-    return (frame.extent_mm / 2 - offset_mm) / PIXEL_MM - float(box[0].start)
+    return (frame.extent_mm / 2 - offset_mm) / qc.PIXEL_MM - float(box[0].start)

@@ -6,10 +6,8 @@ from mrisr.data.phantom.scanner import (
     TZ,
     label_volume,
     labels,
-    lesion,
     phantom,
     phantom_affine,
-    phantom_study,
     tissue,
 )
 
@@ -19,9 +17,7 @@ __all__ = [
     "TZ",
     "label_volume",
     "labels",
-    "lesion",
     "phantom",
     "phantom_affine",
-    "phantom_study",
     "tissue",
 ]

@@ -1,4 +1,4 @@
-"""What the phantom is drawn with: soft ellipsoids and band-limited random fields.
+"""Soft ellipsoids and band-limited random fields, of which the phantom is drawn.
 
 Points are arrays ``(3, n)``, in mm; everything here is a function of position alone.
 """
@@ -55,7 +55,7 @@ class Modes(NamedTuple):
 
 def inside(distance: Floats, edge: float = 0.6) -> Floats:
     """Signed distance (mm, negative inside) to a weight from 0 to 1 over an edge of ``edge`` mm."""
-    return np.clip(0.5 - distance * np.float32(1 / edge), 0, 1)
+    return np.asarray(np.clip(0.5 - distance * np.float32(1 / edge), 0, 1))
 
 
 def paint(out: Floats, weight: Floats, value: Any) -> None:
@@ -87,7 +87,7 @@ def ellipsoid(p: Floats, blob: Blob) -> Floats:
     k0 = np.sqrt(np.einsum("an,an->n", scaled, scaled))
     scaled /= frame.radii
     k1 = np.sqrt(np.einsum("an,an->n", scaled, scaled))
-    return k0 * (k0 - 1) / np.maximum(k1, np.float32(1e-3))
+    return np.asarray(k0 * (k0 - 1) / np.maximum(k1, np.float32(1e-3)))
 
 
 def nearby(p: Floats, blob: Blob) -> NDArray[np.intp]:

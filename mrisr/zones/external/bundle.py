@@ -17,9 +17,9 @@ import copy
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,14 +27,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mrisr.core.errors import InputError
+from mrisr.core.geometry import Affine
 from mrisr.core.volume import Volume
 from mrisr.io import write_volume
 from mrisr.io.json_file import read_json
 from mrisr.networks.device import resolve_device
-from mrisr.zones.external.guard import digest, guarded
+from mrisr.zones.external.guard import ExternalSegmenter, digest, guarded
 from mrisr.zones.labels import LabelTable
-from mrisr.zones.score import check_same_grid
-from mrisr.zones.segmenter import Segmenter
 
 _CONFIGS = ("inference.json", "inference.yaml", "inference.yml")
 _WEIGHTS = ("model.safetensors", "model.pt")
@@ -47,90 +46,15 @@ _CHANNELS = "the bundle answers with {} channels; a voxel's label is that of the
 _INVERTED = "the bundle does not bring its answer back to the image's grid; that was done for it"
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class BundleSegmenter(Segmenter):
-    """A bundle, ready to run; see :func:`load_bundle`.
-
-    Attributes:
-        name: of its metadata, else of its folder.
-        sha256: of configuration, weights, scripts and table.
-        parts: the content of ``_ENTRIES``: modules, callables and MONAI transforms.
-    """
-
-    kind: ClassVar[str] = "bundle"
-    table: LabelTable
-    root: Path
-    parts: Mapping[str, Any] = field(repr=False)
-
-    def label(self, volume: Volume) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-        """Run the bundle on a volume.
-
-        Raises:
-            InputError: the bundle fails, or its result is no labels of the table on the volume's grid.
-        """
-        with guarded(self.root, "segments this image"), torch.no_grad():
-            found, notes = self._run(volume)
-            array = np.asarray(found[0].cpu())
-            affine = np.asarray(found.affine, dtype=np.float64)
-        check_same_grid(Volume(array, affine, name=str(self.root)), volume)
-        return self.table.apply(array, self.root), tuple(notes)
-
-    def _run(self, volume: Volume) -> tuple[Any, list[str]]:
-        """The bundle's labels ``(1, i, j, k)`` as a MetaTensor, and notes."""
-        from monai.data.meta_tensor import MetaTensor
-
-        with tempfile.TemporaryDirectory(prefix="mrisr-") as folder:
-            path = write_volume(volume, Path(folder) / "image.nii")
-            data = self.parts["preprocessing"]({"image": str(path)})
-        image = data["image"]
-        output = self.parts["inferer"](image[None].to(self.device), self.parts["network_def"])
-        first = output[0] if isinstance(output, (list, tuple)) else output
-        scores = torch.as_tensor(first)[0].cpu()
-        data["pred"] = MetaTensor(getattr(scores, "as_tensor", lambda: scores)(), meta=image.meta)
-        steps, notes = self._postprocessing()
-        for step in steps:
-            data = _nearest(step, data["pred"], notes)(data)
-        found = data["pred"]
-        if found.shape[0] > 1:
-            notes.append(_CHANNELS.format(found.shape[0]))
-            found = found.argmax(dim=0, keepdim=True)
-        return found, notes
-
-    def _postprocessing(self) -> tuple[list[Any], list[str]]:
-        """The postprocessing without what saves files and with the way back to the image's grid, and notes."""
-        from monai.transforms.io.array import SaveImage
-        from monai.transforms.io.dictionary import SaveImaged
-        from monai.transforms.post.dictionary import Invertd
-
-        given = self.parts["postprocessing"]
-        steps = [] if given is None else getattr(given, "transforms", (given,))
-        steps = [step for step in steps if not isinstance(step, (SaveImage, SaveImaged))]
-        if any(isinstance(step, Invertd) for step in steps):
-            return steps, []
-        invert = Invertd(keys="pred", transform=self.parts["preprocessing"], orig_keys="image")
-        return [*steps, invert], [_INVERTED]
-
-
-def _nearest(step: Any, found: Tensor, notes: list[str]) -> Any:
-    """The step itself, or an ``Invertd`` that does not average labels: between 0 and 2 lies 1, another zone."""
-    labels = found.shape[0] == 1 and bool((found == found.round()).all())
-    if not labels or all(getattr(step, "nearest_interp", (True,))):
-        return step
-    notes.append(_NEAREST)
-    step = copy.copy(step)
-    step.nearest_interp = (True,) * len(step.nearest_interp)
-    return step
-
-
 def load_bundle(
     path: Path, table: LabelTable | None = None, device: str = "auto"
-) -> BundleSegmenter:
+) -> ExternalSegmenter:
     """Load a bundle. This runs code that the bundle names.
 
     Args:
         path: folder with ``configs/inference.json`` (or ``.yaml``), ``configs/metadata.json`` and
             ``models/model.pt`` (or ``.safetensors``).
-        table: meaning of its labels; by default from the names that the metadata give the channels of ``pred``.
+        table: meaning of its labels; by default from the metadata's names for the channels of ``pred``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
@@ -149,19 +73,75 @@ def load_bundle(
         parts["network_def"].load_state_dict(_weights(weights))
         parts["network_def"].to(on).eval()
     files = [*(root / "configs").glob("*"), weights, *(root / "scripts").rglob("*.py")]
-    return BundleSegmenter(
+    return ExternalSegmenter(
+        kind="bundle",
         name=_name(stated, root),
         sha256=digest(root, [f for f in files if f.is_file()], table),
         device=on,
         table=table,
         root=root,
-        parts=parts,
+        run=partial(_run, parts, on),
     )
+
+
+def _run(
+    parts: Mapping[str, Any], device: torch.device, volume: Volume
+) -> tuple[NDArray[np.generic], Affine, tuple[str, ...]]:
+    """The bundle's labels of a volume, their affine, and notes.
+
+    Args:
+        parts: the content of ``_ENTRIES``: modules, callables and MONAI transforms.
+    """
+    from monai.data.meta_tensor import MetaTensor
+
+    with tempfile.TemporaryDirectory(prefix="mrisr-") as folder:
+        path = write_volume(volume, Path(folder) / "image.nii")
+        data = parts["preprocessing"]({"image": str(path)})
+    image = data["image"]
+    output = parts["inferer"](image[None].to(device), parts["network_def"])
+    first = output[0] if isinstance(output, (list, tuple)) else output
+    scores = torch.as_tensor(first)[0].cpu()
+    data["pred"] = MetaTensor(getattr(scores, "as_tensor", lambda: scores)(), meta=image.meta)
+    steps, notes = _postprocessing(parts)
+    for step in steps:
+        data = _nearest(step, data["pred"], notes)(data)
+    found = data["pred"]
+    if found.shape[0] > 1:
+        notes.append(_CHANNELS.format(found.shape[0]))
+        found = found.argmax(dim=0, keepdim=True)
+    affine = np.asarray(found.affine, dtype=np.float64)
+    return np.asarray(found[0].cpu()), affine, tuple(notes)
+
+
+def _postprocessing(parts: Mapping[str, Any]) -> tuple[list[Any], list[str]]:
+    """The steps after the network, and notes: nothing is saved, and labels return to the image's grid."""
+    from monai.transforms.io.array import SaveImage
+    from monai.transforms.io.dictionary import SaveImaged
+    from monai.transforms.post.dictionary import Invertd
+
+    given = parts["postprocessing"]
+    steps = [] if given is None else getattr(given, "transforms", (given,))
+    steps = [step for step in steps if not isinstance(step, (SaveImage, SaveImaged))]
+    if any(isinstance(step, Invertd) for step in steps):
+        return steps, []
+    invert = Invertd(keys="pred", transform=parts["preprocessing"], orig_keys="image")
+    return [*steps, invert], [_INVERTED]
+
+
+def _nearest(step: Any, found: Tensor, notes: list[str]) -> Any:
+    """The step; an ``Invertd`` without averages of labels: between 0 and 2 lies 1, another zone."""
+    labels = found.shape[0] == 1 and bool((found == found.round()).all())
+    if not labels or all(getattr(step, "nearest_interp", (True,))):
+        return step
+    notes.append(_NEAREST)
+    step = copy.copy(step)
+    step.nearest_interp = (True,) * len(step.nearest_interp)
+    return step
 
 
 @contextlib.contextmanager
 def _importable(root: Path) -> Iterator[None]:
-    """Let a bundle import its own scripts while it loads, and forget them after: all bundles call them alike."""
+    """Let a bundle import its own scripts while it loads; they are called alike in all bundles."""
     known, folder = set(sys.modules), root.resolve()
     sys.path.insert(0, str(folder))
     try:

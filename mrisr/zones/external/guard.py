@@ -1,24 +1,63 @@
-"""Access to the files and the code of other programs, whose failures become one line."""
+"""Segmenters that run another program, whose output is dropped and whose failures become one line."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import io
+import logging
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
-from mrisr.core.errors import InputError, MrisrError, one_line, out_of_memory
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mrisr.core.errors import InputError, MrisrError, out_of_memory
+from mrisr.core.geometry import Affine
+from mrisr.core.volume import Volume
 from mrisr.zones.labels import LabelTable
+from mrisr.zones.score import check_same_grid
+from mrisr.zones.segmenter import Segmenter
+
+#: A volume to the model's own labels, the affine of their grid, and notes.
+Run: TypeAlias = Callable[[Volume], tuple[NDArray[np.generic], Affine, tuple[str, ...]]]
 
 #: Output and warnings are redirected for the whole process, so only one model runs at a time.
 _LOCK = threading.RLock()
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ExternalSegmenter(Segmenter):
+    """A model of another program, ready to run.
+
+    Attributes:
+        root: the model's folder, which messages name.
+        run: the model.
+    """
+
+    table: LabelTable
+    root: Path
+    run: Run = field(repr=False)
+
+    def label(self, volume: Volume) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+        """Run the model on a volume and translate its labels.
+
+        Raises:
+            InputError: the model fails, or its result is no labels of the table on the volume's grid.
+        """
+        with guarded(self.root, "segments this image"), torch.no_grad():
+            array, affine, notes = self.run(volume)
+        check_same_grid(Volume(array, affine, name=str(self.root)), volume)
+        return self.table.apply(array, self.root), notes
+
+
 def digest(root: Path, files: Iterable[Path], table: LabelTable) -> str:
-    """SHA-256 over everything that decides a model's labels: files by their place below ``root``, and the table.
+    """SHA-256 of everything that decides a model's labels: files by their place below ``root``, the table.
 
     Raises:
         InputError: a file cannot be read.
@@ -38,14 +77,15 @@ def digest(root: Path, files: Iterable[Path], table: LabelTable) -> str:
 
 @contextlib.contextmanager
 def guarded(path: Path, task: str) -> Iterator[None]:
-    """Run another program's code, one at a time: its output and warnings are dropped, its errors become one line.
+    """Run another program's code: its output is dropped, its errors become one line.
 
     Standard output belongs to the caller's JSON, standard error to progress. Out of memory stays what it is.
+    One thread at a time may be here; the output of others is dropped meanwhile, their log is not.
 
     Raises:
         InputError: for whatever goes wrong, naming ``path`` and the task.
     """
-    with _LOCK, contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+    with _LOCK, contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), _unlogged():
         warnings.simplefilter("ignore")
         try:
             yield
@@ -55,6 +95,26 @@ def guarded(path: Path, task: str) -> Iterator[None]:
             if out_of_memory(error):
                 raise
             raise InputError(path, expected=f"a model that {task}", found=_cause(error)) from error
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """Keep this thread's log off standard error, where it goes unless the caller has set up logging."""
+    thread, handler = threading.get_ident(), logging.lastResort or logging.NullHandler()
+
+    def is_of_others(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    handler.addFilter(is_of_others)
+    try:
+        yield
+    finally:
+        handler.removeFilter(is_of_others)
+
+
+def _in_a_line(error: BaseException) -> str:
+    """An error's kind and message on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
 
 
 def _cause(error: BaseException) -> str:
@@ -67,4 +127,4 @@ def _cause(error: BaseException) -> str:
             return f"{link.name} is not installed (pip install {link.name})"
         if "skimage.measure required" in str(link).lower():
             return "scikit-image is not installed (pip install scikit-image)"
-    return one_line(chain[-1])[:300]
+    return _in_a_line(chain[-1])

@@ -18,24 +18,25 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from mrisr.core.errors import InputError, UsageError
+from mrisr.core.geometry import Affine
 from mrisr.core.volume import Volume
 from mrisr.io import read_volume, write_volume
 from mrisr.io.json_file import read_json
 from mrisr.networks.device import resolve_device
-from mrisr.zones.external.guard import digest, guarded
+from mrisr.zones.external.guard import ExternalSegmenter, digest, guarded
 from mrisr.zones.labels import LabelTable
 from mrisr.zones.orientation import oriented_like, reoriented
 from mrisr.zones.score import check_same_grid
-from mrisr.zones.segmenter import Segmenter
 
 COMMAND = "nnUNetv2_predict_from_modelfolder"
 _CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
@@ -69,39 +70,9 @@ class ResultFolder:
         return [self.root / "dataset.json", self.root / "plans.json", *checkpoints]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class NnunetSegmenter(Segmenter):
-    """An nnU-Net, ready to run; see :func:`load_nnunet`.
-
-    Attributes:
-        name: of its result folder.
-        sha256: of data set, plans, checkpoints and table.
-    """
-
-    kind: ClassVar[str] = "nnunet"
-    table: LabelTable
-    folder: ResultFolder
-    predict: Predict = field(repr=False)
-
-    def label(self, volume: Volume) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-        """Run nnU-Net on a volume.
-
-        Raises:
-            InputError: nnU-Net fails, or its result is no labels of the table on the volume's grid.
-        """
-        root, codes, checkpoint = self.folder.root, self.folder.codes, self.folder.checkpoint
-        with guarded(root, "segments this image"):
-            found = self.predict(reoriented(volume, codes))
-        array = oriented_like(found, codes, volume.affine)
-        check_same_grid(Volume(array, volume.affine, name=str(root)), volume)
-        final = checkpoint == _CHECKPOINTS[0]
-        notes = () if final else (f"{checkpoint} of an unfinished training",)
-        return self.table.apply(array, root), notes
-
-
 def load_nnunet(
     path: Path, table: LabelTable | None = None, device: str = "auto"
-) -> NnunetSegmenter:
+) -> ExternalSegmenter:
     """Load an nnU-Net. This unpickles its checkpoints, which can run any code.
 
     Args:
@@ -127,14 +98,25 @@ def load_nnunet(
         predict = _by_command(folder, on, command)
     else:
         raise UsageError(f"{root}: nnU-Net is not installed; pip install nnunetv2")
-    return NnunetSegmenter(
+    return ExternalSegmenter(
+        kind="nnunet",
         name=root.resolve().name[:64],
         sha256=digest(root, folder.files, table),
         device=on,
         table=table,
-        folder=folder,
-        predict=predict,
+        root=root,
+        run=partial(_run, folder, predict),
     )
+
+
+def _run(
+    folder: ResultFolder, predict: Predict, volume: Volume
+) -> tuple[NDArray[np.generic], Affine, tuple[str, ...]]:
+    """nnU-Net's labels of a volume, which keeps its grid, and notes."""
+    found = oriented_like(predict(reoriented(volume, folder.codes)), folder.codes, volume.affine)
+    final = folder.checkpoint == _CHECKPOINTS[0]
+    notes = () if final else (f"{folder.checkpoint} of an unfinished training",)
+    return found, volume.affine, notes
 
 
 def _labels(dataset: dict[str, Any]) -> dict[int, str]:
@@ -202,7 +184,7 @@ def _by_command(folder: ResultFolder, device: torch.device, command: str) -> Pre
             write_volume(volume, given / f"case_0000{folder.ending}")
             arguments = ["-i", given, "-o", made, "-m", folder.root.resolve(), "-f", *folder.folds]
             arguments += ["-chk", folder.checkpoint, "-device", device.type, "-npp", 1, "-nps", 1]
-            _run([command, *map(str, arguments), "--disable_progress_bar"], folder.root, device)
+            _execute([command, *map(str, arguments), "--disable_progress_bar"], folder.root, device)
             result = made / f"case{folder.ending}"
             if not result.exists():
                 raise InputError(folder.root, expected=f"a result of {COMMAND}", found="none")
@@ -213,7 +195,7 @@ def _by_command(folder: ResultFolder, device: torch.device, command: str) -> Pre
     return predict
 
 
-def _run(command: list[str], root: Path, device: torch.device) -> None:
+def _execute(command: list[str], root: Path, device: torch.device) -> None:
     """Run a program and all that it starts to the end. Raises InputError with its last words."""
     variables = dict(os.environ)
     if device.index is not None:

@@ -1,0 +1,192 @@
+"""All stages over the studies of a chunk. Whatever a study does, the next one gets its turn."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from mrisr.batch.digest import Digests
+from mrisr.batch.machine import peak_memory_gib, start_measuring
+from mrisr.batch.names import HIDDEN, lock_file, out_of
+from mrisr.batch.parts import Part
+from mrisr.batch.plan import Plan, StudyPlan, read_plan
+from mrisr.batch.stages import MAKE
+from mrisr.batch.status import (
+    Status,
+    read_status,
+    settled,
+    stages_of,
+    write_quickly,
+    write_status,
+)
+from mrisr.batch.work import Models, Work
+from mrisr.core.errors import OutputError, UsageError, one_line
+from mrisr.io.atomic import make_folder
+from mrisr.io.leftovers import remove
+from mrisr.io.steps import locked
+
+Report = Callable[[str], None]
+#: A part at which the process died this often is given up.
+DEATHS = 2
+DIED = f"the process died here {DEATHS} times (killed, out of memory, or a crash of a library)"
+_LONGEST_REASON = 500
+
+
+def studies_of(chunk: Path) -> tuple[Plan, list[StudyPlan]]:
+    """The plan of a batch, and the studies of a chunk in it. Raises UsageError: the file is no chunk."""
+    plan = read_plan(out_of(chunk))
+    try:
+        names = set(json.loads(chunk.read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(f"{chunk}: expected a chunk that mrisr batch wrote ({error})") from error
+    return plan, [study for study in plan.studies if study.folder in names]
+
+
+def run_chunk(path: Path, report: Report = lambda line: None) -> None:
+    """Make what is to be made of the studies of a chunk, and write the status of each.
+
+    Raises:
+        UsageError: the file is no chunk.
+        OutputError: a status cannot be written, which concerns all studies.
+    """
+    plan, studies = studies_of(path)
+    out = out_of(path)
+    kept = out / HIDDEN / "digests"
+    digests = Digests.load([kept / "plan.json", kept / f"{path.stem}.json"])
+    models = Models(plan.settings)
+    for study in studies:
+        make_folder(lock_file(out, study.folder).parent)
+        with locked(lock_file(out, study.folder)):
+            run = StudyRun(Work(out, study, models), plan.batch, digests)
+            if run.todo:
+                run.run()
+                report(f"{study.folder}: {run.told}")
+    digests.save(kept / f"{path.stem}.json")
+
+
+class StudyRun:
+    """All stages of one study.
+
+    Args:
+        work: the study's files and the process's models.
+        batch: id of the run, in which a part may be begun so often and not more.
+        digests: of the outputs.
+    """
+
+    def __init__(self, work: Work, batch: str, digests: Digests) -> None:
+        self.work, self.batch, self.digests = work, batch, digests
+        self.before = read_status(work.folder)
+        planned = work.plan.parts
+        self.parts = {p.id: p for p in planned} | {
+            p.id: p for p in settled(work.folder, planned, digests)
+        }
+        if self.before.batch == batch:  # a process has died, or its job has been started again
+            for part in self.before.of_plan(planned).parts:
+                if self.parts[part.id].state == "unfinished":
+                    ended = part.state in ("failed", "skipped")
+                    again = replace(self.parts[part.id], attempts=part.attempts)
+                    self.parts[part.id] = part if ended else again
+
+    @property
+    def todo(self) -> list[Part]:
+        """The parts that are still to be made."""
+        return [part for part in self.parts.values() if part.state == "unfinished"]
+
+    def run(self) -> None:
+        """Make what is missing."""
+        self.work.models.prepare()
+        make_folder(self.work.folder)
+        self._write()
+        self._remove_outputs({path for p in self.before.parts for path in p.outputs})
+        for part in self.todo:
+            self._take(part)
+        self._remove_outputs({path for p in self.parts.values() for path in p.outputs})
+        write_status(self.work.folder, self._status)
+
+    @property
+    def told(self) -> str:
+        """How the stages ended, on one line."""
+        said = []
+        for stage in stages_of(self.parts.values()):
+            states = Counter(p.state for p in self.parts.values() if p.stage == stage.name)
+            ended = ", ".join(f"{count} {state}" for state, count in states.items())
+            said.append(f"{stage.name} {ended}" + (f" ({stage.reason})" if stage.reason else ""))
+        return "; ".join(said)
+
+    @property
+    def _status(self) -> Status:
+        return Status(self.batch, tuple(self.parts.values()))
+
+    def _write(self) -> None:
+        write_quickly(self.work.folder, self._status)
+
+    def _set(self, part: Part, **changes: object) -> Part:
+        part = replace(part, **changes)  # type: ignore[arg-type]
+        self.parts[part.id] = part
+        return part
+
+    def _take(self, part: Part) -> None:
+        """Make one part, or say why not."""
+        lacking = self._lacking(part)
+        if lacking:
+            self._set(part, state="skipped", reason=lacking)
+        elif part.attempts >= DEATHS:
+            self._set(part, state="failed", reason=DIED)
+        else:
+            begun = self._set(part, attempts=part.attempts + 1)
+            self._write()
+            try:
+                self._set(self._made(begun))
+            except BaseException:  # stopped, not failed
+                self._set(part)
+                self._write()
+                raise
+
+    def _made(self, part: Part) -> Part:
+        """A part once it is made; an error becomes its reason."""
+        measuring = start_measuring()
+        began = time.perf_counter()
+        folder = self.work.folder
+        try:
+            for path in part.outputs:
+                make_folder((folder / path).parent)
+            part = MAKE[part.stage](self.work, part)
+            digest = (
+                self.digests.of(*(folder / path for path in part.outputs)) if part.outputs else None
+            )
+            if part.outputs and digest is None:
+                raise OutputError(f"{part.outputs[0]}: cannot be read back")
+            part = replace(part, state="done", sha256=digest)
+        except Exception as error:
+            reason = self.work.without_paths(one_line(error))[:_LONGEST_REASON]
+            part = replace(part, state="failed", reason=reason)
+        peak = peak_memory_gib() if measuring else None
+        return replace(part, seconds=round(time.perf_counter() - began, 3), peak_memory_gib=peak)
+
+    def _lacking(self, part: Part) -> str:
+        """The reason why a part cannot be made: the first result that it needs and that is not there."""
+        for need in part.needs:
+            needed = self.parts[need]
+            if needed.state == "failed":
+                return f"{needed.name} failed in {needed.stage}"
+            if needed.state == "skipped":
+                return needed.reason
+        return ""
+
+    def _remove_outputs(self, paths: set[str]) -> None:
+        """Remove outputs that do not belong to a part that is done, and what a process left half written."""
+        done = {path for p in self.parts.values() if p.state == "done" for path in p.outputs}
+        for path in paths:
+            target = self.work.folder / path
+            if path not in done:
+                remove(target)
+            for left in target.parent.glob(f".{target.name}.mrisr-*"):
+                remove(left)
+            if target.parent != self.work.folder:
+                with suppress(OSError):
+                    target.parent.rmdir()

@@ -1,0 +1,1 @@
+"""Runs from image to image: what is read, made, recorded and written."""
