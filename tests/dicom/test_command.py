@@ -72,19 +72,17 @@ def test_the_record_is_about_what_was_stored(series, run):
     assert any("RescaleSlope differs" in note for note in record["notes"])
 
 
-def test_the_default_name_with_format_dicom(series, run):
-    assert run("inplane", "--input", series, "--scale", 2, "--format", "dicom")[0] == 0
-    assert here() == ["hospital_inplane-x2", "hospital_inplane-x2.json"]
-
-
 def test_a_rerun_with_force_and_without(series, run):
-    arguments = ("inplane", "--input", series, "--scale", 2, "--output", "sr")
+    """By the default name of a DICOM output."""
+    arguments = ("inplane", "--input", series, "--scale", 2, "--format", "dicom")
     assert run(*arguments)[0] == 0
-    before = [d.SOPInstanceUID for d in map(pydicom.dcmread, sorted(Path("sr").iterdir()))]
+    assert here() == ["hospital_inplane-x2", "hospital_inplane-x2.json"]
+    folder = Path(here()[0]).absolute()
+    before = [d.SOPInstanceUID for d in map(pydicom.dcmread, sorted(folder.iterdir()))]
     code, _, err = run(*arguments)
-    assert (code, err) == (3, "mrisr: sr: exists already (--force replaces)\n")
+    assert (code, err) == (3, f"mrisr: {folder}: exists already (--force replaces)\n")
     assert run(*arguments, "--force")[0] == 0
-    after = [d.SOPInstanceUID for d in map(pydicom.dcmread, sorted(Path("sr").iterdir()))]
+    after = [d.SOPInstanceUID for d in map(pydicom.dcmread, sorted(folder.iterdir()))]
     assert before == after
 
 

@@ -18,7 +18,7 @@ METHODS: list[dict[str, Any]] = [
     {"name": "bicubic-sharp", "model": "bicubic-sharp"},
     {"name": "projected", "model": "bicubic-sharp", "consistency": 1},
     {"name": "default"},
-    {"name": "three", "steps": 3, "churn": 1},
+    {"name": "three", "steps": 3, "eta": 1},
     {"name": "zero", "model": "zero-inplane"},
 ]
 SETTINGS: dict[str, Any] = {

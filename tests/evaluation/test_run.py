@@ -16,13 +16,15 @@ import torch
 
 from mrisr.cli import main
 from mrisr.core.errors import InputError, OutputError, UsageError
-from mrisr.evaluation import figures, html, score
+from mrisr.evaluation import figures, restoring
 from mrisr.evaluation import run as module
 from mrisr.evaluation.card import gains, means_tables, patients_table
-from mrisr.evaluation.outcome import Evaluation
+from mrisr.evaluation.case import Scale
+from mrisr.evaluation.degraded import DegradedCase
+from mrisr.evaluation.experiment import Switches
+from mrisr.evaluation.images import Images
 from mrisr.evaluation.report import as_markdown
-from mrisr.evaluation.run import Switches, evaluate
-from mrisr.evaluation.score import DegradedCase
+from mrisr.evaluation.run import evaluate
 from mrisr.models.store import load_model, read_card, write_card
 from tests.evaluation.conftest import METHODS
 
@@ -33,10 +35,9 @@ NAMES = [m["name"] for m in METHODS]
 @pytest.fixture(autouse=True)
 def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """One call tells the seconds, and pictures are drawn only where a test looks at the page."""
-    monkeypatch.setattr(score, "TIMED", 1)
+    monkeypatch.setattr(restoring, "TIMED", 1)
     if "page" not in request.node.name:
-        monkeypatch.setattr(html, "_pictures", lambda evaluation: [])
-        monkeypatch.setattr(figures, "png", lambda figure: b"")
+        monkeypatch.setattr(Images, "sections", lambda self, done: [])
 
 
 @pytest.fixture
@@ -45,9 +46,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, float]]:
     made: list[tuple[str, str, float]] = []
     anew = DegradedCase.score
 
-    def counted(self: DegradedCase, method: Any, factor: float) -> Any:
-        made.append((self.name, method.name, factor))
-        return anew(self, method, factor)
+    def counted(self: DegradedCase, method: Any, scale: Scale) -> Any:
+        made.append((self.name, method.name, scale.factor))
+        return anew(self, method, scale)
 
     monkeypatch.setattr(DegradedCase, "score", counted)
     return made
@@ -94,7 +95,7 @@ def test_the_report(models: Path, data: Path, write: Callable[..., Path], tmp_pa
     for words in ("x2: mean over 2 patients", "x4: difference from zero", "1 degree of freedom"):
         assert words in text
     table = text.split("### x4: mean")[1].split("###")[0]
-    best = max((r for r in done.at(4)), key=lambda r: r.means["psnr"].value)
+    best = max(done.at(Scale("degraded", 4)), key=lambda r: r.means["psnr"].value)
     assert f"**{best.means['psnr'].value:.2f} ± " in table
 
 
@@ -105,7 +106,7 @@ def test_the_page_needs_nothing_else(
     methods = [*METHODS, {"name": name, "model": "lanczos"}]
     evaluate(write(methods=methods, factors=[2]), data, tmp_path / "out", CPU)
     page = (tmp_path / "out" / "results.html").read_text()
-    sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
+    sources = re.findall(r'src="([^"]{0,30})', page)
     assert len(sources) == 1 + 2  # error against steps, a picture for each stack
     assert all(s.startswith("data:image/png;base64,") for s in sources)
     assert not re.search(r"https?://|@import|url\(", page)
@@ -150,10 +151,10 @@ def test_one_failure_does_not_stop_the_others(
 ) -> None:
     working = DegradedCase.score
 
-    def failing(self: DegradedCase, method: Any, factor: float) -> Any:
-        if (self.name, method.name, factor) == ("unseen", "three", 2.0):
+    def failing(self: DegradedCase, method: Any, scale: Scale) -> Any:
+        if (self.name, method.name, scale.factor) == ("unseen", "three", 2.0):
             raise RuntimeError("a defect\nof two lines")
-        return working(self, method, factor)
+        return working(self, method, scale)
 
     monkeypatch.setattr(DegradedCase, "score", failing)
     out = tmp_path / "out"
@@ -167,9 +168,9 @@ def test_one_failure_does_not_stop_the_others(
 
     assert code() == 8
     found = capsys.readouterr()
-    assert "failed: unseen t2w_axial x2, three: a defect of two lines" in found.err
+    assert "failed: unseen t2w_axial x2, three: RuntimeError: a defect of two lines" in found.err
     assert "1 results are missing" in found.err
-    assert "- three, unseen t2w_axial x2: a defect of two lines" in found.out
+    assert "- three, unseen t2w_axial x2: RuntimeError: a defect of two lines" in found.out
     with (out / "results.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 19
     monkeypatch.setattr(DegradedCase, "score", working)
@@ -288,21 +289,15 @@ def test_a_card_needs_a_model_and_its_default(
 def test_error_against_steps_joins_what_differs_in_steps_alone(
     models: Path, data: Path, write: Callable[..., Path], tmp_path: Path
 ) -> None:
-    methods = [*METHODS, {"name": "two", "steps": 2}, {"name": "four", "steps": 4, "churn": 1}]
+    methods = [*METHODS, {"name": "two", "steps": 2}, {"name": "four", "steps": 4, "eta": 1}]
     config = write(methods=methods, factors=[2], cases=["unseen"])
     done = evaluate(config, data, tmp_path / "out", CPU)
-    axis = module_figure(done)
+    axis = figures.against_steps(done, Scale("degraded", 2.0)).axes[0]
     lines = {str(line.get_label()): list(line.get_xdata()) for line in axis.get_lines()}
     assert lines["partdiff-inplane, deterministic"] == [1, 2]
-    assert lines["partdiff-inplane, churn 1"] == [3, 4]
+    assert lines["partdiff-inplane, eta 1"] == [3, 4]
     assert lines["zero"] == [1]
     assert lines["projected"] == [0, 1]  # a level across the axis
-
-
-def module_figure(done: Evaluation) -> Any:
-    from mrisr.evaluation.figures import against_steps
-
-    return against_steps(done, 2.0).axes[0]
 
 
 def test_the_machine_is_named(models: Path) -> None:

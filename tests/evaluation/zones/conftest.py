@@ -84,10 +84,14 @@ def labelled(volume: Volume, array: Any) -> Volume:
     return replace(volume, array=array.astype(np.uint8), storage=Storage(np.dtype(np.uint8)))
 
 
-def case_of(seed: int = 3, shape: tuple[int, int, int] = SHAPE, **more: Any) -> ZonesCase:
-    """A phantom patient."""
-    image = phantom(shape, spacing=SPACING, seed=seed)
-    return ZonesCase("unseen", "t2w", image, label_volume(shape, image.affine, seed), **more)
+def case_of(
+    segmenter: Any = None, changes: dict[str, Any] = SETTINGS, seed: int = 3, **more: Any
+) -> ZonesCase:
+    """A phantom patient, scored by a stand-in of the segmenter."""
+    image = phantom(SHAPE, spacing=SPACING, seed=seed)
+    labels = label_volume(SHAPE, image.affine, seed)
+    frozen = Frozen(segmenter or Thresholds())
+    return ZonesCase("unseen", "t2w", image, labels, ZonesSettings(**changes), frozen, **more)
 
 
 @pytest.fixture(scope="session")
@@ -100,7 +104,7 @@ def patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of labelled patients, and of one without labels."""
     folder = tmp_path_factory.mktemp("patients")
     for name, seed in PATIENTS.items():
-        made = case_of(seed)
+        made = case_of(seed=seed)
         (folder / name).mkdir()
         write_volume(made.image, folder / name / "t2w_ax.nii")
         write_volume(made.labels, folder / name / "zones.nii")
@@ -113,7 +117,7 @@ def patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def frozen(monkeypatch: pytest.MonkeyPatch) -> Frozen:
     """The stand-in, which takes the place of the segmenter that would be loaded."""
     made = Frozen(Thresholds(), trained=("known",), validated=("unseen",))
-    monkeypatch.setattr("mrisr.evaluation.zones.run.load_frozen", lambda choice, device: made)
+    monkeypatch.setattr("mrisr.evaluation.zones.experiment.load_frozen", lambda asked: made)
     return made
 
 

@@ -14,15 +14,16 @@ import yaml
 
 from mrisr.cli import main
 from mrisr.core.errors import InputError, OutputError
+from mrisr.evaluation.case import Scale
+from mrisr.evaluation.experiment import Switches
 from mrisr.evaluation.zones import figures
-from mrisr.evaluation.zones.bench import Bench
-from mrisr.evaluation.zones.frozen import Frozen, SegmenterChoice, load_frozen
-from mrisr.evaluation.zones.run import ZonesSwitches, evaluate_zones
+from mrisr.evaluation.zones.case import Frozen, ZonesCase
+from mrisr.evaluation.zones.experiment import evaluate_zones
 from tests.evaluation.zones.conftest import SETTINGS, THROUGH, Blind
 from tests.zones.models import random_zones_model
 
-CPU = ZonesSwitches(device="cpu")
-ALLOWED = ZonesSwitches(device="cpu", allow_trained=True)
+CPU = Switches(device="cpu")
+ALLOWED = Switches(device="cpu", allow_trained=True)
 
 
 @pytest.fixture(autouse=True)
@@ -36,15 +37,15 @@ def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
-    """The restorations that were made anew."""
+    """The scores that were made anew."""
     made: list[tuple[str, str, str]] = []
-    anew = Bench.restored
+    anew = ZonesCase.score
 
-    def counted(self: Bench, method: Any) -> Any:
-        made.append((self.part.name, str(self.scale), method.name))
-        return anew(self, method)
+    def counted(self: ZonesCase, method: Any, scale: Scale) -> Any:
+        made.append((self.name, str(scale), method.name))
+        return anew(self, method, scale)
 
-    monkeypatch.setattr(Bench, "restored", counted)
+    monkeypatch.setattr(ZonesCase, "score", counted)
     return made
 
 
@@ -58,13 +59,13 @@ def test_the_report(
     assert {r.case for r in done.results} == {"unseen", "unseen-too"}
     assert lines[0].startswith("unseen: the central 48x44x13 of 50x46x13 voxels")
     assert lines[0].endswith("(x4)")
-    assert lines[2].startswith("unseen x2, original image: Dice PZ 0.")
+    assert lines[2].startswith("unseen t2w_ax x2, original image: Dice PZ 0.")
     original, bicubic, zero = done.at(done.scales[0], seen=False)
     assert [r.method for r in (original, bicubic, zero)] == ["original image", "bicubic", "zero"]
     dice = bicubic.means["PZ.dice"]
     assert dice.n == bicubic.patients == 2
     assert dice.half is not None
-    per_patient = [r.means()["PZ.dice"] for r in done.results if r.method == "bicubic"][::2]
+    per_patient = [r.scored.means()["PZ.dice"] for r in done.results if r.method == "bicubic"][::2]
     assert dice.value == pytest.approx(sum(per_patient) / 2)
     assert "psnr" not in original.means
     assert {f.name for f in out.iterdir()} == {
@@ -132,7 +133,7 @@ def test_a_run_goes_on_and_redoes_what_a_change_touches(
     out = tmp_path / "out"
     names = {"cases": ["unseen"]}
     evaluate_zones(write(**names, factors=[4]), patients, out, CPU)
-    assert calls == [("unseen", "x4", "bicubic"), ("unseen", "x4", "zero")]
+    assert calls == [("unseen", "x4", m) for m in ("original image", "bicubic", "zero")]
     before = (out / "results.csv").read_bytes()
     calls.clear()
     lines: list[str] = []
@@ -145,7 +146,7 @@ def test_a_run_goes_on_and_redoes_what_a_change_touches(
     calls.clear()
     frozen.segmenter.sha256 = "1" * 64
     evaluate_zones(write(**names, factors=[2, 4]), patients, out, CPU)
-    assert len(calls) == 4
+    assert len(calls) == 6
 
 
 def test_one_failure_stops_nothing_else(
@@ -156,14 +157,14 @@ def test_one_failure_stops_nothing_else(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    anew = Bench.restored
+    anew = ZonesCase.score
 
-    def fails(self: Bench, method: Any) -> Any:
-        if method.name == "bicubic" and self.scale.factor == 2:
+    def fails(self: ZonesCase, method: Any, scale: Scale) -> Any:
+        if method.name == "bicubic" and scale.factor == 2:
             raise InputError("here", expected="more", found="less")
-        return anew(self, method)
+        return anew(self, method, scale)
 
-    monkeypatch.setattr(Bench, "restored", fails)
+    monkeypatch.setattr(ZonesCase, "score", fails)
     done = evaluate_zones(write(cases=["unseen"]), patients, tmp_path / "out", CPU)
     assert [(f.method, f.factor) for f in done.failures] == [("bicubic", 2)]
     assert len(done.results) == 5
@@ -172,10 +173,10 @@ def test_one_failure_stops_nothing_else(
         in (tmp_path / "out" / "results.md").read_text()
     )
 
-    def full(self: Bench, method: Any) -> Any:
+    def full(self: ZonesCase, method: Any, scale: Scale) -> Any:
         raise OutputError("full")
 
-    monkeypatch.setattr(Bench, "restored", full)
+    monkeypatch.setattr(ZonesCase, "score", full)
     with pytest.raises(OutputError):
         evaluate_zones(write(cases=["unseen-too"]), patients, tmp_path / "out", CPU)
 
@@ -188,11 +189,10 @@ def test_empty_masks_are_counted(
     tmp_path: Path,
 ) -> None:
     blind = Frozen(Blind(), trained=())
-    monkeypatch.setattr("mrisr.evaluation.zones.run.load_frozen", lambda choice, device: blind)
+    monkeypatch.setattr("mrisr.evaluation.zones.experiment.load_frozen", lambda asked: blind)
     config = write(factors=[2], cases=["unseen", "unseen-too"])
     done = evaluate_zones(config, patients, tmp_path / "out", CPU)
     row = done.at(done.scales[0], seen=False)[1]
-    assert row.empty == {"PZ": 2, "TZ": 2}
     assert row.means["PZ.dice"].value == 0
     assert "PZ.hd95_mm" not in row.means
     text = (tmp_path / "out" / "results.md").read_text()
@@ -217,13 +217,6 @@ def test_through_the_plane_with_pictures(
         assert (out / "pictures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
     page = (out / "results.html").read_text()
     assert page.count("data:image/png;base64,") == 2
-
-
-def test_the_bundled_kind_of_segmenter(models: Path, tmp_path: Path) -> None:
-    card = random_zones_model(tmp_path / "random")
-    loaded = load_frozen(SegmenterChoice(model=str(card)), "cpu")
-    assert (loaded.name, loaded.trained) == ("zones", ())
-    assert loaded.digest == loaded.segmenter.sha256
 
 
 Command = Callable[..., tuple[int, str, str]]
@@ -259,7 +252,7 @@ def test_the_command(
     code, out, err = run(*base, "--model", card, "--device", "cpu")
     assert code == 0
     assert "| bicubic | " in out
-    assert "unseen x2, original image: Dice PZ" in err
+    assert "unseen t2w_ax x2, original image: Dice PZ" in err
     code, _, err = run(*base, "--model", card, "--card", "--quiet", "--device", "cpu")
     assert (code, err) == (0, "")
     figures = json.loads(card.read_bytes())["figures"]
