@@ -23,8 +23,8 @@ from mrisr.evaluation.zones.settings import ZonesSettings, load_zones_settings
 from mrisr.zones.labels import ZONES
 
 PROTOCOL = {
-    "degraded": "labelled axial stacks, degraded to what a scanner would write, restored as the product does, "
-    "segmented by one frozen model, scored against the labels on the stack's own grid",
+    "degraded": "labelled axial stacks, degraded to what a scanner would write, restored as the product "
+    "does, segmented by one frozen model, scored against the labels on the stack's own grid",
     "measured": "where a factor is marked 'as measured', the stack itself is taken as coarse by it: restored "
     "to a finer grid, segmented there, the zones brought back to the measured voxels by majority",
 }
