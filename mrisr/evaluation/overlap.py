@@ -91,7 +91,7 @@ class Overlap:
         return images
 
     def places(self, volume: Volume) -> list[NDArray[np.float64]]:
-        """Points ``(3, rows, h, w)`` of each box, spread along the slice thickness, as indices of a volume."""
+        """Points ``(3, rows, h, w)`` of each box along the slice thickness, as indices of a volume."""
         matrix = np.linalg.inv(volume.affine) @ self.motion
         return [_places(self.reference, matrix, self.rows, box) for box in self.boxes]
 
@@ -193,8 +193,7 @@ def _full_rectangle(mask: NDArray[np.bool_], box: Box) -> Box:
 
 
 def _places(reference: Volume, matrix: geometry.Affine, rows: int, box: Box) -> NDArray[np.float64]:
-    """Points ``(3, rows, h, w)`` of a box's voxels, spread along the slice thickness: world points mapped by a
-    matrix."""
+    """World points ``(3, rows, h, w)`` of a box's voxels, along the slice thickness, mapped by a matrix."""
     thickness = reference.slice_thickness or float(reference.spacing[0])
     spread = ((np.arange(rows) + 0.5) / rows - 0.5) * thickness / float(reference.spacing[0])
     axes = (box.slice + spread, np.arange(box.top, box.bottom), np.arange(box.left, box.right))

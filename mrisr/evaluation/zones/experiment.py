@@ -114,8 +114,7 @@ class Zones(Experiment):
         labels = {zone: _scores(scored.figures, f"{zone}.") for zone in ZONES}
         agreement = {zone: _scores(scored.figures, f"{zone}.agreement.") for zone in ZONES}
         rest = {name: v for name, v in scored.figures.items() if "." not in name}
-        step = scored.pictures["step"].tolist()
-        return {"labels": labels, "agreement": agreement, **rest, "step": step}
+        return {"labels": labels, "agreement": agreement, **rest}
 
     def details(self, done: Evaluation) -> dict[str, Any]:
         frozen = self.frozen
