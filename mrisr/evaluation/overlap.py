@@ -200,7 +200,7 @@ def _places(reference: Volume, matrix: geometry.Affine, rows: int, box: Box) -> 
     return _moved(matrix @ reference.affine, np.stack(np.meshgrid(*axes, indexing="ij")))
 
 
-def _moved(matrix: geometry.Affine, points: NDArray[Any]) -> NDArray[np.float64]:
+def _moved(matrix: NDArray[np.floating[Any]], points: NDArray[Any]) -> NDArray[np.float64]:
     """Points ``(3, ...)`` mapped by a matrix ``(4, 4)``."""
     offset = matrix[:3, 3].reshape(3, *[1] * (points.ndim - 1))
     return np.asarray(np.tensordot(matrix[:3, :3], points, 1) + offset)
