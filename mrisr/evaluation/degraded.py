@@ -17,7 +17,7 @@ from mrisr.core.volume import Volume
 from mrisr.data import cache
 from mrisr.evaluation.case import Scale, Scored
 from mrisr.evaluation.methods import Method
-from mrisr.evaluation.perceptual import Lpips
+from mrisr.metrics.lpips import Lpips
 from mrisr.evaluation.restoring import (
     central,
     degraded_shape,

@@ -14,7 +14,7 @@ from mrisr.evaluation.case import METRICS, SLICE_METRICS, Case, Metric, Scale, S
 from mrisr.evaluation.degraded import degraded_cases
 from mrisr.evaluation.experiment import Evaluation, Experiment, Picture, Section, Switches
 from mrisr.evaluation.methods import Method, Report, held_out_cases
-from mrisr.evaluation.perceptual import load_lpips
+from mrisr.metrics.lpips import load_lpips
 from mrisr.evaluation.reference import reference_cases
 from mrisr.evaluation.settings import EvaluationSettings
 from mrisr.evaluation.statistics import Paired, patient_means

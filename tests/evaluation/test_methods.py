@@ -98,15 +98,6 @@ def change_card(folder: Path, name: str, **training: Any) -> None:
     path.write_text(json.dumps(card))
 
 
-@pytest.fixture
-def own(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the small models that a test may change."""
-    folder = tmp_path / "models"
-    shutil.copytree(models, folder)
-    monkeypatch.setenv("MRISR_MODELS", str(folder))
-    return folder
-
-
 def test_the_patients_that_all_models_held_out(own: Path) -> None:
     def names(**changes: Any) -> list[str]:
         asked = settings(**changes)

@@ -7,8 +7,7 @@ import math
 import pytest
 from scipy import stats
 
-from mrisr.evaluation.mean import mean_of
-from mrisr.evaluation.statistics import patient_means, summarise
+from mrisr.evaluation.statistics import mean_of, patient_means, summarise
 from tests.evaluation.made import result
 
 

@@ -18,7 +18,7 @@ from mrisr.batch.report.tree import MEASURED, PAGE
 from mrisr.zones.labels import TITLES, ZONES
 
 if TYPE_CHECKING:
-    from mrisr.evaluation.mean import Mean
+    from mrisr.evaluation.statistics import Mean
 
 #: Studies of one kind of failure that are named at once.
 NAMED = 12
@@ -151,7 +151,7 @@ def worth(rows: Sequence[StudyRow], titles: Mapping[str, str]) -> list[Worth]:
     volumes = {MEASURED: "measured", **titles}
     if not any(scored(rows, v, z) for v in volumes for z in ZONES):
         return []
-    from mrisr.evaluation.mean import mean_of
+    from mrisr.evaluation.statistics import mean_of
 
     found = []
     for zone in ZONES:

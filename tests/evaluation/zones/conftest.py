@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
 from mrisr.core.volume import Storage, Volume
 from mrisr.data.phantom import label_volume, phantom
 from mrisr.evaluation.zones.case import Frozen, ZonesCase
+from mrisr.evaluation.zones.settings import ZonesSettings
 from mrisr.io import write_volume
 from mrisr.zones.labels import PZ, TZ
 from mrisr.zones.segmenter import Segmentation
@@ -119,15 +118,3 @@ def frozen(monkeypatch: pytest.MonkeyPatch) -> Frozen:
     made = Frozen(Thresholds(), trained=("known",), validated=("unseen",))
     monkeypatch.setattr("mrisr.evaluation.zones.experiment.load_frozen", lambda asked: made)
     return made
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a file of the experiment, with changes."""
-
-    def file(**changes: Any) -> Path:
-        path = tmp_path / "zones.yaml"
-        path.write_text(yaml.safe_dump(SETTINGS | changes))
-        return path
-
-    return file
