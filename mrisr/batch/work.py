@@ -6,10 +6,9 @@ import os
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mrisr.batch.manifest import StackSource
 from mrisr.batch.names import LABELS, STACKS, VOLUME
@@ -157,7 +156,7 @@ def as_written(volume: Volume, path: Path) -> Volume:
     found = Storage(
         storage.dtype, float(np.float32(storage.slope)), float(np.float32(storage.intercept))
     )
-    array = found.decode(storage.encode(cast(NDArray[np.floating], volume.array)))
+    array = found.decode(storage.encode(volume.array))
     affine = volume.affine.astype(np.float32).astype(np.float64)
     return Volume(array, affine, found, name=str(path))
 

@@ -42,7 +42,6 @@ from mrisr.dicom.text import millimetres
 from mrisr.dicom.uids import derived_uid
 from mrisr.io.atomic import atomic_path
 from mrisr.io.dicom_scan import quiet, reason
-from mrisr.io.dicom_stack import LPS_TO_RAS
 from mrisr.io.paths import check_output
 
 if TYPE_CHECKING:
@@ -141,7 +140,7 @@ def in_our_order(volume: hd.Volume) -> tuple[NDArray[np.generic], geometry.Affin
         lps[:3, 3] += (array.shape[2] - 1) * lps[:3, 2]
         lps[:3, 2] *= -1
         array = array[:, :, ::-1]
-    return np.ascontiguousarray(array), LPS_TO_RAS @ lps
+    return np.ascontiguousarray(array), geometry.LPS_TO_RAS @ lps
 
 
 def _common_arguments(
@@ -295,7 +294,7 @@ def _derivation_image(
 
 def _coincide(k: int, j: int, planes: Planes, source: Source) -> bool:
     """Whether a plane's corners lie on those of a source slice."""
-    lps = LPS_TO_RAS @ source.affine
+    lps = geometry.LPS_TO_RAS @ source.affine
     steps = np.array([[0, 0], [1, 0], [0, 1]]) * (np.array(source.shape[:2]) - 1)
     theirs = lps[:3, 3] + j * lps[:3, 2] + steps @ lps[:3, :2].T
     ours = planes.position(k) + steps @ planes.affine[:3, :2].T

@@ -7,7 +7,6 @@ ITK's world is LPS and its arrays are ``(z, y, x)``; both are turned here, so th
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import SimpleITK as sitk
@@ -20,8 +19,6 @@ from mrisr.io import checks
 from mrisr.io.itk_header import meta_layout, nrrd_layout
 from mrisr.io.itk_voxels import read_voxels, sha256
 from mrisr.io.paths import ending
-
-_FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @np.errstate(all="ignore")  # what overflows is counted and refused by the checks
@@ -59,9 +56,9 @@ def from_image(image: sitk.Image, *, allow_constant: bool = False) -> VolumeFile
 def to_image(volume: Volume) -> sitk.Image:
     """A Volume as a SimpleITK image with the same voxels in the same world positions."""
     storage = writable_storage(volume.storage)
-    stored = storage.encode(cast(NDArray[np.floating], volume.array))
+    stored = storage.encode(volume.array)
     image = sitk.GetImageFromArray(np.ascontiguousarray(stored.transpose(2, 1, 0)))
-    lps = _FLIP @ volume.affine
+    lps = geometry.LPS_TO_RAS @ volume.affine
     image.SetSpacing([float(s) for s in geometry.spacing(lps)])
     image.SetDirection([float(d) for d in geometry.directions(lps).ravel()])
     image.SetOrigin([float(p) for p in lps[:3, 3]])
@@ -96,7 +93,7 @@ def _unpack(image: sitk.Image, source: str) -> tuple[NDArray[np.generic], geomet
     lps = np.eye(4)
     lps[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
     lps[:3, 3] = image.GetOrigin()
-    return sitk.GetArrayFromImage(image).transpose(2, 1, 0), _FLIP @ lps
+    return sitk.GetArrayFromImage(image).transpose(2, 1, 0), geometry.LPS_TO_RAS @ lps
 
 
 def _one_line(error: Exception) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Mapping
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +48,7 @@ _NRRD = {
 def stored_numbers(volume: Volume) -> NDArray[np.generic]:
     """What these formats store of a volume, little-endian; a storage with a slope becomes float32."""
     storage = itk.writable_storage(volume.storage)
-    stored = storage.encode(cast(NDArray[np.floating], volume.array))
+    stored = storage.encode(volume.array)
     return stored.astype(stored.dtype.newbyteorder("<"), copy=False)
 
 
@@ -72,7 +71,7 @@ def meta_header(
     volume: Volume, dtype: np.dtype, voxels: str, compressed: Mapping[str, str] | None = None
 ) -> str:
     """Header of a MetaImage. It is LPS; TransformMatrix lists the direction of each array axis."""
-    lps = _lps(volume)
+    lps = geometry.LPS_TO_RAS @ volume.affine
     fields = {
         "ObjectType": "Image",
         "NDims": "3",
@@ -92,7 +91,7 @@ def meta_header(
 
 
 def _nrrd_header(volume: Volume, dtype: np.dtype) -> str:
-    lps = _lps(volume)
+    lps = geometry.LPS_TO_RAS @ volume.affine
     vectors = [f"({_numbers(v, ',')})" for v in lps[:3, :3].T]
     fields = {
         "type": _NRRD[dtype.name],
@@ -106,10 +105,6 @@ def _nrrd_header(volume: Volume, dtype: np.dtype) -> str:
         "space origin": f"({_numbers(lps[:3, 3], ',')})",
     }
     return "NRRD0004\n" + "".join(f"{key}: {value}\n" for key, value in fields.items()) + "\n"
-
-
-def _lps(volume: Volume) -> geometry.Affine:
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine
 
 
 def _numbers(values: NDArray[np.float64], separator: str = " ") -> str:

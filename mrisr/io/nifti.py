@@ -87,7 +87,7 @@ def nifti_gz_bytes(volume: Volume, description: str = "") -> bytes:
 
 def _write(volume: Volume, out: IO[bytes], description: str) -> None:
     storage = nifti_header.writable_storage(volume.storage)
-    stored = storage.encode(cast(NDArray[np.floating], volume.array))
+    stored = storage.encode(volume.array)
     _write_parts(out, nifti_header.build(volume.shape, volume.affine, storage, description), stored)
 
 
@@ -123,7 +123,7 @@ def to_image(
     storage = nifti_header.writable_storage(volume.storage)
     if storage.slope != 1.0 or storage.intercept != 0.0:
         storage = Storage(np.dtype(np.float32))
-    image = type(original)(storage.encode(cast(NDArray[np.floating], volume.array)), volume.affine)
+    image = type(original)(storage.encode(volume.array), volume.affine)
     if isinstance(image.header, nib.Nifti1Header):
         nifti_header.set_grid(image.header, volume.shape, volume.affine)
     return image

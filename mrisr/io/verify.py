@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +31,7 @@ def verify(written: Path, volume: Volume, target: Path) -> None:
         storage, back, affine = _read_back(written, volume.storage)
     except InputError as error:
         raise OutputError(f"{target}: did not read back ({error.found}); disk full?") from error
-    wanted = storage.encode(cast(NDArray[np.floating], volume.array))
+    wanted = storage.encode(volume.array)
     if back.shape != wanted.shape or back.dtype != wanted.dtype:
         found = f"{back.shape} {back.dtype}"
         raise OutputError(f"{target}: read back as {found}, not {wanted.shape} {wanted.dtype}")
@@ -54,7 +53,7 @@ def _read_back(
         back = nifti.read_nifti(written, allow_constant=True, digest=False).volume
         used = nifti_header.writable_storage(storage)
         # Decoded with the header's float32 slope, so encoding with it is exact.
-        stored = back.storage.encode(cast(NDArray[np.floating], back.array))
+        stored = back.storage.encode(back.array)
         return used, stored, back.affine
     from mrisr.io import itk
 

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrisr.core import geometry
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Storage, Volume
 from mrisr.dicom.pixels import storable
@@ -16,6 +15,7 @@ from mrisr.dicom.planes import planes_of
 from mrisr.dicom.series import write_series
 from mrisr.dicom.source import check_same_place, read_source, source_of
 from mrisr.io import read_file, read_volume
+from tests.centroid import world_centroid
 from tests.dicom.conftest import DERIVATION, upsampled
 from tests.dicom.synthetic import hospital_series
 
@@ -66,7 +66,7 @@ def test_a_structure_stays_where_it_is(tmp_path, hospital, angles, stacked):
     volume = Volume(blob, affine, storage=Storage(blob.dtype), stacked_along=stacked)
     write_series(storable(volume), tmp_path / "out", source, DERIVATION)
     back = read_volume(tmp_path / "out")
-    moved = geometry.world_centroid(back.array, back.affine) - geometry.world_centroid(blob, affine)
+    moved = world_centroid(back.array, back.affine) - world_centroid(blob, affine)
     assert np.abs(moved).max() < 1e-6
     d = pydicom.dcmread(tmp_path / "out" / "0001.dcm")
     row, column = np.array(d.ImageOrientationPatient, float).reshape(2, 3)

@@ -165,7 +165,7 @@ def test_picture_with_a_reference_shows_the_difference(
 def test_picture_is_reproducible_and_names_nobody(
     source: Volume, smooth: Volume, tmp_path: Path
 ) -> None:
-    named = Volume(source.array, source.affine, name="DOE^JOHN", source=tmp_path / "DOE^JOHN.nii")
+    named = Volume(source.array, source.affine, name=str(tmp_path / "DOE^JOHN.nii"))
     first = qc_picture(smooth, named, None, tmp_path / "first.png").read_bytes()
     again = qc_picture(smooth, source, None, tmp_path / "again.png").read_bytes()
     assert first == again
