@@ -87,7 +87,7 @@ class Contents:
     one where ``wanted`` names none, or more than ``max_voxels``.
     """
 
-    def __init__(self, wanted: str | None = None, max_voxels: int = 0) -> None:
+    def __init__(self, wanted: str | None = None, max_voxels: int = -1) -> None:
         self._wanted = None if wanted is None else wanted.strip().lower()
         self._room = max_voxels
         self._uid = ""
