@@ -15,39 +15,19 @@ from numpy.typing import NDArray
 
 from mrisr.core import geometry
 from mrisr.core.volume import Volume
-from mrisr.io import itk
+from mrisr.io.metaheader import META_TYPES, NRRD_TYPES
+from mrisr.io.voxels import writable_storage
 
 #: Noise packs little better at higher levels, which take several times as long.
 _LEVEL = 3
-_META = {
-    "int8": "MET_CHAR",
-    "uint8": "MET_UCHAR",
-    "int16": "MET_SHORT",
-    "uint16": "MET_USHORT",
-    "int32": "MET_INT",
-    "uint32": "MET_UINT",
-    "int64": "MET_LONG_LONG",
-    "uint64": "MET_ULONG_LONG",
-    "float32": "MET_FLOAT",
-    "float64": "MET_DOUBLE",
-}
-_NRRD = {
-    "int8": "signed char",
-    "uint8": "unsigned char",
-    "int16": "short",
-    "uint16": "unsigned short",
-    "int32": "int",
-    "uint32": "unsigned int",
-    "int64": "long long int",
-    "uint64": "unsigned long long int",
-    "float32": "float",
-    "float64": "double",
-}
+#: Names of the stored types, the first of each.
+_META = {code: name for name, code in reversed(META_TYPES.items())}
+_NRRD = {code: name for name, code in reversed(NRRD_TYPES.items())}
 
 
 def stored_numbers(volume: Volume) -> NDArray[np.generic]:
     """What these formats store of a volume, little-endian; a storage with a slope becomes float32."""
-    storage = itk.writable_storage(volume.storage)
+    storage = writable_storage(volume.storage, scaled=False)
     stored = storage.encode(volume.array)
     return stored.astype(stored.dtype.newbyteorder("<"), copy=False)
 
@@ -84,7 +64,7 @@ def meta_header(
         "CenterOfRotation": "0 0 0",
         "ElementSpacing": _numbers(geometry.spacing(lps)),
         "DimSize": " ".join(str(n) for n in volume.shape),
-        "ElementType": _META[dtype.name],
+        "ElementType": _META[dtype.str[1:]],
         "ElementDataFile": voxels,
     }
     return "".join(f"{key} = {value}\n" for key, value in fields.items())
@@ -94,7 +74,7 @@ def _nrrd_header(volume: Volume, dtype: np.dtype) -> str:
     lps = geometry.LPS_TO_RAS @ volume.affine
     vectors = [f"({_numbers(v, ',')})" for v in lps[:3, :3].T]
     fields = {
-        "type": _NRRD[dtype.name],
+        "type": _NRRD[dtype.str[1:]],
         "dimension": "3",
         "space": "left-posterior-superior",
         "sizes": " ".join(str(n) for n in volume.shape),

@@ -137,19 +137,6 @@ def volume_affine(
     return affine, notes
 
 
-def writable_storage(storage: Storage) -> Storage:
-    """The nearest storage that NIfTI can hold: its dtype and a slope that fits float32."""
-    dtype = storage.dtype.newbyteorder("=")
-    if dtype == np.dtype(bool):
-        return Storage(np.dtype(np.uint8))
-    with np.errstate(over="ignore", under="ignore"):
-        slope, intercept = np.float32(storage.slope), np.float32(storage.intercept)
-    fits = np.isfinite(slope) and np.isfinite(intercept) and slope != 0
-    if dtype.kind not in "iuf" or dtype.itemsize > 8 or dtype == np.float16 or not fits:
-        return Storage(np.dtype(np.float32))
-    return Storage(dtype, storage.slope, storage.intercept)
-
-
 def build(
     shape: tuple[int, int, int], affine: geometry.Affine, storage: Storage, description: str
 ) -> Header:
