@@ -14,11 +14,11 @@ from mrisr.evaluation.case import METRICS, SLICE_METRICS, Case, Metric, Scale, S
 from mrisr.evaluation.degraded import degraded_cases
 from mrisr.evaluation.experiment import Evaluation, Experiment, Picture, Section, Switches
 from mrisr.evaluation.methods import Method, Report, held_out_cases
-from mrisr.metrics.lpips import load_lpips
 from mrisr.evaluation.reference import reference_cases
 from mrisr.evaluation.settings import EvaluationSettings
 from mrisr.evaluation.statistics import Paired, patient_means
 from mrisr.evaluation.tables import Column, Table, cell, metric_column, patients_in, table_of
+from mrisr.metrics.lpips import load_lpips
 
 PROTOCOL = {
     "degraded": "slices of patients that no model was trained on: centre crop, volume scaled to its 0..99.5 "

@@ -73,8 +73,7 @@ def test_labels_come_back_from_the_bundles_grid(zoo: Path, codes, spacing, degre
     assert all(s.dice > 0.85 for s in score_zones(labels, truth).values())
     for zone in (PZ, TZ):
         found, wanted = (
-            world_centroid((v.array == zone).astype(float), v.affine)
-            for v in (labels, truth)
+            world_centroid((v.array == zone).astype(float), v.affine) for v in (labels, truth)
         )
         assert np.abs(found - wanted).max() < 0.5 * max(*spacing, 1.0)
 
