@@ -108,8 +108,8 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[int]:
     """Only one process at a time is in this block for a folder or a file; it may enter again while it is.
 
     Yields the handle of the lock, which a child process may inherit: the lock ends with the last process that
-    holds it. A file serves on disks between machines too, which lock no folders. Without effect where a disk has
-    no locks.
+    holds it. A file serves on disks between machines too, which lock no folders. Without effect where a disk
+    has no locks.
 
     Args:
         path: a folder, or a file.
