@@ -60,7 +60,6 @@ def run_chunk(path: Path, report: Report = lambda line: None) -> None:
     digests = Digests.load([kept / "plan.json", kept / f"{path.stem}.json"])
     models = Models(plan.settings)
     for study in studies:
-        make_folder(lock_file(out, study.folder).parent)
         with locked(lock_file(out, study.folder)):
             run = StudyRun(Work(out, study, models), plan.batch, digests)
             if run.todo:
