@@ -17,16 +17,17 @@ from mrisr.core.volume import Volume
 from mrisr.data import cache
 from mrisr.evaluation.case import Scale, Scored
 from mrisr.evaluation.methods import Method
-from mrisr.metrics.lpips import Lpips
 from mrisr.evaluation.restoring import (
     central,
     degraded_shape,
     digest_of,
+    figures_of,
     measurement_of,
+    notes_of,
     restored_by,
-    seconds_of_one,
 )
 from mrisr.evaluation.settings import EvaluationSettings
+from mrisr.metrics.lpips import Lpips
 
 #: World directions (RAS) of slices, rows and columns in a cache's stacks.
 DIRECTIONS = {
@@ -75,29 +76,20 @@ class DegradedCase:
     def score(self, method: Method, scale: Scale) -> Scored:
         """Restore all slices, then the middle image alone for its time."""
         truth = self.truth(scale.factor)
-        measurement = measurement_of(truth, self.settings, scale)
-        restored = restored_by(method, measurement)
-        residual = measurement.residual(restored.volume)["rms_of_range"]
-        seconds = seconds_of_one(method, measurement)
+        restored = restored_by(method, measurement_of(truth, self.settings, scale))
         result, reference = (
             torch.from_numpy(v.array.astype(np.float32)).clamp(0, 1)[:, None]
             for v in (restored.volume, truth)
         )
         middle = len(result) // 2
         return Scored(
-            figures={
-                "residual": residual,
-                "consistency": residual**2 * 1e5,
-                "seconds": seconds.wall,
-                "cpu_seconds": seconds.processor,
-                "evaluations": restored.evaluations,
-            },
+            figures=figures_of(restored, method),
             slices=self._figures(result, reference, scale.factor),
             pictures={
                 "result": centre(result[middle, 0].numpy()),
                 "reference": centre(reference[middle, 0].numpy()),
             },
-            facts={"notes": list(restored.notes)} if restored.notes else {},
+            facts=notes_of(restored.notes),
         )
 
     def _figures(self, result: Tensor, reference: Tensor, factor: float) -> dict[str, list[float]]:
