@@ -85,7 +85,7 @@ def one_part(response: requests.Response) -> bytes:
 
 
 def check_stored(response: requests.Response) -> list[str]:
-    """What an archive changed in the instance it stored (PS3.18, 10.5.3).
+    """Changes that an archive made to the instance it stored (PS3.18, 10.5.3).
 
     Raises:
         BadAnswer: it did not store the instance, or does not say.

@@ -21,7 +21,8 @@ from pydicom.pixels.utils import get_expected_length
 from mrisr.archive.client import Archive, connect
 from mrisr.core.errors import InputError, OutputError, UsageError
 from mrisr.io.atomic import atomic_folder
-from mrisr.io.dicom_scan import File, find_series, pick_series, printable, quiet
+from mrisr.io.dicom_file import File
+from mrisr.io.dicom_scan import find_series, pick_series, printable, quiet
 from mrisr.io.paths import check_output_folder
 
 Progress = Callable[[int, int], None]
@@ -33,7 +34,7 @@ _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 @dataclass(frozen=True)
 class RemoteSeries:
-    """A series as an archive lists it; ``instances`` is None where it does not count them."""
+    """A series as an archive lists it; ``instances`` is `None` where it does not count them."""
 
     uid: str
     number: str
@@ -165,10 +166,14 @@ def _series(archive: Archive, study_uid: str) -> list[RemoteSeries]:
 
 def _remote(item: Dataset) -> RemoteSeries:
     with quiet():
-        keywords = ("SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality")
-        texts = [printable(item.get(keyword)) for keyword in keywords]
         count = printable(item.get("NumberOfSeriesRelatedInstances"))
-    return RemoteSeries(*texts, int(count) if count.isdecimal() else None)
+        return RemoteSeries(
+            uid=printable(item.get("SeriesInstanceUID")),
+            number=printable(item.get("SeriesNumber")),
+            description=printable(item.get("SeriesDescription")),
+            modality=printable(item.get("Modality")),
+            instances=int(count) if count.isdecimal() else None,
+        )
 
 
 def _is_uid(value: str) -> bool:
@@ -245,7 +250,7 @@ def _files_of_one_study(folder: Path) -> list[File]:
     found = find_series(folder)
     for series in found:
         if series.broken:
-            raise series.broken[0].error
+            raise series.broken[0]
     files = [file for series in found for file in series.files]
     studies = {str(file.header.get("StudyInstanceUID", "")) for file in files}
     if len(studies) != 1:
@@ -261,7 +266,7 @@ def _naming(archive: Archive, what: str) -> Archive:
 
 
 def _check_listed(archive: Archive, files: Sequence[File]) -> None:
-    """Every instance must be found in the archive. Raises OutputError."""
+    """Look for every instance in the archive. Raises OutputError."""
     study = str(files[0].header.StudyInstanceUID)
     for wait in (*LISTING_WAITS, None):
         listed: set[str] = set()

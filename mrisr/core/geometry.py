@@ -1,27 +1,33 @@
 """Voxel grids in world space: affine, spacing, plane, and the grid of an upsampled volume.
 
 Every affine here is 4x4, float64, and maps voxel indices ``(i, j, k)`` (voxel centres at integers)
-to world coordinates in **RAS millimetres**, as NIfTI does. DICOM and ITK are LPS; their readers
-convert at the door. Nothing in this module assumes an order or a direction of the array axes.
+to world coordinates in **RAS millimetres**, as NIfTI does. DICOM and ITK are LPS; their readers and
+writers convert. Nothing in this module assumes an order or a direction of the array axes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Affine: TypeAlias = NDArray[np.float64]
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+#: World coordinates in LPS (DICOM, ITK) to RAS; its own inverse.
+LPS_TO_RAS: Affine = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 #: Plane that a stack shows when its slices are stacked along the world axis R-L, A-P or S-I.
 PLANES = ("sagittal", "coronal", "axial")
+#: Directions of the slices, rows and columns of each plane as pictures show them.
+DISPLAYED = {"sagittal": "RIP", "coronal": "PIL", "axial": "SPL"}
 
 
 def spacing(affine: Affine) -> NDArray[np.float64]:
     """Distance in mm between neighbouring voxel centres along each array axis, shape ``(3,)``."""
-    return np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)
+    return np.asarray(np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0))
 
 
 def directions(affine: Affine) -> NDArray[np.float64]:
@@ -47,6 +53,24 @@ def axis_codes(affine: Affine) -> str:
     axes = world_axes(affine)
     d = directions(affine)
     return "".join(("LR", "PA", "IS")[w][int(d[w, a] > 0)] for a, w in enumerate(axes))
+
+
+def reoriented(
+    array: NDArray[Scalar], affine: Affine, codes: str
+) -> tuple[NDArray[Scalar], Affine]:
+    """A view of the same voxels in the same places with array axes along ``codes`` such as ``"LPS"``.
+
+    >>> coronal = np.array([[-1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+    >>> reoriented(np.zeros((2, 3, 4)), coronal, "LPS")[0].shape
+    (2, 4, 3)
+    """
+    from nibabel import orientations
+
+    turn = orientations.ornt_transform(
+        orientations.axcodes2ornt(axis_codes(affine)), orientations.axcodes2ornt(codes)
+    )
+    moved = affine @ orientations.inv_ornt_aff(turn, array.shape)
+    return orientations.apply_orientation(array, turn), moved
 
 
 def slice_axis(affine: Affine) -> int:
@@ -84,17 +108,6 @@ def resampled_grid(
     step[:3, 3] = (inverse - 1.0) / 2.0
     sizes = [resampled_size(n, f) for n, f in zip(shape, factors, strict=True)]
     return (sizes[0], sizes[1], sizes[2]), np.asarray(affine, dtype=np.float64) @ step
-
-
-def world_centroid(weights: NDArray[np.floating], affine: Affine) -> NDArray[np.float64]:
-    """Weighted centroid of a volume in world coordinates, mm RAS, shape ``(3,)``."""
-    w = np.asarray(weights, dtype=np.float64)
-    total = w.sum()
-    index = [
-        (w.sum(axis=tuple(b for b in range(3) if b != a)) @ np.arange(w.shape[a])) / total
-        for a in range(3)
-    ]
-    return (np.asarray(affine, dtype=np.float64) @ [*index, 1.0])[:3]
 
 
 def same_grid(

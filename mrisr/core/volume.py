@@ -19,7 +19,7 @@ class Storage:
     slope: float = 1.0
     intercept: float = 0.0
 
-    def encode(self, values: NDArray[np.floating]) -> NDArray[np.generic]:
+    def encode(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
         """Values to stored numbers: integers are rounded and clipped to the range, never wrapped."""
         dtype = self.dtype.newbyteorder("=")
         if self.slope == 1.0 and self.intercept == 0.0 and values.dtype == dtype:
@@ -93,6 +93,13 @@ class Volume:
         """Whether the slices are so much coarser than their pixels (twice) that they show one plane only."""
         pixels = np.delete(self.spacing, self.slice_axis).max()
         return bool(self.spacing[self.slice_axis] > 2 * pixels)
+
+    def reoriented(self, codes: str) -> Volume:
+        """The same voxels in the same places with array axes along ``codes`` such as ``"LPS"``."""
+        array, affine = geometry.reoriented(self.array, self.affine, codes)
+        through = geometry.world_axes(self.affine)[self.slice_axis]
+        stacked_along = geometry.world_axes(affine).index(through)
+        return replace(self, array=array, affine=affine, stacked_along=stacked_along)
 
     def with_array(
         self, array: NDArray[np.generic], affine: geometry.Affine | None = None

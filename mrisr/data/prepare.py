@@ -21,16 +21,9 @@ def canonical_stack(volume: Volume) -> tuple[NDArray[np.generic], tuple[float, f
     """Voxels as ``(slices, rows, columns)`` with rows superior to inferior (or anterior to posterior in
     axial stacks) and columns right to left (anterior to posterior in sagittal ones), and their spacing.
     Slices run towards superior, posterior or right."""
-    world = geometry.world_axes(volume.affine)
-    through = volume.slice_axis
-    rows, columns = sorted((a for a in range(3) if a != through), key=lambda a: -world[a])
-    order = (through, rows, columns)
-    array = volume.array.transpose(order)
-    codes = geometry.axis_codes(volume.affine)
-    against = ("ILA", "SAR", "SAR")  # what each dimension does not run towards
-    flips = [i for i, a in enumerate(order) if codes[a] in against[i]]
-    slices_mm, rows_mm, columns_mm = volume.spacing[list(order)].tolist()
-    return np.flip(array, tuple(flips)), (slices_mm, rows_mm, columns_mm)
+    turned = volume.reoriented(geometry.DISPLAYED[volume.plane])
+    slices_mm, rows_mm, columns_mm = turned.spacing.tolist()
+    return turned.array, (slices_mm, rows_mm, columns_mm)
 
 
 def _cropped(array: NDArray[np.generic], size: int | None) -> NDArray[np.generic]:

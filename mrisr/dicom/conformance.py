@@ -1,4 +1,4 @@
-"""What a derived series must say and validators do not look for.
+"""Checks of a derived series that validators do not make.
 
 dciodvfy and dcentvfy pass a careless copy that is still ORIGINAL, carries the source's
 SeriesInstanceUID or states a wrong SliceThickness. These checks do not; the writer runs them before
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,13 +57,13 @@ def check_derived(folder: Path, source: Source, volume: Volume | None = None) ->
     except InputError as error:
         return [f"it does not read back: expected {error.expected}, found {error.found}"]
     files = [f.header for f in back.stack.frames]
-    stored = back.volume.storage.encode(cast(NDArray[np.floating], back.volume.array))
+    stored = back.volume.storage.encode(back.volume.array)
     wrong = [f"{name} differs between slices" for name in _PER_SERIES if _differs(files, name)]
     wrong += [*_identity(files, source), *_provenance(files, source), *_geometry(files)]
     for k, d in enumerate(files):
         wrong += _file(d, stored[:, :, k])
     if volume is not None:
-        wanted = volume.storage.encode(cast(NDArray[np.floating], volume.array))
+        wanted = volume.storage.encode(volume.array)
         wrong += planes_of(volume, source).differences(wanted, stored, back.volume.affine)
     return sorted(set(wrong))
 

@@ -1,4 +1,4 @@
-"""What segmentations and parametric maps share: one file of many frames, made by highdicom.
+"""One file of many frames, made by highdicom, for segmentations and parametric maps.
 
 highdicom lays out pixels, frames and dimensions. It gets one header that describes the first plane
 of the new grid, and what it would take from a source (patient, study, references, equipment) is set
@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +41,6 @@ from mrisr.dicom.text import millimetres
 from mrisr.dicom.uids import derived_uid
 from mrisr.io.atomic import atomic_path
 from mrisr.io.dicom_scan import quiet, reason
-from mrisr.io.dicom_stack import LPS_TO_RAS
 from mrisr.io.paths import check_output
 
 if TYPE_CHECKING:
@@ -65,7 +63,7 @@ _MOST = 2**32 - 2
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """What one file holds.
+    """The content of one file.
 
     Attributes:
         name: in a word or two, for SeriesDescription.
@@ -141,7 +139,7 @@ def in_our_order(volume: hd.Volume) -> tuple[NDArray[np.generic], geometry.Affin
         lps[:3, 3] += (array.shape[2] - 1) * lps[:3, 2]
         lps[:3, 2] *= -1
         array = array[:, :, ::-1]
-    return np.ascontiguousarray(array), LPS_TO_RAS @ lps
+    return np.ascontiguousarray(array), geometry.LPS_TO_RAS @ lps
 
 
 def _common_arguments(
@@ -262,8 +260,8 @@ def _refer_to_series(d: Any, source: Source) -> None:
 def _refer_by_frame(d: Any, planes: Planes, source: Source, code: Code) -> None:
     """Set DerivationImageSequence: the source slices of each plane, once for all if they are the same."""
     size = (int(d.Columns), int(d.Rows))
-    image = partial(_derivation_image, size=size, planes=planes, source=source, code=code)
-    items = list(map(image, range(len(planes.source_slices))))
+    count = len(planes.source_slices)
+    items = [_derivation_image(k, size, planes, source, code) for k in range(count)]
     alike = len(set(planes.source_slices)) == 1 < len(items)
     if alike:
         d.SharedFunctionalGroupsSequence[0].DerivationImageSequence = items[0]
@@ -278,7 +276,7 @@ def _refer_by_frame(d: Any, planes: Planes, source: Source, code: Code) -> None:
 
 
 def _derivation_image(
-    k: int, *, size: tuple[int, int], planes: Planes, source: Source, code: Code
+    k: int, size: tuple[int, int], planes: Planes, source: Source, code: Code
 ) -> list[Dataset]:
     slices = planes.source_slices[k]
     if not slices:
@@ -295,7 +293,7 @@ def _derivation_image(
 
 def _coincide(k: int, j: int, planes: Planes, source: Source) -> bool:
     """Whether a plane's corners lie on those of a source slice."""
-    lps = LPS_TO_RAS @ source.affine
+    lps = geometry.LPS_TO_RAS @ source.affine
     steps = np.array([[0, 0], [1, 0], [0, 1]]) * (np.array(source.shape[:2]) - 1)
     theirs = lps[:3, 3] + j * lps[:3, 2] + steps @ lps[:3, :2].T
     ours = planes.position(k) + steps @ planes.affine[:3, :2].T

@@ -34,7 +34,7 @@ _PROSTATE = Code("41216001", "SCT", "Prostate")
 
 @dataclass(frozen=True)
 class Quantity:
-    """What the values of a map are.
+    """The quantity that the values of a map are.
 
     Attributes:
         name: in words; ``label``: the same in at most 16 of ``A-Z 0-9 _``.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,7 @@ def storable(volume: Volume) -> Volume:
     between their extremes. The slope and the intercept are numbers that a Decimal String holds.
     """
     storage = _storage(volume)
-    stored = storage.encode(cast(NDArray[np.floating], volume.array))
+    stored = storage.encode(volume.array)
     return replace(volume, array=storage.decode(stored), storage=storage)
 
 
@@ -33,7 +32,7 @@ def _storage(volume: Volume) -> Storage:
         storage.dtype, float(decimal(storage.slope)), float(decimal(storage.intercept))
     )
     if storage.dtype.kind in "iub" and spelled.slope != 0:
-        numbers = spelled.encode(cast(NDArray[np.floating], volume.array))
+        numbers = spelled.encode(volume.array)
         for dtype in (np.dtype(np.uint16), np.dtype(np.int16)):
             limits = np.iinfo(dtype)
             if numbers.min() >= limits.min and numbers.max() <= limits.max:
@@ -56,8 +55,8 @@ def _rounded(value: float, mode: str) -> Decimal:
 
 def describe_pixels(volume: Volume, rescale_type: str | None) -> Dataset:
     """Image Pixel, rescale and window attributes that all slices of a stored volume share."""
-    values = cast(NDArray[np.floating], volume.array)
-    stored = volume.storage.encode(values)
+    values = np.asarray(volume.array, dtype=np.float64)
+    stored = volume.storage.encode(volume.array)
     signed = volume.storage.dtype.kind == "i"
     d = Dataset()
     d.SamplesPerPixel, d.PhotometricInterpretation = 1, "MONOCHROME2"
@@ -75,7 +74,7 @@ def describe_pixels(volume: Volume, rescale_type: str | None) -> Dataset:
     return d
 
 
-def set_pixels(d: Dataset, plane: NDArray[np.integer]) -> None:
+def set_pixels(d: Dataset, plane: NDArray[np.generic]) -> None:
     """PixelData of one plane ``(rows, columns)`` and what depends on it; ``d`` has the shared ones."""
     number = "SS" if d.PixelRepresentation else "US"
     d.Rows, d.Columns = plane.shape

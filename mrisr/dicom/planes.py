@@ -12,7 +12,6 @@ from mrisr.core import geometry
 from mrisr.core.volume import Volume
 from mrisr.dicom.source import Source
 from mrisr.dicom.text import decimal, millimetres
-from mrisr.io.dicom_stack import LPS_TO_RAS
 
 #: Places may differ by this, mm, between what was to be written and what was read back.
 TOLERANCE_MM = 1e-3
@@ -60,7 +59,7 @@ class Planes:
         return self.affine[:3, 3] + k * self.affine[:3, 2]
 
     def measures(self, slice_thickness: float | None) -> Dataset:
-        """PixelSpacing, SliceThickness (the spacing where `None` is known) and SpacingBetweenSlices."""
+        """PixelSpacing, SliceThickness (the spacing, where it is `None`) and SpacingBetweenSlices."""
         column, row, between = self.spacing
         d = Dataset()
         d.PixelSpacing = [millimetres(row), millimetres(column)]
@@ -88,7 +87,7 @@ class Planes:
             *np.array(wanted.shape) - 1,
             1,
         ]
-        off = float(np.abs(corners @ (LPS_TO_RAS @ affine - self.affine).T).max())
+        off = float(np.abs(corners @ (geometry.LPS_TO_RAS @ affine - self.affine).T).max())
         if off > TOLERANCE_MM:
             wrong.append(f"its positions read back {off:.2g} mm off")
         return wrong
@@ -99,7 +98,7 @@ def planes_of(volume: Volume, source: Source) -> Planes:
 
     Planes follow each other along the cross product of the row and column directions.
     """
-    lps = LPS_TO_RAS @ volume.affine
+    lps = geometry.LPS_TO_RAS @ volume.affine
     directions = geometry.directions(lps)
     row, column = np.array(source.orientation, dtype=float).reshape(2, 3)
     across, down = (int(np.abs(directions.T @ d).argmax()) for d in (row, column))
@@ -136,7 +135,7 @@ def _source_slices(
 ) -> tuple[tuple[int, ...], ...]:
     """Source slices that lie less than one source spacing from each plane; all where the planes are
     not parallel to the source's."""
-    lps = LPS_TO_RAS @ source.affine
+    lps = geometry.LPS_TO_RAS @ source.affine
     step = lps[:3, 2]
     between = float(np.linalg.norm(step))
     normal = step / between

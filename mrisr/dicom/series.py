@@ -9,11 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
-from typing import cast
 
-import numpy as np
 import pydicom
-from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
@@ -95,7 +92,7 @@ def series_datasets(
 ) -> Iterator[Dataset]:
     """The files of the series, slice by slice, as datasets with their file meta information."""
     shared = _shared(volume, planes, source, derivation)
-    stored = volume.storage.encode(cast(NDArray[np.floating], volume.array))
+    stored = volume.storage.encode(volume.array)
     cut = planes.cut(stored)
     for k in range(len(cut)):
         d = Dataset()
@@ -106,7 +103,7 @@ def series_datasets(
         if references:
             d.SourceImageSequence = [reference(s) for s in references]
         d.SOPInstanceUID = derived_uid(d.SeriesInstanceUID, k)
-        set_pixels(d, cast(NDArray[np.integer], cut[k]))
+        set_pixels(d, cut[k])
         d.file_meta = FileMetaDataset()
         d.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         sign(d, derivation)

@@ -1,4 +1,4 @@
-"""What a derived object takes from the series that it is derived from."""
+"""The series that an object is derived from: what it passes on."""
 
 from __future__ import annotations
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from mrisr.core import geometry
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Volume
-from mrisr.zones.orientation import reoriented
 
 #: Rows and columns that a slice's share of the overlap has at least, or it is left out.
 SMALLEST = 32
@@ -111,10 +110,8 @@ class Overlap:
 def upright(volume: Volume) -> Volume:
     """The same scan with array axes slices, rows, columns: rows towards inferior (in axial stacks towards
     posterior) and columns towards the left (in sagittal ones towards posterior)."""
-    world, through = geometry.world_axes(volume.affine), volume.slice_axis
-    inside = sorted((world[a] for a in range(3) if a != through), reverse=True)
-    codes = geometry.axis_codes(volume.affine)[through] + "".join("LPI"[w] for w in inside)
-    return reoriented(volume, codes)
+    slices = geometry.axis_codes(volume.affine)[volume.slice_axis]
+    return volume.reoriented(slices + geometry.DISPLAYED[volume.plane][1:])
 
 
 def overlap_centre(reference: Volume, measured: Volume) -> NDArray[np.float64]:

@@ -25,7 +25,6 @@ LIMITS = (10.0, 10.0)
 LEVELS = ((4, 2.0), (2, 1.0), (1, 0.0))
 _BINS = 48
 _FWHM = float(2 * np.sqrt(2 * np.log(2)))  # of a Gaussian with unit standard deviation
-_FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS to LPS and back
 
 
 class Ball(NamedTuple):
@@ -90,7 +89,7 @@ def register_rigid(fixed: Volume, moving: Volume, ball: Ball | None = None) -> R
     whole = fixed.affine @ [*(np.asarray(fixed.shape) - 1) / 2, 1.0]
     centre = whole[:3] if ball is None else np.asarray(ball.centre)
     start = sitk.Euler3DTransform()
-    start.SetCenter([float(c) for c in _FLIP[:3, :3] @ centre])
+    start.SetCenter([float(c) for c in geometry.LPS_TO_RAS[:3, :3] @ centre])
     method = _method(resolution / 2)
     if ball is not None:
         method.SetMetricFixedMask(_mask(images[0], ball))
@@ -104,7 +103,7 @@ def register_rigid(fixed: Volume, moving: Volume, ball: Ball | None = None) -> R
         name = fixed.name
         expected = f"a scan that overlaps with {moving.name}"
         raise InputError(name, expected=expected, found="too little overlap") from error
-    matrix = _FLIP @ _as_matrix(found) @ _FLIP
+    matrix = geometry.LPS_TO_RAS @ _as_matrix(found) @ geometry.LPS_TO_RAS
     return _describe(matrix, centre, (before, after))
 
 
@@ -122,7 +121,7 @@ def _working_image(volume: Volume, resolution: float) -> sitk.Image:
     shape, affine = geometry.resampled_grid(
         volume.shape, volume.affine, (own / (resolution / 2)).tolist()
     )
-    lps = _FLIP @ affine
+    lps = geometry.LPS_TO_RAS @ affine
     spacing, direction = geometry.spacing(lps), geometry.directions(lps)
     return sitk.Resample(
         image,
@@ -160,7 +159,7 @@ def _mask(image: sitk.Image, ball: Ball) -> sitk.Image:
 
     index = np.indices(image.GetSize(), dtype=np.float64)
     steps = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
-    offset = np.asarray(image.GetOrigin()) - _FLIP[:3, :3] @ np.asarray(ball.centre)
+    offset = np.asarray(image.GetOrigin()) - geometry.LPS_TO_RAS[:3, :3] @ np.asarray(ball.centre)
     away = np.tensordot(steps, index, 1) + offset[:, None, None, None]
     inside = np.linalg.norm(away, axis=0) <= ball.diameter / 2
     mask = sitk.GetImageFromArray(inside.transpose(2, 1, 0).astype(np.uint8))

@@ -226,7 +226,7 @@ def _check_decoder(dataset: Dataset, path: Path) -> None:
 
 
 def _decoder(syntax: UID) -> str:
-    """What decodes a transfer syntax here; empty where nothing does."""
+    """Name of the decoder of a transfer syntax; empty where there is none."""
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:

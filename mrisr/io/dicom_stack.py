@@ -18,7 +18,6 @@ from mrisr.io.dicom_frames import LABELS, Frame
 GAP_TOLERANCE = 0.01
 _ANGLE_TOLERANCE = 1e-3
 #: From DICOM's world coordinates to those of this package; its own inverse.
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +56,7 @@ def stack_frames(frames: Sequence[Frame], source: Source, frame: int | None = No
     lps[:3, 1] = first.along_column * first.pixel_spacing[0]
     lps[:3, 2] = step
     lps[:3, 3] = first.position
-    return Stack(tuple(ordered), LPS_TO_RAS @ lps, notes)
+    return Stack(tuple(ordered), geometry.LPS_TO_RAS @ lps, notes)
 
 
 def _check_uniform(frames: Sequence[Frame], source: Source) -> None:

@@ -7,7 +7,6 @@ ITK's world is LPS and its arrays are ``(z, y, x)``; both are turned here, so th
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import SimpleITK as sitk
@@ -16,12 +15,11 @@ from numpy.typing import NDArray
 from mrisr.core import geometry
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Storage, Volume, VolumeFile
-from mrisr.io import checks
-from mrisr.io.itk_header import meta_layout, nrrd_layout
-from mrisr.io.itk_voxels import read_voxels, sha256
+from mrisr.io import checks, voxels
+from mrisr.io.digest import file_sha256
+from mrisr.io.itk_header import Layout, meta_layout, nrrd_layout
 from mrisr.io.paths import ending
-
-_FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
+from mrisr.io.voxels import writable_storage
 
 
 @np.errstate(all="ignore")  # what overflows is counted and refused by the checks
@@ -38,14 +36,25 @@ def read_itk(
     try:
         layout = (meta_layout if meta else nrrd_layout)(path, max_voxels)
         checks.check_affine(layout.affine, path)
-        array = read_voxels(layout, path)
-        digested = sha256(path) if digest else None
+        array = _read_voxels(layout, path)
+        digested = file_sha256(path, *{layout.data} - {path}) if digest else None
     except OSError as error:
         found = error.strerror or str(error)
         raise InputError(path, expected="a readable file", found=found) from error
     checks.check_values(array, path, allow_constant=allow_constant)
     volume = Volume(array, layout.affine, storage=Storage(array.dtype), name=str(path))
     return VolumeFile(volume, path, digested)
+
+
+def _read_voxels(layout: Layout, path: Path) -> NDArray[np.generic]:
+    held = layout.data.stat().st_size - layout.start
+    claimed = voxels.byte_count(layout.shape, layout.dtype)
+    voxels.check_room(held, claimed, path, packed=layout.packed)
+    with layout.data.open("rb") as handle:
+        handle.seek(layout.start)
+        if layout.packed:
+            return voxels.inflate_voxels(handle, layout.shape, layout.dtype, path, layout.held)
+        return voxels.read_voxels(handle, layout.shape, layout.dtype, path)
 
 
 def from_image(image: sitk.Image, *, allow_constant: bool = False) -> VolumeFile:
@@ -58,26 +67,14 @@ def from_image(image: sitk.Image, *, allow_constant: bool = False) -> VolumeFile
 
 def to_image(volume: Volume) -> sitk.Image:
     """A Volume as a SimpleITK image with the same voxels in the same world positions."""
-    storage = writable_storage(volume.storage)
-    stored = storage.encode(cast(NDArray[np.floating], volume.array))
+    storage = writable_storage(volume.storage, scaled=False)
+    stored = storage.encode(volume.array)
     image = sitk.GetImageFromArray(np.ascontiguousarray(stored.transpose(2, 1, 0)))
-    lps = _FLIP @ volume.affine
+    lps = geometry.LPS_TO_RAS @ volume.affine
     image.SetSpacing([float(s) for s in geometry.spacing(lps)])
     image.SetDirection([float(d) for d in geometry.directions(lps).ravel()])
     image.SetOrigin([float(p) for p in lps[:3, 3]])
     return image
-
-
-def writable_storage(storage: Storage) -> Storage:
-    """The nearest storage these formats can hold: they know no slope, nor float16."""
-    dtype = storage.dtype.newbyteorder("=")
-    if storage.slope != 1.0 or storage.intercept != 0.0:
-        return Storage(np.dtype(np.float32))
-    if dtype == np.dtype(bool):
-        return Storage(np.dtype(np.uint8))
-    if dtype.kind not in "iuf" or dtype.itemsize > 8 or dtype == np.float16:
-        return Storage(np.dtype(np.float32))
-    return Storage(dtype)
 
 
 def _unpack(image: sitk.Image, source: str) -> tuple[NDArray[np.generic], geometry.Affine]:
@@ -96,10 +93,4 @@ def _unpack(image: sitk.Image, source: str) -> tuple[NDArray[np.generic], geomet
     lps = np.eye(4)
     lps[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
     lps[:3, 3] = image.GetOrigin()
-    return sitk.GetArrayFromImage(image).transpose(2, 1, 0), _FLIP @ lps
-
-
-def _one_line(error: Exception) -> str:
-    """The last line of ITK's message, which is the cause."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return sitk.GetArrayFromImage(image).transpose(2, 1, 0), geometry.LPS_TO_RAS @ lps

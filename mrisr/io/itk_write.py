@@ -9,47 +9,26 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Mapping
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrisr.core import geometry
 from mrisr.core.volume import Volume
-from mrisr.io import itk
+from mrisr.io.metaheader import META_TYPES, NRRD_TYPES
+from mrisr.io.voxels import writable_storage
 
 #: Noise packs little better at higher levels, which take several times as long.
 _LEVEL = 3
-_META = {
-    "int8": "MET_CHAR",
-    "uint8": "MET_UCHAR",
-    "int16": "MET_SHORT",
-    "uint16": "MET_USHORT",
-    "int32": "MET_INT",
-    "uint32": "MET_UINT",
-    "int64": "MET_LONG_LONG",
-    "uint64": "MET_ULONG_LONG",
-    "float32": "MET_FLOAT",
-    "float64": "MET_DOUBLE",
-}
-_NRRD = {
-    "int8": "signed char",
-    "uint8": "unsigned char",
-    "int16": "short",
-    "uint16": "unsigned short",
-    "int32": "int",
-    "uint32": "unsigned int",
-    "int64": "long long int",
-    "uint64": "unsigned long long int",
-    "float32": "float",
-    "float64": "double",
-}
+#: Names of the stored types, the first of each.
+_META = {code: name for name, code in reversed(META_TYPES.items())}
+_NRRD = {code: name for name, code in reversed(NRRD_TYPES.items())}
 
 
 def stored_numbers(volume: Volume) -> NDArray[np.generic]:
     """What these formats store of a volume, little-endian; a storage with a slope becomes float32."""
-    storage = itk.writable_storage(volume.storage)
-    stored = storage.encode(cast(NDArray[np.floating], volume.array))
+    storage = writable_storage(volume.storage, scaled=False)
+    stored = storage.encode(volume.array)
     return stored.astype(stored.dtype.newbyteorder("<"), copy=False)
 
 
@@ -72,7 +51,7 @@ def meta_header(
     volume: Volume, dtype: np.dtype, voxels: str, compressed: Mapping[str, str] | None = None
 ) -> str:
     """Header of a MetaImage. It is LPS; TransformMatrix lists the direction of each array axis."""
-    lps = _lps(volume)
+    lps = geometry.LPS_TO_RAS @ volume.affine
     fields = {
         "ObjectType": "Image",
         "NDims": "3",
@@ -85,17 +64,17 @@ def meta_header(
         "CenterOfRotation": "0 0 0",
         "ElementSpacing": _numbers(geometry.spacing(lps)),
         "DimSize": " ".join(str(n) for n in volume.shape),
-        "ElementType": _META[dtype.name],
+        "ElementType": _META[dtype.str[1:]],
         "ElementDataFile": voxels,
     }
     return "".join(f"{key} = {value}\n" for key, value in fields.items())
 
 
 def _nrrd_header(volume: Volume, dtype: np.dtype) -> str:
-    lps = _lps(volume)
+    lps = geometry.LPS_TO_RAS @ volume.affine
     vectors = [f"({_numbers(v, ',')})" for v in lps[:3, :3].T]
     fields = {
-        "type": _NRRD[dtype.name],
+        "type": _NRRD[dtype.str[1:]],
         "dimension": "3",
         "space": "left-posterior-superior",
         "sizes": " ".join(str(n) for n in volume.shape),
@@ -106,10 +85,6 @@ def _nrrd_header(volume: Volume, dtype: np.dtype) -> str:
         "space origin": f"({_numbers(lps[:3, 3], ',')})",
     }
     return "NRRD0004\n" + "".join(f"{key}: {value}\n" for key, value in fields.items()) + "\n"
-
-
-def _lps(volume: Volume) -> geometry.Affine:
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine
 
 
 def _numbers(values: NDArray[np.float64], separator: str = " ") -> str:

@@ -30,14 +30,14 @@ META_TYPES = {
 
 _NRRD_NAMES = {
     "i1": ("signed char", "int8", "int8_t"),
-    "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
+    "u1": ("unsigned char", "uchar", "uint8", "uint8_t"),
     "i2": ("short", "short int", "signed short", "signed short int", "int16", "int16_t"),
-    "u2": ("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"),
+    "u2": ("unsigned short", "ushort", "unsigned short int", "uint16", "uint16_t"),
     "i4": ("int", "signed int", "int32", "int32_t"),
-    "u4": ("uint", "unsigned int", "uint32", "uint32_t"),
-    "i8": ("longlong", "long long", "long long int", "signed long long", "signed long long int")
+    "u4": ("unsigned int", "uint", "uint32", "uint32_t"),
+    "i8": ("long long int", "longlong", "long long", "signed long long", "signed long long int")
     + ("int64", "int64_t"),
-    "u8": ("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"),
+    "u8": ("unsigned long long int", "ulonglong", "unsigned long long", "uint64", "uint64_t"),
     "f4": ("float",),
     "f8": ("double",),
 }

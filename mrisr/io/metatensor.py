@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mrisr.core import geometry
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Storage, Volume, VolumeFile
 from mrisr.io import checks
@@ -32,7 +33,7 @@ def from_tensor(tensor: MetaTensor, *, allow_constant: bool = False) -> VolumeFi
         raise InputError(_SOURCE, expected="a 4x4 affine", found=f"shape {grid.shape}")
     space = str(getattr(tensor.meta.get("space"), "value", tensor.meta.get("space") or "RAS"))
     if space == "LPS":
-        grid = np.diag([-1.0, -1.0, 1.0, 1.0]) @ grid
+        grid = geometry.LPS_TO_RAS @ grid
     elif space != "RAS":
         raise InputError(_SOURCE, expected="space RAS or LPS", found=repr(space))
     checks.check_volume(array, grid, _SOURCE, allow_constant=allow_constant)

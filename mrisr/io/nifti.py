@@ -1,8 +1,7 @@
 """NIfTI-1 and NIfTI-2 single files, in and out.
 
-nibabel parses and builds the headers. The voxels are read here, because a truncated file or a bad
-gzip checksum must be an error, and written here, so that the stored numbers, slope and intercept
-are exactly those of the source.
+nibabel parses and builds the headers. The voxels are read by :mod:`mrisr.io.voxels`, and written here, so
+that the stored numbers, slope and intercept are exactly those of the source.
 """
 
 from __future__ import annotations
@@ -17,17 +16,12 @@ from typing import IO, Literal, cast
 
 import nibabel as nib
 import numpy as np
-from numpy.typing import NDArray
 
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Storage, Volume, VolumeFile
-from mrisr.io import checks, nifti_header
+from mrisr.io import checks, nifti_header, voxels
 from mrisr.io.digest import file_sha256
-from mrisr.io.nifti_header import Header
-
-_CHUNK = 1 << 20
-#: Zeros allowed after the voxels (padding).
-_TAIL = 1 << 20
+from mrisr.io.voxels import writable_storage
 
 
 @np.errstate(all="ignore")  # what overflows is counted and refused by the checks
@@ -55,9 +49,12 @@ def read_nifti(
         header = nifti_header.parse(stream.read(540), path)
         shape = nifti_header.volume_shape(header, path, max_voxels)
         dtype = nifti_header.stored_dtype(header, path)
-        _check_room(path, nifti_header.data_offset(header, path), shape, dtype)
+        offset = nifti_header.data_offset(header, path)
+        claimed = offset + voxels.byte_count(shape, dtype)
+        voxels.check_room(path.stat().st_size, claimed, path, packed=_is_gzip(path))
         grid, notes = nifti_header.volume_affine(header, shape, path, affine)
-        stored = _read_voxels(stream, path, nifti_header.data_offset(header, path), shape, dtype)
+        stream.seek(offset)
+        stored = voxels.read_voxels(stream, shape, dtype, path)
     storage = nifti_header.scaling(header, path)
     array = storage.decode(stored)
     checks.check_values(array, path, allow_constant=allow_constant)
@@ -86,9 +83,13 @@ def nifti_gz_bytes(volume: Volume, description: str = "") -> bytes:
 
 
 def _write(volume: Volume, out: IO[bytes], description: str) -> None:
-    storage = nifti_header.writable_storage(volume.storage)
-    stored = storage.encode(cast(NDArray[np.floating], volume.array))
-    _write_parts(out, nifti_header.build(volume.shape, volume.affine, storage, description), stored)
+    storage = writable_storage(volume.storage, scaled=True)
+    stored = storage.encode(volume.array)
+    header = nifti_header.build(volume.shape, volume.affine, storage, description)
+    out.write(header.binaryblock)
+    out.write(b"\0\0\0\0")  # no extensions
+    for k in range(stored.shape[2]):
+        out.write(stored[:, :, k].tobytes(order="F"))
 
 
 def from_image(
@@ -120,20 +121,11 @@ def to_image(
     volume: Volume, original: nib.spatialimages.SpatialImage
 ) -> nib.spatialimages.SpatialImage:
     """A Volume as a nibabel image of the original's class, in mm, sform and qform set."""
-    storage = nifti_header.writable_storage(volume.storage)
-    if storage.slope != 1.0 or storage.intercept != 0.0:
-        storage = Storage(np.dtype(np.float32))
-    image = type(original)(storage.encode(cast(NDArray[np.floating], volume.array)), volume.affine)
+    storage = writable_storage(volume.storage, scaled=False)
+    image = type(original)(storage.encode(volume.array), volume.affine)
     if isinstance(image.header, nib.Nifti1Header):
         nifti_header.set_grid(image.header, volume.shape, volume.affine)
     return image
-
-
-def _write_parts(out: IO[bytes], header: Header, stored: NDArray[np.generic]) -> None:
-    out.write(header.binaryblock)
-    out.write(b"\0\0\0\0")  # no extensions
-    for k in range(stored.shape[2]):
-        out.write(stored[:, :, k].tobytes(order="F"))
 
 
 @contextmanager
@@ -159,42 +151,3 @@ def _is_gzip(path: Path) -> bool:
 
 def _open(path: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(path, "rb")) if _is_gzip(path) else path.open("rb")
-
-
-def _check_room(path: Path, offset: int, shape: tuple[int, int, int], dtype: np.dtype) -> None:
-    """Refuse a file too small to hold what its header claims, before any of it is inflated."""
-    claimed = offset + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    size = path.stat().st_size
-    if not _is_gzip(path):
-        if size < claimed:
-            raise InputError(
-                path, expected=f"{claimed} bytes by its header", found=f"{size} (truncated)"
-            )
-        return
-    checks.check_compression(size, claimed, path)
-
-
-def _read_voxels(
-    stream: IO[bytes], path: Path, offset: int, shape: tuple[int, int, int], dtype: np.dtype
-) -> NDArray[np.generic]:
-    """Stored numbers ``(i, j, k)`` in native byte order; reads on to the end for the checksum."""
-    stream.seek(offset)
-    buffer = np.empty(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize, dtype=np.uint8)
-    done = 0
-    while done < buffer.size:
-        block = stream.read(min(_CHUNK, buffer.size - done))
-        if not block:
-            raise InputError(
-                path, expected=f"{buffer.size} bytes of voxels", found=f"{done} (truncated)"
-            )
-        buffer[done : done + len(block)] = np.frombuffer(block, dtype=np.uint8)
-        done += len(block)
-    tail = 0
-    while block := stream.read(_CHUNK):
-        tail += len(block)
-        if tail > _TAIL or block.strip(b"\0"):
-            found = "more bytes after them"  # the header's shape or dtype would be too small
-            expected = f"{buffer.size} bytes of voxels by its header"
-            raise InputError(path, expected=expected, found=found)
-    stored = buffer.view(dtype).reshape(shape, order="F")
-    return stored.astype(dtype.newbyteorder("="), copy=False)

@@ -28,20 +28,19 @@ def parse(block: bytes, source: Source) -> Header:
     """The header in the first 348 (NIfTI-1) or 540 (NIfTI-2) bytes, either byte order."""
     if not block:
         raise InputError(source, expected="a NIfTI file", found="an empty file")
-    for kind, size, magics in (
-        (nib.Nifti1Header, 348, (b"n+1",)),
-        (nib.Nifti2Header, 540, (b"n+2",)),
-    ):
-        if size not in (int.from_bytes(block[:4], order) for order in ("little", "big")):
-            continue
-        if len(block) < size:
-            break
-        header = kind(block[:size], check=False)
-        if bytes(header["magic"]).rstrip(b"\0")[:3] in magics:
-            return header
+    sizes = {int.from_bytes(block[:4], order) for order in ("little", "big")}
+    header: Header
+    if 348 in sizes and len(block) >= 348:
+        header, magic = nib.Nifti1Header(block[:348], check=False), b"n+1"
+    elif 540 in sizes and len(block) >= 540:
+        header, magic = nib.Nifti2Header(block[:540], check=False), b"n+2"
+    else:
+        found = "something else, or a truncated one"
+        raise InputError(source, expected="a NIfTI header", found=found)
+    if not bytes(header["magic"]).startswith(magic):
         found = f"magic {bytes(header['magic'])!r}"
         raise InputError(source, expected="a single-file NIfTI (magic n+1 or n+2)", found=found)
-    raise InputError(source, expected="a NIfTI header", found="something else, or a truncated one")
+    return header
 
 
 def data_offset(header: Header, source: Source) -> int:
@@ -68,7 +67,7 @@ def volume_shape(header: Header, source: Source, max_voxels: int) -> tuple[int, 
 def stored_dtype(header: Header, source: Source) -> np.dtype:
     """Stored dtype with the file's byte order. Raises InputError for RGB, complex and others."""
     try:
-        dtype = header.get_data_dtype()
+        dtype: np.dtype = header.get_data_dtype()
     except (HeaderDataError, KeyError) as error:
         raise InputError(
             source, expected="a known NIfTI datatype", found=f"code {int(header['datatype'])}"
@@ -138,24 +137,11 @@ def volume_affine(
     return affine, notes
 
 
-def writable_storage(storage: Storage) -> Storage:
-    """The nearest storage that NIfTI can hold: its dtype and a slope that fits float32."""
-    dtype = storage.dtype.newbyteorder("=")
-    if dtype == np.dtype(bool):
-        return Storage(np.dtype(np.uint8))
-    with np.errstate(over="ignore", under="ignore"):
-        slope, intercept = np.float32(storage.slope), np.float32(storage.intercept)
-    fits = np.isfinite(slope) and np.isfinite(intercept) and slope != 0
-    if dtype.kind not in "iuf" or dtype.itemsize > 8 or dtype == np.float16 or not fits:
-        return Storage(np.dtype(np.float32))
-    return Storage(dtype, storage.slope, storage.intercept)
-
-
 def build(
     shape: tuple[int, int, int], affine: geometry.Affine, storage: Storage, description: str
 ) -> Header:
     """A fresh header: shape, dtype, scaling, grid in mm and ``descrip``; nothing else."""
-    header: Header = (nib.Nifti2Header if max(shape) > 32767 else nib.Nifti1Header)()
+    header: Header = nib.Nifti2Header() if max(shape) > 32767 else nib.Nifti1Header()
     header.set_data_dtype(storage.dtype)
     header.set_data_shape(shape)
     header["scl_slope"], header["scl_inter"] = storage.slope, storage.intercept

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mrisr.core.errors import InputError, OutputError
-from mrisr.core.volume import Storage, Volume
+from mrisr.core.volume import Volume
 from mrisr.io.paths import ENDINGS, ending
+from mrisr.io.voxels import writable_storage
 
 
 def check_finite(volume: Volume, target: Path) -> None:
@@ -28,11 +26,14 @@ def verify(written: Path, volume: Volume, target: Path) -> None:
     Shape, dtype and stored numbers must be equal; affines within 1e-4 mm (for origins beyond a
     metre, within the precision of float32).
     """
+    nifti = ENDINGS[ending(written) or ""] == "nifti"
     try:
-        storage, back, affine = _read_back(written, volume.storage)
+        volume_back = _read_back(written, nifti)
     except InputError as error:
         raise OutputError(f"{target}: did not read back ({error.found}); disk full?") from error
-    wanted = storage.encode(cast(NDArray[np.floating], volume.array))
+    # Decoded with the header's float32 slope, so encoding with it is exact.
+    back, affine = volume_back.storage.encode(volume_back.array), volume_back.affine
+    wanted = writable_storage(volume.storage, scaled=nifti).encode(volume.array)
     if back.shape != wanted.shape or back.dtype != wanted.dtype:
         found = f"{back.shape} {back.dtype}"
         raise OutputError(f"{target}: read back as {found}, not {wanted.shape} {wanted.dtype}")
@@ -44,20 +45,11 @@ def verify(written: Path, volume: Volume, target: Path) -> None:
         raise OutputError(f"{target}: {different} of {back.size} voxels read back differently")
 
 
-def _read_back(
-    written: Path, storage: Storage
-) -> tuple[Storage, NDArray[np.generic], NDArray[np.float64]]:
-    """The storage the format gave, its stored numbers and affine."""
-    if ENDINGS[ending(written) or ""] == "nifti":
-        from mrisr.io import nifti, nifti_header
+def _read_back(written: Path, nifti: bool) -> Volume:
+    if nifti:
+        from mrisr.io.nifti import read_nifti
 
-        back = nifti.read_nifti(written, allow_constant=True, digest=False).volume
-        used = nifti_header.writable_storage(storage)
-        # Decoded with the header's float32 slope, so encoding with it is exact.
-        stored = back.storage.encode(cast(NDArray[np.floating], back.array))
-        return used, stored, back.affine
-    from mrisr.io import itk
+        return read_nifti(written, allow_constant=True, digest=False).volume
+    from mrisr.io.itk import read_itk
 
-    back = itk.read_itk(written, allow_constant=True, digest=False).volume
-    used = replace(itk.writable_storage(storage))
-    return used, back.array, back.affine
+    return read_itk(written, allow_constant=True, digest=False).volume

@@ -115,8 +115,7 @@ def spline_of(volume: Volume) -> NDArray[np.float32]:
 
 def anatomical_directions(affine: geometry.Affine) -> NDArray[np.float64]:
     """Unit vectors of the array axes, sorted and turned to right, anterior, superior; columns."""
-    d = geometry.directions(affine)[:, np.argsort(geometry.world_axes(affine))]
-    return d * np.where(np.diag(d) < 0, -1.0, 1.0)
+    return geometry.directions(geometry.reoriented(np.empty((1, 1, 1)), affine, "RAS")[1])
 
 
 def display_window(volume: Volume) -> tuple[float, float]:

@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mrisr.core import geometry
 from mrisr.core.volume import Volume
 from mrisr.data import cache
 from mrisr.models.card import ZonesCard
 from mrisr.networks.device import resolve_device, resolve_precision
 from mrisr.zones.data import resized, to_pixel_size
 from mrisr.zones.model import ZonesModel
-from mrisr.zones.orientation import oriented_like, reoriented
 from mrisr.zones.segmenter import Segmenter
 from mrisr.zones.windows import SlidingWindow, find_gland, predict_at
 
@@ -39,11 +39,14 @@ class ZonesSegmenter(Segmenter):
     @torch.inference_mode()
     def label(self, volume: Volume) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
         """Labels of the largest connected gland; a note where there is none."""
-        lps = reoriented(volume, AXES)
+        lps = volume.reoriented(AXES)
         stack = np.ascontiguousarray(lps.array.transpose(2, 1, 0))
         labels = largest_gland(self._label_stack(stack, lps.spacing))
         notes = () if labels.any() else ("no prostate was found",)
-        return oriented_like(labels.transpose(2, 1, 0), AXES, volume.affine), notes
+        found, _ = geometry.reoriented(
+            labels.transpose(2, 1, 0), lps.affine, geometry.axis_codes(volume.affine)
+        )
+        return np.ascontiguousarray(found), notes
 
     def _label_stack(
         self, array: NDArray[np.generic], spacing: NDArray[np.float64]

@@ -12,10 +12,7 @@ import pytest
 from mrisr.archive import client, transfer
 from mrisr.core.errors import MrisrError
 from tests.archive.archive_server import FakeArchive, serving
-from tests.dicom.conftest import run
 from tests.dicom.synthetic import SECRETS, hospital_series
-
-__all__ = ["run"]
 
 USER, PASSWORD = "SECRET-user", "SECRET-p\xe4ss:word"
 

@@ -12,9 +12,9 @@ import traceback
 
 import pytest
 
+from mrisr.archive import client
 from mrisr.archive.transfer import fetch_series, list_series, send_series
 from mrisr.core.errors import InputError, MrisrError, OutputError, UsageError
-from mrisr.archive import client
 from tests.archive.archive_server import Answer, serving
 from tests.archive.conftest import PASSWORD, USER
 

@@ -7,9 +7,9 @@ import json
 import pydicom
 import pytest
 
+from mrisr.archive import client
 from mrisr.archive.transfer import fetch_series, list_series
 from mrisr.core.errors import InputError, OutputError, UsageError
-from mrisr.archive import client
 from tests.archive.archive_server import MULTIPART, Answer, multipart, serving
 from tests.dicom.synthetic import hospital_series
 

@@ -21,7 +21,7 @@ VOLUMES = ("source", "throughplane", "inplane-x2")
 
 
 def parts(study: str, *stages: str, volumes: tuple[str, ...] = VOLUMES) -> set[str]:
-    """Names of parts, of the stages that have one for each volume, and of the page, which is made with them."""
+    """Names of parts, of the stages that have one for each volume, and of the page."""
     named = {f"{study} {stage}/{volume}" for stage in stages for volume in volumes}
     return named - {f"{study} upsample/source"} | {f"{study} report/page"}
 

@@ -1,4 +1,4 @@
-"""All stages of a study in one process: what goes wrong stays with the study, and what dies is gone on with."""
+"""All stages in one process: what goes wrong stays with its study, and what dies is gone on with."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations, product
 
 import numpy as np
@@ -11,10 +12,10 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from mrisr.core import geometry
-from mrisr.core.volume import Storage, Volume
-from mrisr.physics.separable import Kind
-from mrisr.restore.sampling import Options
-from mrisr.restore.volumes import upsample_in_plane, upsample_through_plane
+from mrisr.core.options import InPlane, ThroughPlane
+from mrisr.core.volume import Storage, Volume, VolumeFile
+from mrisr.runs.results import upsample
+from tests.centroid import world_centroid
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
 SEEDS = range(7)
@@ -114,48 +115,47 @@ def test_axis_codes() -> None:
             assert geometry.axis_codes(affine) == codes
 
 
-def test_world_centroid() -> None:
-    weights = np.zeros((4, 5, 6))
-    weights[1, 2, 3], weights[3, 2, 5] = 1, 3
-    affine = np.diag([2.0, -1, 0.5, 1])
-    affine[:3, 3] = [10, 20, 30]
-    np.testing.assert_allclose(geometry.world_centroid(weights, affine), [15, 18, 32.25])
+def test_turned_voxels_stay_in_place() -> None:
+    rng = np.random.default_rng(0)
+    for plane in PLANES:
+        shape, affine = random_stack(plane, rng)
+        volume = Volume(rng.random(shape), affine)
+        turned = volume.reoriented(geometry.DISPLAYED[plane])
+        assert geometry.axis_codes(turned.affine) == geometry.DISPLAYED[plane]
+        assert (turned.slice_axis, turned.stacked_along) == (0, 0)
+        centres = (world_centroid(v.array, v.affine) for v in (volume, turned))
+        np.testing.assert_allclose(*centres)
+        back = turned.reoriented(geometry.axis_codes(affine))
+        np.testing.assert_array_equal(back.array, volume.array)
+        np.testing.assert_allclose(back.affine, affine, atol=1e-9)
 
 
 # --- structures stay where they are ---------------------------------------------------------------
 
 
+def restored(volume: Volume, settings: InPlane | ThroughPlane) -> Volume:
+    """Interpolation and projection of the whole pipeline, with a network that adds nothing."""
+    model = "zero-inplane" if isinstance(settings, InPlane) else "zero-throughplane"
+    return upsample(VolumeFile(volume), replace(settings, model=model)).volume
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.uint16])
 @pytest.mark.parametrize("plane", PLANES)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_blob_stays_in_place_in_plane(models: object, plane: str, seed: int, dtype: type) -> None:
-    """Interpolation and projection of the whole pipeline, with a network that adds nothing."""
+def test_a_blob_stays_in_place(models: object, plane: str, seed: int, dtype: type) -> None:
     rng = np.random.default_rng([seed, PLANES[plane]])
     volume, centre = blob(*random_stack(plane, rng), rng, dtype)
     scale = (2.0, 4.0)[seed] if seed < 2 else rng.uniform(1.5, 6)
-    result = upsample_in_plane(volume, scale, Options(model="zero-inplane")).volume
-    assert result.plane == plane
-    found = geometry.world_centroid(result.array, result.affine)
-    assert np.linalg.norm(found - centre) < 0.01
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.uint16])
-@pytest.mark.parametrize("plane", PLANES)
-@pytest.mark.parametrize("seed", SEEDS)
-def test_a_blob_stays_in_place_through_plane(
-    models: object, plane: str, seed: int, dtype: type
-) -> None:
-    rng = np.random.default_rng([seed, PLANES[plane]])
-    volume, centre = blob(*random_stack(plane, rng), rng, dtype)
-    factor = (2.0, 6.0, 6.0)[seed] if seed < 3 else rng.uniform(1.5, 8)
-    kind: Kind = "box" if seed < 2 else "gaussian"
-    thickness = float(volume.spacing.max()) * (1.0, 0.8)[seed % 2]
-    options = Options(model="zero-throughplane", degradation=kind)
-    result = upsample_through_plane(
-        volume, options, factor=factor, slice_thickness=thickness
-    ).volume
-    found = geometry.world_centroid(result.array, result.affine)
-    assert np.linalg.norm(found - centre) < 0.01
+    through = ThroughPlane(
+        factor=(2.0, 6.0, 6.0)[seed] if seed < 3 else rng.uniform(1.5, 8),
+        degradation="box" if seed < 2 else "gaussian",
+        slice_thickness=float(volume.spacing.max()) * (1.0, 0.8)[seed % 2],
+    )
+    for settings in (InPlane(scale=scale), through):
+        result = restored(volume, settings)
+        assert result.plane == plane or settings is through
+        found = world_centroid(result.array, result.affine)
+        assert np.linalg.norm(found - centre) < 0.01
 
 
 @pytest.mark.parametrize("factor", [2.0, 2.5, 4.0])
@@ -163,20 +163,17 @@ def test_a_flipped_volume_gives_the_flipped_interpolation(models: object, factor
     rng = np.random.default_rng(5)
     array = rng.uniform(0, 100, (16, 20, 8)).astype(np.float32)
     affine = np.diag([0.5, 0.6, 3.0, 1.0])
-    in_plane = Options(model="zero-inplane", consistency=0)
-    through = Options(model="zero-throughplane", consistency=0)
     for axis in range(3):
         end = np.eye(4)
         end[axis, axis], end[axis, 3] = -1, array.shape[axis] - 1
-        flipped = Volume(np.flip(array, axis), affine @ end)
-        for one, other in (
-            [upsample_in_plane(v, factor, in_plane) for v in (Volume(array, affine), flipped)],
-            [
-                upsample_through_plane(v, through, factor=factor)
-                for v in (Volume(array, affine), flipped)
-            ],
+        pair = Volume(array, affine), Volume(np.flip(array, axis), affine @ end)
+        for settings in (
+            InPlane(scale=factor, consistency=0),
+            ThroughPlane(factor=factor, consistency=0),
         ):
-            a, b = one.volume, np.flip(other.volume.array, axis)
-            np.testing.assert_allclose(b, a.array, atol=2e-4)  # of 100; float32
+            a, b = (restored(v, settings) for v in pair)
+            np.testing.assert_allclose(
+                np.flip(b.array, axis), a.array, atol=2e-4
+            )  # of 100; float32
             end[axis, 3] = a.shape[axis] - 1
-            np.testing.assert_allclose(other.volume.affine @ end, a.affine, atol=1e-9)
+            np.testing.assert_allclose(b.affine @ end, a.affine, atol=1e-9)

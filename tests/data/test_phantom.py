@@ -18,6 +18,7 @@ from mrisr.data.phantom import (
     tissue,
 )
 from mrisr.data.phantom.anatomy import anatomy, gland_distances, warped
+from tests.centroid import world_centroid
 
 SMALL = (48, 40, 10)
 
@@ -92,11 +93,9 @@ def test_every_plane_shows_the_same_patient(plane: str) -> None:
     axial, other = (phantom_affine(shape, p, spacing, a) for p, a in (("axial", 0), (plane, 14)))
     for zone in (PZ, TZ):
         masks = [(label_volume(shape, a).array == zone).astype(float) for a in (axial, other)]
-        where = [geometry.world_centroid(m, a) for m, a in zip(masks, (axial, other), strict=True)]
+        where = [world_centroid(m, a) for m, a in zip(masks, (axial, other), strict=True)]
         assert np.linalg.norm(where[0] - where[1]) < 0.5
-    where = [
-        geometry.world_centroid(lesion(centres(shape, a)).astype(float), a) for a in (axial, other)
-    ]
+    where = [world_centroid(lesion(centres(shape, a)).astype(float), a) for a in (axial, other)]
     assert np.linalg.norm(where[0] - where[1]) < 0.5
 
 

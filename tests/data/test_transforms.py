@@ -16,6 +16,7 @@ from mrisr.data.transforms import (
     RandDegradeInPlaned,
 )
 from mrisr.io import as_volume, write_volume
+from tests.centroid import world_centroid
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def data(volume, tmp_path) -> dict:
 
 def centroid(image: MetaTensor) -> np.ndarray:
     volume = as_volume(image)
-    return geometry.world_centroid(volume.array, volume.affine)
+    return world_centroid(volume.array, volume.affine)
 
 
 def test_load(data, volume):

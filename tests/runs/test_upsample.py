@@ -23,6 +23,7 @@ from mrisr.core.errors import InputError, OutputError, UsageError
 from mrisr.core.volume import Volume
 from mrisr.data.phantom import phantom
 from mrisr.io import read_volume, write_volume
+from tests.centroid import world_centroid
 
 SHAPE = (28, 24, 4)
 UP: dict[str, tuple[Callable[..., Any], dict[str, float], tuple[int, int, int]]] = {
@@ -172,7 +173,7 @@ def test_dicom_and_nifti_of_one_series_give_the_same(
     for run, size, _ in UP.values():
         a = read_volume(run(study, output=tmp_path / "a.nii.gz", force=True, **size))
         b = read_volume(run(folder, output=tmp_path / "b.nii.gz", force=True, **size))
-        grids = [geometry.world_centroid(v.array, v.affine) for v in (a, b)]
+        grids = [world_centroid(v.array, v.affine) for v in (a, b)]
         np.testing.assert_allclose(*grids, atol=1e-3)
         aligned = nib.as_closest_canonical(nib.Nifti1Image(a.array, a.affine))
         other = nib.as_closest_canonical(nib.Nifti1Image(b.array, b.affine))

@@ -18,11 +18,11 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from mrisr.core import geometry
 from mrisr.core.errors import InputError, UsageError
 from mrisr.zones.external.bundle import load_bundle
 from mrisr.zones.labels import PZ, TZ, LabelTable
 from mrisr.zones.score import score_zones
+from tests.centroid import world_centroid
 from tests.zones.models import (
     BRIGHT,
     CHANNELS,
@@ -73,8 +73,7 @@ def test_labels_come_back_from_the_bundles_grid(zoo: Path, codes, spacing, degre
     assert all(s.dice > 0.85 for s in score_zones(labels, truth).values())
     for zone in (PZ, TZ):
         found, wanted = (
-            geometry.world_centroid((v.array == zone).astype(float), v.affine)
-            for v in (labels, truth)
+            world_centroid((v.array == zone).astype(float), v.affine) for v in (labels, truth)
         )
         assert np.abs(found - wanted).max() < 0.5 * max(*spacing, 1.0)
 

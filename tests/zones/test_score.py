@@ -13,6 +13,7 @@ from mrisr.core.volume import Volume
 from mrisr.data.phantom import label_volume, phantom_affine
 from mrisr.zones.labels import PZ, TZ, ZONES
 from mrisr.zones.score import as_json, score_zones, to_grid, zone_volumes_ml
+from tests.centroid import world_centroid
 
 SPACING = (0.5, 0.8, 3.0)
 SHAPE = (30, 28, 12)
@@ -177,7 +178,7 @@ def test_to_grid_keeps_volume_and_place() -> None:
     back = to_grid(fine, Volume(np.zeros(coarse_shape), coarse))
     for zone, label in ZONES.items():
         assert zone_volumes_ml(back)[zone] == pytest.approx(zone_volumes_ml(fine)[zone], rel=0.05)
-        centres = (geometry.world_centroid(v.array == label, v.affine) for v in (back, fine))
+        centres = (world_centroid(v.array == label, v.affine) for v in (back, fine))
         assert np.linalg.norm(np.subtract(*centres)) < 0.15
 
 

@@ -97,7 +97,9 @@ def _axis(chart: Chart) -> tuple[float, float, list[float]]:
         end = max(end, start + 1)
         return start, end, [10.0**power for power in range(start, end + 1)]
     ends = min(values), max(values)
-    low, high = (end if given is None else given for end, given in zip(ends, chart.limits, strict=True))
+    low, high = (
+        end if given is None else given for end, given in zip(ends, chart.limits, strict=True)
+    )
     room = 0.05 * (high - low) or 0.5 * abs(high) or 1.0
     low = low - room if chart.limits[0] is None else low
     high = high + room if chart.limits[1] is None else high

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mrisr.core import geometry
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.geometry import Affine
 from mrisr.core.volume import Volume
@@ -35,7 +36,6 @@ from mrisr.io.json_file import read_json
 from mrisr.networks.device import resolve_device
 from mrisr.zones.external.guard import ExternalSegmenter, digest, guarded
 from mrisr.zones.labels import LabelTable
-from mrisr.zones.orientation import oriented_like, reoriented
 from mrisr.zones.score import check_same_grid
 
 COMMAND = "nnUNetv2_predict_from_modelfolder"
@@ -113,7 +113,9 @@ def _run(
     folder: ResultFolder, predict: Predict, volume: Volume
 ) -> tuple[NDArray[np.generic], Affine, tuple[str, ...]]:
     """nnU-Net's labels of a volume, which keeps its grid, and notes."""
-    found = oriented_like(predict(reoriented(volume, folder.codes)), folder.codes, volume.affine)
+    turned = volume.reoriented(folder.codes)
+    codes = geometry.axis_codes(volume.affine)
+    found, _ = geometry.reoriented(predict(turned), turned.affine, codes)
     final = folder.checkpoint == _CHECKPOINTS[0]
     notes = () if final else (f"{folder.checkpoint} of an unfinished training",)
     return found, volume.affine, notes

@@ -1,0 +1,100 @@
+"""The voxels behind a header of NIfTI, MetaImage or NRRD: all of them, intact, and nothing after them.
+
+The libraries are not asked for them. nibabel stops at the last voxel, so that it notices no bad checksum
+and no cut end of a ``.nii.gz``, nor bytes after the voxels; SimpleITK returns memory that it never filled
+where ``CompressedDataSize`` is wrong, and zeros for the voxels that a NIfTI lacks; pynrrd accepts a stream
+that is cut before its checksum, and inflates without bounds.
+"""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrisr.core.errors import InputError
+from mrisr.core.volume import Storage
+from mrisr.io import checks
+
+#: zlib or gzip, whichever the stream starts with.
+_EITHER = 47
+#: Zeros allowed after the voxels (padding).
+_PADDING = 1 << 20
+
+
+def byte_count(shape: tuple[int, int, int], dtype: np.dtype) -> int:
+    """Bytes of so many voxels."""
+    return int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+
+
+def check_room(held: int, claimed: int, path: Path, *, packed: bool) -> None:
+    """Refuse a file too small to hold what its header claims, before memory is taken. Raises InputError."""
+    if packed:
+        checks.check_compression(held, claimed, path)
+    elif held < claimed:
+        found = f"{max(held, 0)} (truncated)"
+        raise InputError(path, expected=f"{claimed} bytes by its header", found=found)
+
+
+def read_voxels(
+    stream: IO[bytes], shape: tuple[int, int, int], dtype: np.dtype, path: Path
+) -> NDArray[np.generic]:
+    """Stored numbers ``(i, j, k)`` in native byte order from here to the end of a stream.
+
+    Raises:
+        InputError: they are truncated, or followed by something other than a few zeros.
+    """
+    data = stream.read(byte_count(shape, dtype))
+    return as_array(data, stream.read(_PADDING + 1), shape, dtype, path)
+
+
+def inflate_voxels(
+    stream: IO[bytes], shape: tuple[int, int, int], dtype: np.dtype, path: Path, held: int | None
+) -> NDArray[np.generic]:
+    """The same from a zlib or gzip stream of ``held`` bytes, where that is known, with its checksum."""
+    packed, size = stream.read(), byte_count(shape, dtype)
+    inflate = zlib.decompressobj(wbits=_EITHER)
+    try:
+        data = inflate.decompress(packed, size + 1)
+        if not inflate.eof and len(data) <= size:
+            raise zlib.error("ends early")
+    except zlib.error as error:
+        found = f"damage or truncation ({error})"
+        raise InputError(path, expected="whole compressed voxels", found=found) from error
+    taken = len(packed) - len(inflate.unused_data)
+    if inflate.eof and held is not None and held != taken:
+        found = f"{taken} bytes of compressed voxels"
+        raise InputError(path, expected=f"CompressedDataSize {held}", found=found)
+    return as_array(data, inflate.unused_data, shape, dtype, path)
+
+
+def as_array(
+    data: bytes, rest: bytes, shape: tuple[int, int, int], dtype: np.dtype, path: Path
+) -> NDArray[np.generic]:
+    """``data`` as stored numbers, native, if it is as long as it should and ``rest`` is padding."""
+    size = byte_count(shape, dtype)
+    if len(data) < size:
+        found = f"{len(data)} (truncated)"
+        raise InputError(path, expected=f"{size} bytes of voxels", found=found)
+    if len(data) > size or len(rest) > _PADDING or rest.strip(b"\0"):
+        found = "more bytes after them"  # the header's shape or dtype would be too small
+        raise InputError(path, expected=f"{size} bytes of voxels by its header", found=found)
+    return np.frombuffer(data, dtype).reshape(shape, order="F").astype(dtype.newbyteorder("="))
+
+
+def writable_storage(storage: Storage, *, scaled: bool) -> Storage:
+    """The nearest storage of at most 64 bits; ``scaled``: in a format that keeps a slope, of float32."""
+    dtype = storage.dtype.newbyteorder("=")
+    if dtype == np.dtype(bool):
+        return Storage(np.dtype(np.uint8))
+    fits = (storage.slope, storage.intercept) == (1.0, 0.0)
+    if scaled:
+        with np.errstate(over="ignore", under="ignore"):
+            slope, intercept = np.float32(storage.slope), np.float32(storage.intercept)
+        fits = bool(np.isfinite(slope) and np.isfinite(intercept) and slope != 0)
+    if dtype.kind not in "iuf" or dtype.itemsize > 8 or dtype == np.float16 or not fits:
+        return Storage(np.dtype(np.float32))
+    return Storage(dtype, storage.slope, storage.intercept)
