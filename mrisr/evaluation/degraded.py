@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mrisr import metrics
+from mrisr.core import geometry
 from mrisr.core.errors import UsageError
 from mrisr.core.volume import Volume
 from mrisr.data import cache
@@ -29,12 +30,6 @@ from mrisr.evaluation.restoring import (
 from mrisr.evaluation.settings import EvaluationSettings
 from mrisr.metrics.lpips import Lpips
 
-#: World directions (RAS) of slices, rows and columns in a cache's stacks.
-DIRECTIONS = {
-    "axial": ((0, 0, 1), (0, -1, 0), (-1, 0, 0)),
-    "coronal": ((0, -1, 0), (0, 0, -1), (-1, 0, 0)),
-    "sagittal": ((1, 0, 0), (0, 0, -1), (0, -1, 0)),
-}
 #: Share of a slice's edges that the pictures show: the prostate lies at the centre.
 ZOOM = 0.4
 #: Pixels of an edge that are shown at least.
@@ -121,10 +116,10 @@ def stack_volume(stack: cache.Stack) -> Volume:
     Raises:
         UsageError: it is a picture.
     """
-    if stack.spacing is None or stack.plane not in DIRECTIONS:
+    if stack.spacing is None or stack.plane not in geometry.DISPLAYED:
         raise UsageError(f"{stack.case} {stack.series}: expected a volume, found a {stack.plane}")
-    affine = np.eye(4)
-    affine[:3, :3] = np.transpose(DIRECTIONS[stack.plane]) * stack.spacing
+    _, affine = geometry.reoriented(np.empty((1, 1, 1)), np.eye(4), geometry.DISPLAYED[stack.plane])
+    affine[:3, :3] *= stack.spacing
     array = np.clip(stack.levels.astype(np.float32) / cache.LEVELS, 0, 1)
     name = f"{stack.case} {stack.series}"
     return Volume(array, affine, stacked_along=0, name=name)
