@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,21 @@ def models(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of small models, which take the place of the released ones in this test."""
     monkeypatch.setenv("MRISR_MODELS", str(tiny_models))
     return tiny_models
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the program in this process: exit code, standard output, standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        from mrisr.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["mrisr", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return call

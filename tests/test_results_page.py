@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from mrisr.evaluation.settings import load_evaluation
+from mrisr.evaluation.zones.score import ORIGINAL
 from mrisr.evaluation.zones.settings import load_zones_settings
 from mrisr.models.store import INTERPOLATIONS, available
 
@@ -61,7 +62,7 @@ def test_every_method_has_its_row_of_zones(script: ModuleType, name: str) -> Non
         heading = f"### {scale}: against the labels, mean over \\d+ patients?"
         (table,) = re.findall(rf"{heading}\n\n(.*?)\n\n", text, re.DOTALL)
         rows = {line.split("|")[1].strip("* ") for line in table.splitlines()[2:]}
-        assert rows == {scale.original, *(m.name for m in settings.compared)}
+        assert rows == {ORIGINAL[scale.scoring], *(m.name for m in settings.compared)}
 
 
 def test_a_section_is_replaced_and_nothing_else(script: ModuleType) -> None:

@@ -21,10 +21,10 @@ import yaml
 
 from mrisr.batch.settings import load_batch
 from mrisr.batch.work import Models
+from mrisr.core.volume import VolumeFile
 from mrisr.data.phantom import label_volume, phantom
-from mrisr.io import read_volume, write_volume
-from mrisr.restore.volumes import upsample_in_plane, upsample_through_plane
-from mrisr.runs.zones_record import segment_volume
+from mrisr.io import read_file, write_volume
+from mrisr.runs.results import segment, upsample
 
 SHAPE, SPACING = (160, 160, 12), (0.8, 0.8, 3.0)
 
@@ -79,16 +79,13 @@ def inference_alone(folder: Path, config: Path) -> float:
 
 def infer(models: Models, path: Path) -> None:
     """All that the settings ask for of one study."""
-    volumes = {"source": read_volume(path)}
-    for name, upsampling in models.settings.upsampled.items():
-        options, model = models.options(upsampling), models.restoring(upsampling)
-        if upsampling.scale is not None:
-            done = upsample_in_plane(volumes["source"], upsampling.scale, options, model=model)
-        else:
-            done = upsample_through_plane(volumes["source"], options, model=model)
-        volumes[name] = done.volume
+    files = {"source": read_file(path)}
+    for name in models.settings.upsampled:
+        options = models.settings.upsampling(name)
+        made = upsample(files["source"], options, model=models.restoring(options))
+        files[name] = VolumeFile(made.volume)
     for name in models.settings.segmented:
-        segment_volume(volumes[name], models.segmenter)
+        segment(files[name], segmenter=models.segmenter)
 
 
 def main() -> None:

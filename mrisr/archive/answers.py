@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import ssl
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from mrisr.io.dicom_scan import printable
+from pydicom import Dataset
+
+from mrisr.io.dicom_scan import printable, quiet
 
 if TYPE_CHECKING:
     import requests
@@ -26,10 +29,8 @@ _REASONS = {
     0xB007: "does not match its SOP class",
 }
 _FAMILIES = {0xA7: "out of resources", 0xA9: "does not match its SOP class"}
-#: Sequences in an answer to STOW-RS, and what their items tell: keywords and tags.
-_FAILED = {"FailedSOPSequence": "00081198", "OtherFailuresSequence": "0008119A"}
-_CHANGED = {"ReferencedSOPSequence": "00081199"}
-_FAILURE, _WARNING = ("FailureReason", "00081197"), ("WarningReason", "00081196")
+#: Sequences in an answer to STOW-RS that tell of instances that were not stored.
+_FAILED = ("FailedSOPSequence", "OtherFailuresSequence")
 
 
 class BadAnswer(Exception):
@@ -59,11 +60,12 @@ def check_status(response: requests.Response, hints: dict[int, str]) -> None:
         raise BadAnswer("an HTML page (a login page, or not the address of the DICOMweb service)")
 
 
-def listing(response: requests.Response) -> object:
-    """The answer to a search. Raises BadAnswer."""
+@quiet()
+def listing(response: requests.Response) -> list[Dataset]:
+    """Attributes of what a search found. Raises BadAnswer."""
     try:
-        return json.loads(response.content or b"[]")
-    except ValueError:
+        return [Dataset.from_json(item) for item in json.loads(response.content or b"[]")]
+    except Exception:  # pydicom raises almost anything on what is no DICOM JSON
         raise BadAnswer("an answer that is not DICOM JSON") from None
 
 
@@ -83,14 +85,14 @@ def one_part(response: requests.Response) -> bytes:
 
 
 def check_stored(response: requests.Response) -> list[str]:
-    """What an archive changed in the instance it stored (PS3.18, 10.5.3).
+    """Changes that an archive made to the instance it stored (PS3.18, 10.5.3).
 
     Raises:
         BadAnswer: it did not store the instance, or does not say.
     """
     try:
-        failures = _reasons(response, _FAILED, _FAILURE)
-        warnings = _reasons(response, _CHANGED, _WARNING)
+        failures = _reasons(response, _FAILED, "FailureReason")
+        warnings = _reasons(response, ("ReferencedSOPSequence",), "WarningReason")
     except Exception:  # whatever is no DICOM JSON, nor XML
         raise BadAnswer("an answer that is not DICOM JSON") from None
     if failures:
@@ -123,29 +125,28 @@ def _kind(response: requests.Response) -> str:
 def _refusal_in(response: requests.Response) -> str:
     """The reasons in the body of an error status; empty where there are none."""
     try:
-        reasons = _reasons(response, _FAILED, _FAILURE)
+        reasons = _reasons(response, _FAILED, "FailureReason")
     except Exception:  # not DICOM: the status has to do
         return ""
     return f"refused: {', '.join(reasons)}" if reasons else ""
 
 
-def _reasons(
-    response: requests.Response, sequences: dict[str, str], reason: tuple[str, str]
-) -> list[str]:
+@quiet()
+def _reasons(response: requests.Response, sequences: Sequence[str], keyword: str) -> list[str]:
     """Codes in the items of sequences, in words, from DICOM JSON or XML (PS3.18 F, PS3.19 A)."""
-    keyword, tag = reason
     codes: list[int] = []
     if _kind(response).endswith("xml"):
         tree = ElementTree.fromstring(response.content)
+        attribute = "{*}DicomAttribute[@keyword='%s']"
         for name in sequences:
-            path = "{*}DicomAttribute[@keyword='%s']"
-            found = tree.iterfind(f"{path % name}/{{*}}Item/{path % keyword}/{{*}}Value")
-            codes += [int(value.text or 0) for value in found]
+            path = f"{attribute % name}/{{*}}Item/{attribute % keyword}/{{*}}Value"
+            codes += [int(value.text or 0) for value in tree.iterfind(path)]
     else:
-        answer = response.json()
-        for item in (i for key in sequences.values() for i in answer.get(key, {}).get("Value", [])):
-            unknown = [0] if reason == _FAILURE else []
-            codes += item.get(tag, {}).get("Value", unknown)
+        answer = Dataset.from_json(response.json())
+        items = [item for name in sequences for item in answer.get(name) or []]
+        if keyword == "WarningReason":
+            items = [item for item in items if keyword in item]
+        codes += [int(item.get(keyword) or 0) for item in items]
     return [_words(code) for code in codes]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, final
+from typing import TYPE_CHECKING, Any, TypeVar, final
 from urllib.parse import urlsplit
 
 from mrisr.archive.answers import (
@@ -24,10 +24,9 @@ from mrisr.core.errors import MrisrError, UsageError
 
 if TYPE_CHECKING:
     import requests
+    from pydicom import Dataset
 
 T = TypeVar("T")
-#: An object in DICOM JSON (PS3.18 F): attributes by tag.
-Item: TypeAlias = dict[str, Any]
 
 #: Seconds until a connection stands, and until the next byte arrives.
 TIMEOUT = (10.0, 60.0)
@@ -65,14 +64,14 @@ class Archive:
     session: requests.Session
     fail: Callable[[str], MrisrError]
 
-    def series(self, study: str) -> list[Item]:
-        """DICOM JSON of each series of a study, by QIDO-RS."""
+    def series(self, study: str) -> list[Dataset]:
+        """Attributes of each series of a study, by QIDO-RS."""
         fields = ["SeriesDescription", "NumberOfSeriesRelatedInstances"]
-        return self._listing(f"studies/{study}/series", "0020000E", includefield=fields)
+        return self._listing(f"studies/{study}/series", "SeriesInstanceUID", includefield=fields)
 
-    def instances(self, study: str, series: str) -> list[Item]:
-        """DICOM JSON of each instance of a series, by QIDO-RS."""
-        return self._listing(f"studies/{study}/series/{series}/instances", "00080018")
+    def instances(self, study: str, series: str) -> list[Dataset]:
+        """Attributes of each instance of a series, by QIDO-RS."""
+        return self._listing(f"studies/{study}/series/{series}/instances", "SOPInstanceUID")
 
     def retrieve(self, study: str, series: str, instance: str) -> bytes:
         """The file of one instance, in the transfer syntax in which it is stored, by WADO-RS."""
@@ -86,24 +85,24 @@ class Archive:
         headers = {"Content-Type": _STORED}
         return self._request(check_stored, "POST", "studies", data=body, headers=headers)
 
-    def _listing(self, path: str, key: str, **query: Any) -> list[Item]:
+    def _listing(self, path: str, key: str, **query: Any) -> list[Dataset]:
         """All pages of a search. An archive that does not page answers each time with everything."""
-        found: dict[str, Item] = {}
+        found: dict[str, Dataset] = {}
         while True:
-            page = self._request(
-                listing, "GET", path, params={**query, "offset": len(found) or None}
-            )
-            if not isinstance(page, list) or not all(text(item, key) for item in page):
+            query["offset"] = len(found) or None
+            page = {
+                str(i.get(key, "")): i for i in self._request(listing, "GET", path, params=query)
+            }
+            if "" in page:
                 raise self.fail("a listing without UIDs")
-            new = {text(item, key): item for item in page if text(item, key) not in found}
-            if not new:
+            if page.keys() <= found.keys():
                 return list(found.values())
-            found.update(new)
+            found |= page
 
     def _request(
         self, read: Callable[[requests.Response], T], method: str, path: str, **more: Any
     ) -> T:
-        """What ``read`` makes of the answer to a request. Redirects are not followed."""
+        """Send a request and return what ``read`` makes of the answer. Redirects are not followed."""
         waits = iter(WAITS)
         more |= {"timeout": TIMEOUT, "allow_redirects": False}
         while True:
@@ -143,14 +142,6 @@ def connect(url: str, fail: Callable[[str, str], MrisrError]) -> Iterator[Archiv
         session.auth = _authorize
         session.headers["Accept"] = _JSON
         yield Archive(where, url.rstrip("/"), session, lambda reason: fail(where, reason))
-
-
-def text(item: object, tag: str) -> str:
-    """First value of an attribute in DICOM JSON, empty where there is none."""
-    element = item.get(tag) if isinstance(item, dict) else None
-    values = element.get("Value") if isinstance(element, dict) else None
-    value = values[0] if isinstance(values, list) and values else None
-    return str(int(value)) if isinstance(value, float) else str(value if value is not None else "")
 
 
 def _host(url: str) -> str:

@@ -18,26 +18,23 @@ import pydicom
 from pydicom import Dataset
 from pydicom.pixels.utils import get_expected_length
 
-from mrisr.archive.client import Archive, connect, text
+from mrisr.archive.client import Archive, connect
 from mrisr.core.errors import InputError, OutputError, UsageError
 from mrisr.io.atomic import atomic_folder
-from mrisr.io.dicom_scan import File, find_series, pick_series, printable, quiet
+from mrisr.io.dicom_file import File
+from mrisr.io.dicom_scan import find_series, pick_series, printable, quiet
 from mrisr.io.paths import check_output_folder
 
 Progress = Callable[[int, int], None]
 
 #: Seconds between looks at an archive's listing, which some bring up to date with a delay.
 LISTING_WAITS = (0.5, 1.0, 2.0, 4.0)
-#: Tags in DICOM JSON.
-_SOP, _SERIES, _NUMBER = "00080018", "0020000E", "00200011"
-_INSTANCE_NUMBER, _COUNT = "00200013", "00201209"
-_DESCRIPTION, _MODALITY = "0008103E", "00080060"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
 @dataclass(frozen=True)
 class RemoteSeries:
-    """A series as an archive lists it; ``instances`` is None where it does not count them."""
+    """A series as an archive lists it; ``instances`` is `None` where it does not count them."""
 
     uid: str
     number: str
@@ -159,19 +156,24 @@ def _unreadable(where: str, reason: str) -> InputError:
 def _series(archive: Archive, study_uid: str) -> list[RemoteSeries]:
     if not _is_uid(study_uid):
         raise UsageError("the study: expected a StudyInstanceUID, digits and dots")
-    found = []
-    for item in archive.series(study_uid):
-        uid, count = text(item, _SERIES), text(item, _COUNT)
-        if not _is_uid(uid):
-            raise archive.fail("a SeriesInstanceUID that is none")
-        number, description, modality = (
-            printable(text(item, tag)) for tag in (_NUMBER, _DESCRIPTION, _MODALITY)
-        )
-        instances = int(count) if count.isdecimal() else None
-        found.append(RemoteSeries(uid, number, description, modality, instances))
+    found = [_remote(item) for item in archive.series(study_uid)]
+    if not all(_is_uid(series.uid) for series in found):
+        raise archive.fail("a SeriesInstanceUID that is none")
     if not found:
         raise InputError(archive.where, expected="a study with series", found="none of that UID")
     return sorted(found, key=lambda s: (int(s.number) if s.number.isdecimal() else -1, s.uid))
+
+
+def _remote(item: Dataset) -> RemoteSeries:
+    with quiet():
+        count = printable(item.get("NumberOfSeriesRelatedInstances"))
+        return RemoteSeries(
+            uid=printable(item.get("SeriesInstanceUID")),
+            number=printable(item.get("SeriesNumber")),
+            description=printable(item.get("SeriesDescription")),
+            modality=printable(item.get("Modality")),
+            instances=int(count) if count.isdecimal() else None,
+        )
 
 
 def _is_uid(value: str) -> bool:
@@ -184,12 +186,12 @@ def _instances(archive: Archive, study_uid: str, series: RemoteSeries) -> list[s
     if not listed or series.instances not in (None, len(listed)):
         counted = "some" if series.instances is None else series.instances
         raise archive.fail(f"{len(listed)} instances listed where it counts {counted}")
-    return [text(item, _SOP) for item in sorted(listed, key=_order)]
+    return [str(item.SOPInstanceUID) for item in sorted(listed, key=_order)]
 
 
-def _order(item: dict[str, object]) -> tuple[int, str]:
-    number = text(item, _INSTANCE_NUMBER)
-    return int(number) if number.isdecimal() else 0, text(item, _SOP)
+def _order(item: Dataset) -> tuple[int, str]:
+    number = printable(item.get("InstanceNumber"))
+    return int(number) if number.isdecimal() else 0, str(item.SOPInstanceUID)
 
 
 def _check_replaced(path: Path) -> None:
@@ -248,7 +250,7 @@ def _files_of_one_study(folder: Path) -> list[File]:
     found = find_series(folder)
     for series in found:
         if series.broken:
-            raise series.broken[0].error
+            raise series.broken[0]
     files = [file for series in found for file in series.files]
     studies = {str(file.header.get("StudyInstanceUID", "")) for file in files}
     if len(studies) != 1:
@@ -264,12 +266,12 @@ def _naming(archive: Archive, what: str) -> Archive:
 
 
 def _check_listed(archive: Archive, files: Sequence[File]) -> None:
-    """Every instance must be found in the archive. Raises OutputError."""
+    """Look for every instance in the archive. Raises OutputError."""
     study = str(files[0].header.StudyInstanceUID)
     for wait in (*LISTING_WAITS, None):
         listed: set[str] = set()
         for uid in {file.series_uid for file in files}:
-            listed |= {text(item, _SOP) for item in archive.instances(study, uid)}
+            listed |= {str(item.SOPInstanceUID) for item in archive.instances(study, uid)}
         missing = [file for file in files if file.sop_uid not in listed]
         if not missing:
             return

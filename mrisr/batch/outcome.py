@@ -13,8 +13,8 @@ from typing import Any
 
 import mrisr
 from mrisr.batch.parts import State
-from mrisr.batch.plan import StudyPlan, read_plan
-from mrisr.batch.status import StageStatus, most, read_status, stages_of
+from mrisr.batch.plan import read_plan
+from mrisr.batch.status import StageStatus, Status, most, read_status, stages_of
 from mrisr.io.atomic import json_bytes, write_together
 
 FORMAT = 1
@@ -71,7 +71,10 @@ class StudyOutcome:
 
 def read_outcome(out: Path) -> list[StudyOutcome]:
     """The outcome of each study of the last plan. Raises UsageError where there is no batch."""
-    return [_study(out, study) for study in read_plan(out).studies]
+    return [
+        study_outcome(study.folder, read_status(out / study.folder).of_plan(study.parts))
+        for study in read_plan(out).studies
+    ]
 
 
 def write_outcome(out: Path) -> list[StudyOutcome]:
@@ -90,11 +93,11 @@ def write_outcome(out: Path) -> list[StudyOutcome]:
     return studies
 
 
-def _study(out: Path, plan: StudyPlan) -> StudyOutcome:
-    status = read_status(out / plan.folder).of_plan(plan.parts)
+def study_outcome(folder: str, status: Status) -> StudyOutcome:
+    """The outcome of a study, by its folder within the output and its status."""
     failed = (part for part in status.parts if part.state == "failed")
     return StudyOutcome(
-        plan.folder,
+        folder,
         status.state,
         stages_of(status.parts),
         [f"{p.stage} {p.name}: {p.reason.removeprefix(f'{p.name}: ')}" for p in failed],

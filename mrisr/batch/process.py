@@ -19,6 +19,8 @@ from mrisr.batch.run import studies_of
 from mrisr.batch.status import read_status
 from mrisr.core.errors import MrisrError
 
+#: Works on a chunk in its own process.
+COMMAND = (sys.executable, "-m", "mrisr", "chunk", "--alone")
 _PR_SET_PDEATHSIG = 1
 #: Seconds that a process has to end cleanly once it is told to.
 PATIENCE_S = 25.0
@@ -32,10 +34,9 @@ def supervise(chunk: Path, report: Callable[[str], None]) -> int:
         MrisrError: it died before it came to a study.
     """
     out, (_, studies) = out_of(chunk), studies_of(chunk)
-    command = [sys.executable, "-m", "mrisr", "chunk", str(chunk), "--alone"]
     while True:
         before = [read_status(out / study.folder) for study in studies]
-        code = _run(command)
+        code = _run([*COMMAND, str(chunk)])
         if code >= 0:
             return code
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"

@@ -81,7 +81,7 @@ class BatchSettings(Settings):
 
     #: Name of the volume -> how it is made.
     upsampled: dict[Name, _Given] = Field(
-        default_factory=lambda: {
+        default_factory=lambda: {  # type: ignore[arg-type]
             "throughplane": ThroughPlaneVolume(),
             "inplane-x2": InPlaneVolume(scale=2),
         }

@@ -18,8 +18,8 @@ from mrisr.core.errors import InputError
 from mrisr.core.options import Files
 from mrisr.core.volume import Storage, Volume, VolumeFile
 from mrisr.io import input_format, read_file, read_volume
-from mrisr.io.nifti_header import writable_storage
 from mrisr.io.paths import ending
+from mrisr.io.voxels import writable_storage
 
 if TYPE_CHECKING:
     from mrisr.models.store import Model
@@ -152,7 +152,7 @@ class Work:
 
 def as_written(volume: Volume, path: Path) -> Volume:
     """The volume that reading it back from a NIfTI file gives: its stored numbers and a float32 grid."""
-    storage = writable_storage(volume.storage)
+    storage = writable_storage(volume.storage, scaled=True)
     found = Storage(
         storage.dtype, float(np.float32(storage.slope)), float(np.float32(storage.intercept))
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import typer
 
 from mrisr.cli.console import say
 from mrisr.cli.options import Device, Quiet
+from mrisr.core.errors import UsageError
 
 app = typer.Typer(
     help="Latent convergence, inference schedules, and quality against steps, on your own patients.",
@@ -16,6 +17,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+Eta = TypeVar("Eta", float, list[float])
 Data = Annotated[Path, typer.Option(help="Cache made by `mrisr prepare`.")]
 Folder = Annotated[Path, typer.Option("--output", "-o", help="Folder for tables and figures.")]
 Factor = Annotated[float, typer.Option(help="How much coarser the degraded images are.")]
@@ -81,11 +83,10 @@ def schedule(
     from mrisr.analysis.schedule import analyze_schedule
     from mrisr.analysis.schedule_grid import Search
 
-    etas = (*(eta or ()), *(churn or ()))
     how = Search(
         steps=steps,
         factor=factor,
-        eta=etas,
+        eta=tuple(_renamed(eta, churn) or ()),
         criterion=criterion,
         slices=slices,
         crop=crop,
@@ -125,7 +126,7 @@ def steps(
     how = Steps(
         steps=steps_of(steps),
         factor=factor,
-        eta=churn if eta is None else eta,
+        eta=_renamed(eta, churn),
         cases=_names(cases),
         slices=slices,
         crop=crop,
@@ -133,6 +134,13 @@ def steps(
         device=device,
     )
     typer.echo(analyze_steps(model, data, output, how, readers=readers, report=say(quiet)))
+
+
+def _renamed(eta: Eta | None, churn: Eta | None) -> Eta | None:
+    """DDIM's eta, by its name or by its old one. Raises UsageError where both are given."""
+    if eta is not None and churn is not None:
+        raise UsageError("give --eta or --churn, which is its old name, not both")
+    return eta if churn is None else churn
 
 
 def _names(text: str) -> tuple[str, ...]:

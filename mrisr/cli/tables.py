@@ -93,7 +93,7 @@ def _own_facts(card: Card) -> dict[str, str]:
         "job": card.job or "both",
         "method": card.method,
         "factors": f"x{card.factors[0]:g} to x{card.factors[1]:g}",
-        "default": f"{card.default_steps} step(s), churn {card.default_eta:g}",
+        "default": f"{card.default_steps} step(s), eta {card.default_eta:g}",
         "network": ", ".join(f"{k} {v}" for k, v in card.network.model_dump().items()),
     }
     if card.method == "diffusion":

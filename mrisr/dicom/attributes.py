@@ -1,4 +1,4 @@
-"""Which attributes of a source series a derived object carries.
+"""Attributes of a source series that a derived object carries.
 
 A list of what is kept, not of what is removed: private groups, overlays, icons, padding values and
 whatever a vendor invents next never get through. Keywords are those of PS3.6, grouped by the

@@ -1,4 +1,4 @@
-"""What a derived series must say and validators do not look for.
+"""Checks of a derived series that validators do not make.
 
 dciodvfy and dcentvfy pass a careless copy that is still ORIGINAL, carries the source's
 SeriesInstanceUID or states a wrong SliceThickness. These checks do not; the writer runs them before

@@ -1,4 +1,4 @@
-"""How an image came about, in the words of DICOM."""
+"""The derivation of an image, in the words of DICOM."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MANUFACTURER, PRODUCT = "The mrisr authors", "mrisr"
 
 @dataclass(frozen=True)
 class Derivation:
-    """What was done to a source, by what.
+    """The processing of a source, and the program and model that did it.
 
     Attributes:
         label: for SeriesDescription, after the source's own: ``"super-resolved in-plane x4"``.

@@ -1,4 +1,4 @@
-"""What segmentations and parametric maps share: one file of many frames, made by highdicom.
+"""One file of many frames, made by highdicom, for segmentations and parametric maps.
 
 highdicom lays out pixels, frames and dimensions. It gets one header that describes the first plane
 of the new grid, and what it would take from a source (patient, study, references, equipment) is set
@@ -64,7 +64,7 @@ _MOST = 2**32 - 2
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """What one file holds.
+    """The content of one file.
 
     Attributes:
         name: in a word or two, for SeriesDescription.

@@ -34,7 +34,7 @@ _PROSTATE = Code("41216001", "SCT", "Prostate")
 
 @dataclass(frozen=True)
 class Quantity:
-    """What the values of a map are.
+    """The quantity that the values of a map are.
 
     Attributes:
         name: in words; ``label``: the same in at most 16 of ``A-Z 0-9 _``.
@@ -119,16 +119,14 @@ def _checked(values: Volume, source: Source) -> NDArray[np.float32]:
     return numbers
 
 
-def _make(
-    quantity: Quantity, source: Source, numbers: NDArray[np.float32], **common: Any
-) -> hd.pm.ParametricMap:
+def _make(quantity: Quantity, source: Source, numbers: NDArray[np.float32], **common: Any) -> Any:
     """The file as highdicom makes it, with the anatomy that A.75.5 asks for.
 
     Anatomy is left out where the source shows another part of the body without telling its code.
     """
     import highdicom as hd
 
-    d: Any = hd.pm.ParametricMap(
+    d = hd.pm.ParametricMap(
         pixel_array=numbers,
         contains_recognizable_visual_features=False,
         real_world_value_mappings=[_mapping(numbers, quantity)],

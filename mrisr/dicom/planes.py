@@ -59,7 +59,7 @@ class Planes:
         return self.affine[:3, 3] + k * self.affine[:3, 2]
 
     def measures(self, slice_thickness: float | None) -> Dataset:
-        """PixelSpacing, SliceThickness (the spacing where `None` is known) and SpacingBetweenSlices."""
+        """PixelSpacing, SliceThickness (the spacing, where it is `None`) and SpacingBetweenSlices."""
         column, row, between = self.spacing
         d = Dataset()
         d.PixelSpacing = [millimetres(row), millimetres(column)]

@@ -39,7 +39,7 @@ _ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 
 @dataclass(frozen=True)
 class Segment:
-    """What one label stands for.
+    """The structure that one label stands for.
 
     Attributes:
         number: the label; the segments of a file are numbered from 1 without a gap.

@@ -1,4 +1,4 @@
-"""What a derived object takes from the series that it is derived from."""
+"""The series that an object is derived from: what it passes on."""
 
 from __future__ import annotations
 
@@ -146,7 +146,8 @@ def check_same_place(volume: Volume, source: Source, template: Path) -> None:
 
 
 def _centre(affine: geometry.Affine, shape: tuple[int, int, int]) -> NDArray[np.float64]:
-    return (affine @ [*((np.array(shape) - 1) / 2), 1.0])[:3]
+    centre: NDArray[np.float64] = affine @ [*((np.array(shape) - 1) / 2), 1.0]
+    return centre[:3]
 
 
 def _slice(f: Frame) -> Slice:

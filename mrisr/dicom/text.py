@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 
 from pydicom.valuerep import format_number_as_ds
 
@@ -28,9 +28,8 @@ def millimetres(value: float) -> str:
 
 def local_time(when: datetime, offset: str) -> datetime:
     """A time in the zone that TimezoneOffsetFromUTC names (``"+0100"``), else in this machine's."""
-    if len(offset) == 5 and offset[0] in "+-" and offset[1:].isdigit():
-        minutes = int(offset[1:3]) * 60 + int(offset[3:])
-        return when.astimezone(
-            timezone(timedelta(minutes=minutes if offset[0] == "+" else -minutes))
-        )
-    return when.astimezone()
+    try:
+        zone = datetime.strptime(offset, "%z").tzinfo
+    except ValueError:
+        zone = None
+    return when.astimezone(zone)

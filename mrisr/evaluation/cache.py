@@ -61,7 +61,7 @@ class ResultCache:
             name: a.astype(np.float16) if a.dtype == np.float32 else a
             for name, a in scored.pictures.items()
         }
-        np.savez_compressed(packed, **halved)
+        np.savez_compressed(packed, **halved)  # type: ignore[arg-type]
         content = json_bytes({"key": key, "result": list(title), "scored": figures})
         write_together({path.with_suffix(".npz"): packed.getvalue(), path: content})
         return _decoded(figures, packed.getvalue())

@@ -17,7 +17,6 @@ from mrisr.core.volume import Volume
 from mrisr.data import cache
 from mrisr.evaluation.case import Scale, Scored
 from mrisr.evaluation.methods import Method
-from mrisr.evaluation.perceptual import Lpips
 from mrisr.evaluation.restoring import (
     central,
     degraded_shape,
@@ -27,6 +26,7 @@ from mrisr.evaluation.restoring import (
     seconds_of_one,
 )
 from mrisr.evaluation.settings import EvaluationSettings
+from mrisr.metrics.lpips import Lpips
 
 #: World directions (RAS) of slices, rows and columns in a cache's stacks.
 DIRECTIONS = {

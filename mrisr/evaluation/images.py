@@ -14,16 +14,16 @@ from mrisr.evaluation.case import METRICS, SLICE_METRICS, Case, Metric, Scale, S
 from mrisr.evaluation.degraded import degraded_cases
 from mrisr.evaluation.experiment import Evaluation, Experiment, Picture, Section, Switches
 from mrisr.evaluation.methods import Method, Report, held_out_cases
-from mrisr.evaluation.perceptual import load_lpips
 from mrisr.evaluation.reference import reference_cases
 from mrisr.evaluation.settings import EvaluationSettings
 from mrisr.evaluation.statistics import Paired, patient_means
 from mrisr.evaluation.tables import Column, Table, cell, metric_column, patients_in, table_of
+from mrisr.metrics.lpips import load_lpips
 
 PROTOCOL = {
     "degraded": "slices of patients that no model was trained on: centre crop, volume scaled to its 0..99.5 "
-    "percentile and clipped to 0..1, degraded to the coarse volume that a scanner would have written, restored "
-    "from it as the product does, compared with what they were",
+    "percentile and clipped to 0..1, degraded to the coarse volume that a scanner would write, restored as "
+    "the product does, compared with what they were",
     "reference": "a real stack, restored, compared with another scan of the same patient after registration: "
     "a reference, not the truth",
 }
@@ -43,8 +43,10 @@ TESTED = (
 )
 SHOWN = (
     "The centre of one slice, where the prostate lies. Below each result its difference from the reference, "
-    f"on a scale of plus and minus {figures.DIFFERENCE} of the intensity range. Figures are the stack's means."
+    f"on a scale of plus and minus {figures.DIFFERENCE} of the intensity range. Figures are means of the "
+    "stack."
 )
+LEVELS = "Level lines are interpolations, which evaluate no network."
 GAIN = Metric("gain over {} dB", "+.2f", None, True)
 #: Stacks of each scale that are shown as pictures.
 STACKS = 2
@@ -196,8 +198,7 @@ class Images(Experiment):
         for scale in done.scales:
             drawn = figures.png(figures.against_steps(done, scale))
             title = f"PSNR and spectrum error against network evaluations, {scale}"
-            caption = f"Mean over patients, {scale}. Level lines are interpolations, which evaluate no network."
-            steps.append(Picture(title, caption, drawn))
+            steps.append(Picture(title, f"Mean over patients, {scale}. {LEVELS}", drawn))
             for name, results in list(figures.stacks(done, scale).items())[:STACKS]:
                 drawn = figures.png(figures.comparison(done, results))
                 title = f"Slices and difference maps of {name}, {scale}"

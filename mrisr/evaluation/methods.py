@@ -6,13 +6,14 @@ import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from mrisr.core.errors import InputError, UsageError
+from mrisr.core.options import Sampling
 from mrisr.evaluation.settings import ComparisonSettings, EvaluationSettings, MethodEntry
 from mrisr.models.card import ModelCard
 from mrisr.models.find import model_for
@@ -72,8 +73,7 @@ class Method:
         """Whether the method is the model as it restores when nothing else is asked."""
         if self.model is None:
             return False
-        plain = resolved(replace(self.entry, **dict.fromkeys(_OPTIONS)), self.model)
-        return effective(self.entry) == effective(plain)
+        return effective(self.entry) == effective(resolved(Sampling(), self.model))
 
     def volume_path(self, case: str) -> Path | None:
         """Path of a patient's volume made elsewhere."""
@@ -95,10 +95,6 @@ class Method:
             "device": self.device.type,
             "precision": self.precision,
         }
-
-
-#: Options of sampling that a method may leave to its model.
-_OPTIONS = ("steps", "sampler", "eta", "start", "seed", "consistency", "tile")
 
 
 def _digest_of(path: Path) -> str:
@@ -131,18 +127,30 @@ def load_methods(
     """
     found: list[Method] = []
     missing: list[str] = []
-    loaded: dict[str, Model] = {}
+    load = cache(load_model)
     for entry in settings.compared:
         if entry.device == "auto":
             entry = replace(entry, device=device)
         if entry.method is not None:
             entry = replace(entry, model=model_for(settings.job, entry.method), method=None)
-        elif entry.volumes is None and entry.model is None:
-            entry = replace(entry, model=model or settings.model)
+        if entry.volumes is not None:
+            found.append(Method(entry))
+            continue
+        name = entry.model or model or settings.model
+        if name is None:
+            raise UsageError(f"{entry.name}: name a model in the file, or give --model")
         try:
-            found.append(_load(entry, settings, loaded))
-        except _MissingError as error:
-            missing.append(f"{entry.name} ({error})")
+            loaded = load(name)
+        except UsageError as error:
+            missing.append(f"{entry.name} ({str(error).split(';')[0]})")
+            continue
+        if loaded.card.job not in (None, settings.job):
+            job = loaded.card.job
+            raise UsageError(f"{entry.name}: expected a model for {settings.job}, found {job}")
+        try:
+            found.append(Method(resolved(replace(entry, model=name), loaded), loaded))
+        except UsageError as error:
+            raise UsageError(f"{entry.name}: {error}") from error
     if missing and not skip_missing:
         raise UsageError(
             f"models are missing: {'; '.join(missing)} (--skip-missing leaves them out)"
@@ -152,31 +160,6 @@ def load_methods(
     if not found:
         raise UsageError("no method is left to score")
     return found
-
-
-class _MissingError(Exception):
-    """There is no such model."""
-
-
-def _load(entry: MethodEntry, settings: ComparisonSettings, loaded: dict[str, Model]) -> Method:
-    if entry.volumes is not None:
-        return Method(entry)
-    if entry.model is None:
-        raise UsageError(f"{entry.name}: name a model in the file, or give --model")
-    if entry.model not in loaded:
-        try:
-            loaded[entry.model] = load_model(entry.model)
-        except UsageError as error:
-            raise _MissingError(str(error).split(";")[0]) from error
-    model = loaded[entry.model]
-    if model.card.job not in (None, settings.job):
-        raise UsageError(
-            f"{entry.name}: expected a model for {settings.job}, found {model.card.job}"
-        )
-    try:
-        return Method(resolved(entry, model), model)
-    except UsageError as error:
-        raise UsageError(f"{entry.name}: {error}") from error
 
 
 def ancestry(model: Model) -> tuple[list[ModelCard], list[str]]:
@@ -202,9 +185,7 @@ def _card_of(*places: str | Path) -> ModelCard | None:
 
 
 def held_out_cases(
-    settings: EvaluationSettings,
-    methods: Iterable[Method],
-    report: Report = lambda line: None,
+    settings: EvaluationSettings, methods: Iterable[Method], report: Report = lambda line: None
 ) -> list[str]:
     """The patients to score: the file's, or those that all models held out.
 
@@ -212,37 +193,29 @@ def held_out_cases(
         UsageError: a model, or one that it began with, was trained on a patient to score; or no patient
             was held out by all.
     """
-    trained = trained_models(methods)
-    names = list(settings.cases)
-    if not names and trained:
-        first, *others = (m.card.training.validation_cases for m in trained)
-        names = [n for n in first if all(n in held for held in others)]
+    models = trained_models(methods)
+    held = [m.card.training.validation_cases for m in models]
+    names = settings.cases or tuple(n for n in (held or [()])[0] if all(n in h for h in held))
     if not names:
         raise UsageError("no patient was held out by all models; name patients in the file (cases)")
-    for seen in training_of(trained, report):
-        both = sorted(set(names) & set(seen.cases))
+    for model, cases in training_cases(models, report).items():
+        both = sorted(set(names) & set(cases))
         if both:
-            raise UsageError(f"{seen.who} was trained on {', '.join(both)}; score other patients")
-    return names
+            raise UsageError(f"{model} was trained on {', '.join(both)}; score other patients")
+    return list(names)
 
 
-class Seen(NamedTuple):
-    """The patients that a model was trained on; ``who`` names it, or it and what it began as."""
-
-    who: str
-    cases: tuple[str, ...]
-
-
-def training_of(models: Iterable[Model], report: Report = lambda line: None) -> list[Seen]:
-    """Who has seen which patients: models, and those that their weights began with. One of these that is
-    not here is reported."""
-    found = []
+def training_cases(
+    models: Iterable[Model], report: Report = lambda line: None
+) -> dict[str, tuple[str, ...]]:
+    """The patients that models, and those that their weights began with, were trained on, by a name such as
+    ``b began as a, which``. An earlier model that is not here is reported."""
+    found = {}
     for model in models:
         line, lost = ancestry(model)
         for card in line:
-            who = model.card.name
-            who += "" if card is model.card else f" began as {card.name}, which"
-            found.append(Seen(who, card.training.cases))
+            earlier = "" if card is model.card else f" began as {card.name}, which"
+            found[model.card.name + earlier] = card.training.cases
         for name in lost:
             report(f"note: {model.card.name} began as {name}, which is not here to be checked")
     return found

@@ -7,9 +7,8 @@ thickness, moved by the registration.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,10 +58,6 @@ class Overlap:
             array[b.slice, b.top : b.bottom, b.left : b.right].astype(float) for b in self.boxes
         ]
 
-    def points(self, box: Box) -> NDArray[np.float64]:
-        """World points of a box in the measured stack's frame, RAS mm: ``(3, rows, h, w)``."""
-        return _points(self.reference, self.motion, self.rows, box)
-
     def sample(self, volume: Volume) -> list[NDArray[np.float64]]:
         """The volume as the reference's slices would show it, in each box: cubic B-spline, then the mean over
         the slice thickness (a box profile).
@@ -72,7 +67,7 @@ class Overlap:
         """
         from scipy.ndimage import map_coordinates, spline_filter
 
-        places = [_index(volume.affine, self.points(box)) for box in self.boxes]
+        places = self.places(volume)
         low, high = _extent(places)
         if (low < -0.5 - _ROUNDING).any() or (
             high > np.array(volume.shape) - 0.5 + _ROUNDING
@@ -94,9 +89,14 @@ class Overlap:
             images.append(values.mean(axis=0))
         return images
 
+    def places(self, volume: Volume) -> list[NDArray[np.float64]]:
+        """Points ``(3, rows, h, w)`` of each box along the slice thickness, as indices of a volume."""
+        matrix = np.linalg.inv(volume.affine) @ self.motion
+        return [_places(self.reference, matrix, self.rows, box) for box in self.boxes]
+
     def extent(self, volume: Volume) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Smallest and largest voxel index of the volume's grid that the overlap reaches, ``(3,)`` each."""
-        return _extent(_index(volume.affine, self.points(box)) for box in self.boxes)
+        return _extent(self.places(volume))
 
     @property
     def size_mm(self) -> tuple[float, float, float]:
@@ -122,8 +122,8 @@ def overlap_centre(reference: Volume, measured: Volume) -> NDArray[np.float64]:
     """
     every = [np.arange(0, n, max(1, n // 64)) for n in reference.shape]
     index = np.stack(np.meshgrid(*every, indexing="ij")).reshape(3, -1)
-    world = reference.affine[:3, :3] @ index + reference.affine[:3, 3:]
-    inside = _inside(_index(measured.affine, world), measured)
+    world = _moved(reference.affine, index)
+    inside = _inside(_moved(np.linalg.inv(measured.affine), world), measured)
     if not inside.any():
         raise _apart(reference, measured, "none of its voxels there")
     return np.asarray(world[:, inside].mean(axis=1))
@@ -152,15 +152,16 @@ def find_overlap(
     """
     low, high = np.zeros(3), np.asarray(reference.shape, dtype=float) - 1
     if region is not None:
-        centre = _index(reference.affine, region[0])
+        centre = _moved(np.linalg.inv(reference.affine), region[0])
         half = region[1] / 2 / reference.spacing
         low = np.maximum(np.ceil(centre - half), 0)
         high = np.minimum(np.floor(centre + half), high)
     (first, top, left), (last, bottom, right) = low.astype(int), high.astype(int)
+    matrix = np.linalg.inv(measured.affine) @ motion
     boxes = []
     for index in range(first, last + 1):
         box = Box(index, top, bottom + 1, left, right + 1)
-        at = _index(measured.affine, _points(reference, motion, rows, box))
+        at = _places(reference, matrix, rows, box)
         inner = _full_rectangle(np.all(_inside(at, measured), axis=0), box)
         if min(inner.bottom - inner.top, inner.right - inner.left) >= SMALLEST:
             boxes.append(inner)
@@ -188,21 +189,18 @@ def _full_rectangle(mask: NDArray[np.bool_], box: Box) -> Box:
     return Box(box.slice, box.top + top, box.top + bottom, box.left + left, box.left + right)
 
 
-def _points(reference: Volume, motion: geometry.Affine, rows: int, box: Box) -> NDArray[np.float64]:
-    """World points ``(3, rows, h, w)`` of a box's voxels, spread along the slice thickness, moved."""
+def _places(reference: Volume, matrix: geometry.Affine, rows: int, box: Box) -> NDArray[np.float64]:
+    """World points ``(3, rows, h, w)`` of a box's voxels, along the slice thickness, mapped by a matrix."""
     thickness = reference.slice_thickness or float(reference.spacing[0])
     spread = ((np.arange(rows) + 0.5) / rows - 0.5) * thickness / float(reference.spacing[0])
     axes = (box.slice + spread, np.arange(box.top, box.bottom), np.arange(box.left, box.right))
-    index = np.stack(np.meshgrid(*axes, indexing="ij"))
-    matrix = motion @ reference.affine
-    return np.asarray(np.tensordot(matrix[:3, :3], index, 1) + matrix[:3, 3, None, None, None])
+    return _moved(matrix @ reference.affine, np.stack(np.meshgrid(*axes, indexing="ij")))
 
 
-def _index(affine: geometry.Affine, world: NDArray[np.float64]) -> NDArray[np.float64]:
-    """World points ``(3, ...)`` as voxel indices of a grid."""
-    inverse = np.linalg.inv(affine)
-    offset = inverse[:3, 3].reshape(3, *[1] * (world.ndim - 1))
-    return np.asarray(np.tensordot(inverse[:3, :3], world, 1) + offset)
+def _moved(matrix: NDArray[np.floating[Any]], points: NDArray[Any]) -> NDArray[np.float64]:
+    """Points ``(3, ...)`` mapped by a matrix ``(4, 4)``."""
+    offset = matrix[:3, 3].reshape(3, *[1] * (points.ndim - 1))
+    return np.asarray(np.tensordot(matrix[:3, :3], points, 1) + offset)
 
 
 def _inside(index: NDArray[np.float64], volume: Volume) -> NDArray[np.bool_]:
@@ -212,16 +210,12 @@ def _inside(index: NDArray[np.float64], volume: Volume) -> NDArray[np.bool_]:
 
 
 def _extent(
-    places: Iterator[NDArray[np.float64]] | list[NDArray[np.float64]],
+    places: list[NDArray[np.float64]],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     ends = [(p.min(axis=(1, 2, 3)), p.max(axis=(1, 2, 3))) for p in places]
     return np.min([e[0] for e in ends], axis=0), np.max([e[1] for e in ends], axis=0)
 
 
 def _apart(reference: Volume, measured: Volume, found: str) -> InputError:
-    name = measured.name
-    return InputError(
-        reference.name,
-        expected=f"a scan that overlaps with {name}",
-        found=found,
-    )
+    expected = f"a scan that overlaps with {measured.name}"
+    return InputError(reference.name, expected=expected, found=found)

@@ -1,4 +1,4 @@
-"""An evaluation as files: CSV and JSON for programs, Markdown and a page that needs nothing else for reading."""
+"""An evaluation as files: CSV and JSON for programs, Markdown and a page of its own for reading."""
 
 from __future__ import annotations
 

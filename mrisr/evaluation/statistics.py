@@ -13,11 +13,32 @@ from typing import Any
 
 import numpy as np
 
+from mrisr.core.statistics import mean_interval
 from mrisr.evaluation.case import SLICE_METRICS, Result, Scale
-from mrisr.evaluation.mean import Mean, mean_of
 
 #: Patients from which on Wilcoxon's signed rank test can fall below 0.05 at all (two-sided, 2 / 2^6).
 WILCOXON_FROM = 6
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Mean over ``n`` patients; ``half`` is half the width of its 95% interval, None for one patient."""
+
+    value: float
+    half: float | None
+    n: int
+
+
+def mean_of(values: Sequence[float]) -> Mean:
+    """Mean with the 95% interval of Student's t.
+
+    >>> mean_of([1.0, 3.0]).value
+    2.0
+    >>> mean_of([1.0]).half is None
+    True
+    """
+    found = mean_interval(values)
+    return Mean(float(found.mean), float(found.half) if found.n > 1 else None, found.n)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from mrisr.evaluation.case import Metric
-from mrisr.evaluation.mean import Mean
-from mrisr.evaluation.statistics import Row
+from mrisr.evaluation.statistics import Mean, Row
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Storage, Volume, VolumeFile
 from mrisr.io import checks
+from mrisr.io.dicom_file import Contents, File
 from mrisr.io.dicom_frames import Frame, frames_of
 from mrisr.io.dicom_pixels import Pixels, read_pixels
-from mrisr.io.dicom_scan import SHARED, Contents, File, Series, choose_series, quiet
+from mrisr.io.dicom_scan import SHARED, Series, find_series, pick_series, quiet
 from mrisr.io.dicom_stack import Stack, stack_frames
 
 
@@ -31,10 +32,12 @@ class DicomFile(VolumeFile):
     stack: Stack
 
 
+@quiet()
+@np.errstate(all="ignore")  # what overflows is counted and refused by the checks
 def read_dicom(
     path: Path,
     *,
-    series: str | None = None,
+    series: str | Series | None = None,
     frame: int | None = None,
     max_voxels: int = 2**31,
     allow_constant: bool = False,
@@ -46,7 +49,8 @@ def read_dicom(
 
     Args:
         path: a folder, searched to the bottom, or a file.
-        series: UID, number or description, where there are several series.
+        series: UID, number or description, where there are several series, or one that
+            ``dicom_scan.find_series`` found.
         frame: which volume, from 1, where the series holds several.
         max_voxels: larger series are refused before their pixels are read.
         allow_constant: accept voxels that are all equal.
@@ -56,35 +60,13 @@ def read_dicom(
         InputError: anything that leaves a doubt about voxels or geometry; the message names the
             file and the attribute.
     """
-    contents = Contents(series, max_voxels)
-    return read_series(
-        choose_series(path, series, contents),
-        path,
-        frame=frame,
-        max_voxels=max_voxels,
-        allow_constant=allow_constant,
-        contents=contents,
-        digest=digest,
-    )
-
-
-@quiet()
-@np.errstate(all="ignore")  # what overflows is counted and refused by the checks
-def read_series(
-    series: Series,
-    path: Path,
-    *,
-    frame: int | None = None,
-    max_voxels: int = 2**31,
-    allow_constant: bool = False,
-    contents: Contents | None = None,
-    digest: bool = True,
-) -> DicomFile:
-    """Read a series that ``dicom_scan`` found, with what it kept; the rest as in ``read_dicom``."""
-    if series.broken:
-        raise series.broken[0].error
-    decoder = _Decoder(contents or Contents(), digest)
-    stack, dropped = _stack(series.files, path, frame, max_voxels, decoder)
+    if isinstance(series, Series):
+        contents, chosen = Contents(), series
+    else:
+        contents = Contents(series, max_voxels)
+        chosen = pick_series(find_series(path, contents), series, path)
+    decoder = _Decoder(contents, digest)
+    stack, dropped = _stack(chosen, path, frame, max_voxels, decoder)
     for f in stack.frames:
         held = len(decoder.pixels(f.path).stored)
         if f.number >= held:
@@ -115,7 +97,8 @@ def read_stack(
     Raises InputError as ``read_dicom`` does for a bad geometry.
     """
     decoder = _Decoder(Contents(), digest=False)
-    return _stack(choose_series(path, series).files, path, frame, max_voxels, decoder)[0]
+    chosen = pick_series(find_series(path), series, path)
+    return _stack(chosen, path, frame, max_voxels, decoder)[0]
 
 
 class _Decoder:
@@ -143,18 +126,20 @@ class _Decoder:
 
 
 def _stack(
-    files: Sequence[File], path: Path, frame: int | None, max_voxels: int, decoder: _Decoder
+    series: Series, path: Path, frame: int | None, max_voxels: int, decoder: _Decoder
 ) -> tuple[Stack, int]:
     """The checked stack, and how many copies of slices were dropped.
 
     Pixels are decoded only of files that have to be compared with their copies.
     """
-    _check_one_scan(files)
-    kept = _without_copies(files, decoder)
+    if series.broken:
+        raise series.broken[0]
+    _check_one_scan(series.files)
+    kept = _without_copies(series.files, decoder)
     frames = [f for file in kept for f in frames_of(file)]
     rows, columns = frames[0].size
     checks.check_size((columns, rows, len(frames)), path, max_voxels)
-    return stack_frames(frames, path, frame), len(files) - len(kept)
+    return stack_frames(frames, path, frame), len(series.files) - len(kept)
 
 
 def _check_one_scan(files: Sequence[File]) -> None:

@@ -1,4 +1,4 @@
-"""Where each frame of a DICOM file lies: one record for classic and for enhanced multi-frame MR."""
+"""The place of each frame of a DICOM file: one record for classic and for enhanced multi-frame MR."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from mrisr.core.errors import InputError
-from mrisr.io.dicom_scan import File, printable, quiet, reason
+from mrisr.io.dicom_file import File
+from mrisr.io.dicom_scan import printable, quiet, reason
 
 #: Attributes that tell the volumes of one series apart, most telling first.
 LABELS = (

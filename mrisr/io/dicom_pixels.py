@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.encaps import generate_frames
-from pydicom.pixels import get_decoder
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
     UID,
     ExplicitVRBigEndian,
@@ -226,7 +226,7 @@ def _check_decoder(dataset: Dataset, path: Path) -> None:
 
 
 def _decoder(syntax: UID) -> str:
-    """What decodes a transfer syntax here; empty where nothing does."""
+    """Name of the decoder of a transfer syntax; empty where there is none."""
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
@@ -236,12 +236,11 @@ def _decoder(syntax: UID) -> str:
 
 def _sign_extended(stored: NDArray[np.generic], dataset: Dataset) -> NDArray[np.generic]:
     """Signed numbers of fewer bits than their words, with the sign carried into the high bits."""
-    if stored.dtype.kind not in "iu":
-        return stored
     unused = stored.dtype.itemsize * 8 - int(dataset.BitsStored)
-    if int(dataset.PixelRepresentation) == 1 and unused > 0:
-        return np.right_shift(np.left_shift(stored, unused), unused)
-    return stored
+    if stored.dtype.kind not in "iu" or int(dataset.PixelRepresentation) != 1 or unused <= 0:
+        return stored
+    extended: NDArray[np.generic] = np.right_shift(np.left_shift(stored, unused), unused)
+    return extended
 
 
 def _inverted(stored: NDArray[np.generic], dataset: Dataset) -> NDArray[np.generic]:

@@ -12,91 +12,24 @@ from os import PathLike
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from pydicom import Dataset
 from pydicom.uid import UID, MediaStorageDirectoryStorage
 
 from mrisr.core.errors import InputError
-from mrisr.io.dicom_file import BoundedFile, read_file
+from mrisr.io.dicom_file import BoundedFile, Contents, File, read_file
 
 _ENDINGS = (".dcm", ".ima", ".dicom")
-#: Bytes of a file beyond these, for its header and for each voxel, are not kept in memory.
-_HEADER_BYTES, _VOXEL_BYTES = 1 << 20, 8
 
 #: Attributes that all images of a series share; else two scans carry one SeriesInstanceUID.
 SHARED = ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID")
 
 
 @dataclass(frozen=True, eq=False)
-class File:
-    """One DICOM image file: its header, without pixels, what tells its series, and the values of
-    ``SHARED``, which are compared and never printed."""
-
-    path: Path
-    header: Dataset
-    series_uid: str
-    sop_uid: str
-    description: str
-    number: str
-    shared: tuple[str, ...]
-
-
-class Contents:
-    """Bytes of the files of the series that is to be read, kept while the folder is scanned.
-
-    No file is then opened twice. Nothing is kept of a series that will be refused anyway: a second
-    one where ``wanted`` names none, or more than ``max_voxels``.
-    """
-
-    def __init__(self, wanted: str | None = None, max_voxels: int = 0) -> None:
-        self._wanted = None if wanted is None else wanted.strip().lower()
-        self._room = max_voxels
-        self._uid = ""
-        self._held: dict[Path, bytes] = {}
-
-    def keep(self, file: File, handle: BoundedFile) -> None:
-        """Keep the bytes of an open file, if it is of the series and no larger than its voxels need."""
-        self._uid = self._uid or file.series_uid
-        names = (file.series_uid, file.number, file.description.lower())
-        if self._wanted is None and file.series_uid != self._uid:
-            self._room = -1
-        elif self._wanted is not None and self._wanted not in names:
-            return
-        voxels = _voxels(file.header)
-        self._room -= voxels
-        if self._room < 0:
-            self._held.clear()
-        elif handle.size <= _HEADER_BYTES + _VOXEL_BYTES * voxels:
-            handle.seek(0)
-            self._held[file.path] = handle.read()
-
-    def take(self, path: Path) -> bytes:
-        """A file's bytes, which are no longer kept after; read now if they were not.
-
-        Raises:
-            InputError: it cannot be read.
-        """
-        try:
-            return self._held.pop(path) if path in self._held else path.read_bytes()
-        except OSError as error:
-            found = error.strerror or str(error)
-            raise InputError(path, expected="a readable file", found=found) from error
-
-
-@dataclass(frozen=True, eq=False)
-class Broken:
-    """A file that looks like DICOM and cannot be used; its series where it is known."""
-
-    error: InputError
-    series_uid: str | None = None
-
-
-@dataclass(frozen=True, eq=False)
 class Series:
-    """The files of one SeriesInstanceUID, and the broken ones that may belong to it."""
+    """The files of one SeriesInstanceUID, and errors of files that may belong to it."""
 
     uid: str
     files: tuple[File, ...]
-    broken: tuple[Broken, ...] = ()
+    broken: tuple[InputError, ...] = ()
 
     @property
     def description(self) -> str:
@@ -133,33 +66,17 @@ def find_series(path: Path, contents: Contents | None = None) -> list[Series]:
     files, broken = _scan(path, contents or Contents())
     if not files:
         if broken:
-            raise broken[0].error
+            raise broken[0]
         raise InputError(path, expected="a DICOM series", found="no DICOM image file")
     groups: dict[str, list[File]] = {}
     for file in files:
         groups.setdefault(file.series_uid, []).append(file)
-    found = [
-        Series(uid, tuple(group), tuple(b for b in broken if b.series_uid in (None, uid)))
-        for uid, group in groups.items()
-    ]
+    found = [Series(uid, tuple(group), tuple(broken)) for uid, group in groups.items()]
     return sorted(found, key=lambda s: (int(s.number) if s.number.isdecimal() else -1, s.uid))
 
 
-def choose_series(path: Path, wanted: str | None, contents: Contents | None = None) -> Series:
-    """The one series at ``path``, or the one whose UID, number or description is ``wanted``.
-
-    Raises:
-        InputError: several series and no ``wanted`` (they are listed), none or several that match,
-            or a broken file that may belong to the chosen one.
-    """
-    chosen = pick_series(find_series(path, contents), wanted, path)
-    if chosen.broken:
-        raise chosen.broken[0].error
-    return chosen
-
-
 class Named(Protocol):
-    """What tells one series from another."""
+    """Names that tell one series from another."""
 
     @property
     def uid(self) -> str: ...
@@ -208,13 +125,13 @@ def printable(value: object, longest: int = 64) -> str:
 
 
 def reason(error: Exception) -> str:
-    """What pydicom or a decoder says about a damaged file, on one line."""
+    """The message of pydicom or a decoder about a damaged file, on one line."""
     return printable(error, 160) or type(error).__name__
 
 
-def _scan(path: Path, contents: Contents) -> tuple[list[File], list[Broken]]:
+def _scan(path: Path, contents: Contents) -> tuple[list[File], list[InputError]]:
     files: list[File] = []
-    broken: list[Broken] = []
+    broken: list[InputError] = []
     empty: list[tuple[Path, str]] = []
     others: list[Path] = []
     for candidate in _candidates(path):
@@ -235,22 +152,22 @@ def _scan(path: Path, contents: Contents) -> tuple[list[File], list[Broken]]:
                 elif not magic:
                     others.append(candidate)
         except InputError as error:
-            broken.append(Broken(error))
+            broken.append(error)
     kinds = {(f.path.parent, f.path.suffix.lower()) for f in files}
     for candidate, found in empty:
         suffix = candidate.suffix.lower()
         if suffix in _ENDINGS or (candidate.parent, suffix) in kinds:
-            broken.append(Broken(InputError(candidate, expected="a DICOM image", found=found)))
+            broken.append(InputError(candidate, expected="a DICOM image", found=found))
     names = {_pattern(f.path) for f in files}
     for candidate in others:
         if "#" in _pattern(candidate)[1] and _pattern(candidate) in names:
             found = f"a file of {candidate.stat().st_size} bytes, named like the images beside it"
-            broken.append(Broken(InputError(candidate, expected="a DICOM image", found=found)))
+            broken.append(InputError(candidate, expected="a DICOM image", found=found))
     return files, broken
 
 
 def _pattern(path: Path) -> tuple[Path, str]:
-    """What files have in common whose names differ in their numbers only: ``IM0001`` and ``IM0002``."""
+    """Folder and name without its numbers, which ``IM0001`` and ``IM0002`` have in common."""
     return path.parent, re.sub(r"\d+", "#", path.name.lower())
 
 
@@ -330,12 +247,3 @@ def _image_file(path: Path, handle: BoundedFile) -> File | None:
         found = f"no {', '.join(missing)} (not DICOM, or truncated)"
         raise InputError(path, expected="a DICOM image", found=found)
     return File(path, header, uid, sop, texts[0], texts[1], shared)
-
-
-def _voxels(header: Dataset) -> int:
-    """Voxels that a header claims; 0 where it makes no sense, which is told later."""
-    try:
-        frames = max(int(header.get("NumberOfFrames") or 1), 1)
-        return int(header.Rows) * int(header.Columns) * frames
-    except Exception:  # pydicom raises almost anything on a value that breaks its type
-        return 0

@@ -98,7 +98,7 @@ def _dicom_series(path: Path, max_voxels: int) -> list[SeriesInfo]:
     return [
         _describe(
             SeriesInfo(s.number or s.uid, "dicom", s.uid, s.description, len(s.files)),
-            lambda s=s: dicom.read_series(s, path, max_voxels=max_voxels),  # type: ignore[misc]
+            lambda s=s: dicom.read_dicom(path, series=s, max_voxels=max_voxels),  # type: ignore[misc]
         )
         for s in found
     ]

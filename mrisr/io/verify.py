@@ -27,16 +27,12 @@ def verify(written: Path, volume: Volume, target: Path) -> None:
     metre, within the precision of float32).
     """
     nifti = ENDINGS[ending(written) or ""] == "nifti"
-    if nifti:
-        from mrisr.io.nifti import read_nifti as read
-    else:
-        from mrisr.io.itk import read_itk as read
     try:
-        found = read(written, allow_constant=True, digest=False).volume
+        volume_back = _read_back(written, nifti)
     except InputError as error:
         raise OutputError(f"{target}: did not read back ({error.found}); disk full?") from error
     # Decoded with the header's float32 slope, so encoding with it is exact.
-    back, affine = found.storage.encode(found.array), found.affine
+    back, affine = volume_back.storage.encode(volume_back.array), volume_back.affine
     wanted = writable_storage(volume.storage, scaled=nifti).encode(volume.array)
     if back.shape != wanted.shape or back.dtype != wanted.dtype:
         found = f"{back.shape} {back.dtype}"
@@ -47,3 +43,13 @@ def verify(written: Path, volume: Volume, target: Path) -> None:
     different = int(np.count_nonzero(back != wanted))
     if different:
         raise OutputError(f"{target}: {different} of {back.size} voxels read back differently")
+
+
+def _read_back(written: Path, nifti: bool) -> Volume:
+    if nifti:
+        from mrisr.io.nifti import read_nifti
+
+        return read_nifti(written, allow_constant=True, digest=False).volume
+    from mrisr.io.itk import read_itk
+
+    return read_itk(written, allow_constant=True, digest=False).volume

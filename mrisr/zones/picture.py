@@ -28,7 +28,7 @@ def zones_png(image: Volume, labels: Volume, *, title: str = "", extent_mm: floa
         extent_mm: side of the square shown, mm.
     """
     directions = qc.anatomical_directions(image.affine)
-    centre = _centre(labels)
+    centre = gland_centre(labels)
 
     def cuts(volume: Volume) -> list[NDArray[np.float32]]:
         return [qc.panel(volume, p, centre, extent_mm, directions=directions) for p in qc.ROWS]
@@ -60,7 +60,7 @@ def outlines(
     return colour
 
 
-def _centre(labels: Volume) -> NDArray[np.float64]:
+def gland_centre(labels: Volume) -> NDArray[np.float64]:
     """The middle of what is labelled, else of the grid, world mm."""
     found = np.argwhere(np.asarray(labels.array, dtype=np.uint8) > 0)
     middle = found.mean(axis=0) if len(found) else (np.array(labels.shape) - 1) / 2

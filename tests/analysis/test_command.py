@@ -49,6 +49,8 @@ def test_errors_reach_the_user(models: Path, data: Path, tmp_path: Path) -> None
         call("schedule", *model, "--steps", 1)
     with pytest.raises(UsageError, match="increasing whole numbers"):
         call("steps", *model, "--steps", "4,2")
+    with pytest.raises(UsageError, match="not both"):
+        call("steps", *model, "--eta", 1, "--churn", 1)
     with pytest.raises(InputError, match="index"):
         call("latents", "--data", tmp_path, "--job", "inplane", "--factor", 2, *out)
     assert not (tmp_path / "out").exists()

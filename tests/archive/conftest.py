@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pydicom
 import pytest
 
 from mrisr.archive import client, transfer
+from mrisr.core.errors import MrisrError
 from tests.archive.archive_server import FakeArchive, serving
-from tests.dicom.conftest import run
-from tests.dicom.synthetic import hospital_series
-
-__all__ = ["run"]
+from tests.dicom.synthetic import SECRETS, hospital_series
 
 USER, PASSWORD = "SECRET-user", "SECRET-p\xe4ss:word"
 
@@ -48,3 +47,24 @@ def empty_archive(monkeypatch) -> Iterator[FakeArchive]:
 def archive(empty_archive, source) -> FakeArchive:
     empty_archive.add(source)
     return empty_archive
+
+
+@pytest.fixture
+def told(empty_archive, tmp_path):
+    """Expect an error of one line that names the host and tells no secret; nothing is written."""
+
+    @contextmanager
+    def check(kind: type[MrisrError], *words: str) -> Iterator[None]:
+        with pytest.raises(kind) as caught:
+            yield
+        assert caught.value.__context__ is None or caught.value.__suppress_context__
+        message = str(caught.value)
+        assert message.startswith(empty_archive.host)
+        assert "\n" not in message
+        assert len(message) < 400
+        assert not any(secret.lower() in message.lower() for secret in SECRETS), message
+        for word in words:
+            assert word in message
+        assert [p.name for p in tmp_path.iterdir()] == ["source"]
+
+    return check

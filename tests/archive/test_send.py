@@ -7,15 +7,15 @@ import json
 import pydicom
 import pytest
 
-from mrisr.archive import client
 from mrisr.archive.transfer import send_series
 from mrisr.core.errors import InputError, OutputError
-from tests.archive.archive_server import Answer, failure, serving
-from tests.dicom.synthetic import SECRETS, hospital_series
+from tests.archive.archive_server import Answer, failure
+from tests.dicom.synthetic import hospital_series
 
-XML = """<NativeDicomModel xmlns="http://dicom.nema.org/PS3.19/models/NativeDICOM"><DicomAttribute keyword="FailedSOPSequence" tag="00081198" vr="SQ">
-<Item number="1"><DicomAttribute keyword="FailureReason" tag="00081197" vr="US"><Value number="1">43264
-</Value></DicomAttribute></Item></DicomAttribute></NativeDicomModel>"""
+XML = """<NativeDicomModel xmlns="http://dicom.nema.org/PS3.19/models/NativeDICOM">
+<DicomAttribute keyword="FailedSOPSequence" tag="00081198" vr="SQ"><Item number="1">
+<DicomAttribute keyword="FailureReason" tag="00081197" vr="US"><Value number="1">43264</Value>
+</DicomAttribute></Item></DicomAttribute></NativeDicomModel>"""
 
 
 @pytest.fixture
@@ -24,19 +24,12 @@ def uids(source) -> list[str]:
 
 
 @pytest.fixture
-def refused(empty_archive, source):
-    """Send, and expect one line that names the host and tells no secret."""
+def refused(empty_archive, source, told):
+    """Send, and expect a refusal with these words."""
 
     def check(*words: str) -> None:
-        with pytest.raises(OutputError) as caught:
+        with told(OutputError, *words):
             send_series(empty_archive.url, source)
-        assert caught.value.__context__ is None or caught.value.__suppress_context__
-        message = str(caught.value)
-        assert message.startswith(empty_archive.host)
-        assert "\n" not in message
-        assert not any(secret.lower() in message.lower() for secret in SECRETS), message
-        for word in words:
-            assert word in message
 
     return check
 
@@ -77,8 +70,7 @@ def test_reasons_in_words(empty_archive, refused, uids, reason, words):
 
 
 def test_an_answer_in_xml(empty_archive, refused):
-    body = XML.replace("43264\n", "43264").encode()
-    empty_archive.scripted = [("POST", Answer(202, body, "application/dicom+xml"))]
+    empty_archive.scripted = [("POST", Answer(202, XML.encode(), "application/dicom+xml"))]
     refused("does not match its SOP class (A900)")
 
 
@@ -86,8 +78,6 @@ def test_an_answer_in_xml(empty_archive, refused):
     ("answer", "words"),
     [
         (Answer(409, b"SECRET"), "HTTP 409 Conflict"),
-        (Answer(413, b""), "HTTP 413"),
-        (Answer(500, b"<html>SECRET</html>", "text/html"), "HTTP 500"),
         (Answer(200, b"<html>SECRET</html>", "text/html"), "HTML page"),
         (Answer(200, b"SECRET"), "not DICOM JSON"),
         (Answer(200, b"[]"), "not DICOM JSON"),
@@ -105,12 +95,6 @@ def test_what_passes_is_tried_again_with_the_whole_body(empty_archive, source, u
     empty_archive.scripted = [("POST", Answer(503)), ("POST", Answer(0))]
     assert send_series(empty_archive.url, source) == 3
     assert list(empty_archive.stored) == uids
-
-
-def test_a_slow_archive_is_not_waited_for(empty_archive, refused, monkeypatch):
-    monkeypatch.setattr(client, "TIMEOUT", (1.0, 0.1))
-    empty_archive.scripted = [("POST", Answer(wait=0.3))]
-    refused("no answer in time")
 
 
 def test_accepted_and_forgotten_is_found_out(empty_archive, refused, uids):
@@ -159,10 +143,3 @@ def test_nothing_is_sent_of_a_folder_that_is_not_in_order(empty_archive, source,
 
 def _cut(path) -> None:
     path.write_bytes(path.read_bytes()[:-8])
-
-
-def test_nobody_there(source):
-    with serving() as gone:
-        pass
-    with pytest.raises(OutputError, match="Connection refused"):
-        send_series(gone.url, source)

@@ -9,10 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from mrisr.batch.names import Stage
+from mrisr.batch.outcome import StudyOutcome, study_outcome
+from mrisr.batch.parts import Part, State
+from mrisr.batch.status import Status, read_status, write_quickly
 from mrisr.core import geometry
 from mrisr.core.volume import Volume
 from mrisr.data.phantom import label_volume, phantom
 from mrisr.io import write_json, write_volume
+from mrisr.zones.score import zone_volumes_ml
 
 SHAPE, SPACING = (64, 60, 12), (1.0, 1.0, 3.0)
 #: Upsampled volume -> job, what the record calls its factor, factor, factors along the axes.
@@ -28,24 +33,13 @@ DICE = {
 }
 
 
-def write_status(folder: Path, stage: str, state: str = "done", **more: Any) -> None:
-    """``status/<stage>.json``."""
-    content = {
-        "stage": stage,
-        "state": state,
-        "key": "7e" * 32,
-        "reason": "",
-        "seconds": 2.5,
-        "peak_memory_gib": {"process": 0.75},
-        "inputs": {"axial": SHA},
-        "outputs": {},
-        "parameters": {},
-        "model": {},
-        "finished": "2026-03-04T05:06:07+00:00",
-        "attempts": 1,
-    }
-    (folder / "status").mkdir(parents=True, exist_ok=True)
-    write_json(folder / "status" / f"{stage}.json", content | {"state": state} | more)
+def add_part(
+    folder: Path, stage: Stage, state: State = "done", name: str = "", **more: Any
+) -> None:
+    """Add a part to ``status.json``, in the place of an earlier one of its stage and name."""
+    made = Part(stage, name or stage, key="7e" * 32, inputs={"axial": SHA}, state=state, **more)
+    parts = {part.id: part for part in read_status(folder).parts} | {made.id: made}
+    write_quickly(folder, Status("", tuple(parts.values())))
 
 
 def record_of(job: str, parameters: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -66,10 +60,10 @@ def record_of(job: str, parameters: dict[str, Any], **more: Any) -> dict[str, An
     }
 
 
-def scores_of(dice: dict[str, dict[str, float | None]]) -> dict[str, Any]:
-    """The content of ``scores.json``."""
-    volumes = {
-        volume: {
+def add_scores(folder: Path, dice: dict[str, dict[str, float | None]]) -> None:
+    """Add the scores of volumes."""
+    for volume, zones in dice.items():
+        scores = {
             zone: {
                 "dice": value,
                 "hd95_mm": None if value is None else 4.25,
@@ -80,9 +74,7 @@ def scores_of(dice: dict[str, dict[str, float | None]]) -> dict[str, Any]:
             }
             for zone, value in zones.items()
         }
-        for volume, zones in dice.items()
-    }
-    return {"reference": "labels", "volumes": volumes}
+        add_part(folder, "score", name=volume, scores=scores, seconds=0.5)
 
 
 @cache
@@ -112,26 +104,34 @@ def write_study(folder: Path, seed: int = 0, *, labels: bool = True, zones: bool
         write_json(folder / "upsampled" / f"{name}.json", record_of(job, {key: factor}))
     if labels:
         write_volume(reference, folder / "source" / "labels.nii.gz")
-        write_json(folder / "scores.json", scores_of(DICE))
-        write_status(folder, "score")
+        add_scores(folder, DICE)
     if zones:
         for name, factors in {
             "source": (1, 1, 1),
             **{n: u[3] for n, u in UPSAMPLED.items()},
         }.items():
-            write_volume(repeated(reference, factors), folder / "zones" / f"{name}.nii.gz")
-            record = {"model": {"name": "zones", "sha256": "b1" * 32}, "notes": []}
+            labelled = repeated(reference, factors)
+            write_volume(labelled, folder / "zones" / f"{name}.nii.gz")
+            sizes = zone_volumes_ml(labelled)
+            model = {"name": "zones", "sha256": "b1" * 32}
+            record = {"model": model, "volumes_ml": sizes, "notes": []}
             write_json(folder / "zones" / f"{name}.json", record)
-        write_status(folder, "segment")
-    write_status(folder, "convert", seconds=0.5)
-    write_status(folder, "upsample", seconds=25.0)
+        add_part(folder, "segment", seconds=2.5)
+    add_part(folder, "convert", seconds=0.5)
+    add_part(folder, "upsample", seconds=25.0, peak_memory_gib={"process": 0.75})
     return folder
 
 
-def write_failed(folder: Path, reason: str, stage: str = "convert") -> Path:
+def write_failed(folder: Path, reason: str, stage: Stage = "convert") -> Path:
     """A study that stopped at a stage."""
-    write_status(folder, stage, "failed", reason=reason)
+    add_part(folder, stage, "failed", "axial", reason=reason, seconds=2.5)
     return folder
+
+
+def outcome_of(out: Path) -> list[StudyOutcome]:
+    """The outcome of the studies in a folder, by their status."""
+    folders = sorted(path.parent for path in out.rglob("status.json"))
+    return [study_outcome(f.relative_to(out).as_posix(), read_status(f)) for f in folders]
 
 
 def write_batch(out: Path) -> Path:
@@ -148,39 +148,22 @@ def write_batch(out: Path) -> Path:
 def write_many(out: Path, count: int, page: bytes) -> Path:
     """Studies that hold nothing but the small files, every tenth failed; ``page`` is the page of each."""
     random = np.random.default_rng(0)
-    record = record_of("throughplane", {"factor": 3.0})
+    record = json.dumps(record_of("throughplane", {"factor": 3.0}))
     for number in range(count):
         folder = out / f"sub-{number:04d}"
         (folder / "upsampled").mkdir(parents=True)
         if number % 10 == 9:
             write_failed(folder, f"axial: expected 5000 bytes of voxels, found {number}")
             continue
-        shifts = random.normal(0, 0.05, 2)
-        dice = {
-            volume: {
-                z: float(np.clip(v + shifts[i], 0, 1))
-                for i, (z, v) in enumerate(zones.items())
-                if v
-            }
-            for volume, zones in DICE.items()
-            if volume != "inplane-x2"
-        }
         (folder / "upsampled" / "throughplane.nii.gz").touch()
-        write_plainly(folder / "upsampled" / "throughplane.json", record)
-        write_plainly(folder / "scores.json", scores_of(dice))
-        write_plainly(folder / "report.html", page)
-        for stage in ("convert", "upsample", "segment", "score"):
-            status = {
-                "stage": stage,
-                "state": "done",
-                "seconds": float(random.lognormal()),
-                "peak_memory_gib": 1.0,
-            }
-            write_plainly(folder / "status" / f"{stage}.json", status)
+        (folder / "upsampled" / "throughplane.json").write_text(record)
+        (folder / "report.html").write_bytes(page)
+        shift = random.normal(0, 0.05)
+        for volume in ("source", "throughplane"):
+            zones = {z: float(np.clip((v or 0) + shift, 0, 1)) for z, v in DICE[volume].items()}
+            add_scores(folder, {volume: zones})
+        stages: tuple[Stage, ...] = ("convert", "upsample", "segment")
+        for stage in stages:
+            seconds = float(random.lognormal())
+            add_part(folder, stage, seconds=seconds, peak_memory_gib={"process": 1.0})
     return out
-
-
-def write_plainly(path: Path, content: Any) -> None:
-    """Without waiting for the disk, which a thousand studies would be slow to do."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())

@@ -3,121 +3,69 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import mrisr
-from mrisr.batch.chunk import read_chunk
-from mrisr.batch.names import HIDDEN, STAGES, chunk_file, marker
-from mrisr.batch.plan import Plan
+from mrisr.batch.names import HIDDEN, chunk_file, status_file
+from mrisr.batch.plan import read_plan
 from mrisr.core.errors import InputError, OutputError, UsageError
-from tests.batch.trees import SETTINGS, cheap_stages, plan_of, run_all, tree, write_rows
+from tests.batch.conftest import Batch
+from tests.batch.trees import SETTINGS, parts_of, plan_of, states_of, tree, write_rows, write_study
 
 A, B = "sub-a", "sub-b/ses-2"
-
-
-@dataclass
-class Batch:
-    """Two studies, the first with all that a study may have."""
-
-    folder: Path
-    made: list[str]
-    settings: dict[str, Any] = field(default_factory=lambda: {**SETTINGS})
-
-    @property
-    def out(self) -> Path:
-        return self.folder / "out"
-
-    def file(self, name: str) -> Path:
-        return self.folder / "data" / f"{name}.nii.gz"
-
-    def plan(self, chunk: int = 1) -> Plan:
-        return plan_of(self.folder / "m.csv", self.out, self.settings, chunk)
-
-    def again(self) -> set[str]:
-        """What another run makes."""
-        self.made.clear()
-        run_all(self.plan(), self.out)
-        return set(self.made)
-
-
-@pytest.fixture
-def batch(tmp_path: Path, models: Path) -> Iterator[Batch]:
-    """A batch that has run."""
-    with cheap_stages() as made:
-        batch = Batch(tmp_path, made)
-        (tmp_path / "data").mkdir()
-        for name in ("a", "cor", "z", "b"):
-            batch.file(name).write_text(name)
-        rows = [
-            {"subject": "a", "axial": "data/a.nii.gz", "coronal": "data/cor.nii.gz"},
-            {"subject": "b", "session": "2", "axial": "data/b.nii.gz"},
-        ]
-        rows[0]["labels"] = "data/z.nii.gz"
-        write_rows(tmp_path / "m.csv", *rows)
-        batch.again()
-        yield batch
-
-
 VOLUMES = ("source", "throughplane", "inplane-x2")
 
 
 def parts(study: str, *stages: str, volumes: tuple[str, ...] = VOLUMES) -> set[str]:
-    """Names of parts, of the stages that have one for each volume."""
-    return {
-        f"{study} {stage}/{volume}"
-        for stage in stages
-        for volume in volumes
-        if (stage, volume) != ("upsample", "source")
-    }
+    """Names of parts, of the stages that have one for each volume, and of the page."""
+    named = {f"{study} {stage}/{volume}" for stage in stages for volume in volumes}
+    return named - {f"{study} upsample/source"} | {f"{study} report/page"}
 
 
-def page(*studies: str) -> set[str]:
-    return {f"{study} report/page" for study in studies}
+EVERYTHING = parts(A, "upsample", "segment", "score") | parts(B, "upsample", "segment")
+EVERYTHING |= {f"{A} convert/{role}" for role in ("axial", "coronal", "labels")} | {
+    f"{B} convert/axial"
+}
 
 
 def test_all_is_made_once(batch: Batch) -> None:
-    assert len(batch.made) == len(set(batch.made))
-    expected = parts(A, "upsample", "segment", "score") | parts(B, "upsample", "segment")
-    expected |= {f"{A} convert/{role}" for role in ("axial", "coronal", "labels")}
-    assert set(batch.made) == expected | {f"{B} convert/axial"} | page(A, B)
-    assert batch.again() == set()
+    made = {f"{study} {part}" for study in (A, B) for part in parts_of(batch.out / study)}
+    assert made == EVERYTHING
+    assert set(states_of(batch.out / A).values()) == {"done"}
+    assert batch.todo() == set()
+    assert not list(chunk_file(batch.out, "x").parent.iterdir())
 
 
 def test_another_time_is_no_change(batch: Batch) -> None:
-    for path in (batch.file("a"), batch.out / A / "upsampled" / "throughplane.nii.gz"):
-        os.utime(path, (1, 1))
-    assert batch.again() == set()
+    paths = "data/a/t2w_ax.nii.gz", f"out/{A}/upsampled/throughplane.nii.gz"
+    for path in paths:
+        os.utime(batch.folder / path, (1, 1))
+    assert batch.todo() == set()
 
 
 def write(name: str) -> Callable[[Batch], object]:
-    return lambda batch: batch.file(name).write_text("new content")
+    return lambda batch: (batch.folder / "data" / f"{name}.nii.gz").write_text("new content")
 
 
 def set_upsampling(**changes: Any) -> Callable[[Batch], object]:
-    def change(batch: Batch) -> None:
-        upsampled = batch.settings["upsampled"]
-        changed = {**upsampled["inplane-x2"], **changes}
-        batch.settings["upsampled"] = {**upsampled, "inplane-x2": changed}
-
-    return change
+    return lambda batch: batch.settings["upsampled"]["inplane-x2"].update(changes)
 
 
 IN_PLANE = ("inplane-x2",)
 OF_IN_PLANE = parts(A, "upsample", "segment", "score", volumes=IN_PLANE)
-OF_IN_PLANE |= parts(B, "upsample", "segment", volumes=IN_PLANE) | page(A, B)
+OF_IN_PLANE |= parts(B, "upsample", "segment", volumes=IN_PLANE)
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (write("a"), {f"{A} convert/axial", *parts(A, "upsample", "segment", "score"), *page(A)}),
-        (write("cor"), {f"{A} convert/coronal", *page(A)}),
-        (write("z"), {f"{A} convert/labels", *parts(A, "score"), *page(A)}),
+        (write("a/t2w_ax"), {f"{A} convert/axial", *parts(A, "upsample", "segment", "score")}),
+        (write("a/t2w_cor"), {f"{A} convert/coronal", *parts(A)}),
+        (write("a/zones"), {f"{A} convert/labels", *parts(A, "score")}),
         (set_upsampling(seed=1), OF_IN_PLANE),
         (set_upsampling(model="zero-inplane"), OF_IN_PLANE),
     ],
@@ -126,14 +74,12 @@ def test_a_change_makes_what_depends_on_it(
     batch: Batch, change: Callable[[Batch], object], expected: set[str]
 ) -> None:
     change(batch)
-    assert batch.again() == expected
-    assert batch.again() == set()
+    assert batch.todo() == expected
 
 
 def test_another_device_makes_all_volumes(batch: Batch) -> None:
     batch.settings["device"] = "cuda"
-    volumes = parts(A, "upsample", "segment", "score") | parts(B, "upsample", "segment")
-    assert batch.again() == volumes | page(A, B)
+    assert batch.todo() == {name for name in EVERYTHING if " convert/" not in name}
 
 
 def test_a_model_trained_anew_counts_as_another(
@@ -143,107 +89,111 @@ def test_a_model_trained_anew_counts_as_another(
     (tmp_path / "models").mkdir()
     for file in models.glob("partdiff-*"):
         (tmp_path / "models" / file.name).write_bytes(file.read_bytes())
-    assert batch.again() == set()
+    assert batch.todo() == set()
     card = tmp_path / "models" / "partdiff-inplane.json"
     prose = card.read_text().replace('"description": ""', '"description": "told anew"')
     card.write_text(prose)
-    assert batch.again() == set()
+    assert batch.todo() == set()
     card.write_text(prose.replace('"default_steps": 1', '"default_steps": 2'))
-    assert batch.again() == OF_IN_PLANE
+    assert batch.todo() == OF_IN_PLANE
 
 
 def test_another_version_makes_all(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
-    everything = set(batch.made)
     monkeypatch.setattr(mrisr, "__version__", "99.0")
-    assert batch.again() == everything
+    assert batch.todo() == EVERYTHING
 
 
 def test_outputs_that_are_gone_or_altered_are_made_again(batch: Batch) -> None:
     before = tree(batch.out)
     (batch.out / A / "source" / "axial.nii.gz").unlink()
+    (batch.out / A / "scores.json").unlink()
     (batch.out / B / "upsampled" / "inplane-x2.nii.gz").write_text("tampered")
-    assert batch.again() == {f"{A} convert/axial", f"{B} upsample/inplane-x2"}
+    (batch.out / B / "zones" / "source.json").write_text("{}")
+    expected = {f"{A} convert/axial", f"{B} upsample/inplane-x2", f"{B} segment/source"}
+    kept = (batch.out / A / "upsampled" / "inplane-x2.nii.gz").stat().st_mtime_ns
+    assert batch.again() == expected | parts(A) | parts(B)
+    assert (batch.out / A / "upsampled" / "inplane-x2.nii.gz").stat().st_mtime_ns == kept
     assert tree(batch.out) == before
-    (batch.out / B / "status" / "segment.json").write_text("{")
-    assert batch.again() == parts(B, "segment")
+    assert batch.todo() == set()
+
+
+def test_a_status_that_is_no_status_makes_its_study_again(batch: Batch) -> None:
+    status_file(batch.out / B).write_text("{")
+    assert batch.todo() == {name for name in EVERYTHING if name.startswith(B)}
 
 
 def test_what_is_not_asked_for_any_more_is_removed(batch: Batch) -> None:
-    upsampled = batch.settings["upsampled"]
-    batch.settings["upsampled"] = {"throughplane": upsampled["throughplane"]}
-    assert batch.again() == page(A, B)
+    del batch.settings["upsampled"]["inplane-x2"]
+    assert batch.again() == parts(A) | parts(B)
     assert not list(batch.out.rglob("inplane-x2*"))
     batch.settings["zones"] = None
-    assert batch.again() == page(A, B)
+    assert batch.again() == parts(A) | parts(B)
     assert not (batch.out / A / "zones").exists()
-    assert not (batch.out / A / "status" / "segment.json").exists()
-    assert batch.again() == set()
+    assert not (batch.out / A / "scores.json").exists()
+    assert batch.todo() == set()
 
 
-def test_markers_tell_snakemake_what_is_to_be_done(batch: Batch) -> None:
-    def marked() -> dict[str, list[str]]:
-        return {n: [s for s in STAGES if marker(batch.out, s, n).exists()] for n in ("001", "002")}
-
+def test_chunks_hold_the_studies_with_work_and_decide_nothing(batch: Batch) -> None:
+    (batch.out / A / "source" / "labels.nii.gz").unlink()
     batch.plan()
-    assert marked() == {"001": list(STAGES), "002": list(STAGES)}
-    batch.file("z").write_text("other labels")
-    set_upsampling(seed=1)(batch)
-    batch.plan()
-    assert marked() == {"001": [], "002": ["convert"]}
-
-
-def test_a_chunk_file_changes_only_with_its_content(batch: Batch) -> None:
-    path = chunk_file(batch.out, "001")
-    before = path.stat().st_mtime_ns
-    batch.plan()
-    assert path.stat().st_mtime_ns == before
-    plan = batch.plan(chunk=2)
-    assert [p.name for p in sorted(path.parent.iterdir())] == ["001.json"]
-    assert read_chunk(path) == plan.chunks["001"]
-    assert all(not plan.todo[study] for study in (A, B)), "chunks do not decide results"
+    assert chunk_file(batch.out, "001").read_text().split('"')[1] == A
+    batch.settings["zones"] = None
+    for size, numbers in ((1, ["001", "002"]), (2, ["001"])):
+        plan = plan_of(batch.folder / "m.csv", batch.out, batch.settings, size)
+        chunks = chunk_file(batch.out, "x").parent
+        assert sorted(path.stem for path in chunks.iterdir()) == numbers
+        assert read_plan(batch.out) == plan
 
 
 def test_digests_are_not_taken_again(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     batch.plan()
     read: list[Path] = []
     monkeypatch.setattr(
-        "mrisr.batch.digest.file_sha256", lambda path: read.append(path) or "0" * 64
+        "mrisr.batch.digest.file_sha256", lambda *paths: read.extend(paths) or "0" * 64
     )
     batch.plan()
     assert read == []
-    batch.file("b").write_text("longer than before")
+    changed = batch.folder / "data" / "b" / "t2w_ax.nii.gz"
+    changed.write_text("another size than before")
     batch.plan()
-    assert read == [batch.file("b")]
+    assert read == [changed]
 
 
 def test_refused_before_anything_is_written(tmp_path: Path, models: Path) -> None:
     out = tmp_path / "out"
     write_rows(tmp_path / "m.csv", {"subject": "a", "axial": "out/a.nii.gz"})
     (tmp_path / "file").write_text("")
-    with cheap_stages():
-        with pytest.raises(InputError, match="outside of the output"):
-            plan_of(tmp_path / "m.csv", out)
-        with pytest.raises(OutputError, match="expected a folder"):
-            plan_of(tmp_path / "m.csv", tmp_path / "file")
+    with pytest.raises(InputError, match="outside of the output"):
+        plan_of(tmp_path / "m.csv", out)
+    with pytest.raises(OutputError, match="expected a folder"):
+        plan_of(tmp_path / "m.csv", tmp_path / "file")
     write_rows(tmp_path / "m.csv", {"subject": "a", "axial": "a.nii.gz"})
     upsampled = {"x": {"job": "throughplane", "method": "nowhere"}}
-    with cheap_stages(), pytest.raises(UsageError, match="nowhere-throughplane"):
-        plan_of(tmp_path / "m.csv", out, {"upsampled": upsampled})
-    missing = {"zones": {"bundle": str(tmp_path / "none")}}
+    with pytest.raises(UsageError, match="nowhere-throughplane"):
+        plan_of(tmp_path / "m.csv", out, {**SETTINGS, "upsampled": upsampled})
     with pytest.raises(UsageError, match="folder of a model"):
-        plan_of(tmp_path / "m.csv", out, missing)
+        plan_of(tmp_path / "m.csv", out, {"zones": {"bundle": str(tmp_path / "none")}})
     assert not out.exists()
 
 
-def test_a_pipe_is_not_waited_for(tmp_path: Path, models: Path) -> None:
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.nii.gz")
     write_rows(tmp_path / "m.csv", {"subject": "a", "axial": "a.nii.gz"})
-    with cheap_stages():
-        plan = plan_of(tmp_path / "m.csv", tmp_path / "out")
-    assert plan.studies[0].of("convert")[0].inputs == {"axial": None}
+    plan = plan_of(tmp_path / "m.csv", tmp_path / "out")
+    assert plan.studies[0].parts[0].inputs == {"axial": None}
 
 
-def test_nothing_of_this_machine_outside_the_hidden_folder(batch: Batch) -> None:
+def test_another_series_of_a_folder_is_another_input(tmp_path: Path) -> None:
+    write_study(tmp_path / "exam", labels=False)
+    keys = []
+    for series in ("5", "6"):
+        row = {"subject": "a", "axial": "exam", "axial_series": series}
+        plan = plan_of(write_rows(tmp_path / "m.csv", row), tmp_path / "out")
+        keys.append(plan.studies[0].parts[0].key)
+    assert keys[0] != keys[1]
+
+
+def test_nothing_of_this_machine_outside_the_hidden_folder(batch: Batch, finished: Path) -> None:
     for path in batch.out.rglob("*.json"):
         if HIDDEN not in path.parts:
-            assert str(batch.folder) not in path.read_text(), path
+            assert str(finished) not in path.read_text(), path

@@ -14,7 +14,7 @@ import pytest
 
 from mrisr.batch.report.overview import write_overview
 from mrisr.batch.report.subject import write_subject_page
-from tests.batch.report_tree import write_batch
+from tests.batch.report_tree import outcome_of, write_batch
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -47,7 +47,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = write_batch(tmp_path_factory.mktemp("batch") / "out")
     for folder in ("sub-01", "sub-02/ses-b", "sub-03"):
         write_subject_page(out / folder)
-    write_overview(out)
+    write_overview(out, outcome_of(out))
     return out
 
 

@@ -14,13 +14,11 @@ from PIL import Image
 from mrisr.batch.report import view
 from mrisr.batch.report.outlines import COLOURS, UNITS, outline, zone_paths
 from mrisr.batch.report.pictures import make_pictures
-from mrisr.batch.report.sampling import Cut, cubic, nearest
 from mrisr.batch.report.tree import read_study
 from mrisr.core.volume import Volume
 from mrisr.data.phantom import label_volume, phantom_affine
 from mrisr.dicom.segmentation import PROSTATE_ZONES
 from mrisr.io import read_volume, write_json, write_volume
-from mrisr.view import qc
 from mrisr.zones.labels import ZONES
 from tests.batch.report_tree import record_of, repeated, write_study
 
@@ -31,62 +29,6 @@ def numbers(shape: tuple[int, int, int] = SHAPE, **options: float) -> Volume:
     """A volume whose voxels all differ."""
     array = np.random.default_rng(0).permutation(np.prod(shape)).reshape(shape)
     return Volume(array.astype(np.uint16), phantom_affine(shape, spacing=(0.8, 0.9, 3), **options))
-
-
-def cut_of(volume: Volume, plane: str, shift: tuple[float, float, float] = (0, 0, 0)) -> Cut:
-    centre = (volume.affine @ [*((np.array(volume.shape) - 1) / 2), 1])[:3] + shift
-    return Cut(plane, centre, 40.0, 0.25, qc.anatomical_directions(volume.affine))
-
-
-# --- cuts -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("plane", view.PLANES)
-@pytest.mark.parametrize("shift", [(0, 0, 0), (3.1, -7.7, 4.2), (0, 90, 0)])
-@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
-def test_cuts_are_those_of_the_control_picture(
-    plane: str, shift: tuple[float, float, float], order: tuple[int, int, int]
-) -> None:
-    volume = numbers(obliquity=11.0)
-    volume = Volume(volume.array.transpose(order), volume.affine[:, [*order, 3]])
-    cut = cut_of(volume, plane, shift)
-    wanted = qc.panel(volume, plane, cut.centre, cut.extent_mm, cut.pixel_mm, cut.directions)
-    np.testing.assert_array_equal(nearest(volume, cut), wanted)
-
-
-def test_a_volume_turned_against_the_cut_is_shown_as_well() -> None:
-    volume, other = numbers(obliquity=20.0), numbers()
-    cut = cut_of(other, "coronal")
-    wanted = qc.panel(volume, "coronal", cut.centre, cut.extent_mm, cut.pixel_mm, cut.directions)
-    np.testing.assert_array_equal(nearest(volume, cut), wanted)
-    np.testing.assert_array_equal(cubic(volume, cut), wanted)
-
-
-@pytest.mark.parametrize("plane", view.PLANES)
-def test_interpolation_is_exact_on_a_cubic(plane: str) -> None:
-    affine = phantom_affine(SHAPE, spacing=(0.8, 0.9, 3.0))
-    centre = (affine @ [*((np.array(SHAPE) - 1) / 2), 1])[:3]
-
-    def values(points: np.ndarray) -> np.ndarray:
-        x, y, z = np.moveaxis((points - centre) / 20, -1, 0)
-        return np.asarray(100 * (x**3 - y**2 + x * y * z + z**3 / 4))
-
-    index = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), axis=-1)
-    volume = Volume(values(index @ affine[:3, :3].T + affine[:3, 3]).astype(np.float32), affine)
-    cut = Cut(plane, centre + [0.3, -0.2, 0.7], 12.0, 0.5, np.eye(3))
-    right, down = {"axial": (0, 1), "coronal": (0, 2), "sagittal": (1, 2)}[plane]
-    points = np.tile(cut.centre, (24, 24, 1))
-    run = (np.arange(24) - 11.5) * 0.5
-    points[..., right] -= run[None, :]
-    points[..., down] -= run[:, None]
-    np.testing.assert_allclose(cubic(volume, cut), values(points), atol=0.05)
-
-
-def test_interpolation_of_one_slice_and_beyond_the_end() -> None:
-    volume = numbers((12, 10, 1))
-    assert np.isfinite(cubic(volume, cut_of(volume, "axial"))).any()
-    far = cubic(numbers(), cut_of(numbers(), "axial", (0, 0, 500)))
-    assert np.isnan(far).all()
 
 
 # --- outlines -------------------------------------------------------------------------------------
@@ -223,9 +165,6 @@ def test_pictures_show_the_volumes_at_the_same_place(tmp_path: Path) -> None:
     assert coronal.lines[0] > coronal.lines[-1]  # the first cut lies nearest to the feet
     assert len(pictures.thumbnails) == 2
     assert decoded(pictures.thumbnails[0]).shape == (96, 96)
-    labels = read_volume(study.volume("zones", "source"))
-    voxel = 3.0 / 1000
-    assert pictures.volumes_ml["source"]["TZ"] == pytest.approx(voxel * (labels.array == 2).sum())
 
 
 def test_what_cannot_be_read_is_told_and_left_out(tmp_path: Path) -> None:

@@ -8,23 +8,14 @@ import time
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from mrisr.batch.report import words
 from mrisr.batch.report.subject import write_subject_page
-from mrisr.batch.report.tree import read_study
 from mrisr.data.phantom import label_volume, phantom, phantom_affine
 from mrisr.io import write_json, write_volume
 from mrisr.runs.record import DISCLAIMER
-from tests.batch.report_tree import (
-    record_of,
-    repeated,
-    scanned,
-    write_failed,
-    write_status,
-    write_study,
-)
+from tests.batch.report_tree import add_part, record_of, repeated, write_failed, write_study
 
 VOID = {"meta", "link", "img", "input", "br"}
 NASTY = '<img src=x onerror="alert(1)">&"\''
@@ -121,7 +112,6 @@ def test_the_page_says_what_was_made_and_what_it_is_worth(written: str) -> None:
         DISCLAIMER,
     ):
         assert part in page.text, part
-    assert "Uncertainty" not in page.text
     assert "What went wrong" not in page.text
     rows = re.findall(r"<tr[^>]*>\s*<th scope=\"row\">in-plane ×2</th>(.*?)</tr>", written, re.S)
     assert sum("–" in row for row in rows) == 1  # the zone whose Dice is not defined
@@ -139,7 +129,6 @@ def test_the_summary_for_the_page_of_all_stands_at_the_beginning(written: str) -
     assert text.end() < 1 << 16
     summary = json.loads(text[1])
     assert len(summary["thumbnails"]) == 2
-    assert set(summary["volumes_ml"]) == {"source", "throughplane", "inplane-x2"}
 
 
 def test_a_study_without_labels_states_volumes_only(tmp_path: Path) -> None:
@@ -164,7 +153,7 @@ def test_a_study_without_zones_has_no_outlines(tmp_path: Path) -> None:
 
 def test_a_failed_study_has_a_page_that_says_why(tmp_path: Path) -> None:
     folder = write_failed(tmp_path / "sub-03", "axial: expected 5000 bytes of voxels, found 1000")
-    write_status(folder, "upsample", "skipped", reason="throughplane: axial failed in convert")
+    add_part(folder, "upsample", "skipped", reason="axial failed in convert")
     page = write_subject_page(folder).read_text(encoding="utf-8")
     check_alone(page)
     text = Page(page).text
@@ -179,7 +168,7 @@ def test_a_failed_study_has_a_page_that_says_why(tmp_path: Path) -> None:
 
 def test_a_study_that_failed_late_shows_what_there_is(tmp_path: Path) -> None:
     folder = write_study(tmp_path / "sub-01", labels=False)
-    write_status(folder, "segment", "failed", reason="source: out of memory")
+    add_part(folder, "segment", "failed", reason="source: out of memory")
     text = Page(write_subject_page(folder).read_text(encoding="utf-8")).text
     assert "Give its rule more in the profile" in text
     assert "Before and after" in text
@@ -188,8 +177,7 @@ def test_a_study_that_failed_late_shows_what_there_is(tmp_path: Path) -> None:
 
 def test_notes_of_scans_volumes_and_zones_are_told(tmp_path: Path) -> None:
     folder = write_study(tmp_path / "sub-01", labels=False)
-    parts = {"axial": {"facts": {"notes": ["sform used"]}}}
-    write_status(folder, "convert", parts=parts)
+    add_part(folder, "convert", name="axial", notes=("sform used",))
     record = record_of("throughplane", {"factor": 3.0}, notes=["tiles of 256"])
     write_json(folder / "upsampled" / "throughplane.json", record)
     write_json(folder / "zones" / "source.json", {"notes": ["thin slices dealt out"]})
@@ -211,7 +199,7 @@ def test_everything_is_escaped(tmp_path: Path) -> None:
     record = record_of("throughplane", {"factor": 3.0, NASTY: NASTY}, notes=[NASTY])
     record["model"]["name"] = NASTY
     write_json(folder / "upsampled" / "throughplane.json", record)
-    write_status(folder, "score", "failed", reason=NASTY, parameters={NASTY: [NASTY]})
+    add_part(folder, "score", "failed", reason=NASTY, parameters={NASTY: [NASTY]})
     page = write_subject_page(folder).read_text(encoding="utf-8")
     check_alone(page)
     assert "<img src=x" not in page
@@ -222,28 +210,11 @@ def test_odd_files_are_told_and_do_no_harm(tmp_path: Path) -> None:
     folder = write_study(tmp_path / "sub-01", labels=False)
     (folder / "upsampled" / "throughplane.json").write_text("{")
     (folder / "upsampled" / "inplane-x2.json").write_text('{"parameters": 3, "residual": []}')
-    (folder / "status" / "upsample.json").write_text("[]")
-    write_json(folder / "scores.json", {"volumes": {"source": {"PZ": 3}, "throughplane": None}})
+    (folder / "status.json").write_text("[]")
     text = Page(write_subject_page(folder).read_text(encoding="utf-8")).text
     assert "upsampled/throughplane.json holds no record." in text
-    assert "status/upsample.json holds no record." in text
+    assert "status.json holds no record." in text
     assert "The record states no residual." in text
-
-
-def test_uncertainty_is_shown_where_there_is_any(tmp_path: Path) -> None:
-    folder = write_study(tmp_path / "sub-01", labels=False)
-    axial, _ = scanned(0)
-    values = np.random.default_rng(0).uniform(0, 9, axial.shape).astype(np.float32)
-    doubt = repeated(axial.with_array(values), (1, 1, 3))
-    write_volume(doubt, folder / "upsampled" / "throughplane_uncertainty.nii.gz")
-    record = record_of("inplane", {"scale": 2.0}, uncertainty={"mean": 3.5, "samples": 8})
-    write_json(folder / "upsampled" / "inplane-x2.json", record)
-    study = read_study(folder)
-    assert list(study.records) == ["throughplane", "inplane-x2"]
-    text = write_subject_page(folder).read_text(encoding="utf-8")
-    assert "Light where the volume is less sure" in text
-    assert text.count('alt="Uncertainty, ') == 3
-    assert "samples 8" in Page(text).text
 
 
 @pytest.mark.parametrize(

@@ -29,19 +29,28 @@ def test_zones_are_those_of_axial_volumes_unless_named() -> None:
     assert BatchSettings(zones=None).segmented == ()
 
 
+def test_options_keep_their_old_names_and_the_batch_device() -> None:
+    old = {**THROUGH, "update": "published", "churn": 0.5}
+    settings = BatchSettings(upsampled={"a": old, "b": {**THROUGH, "device": "cpu"}}, device="cuda")
+    volume = settings.upsampling("a")
+    assert (volume.sampler, volume.eta, volume.device) == ("published", 0.5, "cuda")
+    assert settings.upsampling("b").device == "cpu"
+    assert settings.segmenting().device == "cuda"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("upsampled: {a: {job: inplane}}", "scale"),
         ("upsampled: {a: {job: throughplane, scale: 2}}", "scale"),
-        ("upsampled: {a: {job: throughplane, factor: 2, spacing: 1}}", "exclude"),
-        ("upsampled: {a: {job: throughplane, model: x, method: sr3}}", "exclude"),
+        ("upsampled: {a: {job: throughplane, factor: 2, spacing: 1}}", "not both"),
+        ("upsampled: {a: {job: throughplane, model: x, method: sr3}}", "not both"),
         ("upsampled: {../a: {job: throughplane}}", "upsampled.../a"),
         ("upsampled: {source: {job: throughplane}}", "another name"),
         ("upsampled: {Zones: {job: throughplane}}", "another name"),
         ("upsampled: {a: {job: throughplane}, A: {job: throughplane}}", "upper and lower"),
         ("zones: {volumes: [sourec]}", "sourec"),
-        ("zones: {bundle: a, nnunet: b}", "exclude"),
+        ("zones: {bundle: a, nnunet: b}", "only one"),
         ("zones: {table: {1: TZ, 2: PZ}}", "bundle"),
         ("zones: {bundle: a, table: {1: TZ}}", "PZ"),
         ("zone: {}", "zone"),

@@ -7,8 +7,10 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,22 +19,14 @@ import pytest
 import yaml
 
 from mrisr.batch import machine, workflow
-from mrisr.batch.locks import Busy, FileLock
-from mrisr.batch.names import HIDDEN, STAGES, lock_file
-from mrisr.batch.outcome import write_outcome
-from mrisr.batch.watch import Watch
+from mrisr.batch.names import HIDDEN, lock_file
 from mrisr.batch.workflow import chunk_size, find_profile, pipelines, snakemake_command
 from mrisr.cli import main
 from mrisr.core.errors import InputError, UsageError
-from tests.batch.trees import (
-    SETTINGS,
-    cheap_stages,
-    plan_of,
-    run_all,
-    tree,
-    write_rows,
-    write_study,
-)
+from mrisr.io.atomic import make_folder
+from mrisr.io.steps import locked
+from tests.batch.conftest import Batch
+from tests.batch.trees import SETTINGS, tree, write_rows, write_studies, write_study
 
 pytest.importorskip("snakemake", reason="Snakemake 9 needs Python 3.11")
 
@@ -61,19 +55,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], mod
     return call
 
 
-def data(
-    folder: Path, settings: dict[str, Any], *subjects: str, damaged: str = ""
-) -> tuple[Path, Path]:
-    """Manifest and settings of small studies, the first with labels."""
-    for i, name in enumerate(subjects):
-        write_study(folder / "data" / name, i, labels=i == 0, shape=(24, 24, 4))
-    if damaged:
-        (folder / "data" / damaged / "t2w_ax.nii.gz").write_bytes(b"\x1f\x8b and no more")
-    rows = [{"subject": n, "axial": f"data/{n}/t2w_ax.nii.gz", "labels": ""} for n in subjects]
-    rows[0]["labels"] = f"data/{subjects[0]}/zones.nii.gz"
+def data(folder: Path, settings: dict[str, Any], *subjects: str) -> tuple[Path, Path]:
+    """Manifest and settings of small studies."""
     config = folder / "batch.yaml"
     config.write_text(yaml.safe_dump(settings))
-    return write_rows(folder / "m.csv", *rows), config
+    return write_studies(folder, *subjects), config
 
 
 def jobs_of(text: str) -> dict[str, int]:
@@ -82,22 +68,16 @@ def jobs_of(text: str) -> dict[str, int]:
     return {r[0]: int(r[1]) for r in rows if len(r) == 2 and r[1].isdigit()}
 
 
-@pytest.fixture(scope="module")
-def zones_model(tiny_models: Path) -> str:
-    """A small segmenter of random weights, among the small models."""
-    from tests.zones.models import random_zones_model
-
-    return str(random_zones_model(tiny_models, "tiny-zones"))
-
-
 def test_a_batch_with_a_damaged_study(tmp_path: Path, run: Run, zones_model: str) -> None:
     """Exit code 8, and all that is good."""
-    settings = {
-        "device": "cpu",
-        "upsampled": {"throughplane": {"job": "throughplane", "factor": 2}},
-        "zones": {"model": zones_model},
-    }
-    manifest, config = data(tmp_path, settings, "good", "bad", damaged="bad")
+    upsampled = {"throughplane": {"job": "throughplane", "factor": 2}}
+    settings = {"device": "cpu", "upsampled": upsampled, "zones": {"model": zones_model}}
+    manifest, config = data(tmp_path, settings, "good", "bad")
+    write_study(tmp_path / "data" / "good")
+    (tmp_path / "data" / "bad" / "t2w_ax.nii.gz").write_bytes(b"\x1f\x8b and no more")
+    rows = [{"subject": n, "axial": f"data/{n}/t2w_ax.nii.gz"} for n in ("good", "bad")]
+    rows[0]["labels"] = "data/good/zones.nii.gz"
+    write_rows(manifest, *rows)
     out = tmp_path / "out"
     asked = ("batch", "-m", manifest, "-o", out, "-c", config, "--chunk", 2, "--jobs", 1)
     done = run(*asked)
@@ -112,7 +92,7 @@ def test_a_batch_with_a_damaged_study(tmp_path: Path, run: Run, zones_model: str
         f"{room}/throughplane.{e}" for room in ("upsampled", "zones") for e in ("nii.gz", "json")
     }
     expected |= {"zones/source.nii.gz", "zones/source.json"}
-    assert good == expected | {f"status/{stage}.json" for stage in STAGES}
+    assert good == {*expected, "status.json"}
     for page in (out / "report.html", out / "sub-bad" / "report.html"):
         assert page.stat().st_size > 1000
     outcome = json.loads((out / "outcome.json").read_bytes())
@@ -124,29 +104,32 @@ def test_a_batch_with_a_damaged_study(tmp_path: Path, run: Run, zones_model: str
 
 
 def test_slurm_runs_the_same_workflow(tmp_path: Path, run: Run) -> None:
-    settings = {**SETTINGS, "zones": None}
-    manifest, config = data(tmp_path, settings, "a", "b", "c")
+    manifest, config = data(tmp_path, SETTINGS, "a", "b", "c")
     out = tmp_path / "out"
     asked = ("batch", "-m", manifest, "-o", out, "-c", config, "--profile", "slurm")
     done = run(*asked, "--chunk", 2, "--dry-run")
     assert done.code == 0, done.err
-    assert jobs_of(done.out) == {**dict.fromkeys(STAGES, 2), "overview": 1, "total": 11}
+    assert jobs_of(done.out) == {"studies": 2, "all": 1, "total": 3}
     assert "upsample: 3 studies to do" in done.err
     assert not out.exists()
 
 
-def test_dry_run_of_a_batch_that_has_run(tmp_path: Path, run: Run) -> None:
-    manifest, config = data(tmp_path, SETTINGS, "a", "b")
-    out = tmp_path / "out"
-    with cheap_stages():
-        run_all(plan_of(manifest, out, chunk=1), out)
-        (out / "sub-b" / "zones" / "source.nii.gz").unlink()
-        before = tree(out)
-        done = run("batch", "-m", manifest, "-o", out, "-c", config, "--chunk", 1, "--dry-run")
+def test_a_batch_that_has_run(batch: Batch, run: Run) -> None:
+    """Its dry run names what has changed, and nothing is started where nothing has."""
+    config = batch.folder / "batch.yaml"
+    config.write_text(yaml.safe_dump(batch.settings))
+    asked = ("batch", "-m", batch.folder / "m.csv", "-o", batch.out, "-c", config)
+    done = run(*asked)
     assert done.code == 0, done.err
-    assert jobs_of(done.out) == {"segment": 1, "score": 1, "report": 1, "overview": 1, "total": 4}
+    assert "2 of 2 studies done" in done.out
+    assert not (batch.out / HIDDEN / "logs").exists()
+    (batch.out / "sub-b" / "ses-2" / "zones" / "source.nii.gz").unlink()
+    before = tree(batch.out)
+    done = run(*asked, "--dry-run")
+    assert done.code == 0, done.err
+    assert jobs_of(done.out) == {"studies": 1, "all": 1, "total": 2}
     assert "segment: 1 studies to do, 1 kept" in done.err
-    assert tree(out) == before
+    assert tree(batch.out) == before
 
 
 def test_faults_of_a_manifest_have_a_line_each(tmp_path: Path, run: Run) -> None:
@@ -171,21 +154,30 @@ def test_manifest_command(tmp_path: Path, run: Run) -> None:
 
 
 def test_two_batches_do_not_share_a_folder(tmp_path: Path, run: Run) -> None:
-    manifest, config = data(tmp_path, {**SETTINGS, "zones": None}, "a")
-    with FileLock(lock_file(tmp_path / "out", "batch")):
+    manifest, config = data(tmp_path, SETTINGS, "a")
+    lock = lock_file(tmp_path / "out", "batch")
+    make_folder(lock.parent)
+    held = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with locked(lock):
+            held[0].set()
+            held[1].wait(60)
+
+    with ThreadPoolExecutor() as other:
+        other.submit(hold)
+        held[0].wait(60)
         done = run("batch", "-m", manifest, "-o", tmp_path / "out", "-c", config)
-        with pytest.raises(Busy), FileLock(lock_file(tmp_path / "out", "batch"), wait=False):
-            pass
+        held[1].set()
     assert done.code == 1
     assert "another batch is running" in done.err
-    with FileLock(lock_file(tmp_path / "out", "batch"), wait=False):
-        pass
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [HIDDEN]
 
 
 def test_a_workflow_that_fails_names_its_log(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manifest, config = data(tmp_path, {**SETTINGS, "zones": None}, "a")
+    manifest, config = data(tmp_path, SETTINGS, "a")
     failing = [sys.executable, "-c", "print('no such cluster'); raise SystemExit(1)"]
     monkeypatch.setattr("mrisr.batch.start.snakemake_command", lambda *given: failing)
     done = run("batch", "-m", manifest, "-o", tmp_path / "out", "-c", config, "-q")
@@ -266,27 +258,8 @@ def test_profiles_name_the_rules_that_there_are() -> None:
     for name in ("local", "slurm"):
         profile = yaml.safe_load((pipelines() / "profiles" / name / "config.yaml").read_text())
         named = [*profile.get("set-threads", ()), *profile["set-resources"]]
-        assert {entry.replace("=", ":").split(":")[0] for entry in named} <= set(STAGES)
+        assert {entry.replace("=", ":").split(":")[0] for entry in named} == {"studies"}
         assert (profile["keep-going"], profile["retries"]) == (True, 1)
-
-
-def test_progress_and_outcome_follow_the_statuses(tmp_path: Path, models: Path) -> None:
-    manifest, _ = data(tmp_path, SETTINGS, "a", "b", damaged="b")
-    out = tmp_path / "out"
-    with pytest.raises(UsageError, match="expected the folder of a batch"):
-        write_outcome(out)
-    with cheap_stages():
-        plan = plan_of(manifest, out)
-        watch = Watch(plan, out)
-        assert (watch.look()["convert"].total, watch.look()["convert"].done) == (2, 0)
-        assert watch.look()["score"].total == 1
-        assert [s.state for s in write_outcome(out)] == ["unfinished", "unfinished"]
-        run_all(plan, out, ("convert", "upsample"))
-        counts = watch.look()
-        assert [(counts[s].done, counts[s].failed) for s in STAGES][:3] == [(2, 0), (2, 0), (0, 0)]
-        run_all(plan, out)
-        assert [s.state for s in write_outcome(out)] == ["done", "done"]
-        assert Watch(plan_of(manifest, out), out).look()["report"].done == 2
 
 
 @pytest.mark.slow
@@ -301,7 +274,7 @@ def test_stopped_or_killed_and_gone_on_with(
     asked = [["batch", "-m", manifest, "-o", o, "-c", config] for o in outs]
     command = [sys.executable, "-m", "mrisr", *map(str, asked[0])]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    wait_for(outs[0] / HIDDEN / "running" / "upsample")
+    wait_for(outs[0] / "sub-a" / "source")
     process.send_signal(number)
     _, err = process.communicate(timeout=120)
     if number == signal.SIGTERM:

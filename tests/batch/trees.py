@@ -4,57 +4,28 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
-from mrisr.batch.chunk import Part
-from mrisr.batch.driver import run_chunk
 from mrisr.batch.manifest import read_manifest
-from mrisr.batch.names import HIDDEN, STAGES, Stage, chunk_file
+from mrisr.batch.names import HIDDEN, chunk_file
+from mrisr.batch.parts import Part
 from mrisr.batch.plan import Plan, make_plan, write_plan
+from mrisr.batch.run import run_chunk
 from mrisr.batch.settings import BatchSettings
-from mrisr.batch.stages import Made
-from mrisr.batch.state import VOLATILE
-from mrisr.batch.work import Models, Work
-from mrisr.core.volume import Volume
+from mrisr.batch.status import VOLATILE, read_status
 from mrisr.data.phantom import label_volume, phantom
 from mrisr.io import write_volume
-from mrisr.zones.segmenter import Segmentation
 
-SHAPE, SPACING = (48, 48, 6), (1.6, 1.6, 4.8)
-#: Cheap, and on the CPU wherever the tests run.
-SETTINGS = {
+#: Cheap, without a model's weights, and on the CPU wherever the tests run.
+SETTINGS: dict[str, Any] = {
     "device": "cpu",
     "upsampled": {
-        "throughplane": {"job": "throughplane", "factor": 2},
-        "inplane-x2": {"job": "inplane", "scale": 2},
+        "throughplane": {"job": "throughplane", "factor": 2, "model": "bicubic"},
+        "inplane-x2": {"job": "inplane", "scale": 2, "model": "bicubic"},
     },
+    "zones": None,
 }
-
-
-class PhantomSegmenter:
-    """Knows the phantom's zones, and draws the peripheral one a little off to the side."""
-
-    name, sha256, kind, table = "phantom-zones", "0" * 64, "mrisr", None
-    margin = 0.0
-
-    def __init__(self, seed: int = 0) -> None:
-        self.seed = seed
-
-    @property
-    def device(self) -> Any:
-        import torch  # which other users of this module need not wait for
-
-        return torch.device("cpu")
-
-    def __call__(self, volume: Volume) -> Segmentation:
-        affine = volume.affine.copy()
-        affine[0, 3] += 1.5
-        labels = label_volume(volume.shape, affine, self.seed)
-        return Segmentation(labels.with_array(labels.array, volume.affine))
 
 
 def write_study(
@@ -63,8 +34,8 @@ def write_study(
     *,
     labels: bool = True,
     coronal: bool = False,
-    shape: tuple[int, int, int] = SHAPE,
-    spacing: tuple[float, float, float] = SPACING,
+    shape: tuple[int, int, int] = (12, 12, 4),
+    spacing: tuple[float, float, float] = (1.6, 1.6, 4.8),
 ) -> Path:
     """A patient's folder as ``mrisr manifest`` takes it: ``t2w_ax``, ``t2w_cor`` and ``zones``."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,81 +60,52 @@ def write_rows(path: Path, *rows: dict[str, Any]) -> Path:
     return path
 
 
+def write_studies(folder: Path, *subjects: str, **options: Any) -> Path:
+    """Studies below ``folder/data``, and the manifest of them."""
+    rows = []
+    for i, name in enumerate(subjects):
+        study = write_study(folder / "data" / name, i, **{"labels": False, **options})
+        row = {"subject": name, "axial": f"data/{name}/t2w_ax.nii.gz"}
+        for role, file in (("coronal", "t2w_cor"), ("labels", "zones")):
+            if (study / f"{file}.nii.gz").exists():
+                row[role] = f"data/{name}/{file}.nii.gz"
+        rows.append(row)
+    return write_rows(folder / "m.csv", *rows)
+
+
 def plan_of(
     manifest: Path, out: Path, settings: dict[str, Any] | None = None, chunk: int = 10
 ) -> Plan:
     """Plan a batch and write the plan."""
     asked = BatchSettings.model_validate(SETTINGS if settings is None else settings)
-    plan = make_plan(read_manifest(manifest), asked, out, chunk=chunk)
-    write_plan(plan, out)
+    plan, digests = make_plan(read_manifest(manifest), asked, out)
+    write_plan(plan, digests, out, chunk)
     return plan
 
 
-def run_all(plan: Plan, out: Path, stages: tuple[Stage, ...] = STAGES) -> list[str]:
-    """All stages of a planned batch in this process; what they say."""
+def run_all(out: Path) -> list[str]:
+    """All chunks of a planned batch in this process; what they say."""
     said: list[str] = []
-    for stage in stages:
-        for number in plan.chunks:
-            run_chunk(stage, chunk_file(out, number), said.append)
+    for path in sorted(chunk_file(out, "*").parent.glob("*.json")):
+        run_chunk(path, said.append)
     return said
 
 
-@contextmanager
-def phantom_segmenter(seed: int = 0) -> Iterator[None]:
-    """Let the batch segment by :class:`PhantomSegmenter` and need no model."""
-    identity = {"name": PhantomSegmenter.name, "sha256": PhantomSegmenter.sha256}
-    with (
-        mock.patch.object(Models, "segmenter", PhantomSegmenter(seed)),
-        mock.patch("mrisr.batch.parts.Planner.segmenter", identity),
-    ):
-        yield
+def make_all(manifest: Path, out: Path, settings: dict[str, Any] | None = None) -> Plan:
+    """Plan a batch and run it in this process."""
+    plan = plan_of(manifest, out, settings)
+    run_all(out)
+    return plan
 
 
-@contextmanager
-def cheap_stages() -> Iterator[list[str]]:
-    """Stages that write a word in the place of volumes, and the list of what they have made."""
-    made: list[str] = []
-
-    def make(room: str) -> Callable[[Work, Part], Made]:
-        def stage(work: Work, part: Part) -> Made:
-            made.append(f"{work.plan.folder} {part.stage}/{part.name}")
-            if part.stage == "score":
-                return Made((), {"scores": {}})
-            path = work.folder / room / f"{part.name}.nii.gz"
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(part.key)
-            return Made((f"{room}/{path.name}",))
-
-        return stage
-
-    rooms = {"convert": "source", "upsample": "upsampled", "segment": "zones"}
-    stages = {stage: make(rooms.get(stage, "pages")) for stage in STAGES}
-    with mock.patch.dict("mrisr.batch.driver.MAKE", stages), phantom_segmenter():
-        yield made
+def parts_of(folder: Path) -> dict[str, Part]:
+    """The parts of a study by their ids, as its status has them."""
+    return {part.id: part for part in read_status(folder).parts}
 
 
-def finished_tree(folder: Path) -> Path:
-    """``folder/out``: the batch of a study with labels, one with a coronal stack and no labels, and one
-    whose axial stack is damaged, made by the models that ``MRISR_MODELS`` gives."""
-    data = folder / "data"
-    rows = []
-    for name, options in {
-        "alpha": {"labels": True, "coronal": True},
-        "beta": {"labels": False, "coronal": True},
-        "gamma": {"labels": True},
-    }.items():
-        study = write_study(data / name, **options)
-        row = {"subject": name, "axial": study / "t2w_ax.nii.gz"}
-        for role, file in (("coronal", "t2w_cor"), ("labels", "zones")):
-            if (study / f"{file}.nii.gz").exists():
-                row[role] = study / f"{file}.nii.gz"
-        rows.append(row)
-    damaged = data / "gamma" / "t2w_ax.nii.gz"
-    damaged.write_bytes(damaged.read_bytes()[:2000])
-    manifest, out = write_rows(folder / "manifest.csv", *rows), folder / "out"
-    with phantom_segmenter():
-        run_all(plan_of(manifest, out), out)
-    return out
+def states_of(folder: Path) -> dict[str, str]:
+    """The states of a study's parts."""
+    return {name: part.state for name, part in parts_of(folder).items()}
 
 
 def tree(out: Path) -> dict[str, Any]:
@@ -184,9 +126,14 @@ def tree(out: Path) -> dict[str, Any]:
 def comparable(content: Any) -> Any:
     """JSON without times, memory, and digests of files that hold such."""
     if isinstance(content, dict):
+        volatile = any(
+            str(path).endswith((".json", ".html")) for path in content.get("outputs", ())
+        )
         return {
             key: comparable(value)
             for key, value in content.items()
-            if key not in (*VOLATILE, "created") and not key.endswith(("seconds", ".json", ".html"))
+            if key not in (*VOLATILE, "created")
+            and not key.endswith("seconds")
+            and not (volatile and key == "sha256")
         }
     return [comparable(value) for value in content] if isinstance(content, list) else content

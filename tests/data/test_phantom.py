@@ -95,9 +95,7 @@ def test_every_plane_shows_the_same_patient(plane: str) -> None:
         masks = [(label_volume(shape, a).array == zone).astype(float) for a in (axial, other)]
         where = [world_centroid(m, a) for m, a in zip(masks, (axial, other), strict=True)]
         assert np.linalg.norm(where[0] - where[1]) < 0.5
-    where = [
-        world_centroid(lesion(centres(shape, a)).astype(float), a) for a in (axial, other)
-    ]
+    where = [world_centroid(lesion(centres(shape, a)).astype(float), a) for a in (axial, other)]
     assert np.linalg.norm(where[0] - where[1]) < 0.5
 
 

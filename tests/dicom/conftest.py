@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -13,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrisr.cli import main
 from mrisr.core import geometry
 from mrisr.core.volume import Volume
 from mrisr.dicom.derivation import Derivation
@@ -73,20 +71,6 @@ def derive(tmp_path: Path) -> Callable[..., tuple[Path, Volume, Source]]:
         return folder, volume, source
 
     return run
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the program in this process: exit code, standard output, standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mrisr", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 def tool(name: str) -> str:

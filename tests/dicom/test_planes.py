@@ -13,8 +13,8 @@ from mrisr.core.volume import Storage, Volume
 from mrisr.dicom.pixels import storable
 from mrisr.dicom.planes import planes_of
 from mrisr.dicom.series import write_series
-from mrisr.dicom.source import check_same_place, read_source
-from mrisr.io import read_volume
+from mrisr.dicom.source import check_same_place, read_source, source_of
+from mrisr.io import read_file, read_volume
 from tests.centroid import world_centroid
 from tests.dicom.conftest import DERIVATION, upsampled
 from tests.dicom.synthetic import hospital_series
@@ -97,18 +97,27 @@ def test_a_template_of_another_place_is_refused(tmp_path, hospital):
     check_same_place(small.with_array(small.array, grid), source, hospital)
 
 
-@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SOPInstanceUID"])
-def test_a_source_without_identity_is_refused(tmp_path, keyword):
-    series = hospital_series(tmp_path / "s", size=8, slices=3)
-    for path in series.iterdir():
-        d = pydicom.dcmread(path)
-        setattr(d, keyword, "")
-        d.save_as(path)
-    with pytest.raises(InputError, match=keyword):
-        read_source(series)
+@pytest.mark.parametrize(
+    ("edits", "words"),
+    [
+        ({"StudyInstanceUID": ""}, "a valid StudyInstanceUID"),
+        ({"SOPInstanceUID": ""}, "a valid SOPInstanceUID"),
+        ({"Modality": "CT"}, r"Modality MR.*found CT"),
+    ],
+)
+@pytest.mark.parametrize("door", [read_source, lambda path: source_of(read_file(path))])
+def test_a_source_of_no_use_is_refused(tmp_path, door, edits, words):
+    series = hospital_series(tmp_path / "s", size=8, slices=1)
+    d = pydicom.dcmread(series / "IM0001")
+    for keyword, value in edits.items():
+        setattr(d, keyword, value)
+    d.save_as(series / "IM0001")
+    with pytest.raises(InputError, match=words):
+        door(series)
 
 
-def test_another_modality_is_refused(tmp_path):
-    series = hospital_series(tmp_path / "s", size=8, slices=3, Modality="CT")
-    with pytest.raises(InputError, match=r"Modality MR.*found CT"):
-        read_source(series)
+def test_a_file_that_was_read_is_the_same_source(hospital):
+    one, other = read_source(hospital), source_of(read_file(hospital))
+    assert [s.sop_uid for s in one.slices] == [s.sop_uid for s in other.slices]
+    assert [s.carried for s in one.slices] == [s.carried for s in other.slices]
+    assert (one.orientation, one.series_uid) == (other.orientation, other.series_uid)

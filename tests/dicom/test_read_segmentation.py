@@ -58,7 +58,7 @@ def test_what_is_no_label_volume(tmp_path, series, foreign, labels):
     stack = np.stack([labels.array.transpose(2, 1, 0) > 0] * 2, axis=-1).astype(np.uint8)
     path = foreign(array=stack)
     with pytest.raises(InputError, match="segments that do not overlap"):
-        read_segmentation(path).volume
+        read_segmentation(path)
     with pytest.raises(InputError, match="fractional"):
         read_segmentation(foreign("FRACTIONAL"))
     path = foreign()

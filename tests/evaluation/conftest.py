@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
+from mrisr.cli import main
 from mrisr.data.phantom import phantom
 from mrisr.data.prepare import prepare
+from mrisr.evaluation.degraded import DegradedCase
 from mrisr.io import write_volume
 
 #: Methods of the small models: an interpolation, the same projected, and a model in three ways.
@@ -18,7 +22,7 @@ METHODS: list[dict[str, Any]] = [
     {"name": "bicubic-sharp", "model": "bicubic-sharp"},
     {"name": "projected", "model": "bicubic-sharp", "consistency": 1},
     {"name": "default"},
-    {"name": "three", "steps": 3, "churn": 1},
+    {"name": "three", "steps": 3, "eta": 1},
     {"name": "zero", "model": "zero-inplane"},
 ]
 SETTINGS: dict[str, Any] = {
@@ -56,11 +60,51 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., Path]:
-    """Writes the evaluation file, with changes."""
+    """Writes an evaluation file, with changes of ``SETTINGS`` or of other settings."""
 
-    def file(**changes: Any) -> Path:
+    def file(settings: dict[str, Any] = SETTINGS, **changes: Any) -> Path:
         path = tmp_path / "evaluate.yaml"
-        path.write_text(yaml.safe_dump(SETTINGS | changes))
+        path.write_text(yaml.safe_dump(settings | changes))
         return path
 
     return file
+
+
+@pytest.fixture
+def own(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the small models that a test may change."""
+    folder = tmp_path / "models"
+    shutil.copytree(models, folder)
+    monkeypatch.setenv("MRISR_MODELS", str(folder))
+    return folder
+
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def mrisr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs `mrisr` with arguments: exit code, output, errors."""
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mrisr", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return command
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
+    """The scores of degraded slices that are made anew: patient, method, scale."""
+    made: list[tuple[str, str, str]] = []
+    anew = DegradedCase.score
+
+    def counted(self: DegradedCase, method: Any, scale: Any) -> Any:
+        made.append((self.name, method.name, str(scale)))
+        return anew(self, method, scale)
+
+    monkeypatch.setattr(DegradedCase, "score", counted)
+    return made

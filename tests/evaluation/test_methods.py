@@ -25,10 +25,11 @@ def settings(*methods: dict[str, Any], **changes: Any) -> EvaluationSettings:
 def test_defaults_are_the_models(models: Path) -> None:
     found = {m.name: m for m in load_methods(settings(), device="cpu")}
     assert [m.evaluations for m in found.values()] == [0, 0, 1, 3, 1]
-    assert [m.consistency for m in found.values()] == [0, 1, 1, 1, 1]
-    three = found["three"].engine
-    assert three is not None
-    assert (three.steps, three.churn) == (3, 1)
+    assert [m.entry.consistency for m in found.values()] == [0, 1, 1, 1, 1]
+    assert [m.is_default for m in found.values()] == [True, False, True, False, True]
+    three = found["three"].entry
+    assert (three.steps, three.eta, three.sampler, three.seed) == (3, 1, "corrected", 0)
+    assert found["bicubic-sharp"].entry.seed is None  # has no effect on it
     assert found["default"].model is found["three"].model
     assert found["default"].model is not None
     assert found["default"].model.card.name == "partdiff-inplane"
@@ -53,6 +54,8 @@ def test_what_else_is_refused(models: Path) -> None:
         load_methods(settings({"name": "a", "model": "zero-throughplane"}), device="cpu")
     with pytest.raises(UsageError, match="a: name a model"):
         load_methods(settings({"name": "a"}, model=None), device="cpu")
+    with pytest.raises(UsageError, match="a: eta: has no effect on partdiff-inplane"):
+        load_methods(settings({"name": "a", "steps": 1, "churn": 0}), device="cpu")
 
 
 def test_what_decides_a_result(models: Path) -> None:
@@ -61,10 +64,15 @@ def test_what_decides_a_result(models: Path) -> None:
         return load_methods(asked, device="cpu")[0].deciding("patient")
 
     base = deciding()
-    assert deciding(consistency=1, steps=1, churn=0) == base  # as the model does by itself
+    assert deciding(consistency=1, steps=1) == base  # as the model does by itself
     assert deciding(model="zero-inplane") != base
-    for change in ({"steps": 2}, {"churn": 1}, {"update": "published"}, {"seed": 1}):
-        assert deciding(**change) != base
+    many = deciding(steps=2)
+    for change in ({}, {"eta": 1}, {"sampler": "published"}, {"seed": 1}):
+        assert deciding(steps=2, **change) != base
+        assert (deciding(steps=2, **change) == many) == (not change)
+    assert deciding(steps=2, churn=1, update="published") == deciding(
+        steps=2, eta=1, sampler="published"
+    )
     assert deciding(model="bicubic") != deciding(model="lanczos")
 
 
@@ -72,7 +80,7 @@ def test_volumes_are_told_apart_by_their_bytes(models: Path, tmp_path: Path) -> 
     entry = {"name": "other", "volumes": str(tmp_path / "{case}.nii")}
     asked = settings(entry, **THROUGH, scoring="reference")
     method = load_methods(asked, device="cpu")[-1]
-    assert (method.engine, method.evaluations) == (None, 0)
+    assert (method.model, method.evaluations) == (None, 0)
     assert method.volume_path("p") == tmp_path / "p.nii"
     (tmp_path / "p.nii").write_bytes(b"a")
     first = method.deciding("p")
@@ -88,15 +96,6 @@ def change_card(folder: Path, name: str, **training: Any) -> None:
     card = json.loads(path.read_text())
     card["training"] |= training
     path.write_text(json.dumps(card))
-
-
-@pytest.fixture
-def own(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the small models that a test may change."""
-    folder = tmp_path / "models"
-    shutil.copytree(models, folder)
-    monkeypatch.setenv("MRISR_MODELS", str(folder))
-    return folder
 
 
 def test_the_patients_that_all_models_held_out(own: Path) -> None:

@@ -17,15 +17,18 @@ from mrisr.core.volume import Volume
 from mrisr.data.phantom import phantom
 from mrisr.evaluation import registration
 from mrisr.evaluation.agreement import compare, correlation
+from mrisr.evaluation.case import Scale
+from mrisr.evaluation.experiment import Switches
 from mrisr.evaluation.methods import Method, load_methods
 from mrisr.evaluation.reference import ReferenceCase, reference_cases
-from mrisr.evaluation.run import Switches, evaluate
+from mrisr.evaluation.restoring import restored_by
+from mrisr.evaluation.run import evaluate
 from mrisr.evaluation.settings import EvaluationSettings
 from mrisr.io import write_volume
-from mrisr.restore.sampling import Options
-from mrisr.restore.volumes import upsample_through_plane
+from mrisr.physics.measurement import measure_through_plane
 
 FACTOR = 4.0
+SCALE = Scale("reference", FACTOR)
 SETTINGS: dict[str, Any] = {
     "job": "throughplane",
     "scoring": "reference",
@@ -70,6 +73,11 @@ def settings(**changes: Any) -> EvaluationSettings:
 
 def methods(**changes: Any) -> dict[str, Method]:
     return {m.name: m for m in load_methods(settings(**changes), device="cpu")}
+
+
+def upsampled(case: ReferenceCase, method: Method) -> Volume:
+    """The whole axial stack as the product restores it."""
+    return restored_by(method, measure_through_plane(case.axial, FACTOR)).volume
 
 
 @pytest.fixture(scope="module")
@@ -141,18 +149,20 @@ def test_correlation() -> None:
 
 def test_scores_of_methods(models: Path, case: ReferenceCase) -> None:
     ready = methods()
-    plain, projected = (case.score(ready[n], FACTOR) for n in ("bspline", "projected"))
-    network = case.score(ready["network"], FACTOR)
+    plain, projected = (case.score(ready[n], SCALE) for n in ("bspline", "projected"))
+    network = case.score(ready["network"], SCALE)
     assert set(plain.slices) == {"psnr", "ssim", "spectrum", "texture", "ncc"}
     assert {len(v) for v in plain.slices.values()} == {len(case.overlap.boxes)}
     assert np.mean(plain.slices["ncc"]) > 0.8
-    assert projected.volume["residual"] < 1e-3 < plain.volume["residual"]
-    assert projected.volume["consistency"] == pytest.approx(projected.volume["residual"] ** 2 * 1e5)
+    residual = projected.figures["residual"]
+    assert residual < 1e-3 < plain.figures["residual"]
+    assert projected.figures["consistency"] == pytest.approx(residual**2 * 1e5)
     assert np.mean(projected.slices["texture"]) > np.mean(plain.slices["texture"])
-    assert (plain.evaluations, network.evaluations) == (0, 1)
-    assert network.seconds > 0
-    assert plain.result.shape == network.reference.shape
-    np.testing.assert_array_equal(plain.reference, network.reference)
+    assert [s.figures["evaluations"] for s in (plain, network)] == [0, 1]
+    assert network.figures["seconds"] > 0
+    pictures = plain.pictures, network.pictures
+    assert pictures[0]["result"].shape == pictures[1]["reference"].shape
+    np.testing.assert_array_equal(*(p["reference"] for p in pictures))
     assert plain.facts["overlap_slices"] == 5
     json.dumps(dict(plain.facts))
 
@@ -161,28 +171,24 @@ def test_the_part_is_restored_as_the_whole_would_be(models: Path, patients: Path
     """Only the A-P rows that are compared are restored, to what the product makes of them."""
     wide = reference_cases(patients, settings(views="both"), ["unseen"])[0]
     method = methods(views="both")["network"]
-    scored = wide.score(method, FACTOR)
-    whole = upsample_through_plane(wide.axial, method.options, factor=FACTOR)
-    expected = compare(wide.overlap, whole.volume, 3.75)
+    scored = wide.score(method, SCALE)
+    expected = compare(wide.overlap, upsampled(wide, method), 3.75)
     for metric in ("psnr", "ncc"):
         np.testing.assert_allclose(scored.slices[metric], expected.slices[metric], rtol=2e-3)
 
 
 def test_a_volume_made_elsewhere(models: Path, case: ReferenceCase, tmp_path: Path) -> None:
-    made = upsample_through_plane(
-        case.axial, Options(model="bspline", device="cpu"), factor=FACTOR
-    ).volume
-    write_volume(made, tmp_path / "unseen.nii.gz")
+    write_volume(upsampled(case, methods()["bspline"]), tmp_path / "unseen.nii.gz")
     (tmp_path / "unseen.json").write_text(json.dumps({"seconds": 120.0, "cpu_seconds": 60.0}))
     entry = {"name": "other", "volumes": str(tmp_path / "{case}.nii.gz")}
     ready = methods(methods=[*SETTINGS["methods"], entry])
-    here, there = case.score(ready["bspline"], FACTOR), case.score(ready["other"], FACTOR)
+    here, there = case.score(ready["bspline"], SCALE), case.score(ready["other"], SCALE)
     for name, values in here.slices.items():
         np.testing.assert_allclose(there.slices[name], values, rtol=1e-3, atol=1e-3)
-    assert there.seconds == pytest.approx(120 / 48)  # the stack has 48 coronal reformats
-    assert there.cpu_seconds == pytest.approx(60 / 48)
+    assert there.figures["seconds"] == pytest.approx(120 / 48)  # the stack has 48 coronal reformats
+    assert there.figures["cpu_seconds"] == pytest.approx(60 / 48)
     assert there.facts["made_elsewhere"] == {"seconds": 120.0, "cpu_seconds": 60.0}
-    assert there.volume == {}
+    assert "residual" not in there.figures
 
 
 def test_a_scan_that_does_not_register_is_one_line(
@@ -191,7 +197,7 @@ def test_a_scan_that_does_not_register_is_one_line(
     monkeypatch.setattr(registration, "LIMITS", (1e-6, 10.0))
     fresh = replace(case)
     with pytest.raises(InputError, match=r"t2w_cor.nii: expected a scan that registers to .*shift"):
-        fresh.score(methods()["bspline"], FACTOR)
+        fresh.score(methods()["bspline"], SCALE)
 
 
 def test_the_digest_is_of_both_scans(case: ReferenceCase) -> None:
@@ -229,9 +235,7 @@ def test_by_one_command(
     tmp_path: Path,
 ) -> None:
     """Methods and a volume made elsewhere, in one report."""
-    options = Options(model="bspline", device="cpu")
-    made = upsample_through_plane(case.axial, options, factor=FACTOR).volume
-    write_volume(made, tmp_path / "unseen.nii.gz")
+    write_volume(upsampled(case, methods()["bspline"]), tmp_path / "unseen.nii.gz")
     entry = {"name": "elsewhere", "volumes": str(tmp_path / "{case}.nii.gz")}
     changes: dict[str, Any] = {"model": None, "planes": [], "reference": None, "crop": 320}
     changes["methods"] = [*SETTINGS["methods"], entry]

@@ -25,8 +25,11 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
         ({"planes": []}, "planes"),
         ({"methods": [{"name": "a", "model": "b", "volumes": "c"}], "reference": None}, "not both"),
         ({"methods": [{"name": "a", "volumes": "{case}.nii"}], "reference": None}, "scoring"),
-        ({"methods": [{"name": "a", "update": "other"}], "reference": None}, "update"),
+        ({"methods": [{"name": "a", "update": "other"}], "reference": None}, "sampler"),
         ({"methods": [{"name": "a", "steps": 0}], "reference": None}, "steps"),
+        ({"methods": [{"name": "a", "eta": 1, "churn": 1}], "reference": None}, "old name"),
+        ({"methods": [{"name": "a", "degradation": "kspace"}], "reference": None}, "as `kind`"),
+        ({"methods": [{"name": "a", "stepps": 1}], "reference": None}, "stepps"),
     ],
 )
 def test_what_is_refused(write: Callable[..., Path], changes: Any, words: str) -> None:
@@ -80,4 +83,4 @@ def test_the_shipped_evaluations_of_the_cards(job: str) -> None:
     assert settings.model == f"partdiff-{job}"
     own = [m for m in settings.methods if m.model is None]
     assert {m.steps for m in own} >= {1, 2, 4, 10, 50}
-    assert all(m.churn is not None for m in own)
+    assert all(m.eta is not None or m.steps == 1 for m in own)

@@ -28,7 +28,7 @@ def test_means_are_over_patients_not_over_slices_or_stacks() -> None:
         result("m", "b", [40.0], "s2"),
     ]
     assert {k: v["psnr"] for k, v in patient_means(rows).items()} == {"a": 20, "b": 35}
-    (row,) = summarise(rows, ["m"], "none", None)
+    (row,) = summarise(rows, ["m"], "none")
     assert row.means["psnr"].value == pytest.approx((20 + 35) / 2)
     assert (row.means["psnr"].n, row.gain, row.paired) == (2, None, {})
 
@@ -46,6 +46,7 @@ def test_gain_and_paired_differences() -> None:
         (r.factor, r.method): r for r in summarise(rows, ["mine", "base", "other"], "base", "base")
     }
     assert list(found) == [(2.0, "other"), (4.0, "mine"), (4.0, "base")]
+    assert [r.patients for r in found.values()] == [1, 2, 3]
     mine = found[4.0, "mine"]
     assert mine.gain is not None
     assert mine.gain.value == pytest.approx((2 + 0.5) / 2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from pydicom.uid import (
 )
 
 from mrisr.archive.transfer import fetch_series, list_series, send_series
-from mrisr.cli import main
 from mrisr.io import read_volume
 from tests.dicom.synthetic import SECRETS, hospital_series
 from tests.integration.conftest import PASSWORD, USER, Orthanc
@@ -27,17 +25,14 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(monkeypatch, capsys) -> Run:
-    """Run the program in this process; returns exit code, standard output and standard error."""
+def run(run: Run) -> Run:
+    """Run the program in this process, and let no secret through."""
 
     def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mrisr", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
+        code, out, err = run(*arguments)
         for secret in (*SECRETS, USER, PASSWORD):
-            assert secret not in captured.out + captured.err
-        return stop.value.code, captured.out, captured.err
+            assert secret not in out + err
+        return code, out, err
 
     return call
 

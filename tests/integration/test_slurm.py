@@ -110,14 +110,14 @@ def test_killed_jobs_and_a_killed_controller(
     on_slurm = _command(*studies, out, "--jobs", "2", "--profile", "slurm", "--", *HERE)
     log = (tmp_path / "log.txt").open("wb")
     first = subprocess.Popen(on_slurm, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-    _wait("an upsampling on Slurm", lambda: _jobs("upsample") or first.poll() is not None)
-    killed = _jobs("upsample")[0]
+    _wait("a chunk on Slurm", lambda: _jobs("studies") or first.poll() is not None)
+    killed = _jobs("studies")[0]
     assert _said("scancel", "--signal=KILL", "--full", killed) == ""
-    _wait("the killed job's end", lambda: killed not in _jobs("upsample"))
+    _wait("the killed job's end", lambda: killed not in _jobs("studies"))
 
     _wait(
         "a study's zones",
-        lambda: list(out.glob("sub-*/status/segment.json")) or first.poll() is not None,
+        lambda: list(out.glob("sub-*/zones/source.nii.gz")) or first.poll() is not None,
     )
     assert first.poll() is None, Path(log.name).read_text()[-2000:]
     os.killpg(first.pid, signal.SIGKILL)  # the controller: the program and Snakemake together

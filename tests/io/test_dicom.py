@@ -274,9 +274,9 @@ def test_each_file_of_the_series_is_opened_once(make_series, monkeypatch, tmp_pa
 
 def test_more_than_the_voxels_need_is_not_kept(make_series, monkeypatch, is_clean):
     """A file that is larger than its header says is read again in its turn."""
-    monkeypatch.setattr(dicom_scan, "_HEADER_BYTES", 0)
+    monkeypatch.setattr(dicom_file, "_HEADER_BYTES", 0)
     folder = make_series()
-    contents = dicom_scan.Contents(None, 2**31)
+    contents = dicom_file.Contents(None, 2**31)
     dicom_scan.find_series(folder, contents)
     assert contents._held == {}
     is_clean(read_volume(folder))

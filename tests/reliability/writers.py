@@ -161,7 +161,7 @@ WRITERS = (
         "tables",
         outputs.write_some_tables,
         lambda file: [file.read_bytes()],
-        names=("results.json", "results.csv", "results.md", "results.html"),
+        names=outputs.TABLES,
     ),
     Writer("a prepared cache", "cache", outputs.write_a_cache, outputs.parts_of_a_cache),
     Writer(

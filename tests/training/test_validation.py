@@ -18,7 +18,7 @@ from mrisr.data.prepare import make_stack
 from mrisr.data.sources import Entry
 from mrisr.models.store import load_model
 from mrisr.restore.restore import restore
-from mrisr.training.validation import Example, measured, validate, validation_planes, write_examples
+from mrisr.training.validation import Example, validate, validation_planes, write_examples
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -43,8 +43,8 @@ def test_validation_restores_as_the_product_does(
 ) -> None:
     """The same function, so the result agrees with the measurement and is not negative."""
     _, x_high = next(pairs.validation_images(stacks, ["axial"]))
-    drawn = pairs.Drawn(config.data.degradations[0], 2.0, 1.0, 0.0)
-    measurement = measured(x_high, config, drawn)
+    drawn = pairs.Drawn(config.data.degradations[0].kind, 2.0)
+    measurement = pairs.measurement_of(x_high, config.job, drawn)
     x = restore(measurement, load_model("partdiff-inplane"), Sampling(precision="fp32")).stack
     assert float((measurement.operator(x) - measurement.y).square().mean().sqrt()) < 1e-3
     assert float(x.min()) >= -1

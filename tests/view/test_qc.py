@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from numpy.typing import NDArray
 
 from mrisr.core.errors import OutputError, UsageError
 from mrisr.core.volume import Volume
 from mrisr.data.phantom import phantom, phantom_affine
-from mrisr.view.qc import anatomical_directions, display_window, panel, qc_picture
+from mrisr.view.qc import anatomical_directions, display_window, panel, qc_picture, spline_of
 
 SHAPE = (40, 36, 9)
 PLANES = ("axial", "coronal", "sagittal")
@@ -177,3 +178,37 @@ def test_picture_of_nothing_and_to_nowhere(source: Volume, tmp_path: Path) -> No
     assert qc_picture(empty, empty, empty, str(tmp_path / "empty.png"), reference=empty).exists()
     with pytest.raises(OutputError, match="missing"):
         qc_picture(source, source, None, tmp_path / "missing" / "qc.png")
+
+
+# --- interpolated cuts ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_interpolation_follows_a_smooth_function(plane: str) -> None:
+    shape = (40, 36, 19)
+    affine = phantom_affine(shape, spacing=(0.8, 0.9, 3.0), obliquity=11.0)
+
+    def values(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(100 * np.sin(points / 12).sum(axis=-1))
+
+    index = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
+    volume = Volume(values(index @ affine[:3, :3].T + affine[:3, 3]).astype(np.float32), affine)
+    centre = (affine @ [*((np.array(shape) - 1) / 2), 1])[:3] + [0.3, -0.2, 0.7]
+    axes = np.eye(3)  # which are not the volume's
+    found = panel(volume, plane, centre, 12.0, 0.5, axes, spline_of(volume))
+    right, down = {"axial": (0, 1), "coronal": (0, 2), "sagittal": (1, 2)}[plane]
+    run = (np.arange(24) - 11.5) * 0.5
+    points = np.tile(centre, (24, 24, 1))
+    points[..., right] -= run[None, :]
+    points[..., down] -= run[:, None]
+    np.testing.assert_allclose(found, values(points), atol=0.2)
+
+
+def test_interpolation_of_one_slice_and_beyond_the_end() -> None:
+    array = np.random.default_rng(0).normal(size=(12, 10, 1)).astype(np.float32)
+    volume = Volume(array, phantom_affine((12, 10, 1), spacing=(0.8, 0.9, 3.0)))
+    middle = (volume.affine @ [5.5, 4.5, 0, 1])[:3]
+    spline = spline_of(volume)
+    near = panel(volume, "axial", middle, 40.0, spline=spline)
+    assert (np.isfinite(near) == np.isfinite(panel(volume, "axial", middle, 40.0))).all()
+    assert np.isnan(panel(volume, "axial", middle + [0, 0, 500], 40.0, spline=spline)).all()

@@ -16,8 +16,7 @@ import yaml
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.volume import Volume
 from mrisr.zones.external.nnunet import COMMAND, load_nnunet
-from mrisr.zones.labels import LabelTable
-from tests.zones.models import BRIGHT, expected, image, swapped, weights
+from tests.zones.models import BRIGHT, expected, image, weights
 
 #: Labels of the data set: not ours, so that a table is needed.
 LABELS = {"background": 0, "TZ": 1, "PZ": 2}
@@ -155,15 +154,11 @@ def test_folds_and_checkpoints(tmp_path: Path, library) -> None:
     assert found.notes == ("checkpoint_best.pth of an unfinished training",)
 
 
-def test_labels_and_digest(tmp_path: Path, library) -> None:
-    root, volume = folder(tmp_path / "model"), image()
-    segment = load_nnunet(root)
-    other = load_nnunet(root, LabelTable.parse("1=PZ,2=TZ"))
-    np.testing.assert_array_equal(other(volume).labels.array, swapped(expected(volume)))
-    with pytest.raises(InputError, match="table 1=TZ,3=PZ, found 2"):
-        load_nnunet(root, LabelTable.parse("1=TZ,3=PZ"))(volume)
+def test_checkpoints_are_part_of_the_digest(tmp_path: Path, library) -> None:
+    root = folder(tmp_path / "model")
+    before = load_nnunet(root).sha256
     (root / "fold_2" / "checkpoint_final.pth").write_bytes(b"other weights")
-    assert len({segment.sha256, other.sha256, load_nnunet(root).sha256}) == 3
+    assert load_nnunet(root).sha256 != before
 
 
 # --- the program ----------------------------------------------------------------------------------
@@ -205,14 +200,12 @@ def test_models_of_something_else(tmp_path: Path, library, change, words: str) -
         load_nnunet(folder(tmp_path / "model", **change))
 
 
-@pytest.mark.parametrize("gone", ["dataset.json", "plans.json", "fold_0"])
+@pytest.mark.parametrize("gone", ["dataset.json", "plans.json", "fold_0/checkpoint_final.pth"])
 def test_missing_files(tmp_path: Path, library, gone: str) -> None:
     root = folder(tmp_path / "model", ("0",))
-    path = root / gone
-    path.unlink() if path.is_file() else (path / "checkpoint_final.pth").unlink()
-    with pytest.raises(InputError, match=gone) as no:
+    (root / gone).unlink()
+    with pytest.raises(InputError, match=gone):
         load_nnunet(root)
-    assert "\n" not in str(no.value)
 
 
 # --- for real -------------------------------------------------------------------------------------

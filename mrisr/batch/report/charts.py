@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mrisr.batch.names import STAGES
+from mrisr.batch.names import SOURCE, STAGES
 from mrisr.batch.report.distributions import GREY, Chart, Group, draw
 from mrisr.batch.report.outlines import COLOURS
 from mrisr.batch.report.rows import StudyRow, scored
-from mrisr.batch.report.tree import MEASURED
 from mrisr.zones.labels import TITLES
 
 #: A figure as SVG and its caption.
@@ -20,8 +19,8 @@ def dice_chart(rows: Sequence[StudyRow], titles: Mapping[str, str], zone: str) -
     """Dice of a zone, in the measured and in the upsampled volumes."""
     colour = "#{:02x}{:02x}{:02x}".format(*COLOURS[zone])
     groups = [
-        Group(title, values, GREY if volume == MEASURED else colour)
-        for volume, title in {MEASURED: "measured", **titles}.items()
+        Group(title, values, GREY if volume == SOURCE else colour)
+        for volume, title in {SOURCE: "measured", **titles}.items()
         if (values := scored(rows, volume, zone))
     ]
     if not groups:

@@ -96,11 +96,13 @@ def _axis(chart: Chart) -> tuple[float, float, list[float]]:
         start, end = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
         end = max(end, start + 1)
         return start, end, [10.0**power for power in range(start, end + 1)]
-    low, high = min(values), max(values)
+    ends = min(values), max(values)
+    low, high = (
+        end if given is None else given for end, given in zip(ends, chart.limits, strict=True)
+    )
     room = 0.05 * (high - low) or 0.5 * abs(high) or 1.0
-    low, high = low - room, high + room
-    low = low if chart.limits[0] is None else chart.limits[0]
-    high = high if chart.limits[1] is None else chart.limits[1]
+    low = low - room if chart.limits[0] is None else low
+    high = high + room if chart.limits[1] is None else high
     about = (high - low) / 5
     size = 10.0 ** math.floor(math.log10(about))
     step = next(size * nice for nice in (1, 2, 5, 10) if size * nice >= about)

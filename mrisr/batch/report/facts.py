@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import NamedTuple
 
+from mrisr.batch.names import SOURCE, VOLUME
 from mrisr.batch.report import words
-from mrisr.batch.report.tree import MEASURED, VOLUME, Figures, Json, Study, mapping, number
+from mrisr.batch.report.tree import Figures, Json, Study, mapping, number
 from mrisr.batch.status import StageStatus
 from mrisr.zones.labels import TITLES, ZONES
 
@@ -70,14 +71,14 @@ def made(study: Study) -> list[Made]:
 
 def scores(study: Study) -> list[Score]:
     """The scores, zone by zone, the measured volume first."""
-    measured = study.scores.get(MEASURED, {})
+    measured = study.scores.get(SOURCE, {})
     return [
         Score(
             title_of(study, name),
-            name == MEASURED,
+            name == SOURCE,
             zone,
             zones[zone],
-            None if name == MEASURED else _difference(zones, measured, zone),
+            None if name == SOURCE else _difference(zones, measured, zone),
         )
         for zone in ZONES
         for name, zones in study.scores.items()
@@ -157,11 +158,11 @@ def tiles(study: Study) -> list[Tile]:
 
 def _dice(study: Study) -> list[Tile]:
     """Dice of the first upsampled volume beside that of the measured one."""
-    upsampled = [n for n in study.scores if n != MEASURED]
+    upsampled = [n for n in study.scores if n != SOURCE]
     found = []
     for name in (upsampled or list(study.scores))[:1]:
         for zone, figures in study.scores[name].items():
-            before = study.scores.get(MEASURED, {}).get(zone, {}).get("dice")
+            before = study.scores.get(SOURCE, {}).get(zone, {}).get("dice")
             more = f"; measured {words.fixed(before, 3)}" if upsampled else ""
             label = f"Dice, {TITLES.get(zone, zone)}"
             value = words.fixed(figures.get("dice"), 3)

@@ -7,18 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mrisr.batch.names import read_json
+from mrisr.batch.names import SOURCE, read_json
 from mrisr.batch.outcome import StudyOutcome
 from mrisr.batch.report import words
 from mrisr.batch.report.charts import dice_chart, residual_chart, seconds_chart
 from mrisr.batch.report.facts import Tile
 from mrisr.batch.report.page import write_page
 from mrisr.batch.report.rows import StudyRow, gains, read_rows, scored, titles_of, undefined
-from mrisr.batch.report.tree import MEASURED, PAGE
+from mrisr.batch.report.tree import PAGE
 from mrisr.zones.labels import TITLES, ZONES
 
 if TYPE_CHECKING:
-    from mrisr.evaluation.mean import Mean
+    from mrisr.evaluation.statistics import Mean
 
 #: Studies of one kind of failure that are named at once.
 NAMED = 12
@@ -68,8 +68,8 @@ def write_overview(out: Path, outcome: Sequence[StudyOutcome]) -> Path:
         "overview.html",
         rows=rows,
         titles=titles,
-        measured=MEASURED,
-        zones=[z for z in ZONES if any(scored(rows, v, z) for v in (MEASURED, *titles))],
+        measured=SOURCE,
+        zones=[z for z in ZONES if any(scored(rows, v, z) for v in (SOURCE, *titles))],
         sized=any(row.volumes_ml for row in rows),
         tiles=overview_tiles(rows, titles),
         faults=faults(rows),
@@ -111,13 +111,13 @@ def overview_tiles(rows: Sequence[StudyRow], titles: Mapping[str, str]) -> list[
     ]
     if rest:
         tiles.append(Tile("Not finished", str(rest), grade="fair"))
-    first = next(iter(titles), MEASURED)
+    first = next(iter(titles), SOURCE)
     for zone in ZONES:
         found = scored(rows, first, zone)
         if found:
-            before = scored(rows, MEASURED, zone)
+            before = scored(rows, SOURCE, zone)
             more = f"mean, {titles.get(first, 'measured')}"
-            if before and first != MEASURED:
+            if before and first != SOURCE:
                 more += f"; measured {words.fixed(sum(before) / len(before), 3)}"
             tiles.append(
                 Tile(f"Dice, {TITLES[zone]}", words.fixed(sum(found) / len(found), 3), more)
@@ -148,17 +148,17 @@ def faults(rows: Sequence[StudyRow]) -> list[Fault]:
 
 def worth(rows: Sequence[StudyRow], titles: Mapping[str, str]) -> list[Worth]:
     """Means over the studies that were scored, zone by zone."""
-    volumes = {MEASURED: "measured", **titles}
+    volumes = {SOURCE: "measured", **titles}
     if not any(scored(rows, v, z) for v in volumes for z in ZONES):
         return []
-    from mrisr.evaluation.mean import mean_of
+    from mrisr.evaluation.statistics import mean_of
 
     found = []
     for zone in ZONES:
         for volume, title in volumes.items():
             values, gained = scored(rows, volume, zone), gains(rows, volume, zone)
             if values:
-                gain = mean_of(gained) if gained and volume != MEASURED else None
+                gain = mean_of(gained) if gained and volume != SOURCE else None
                 missing = undefined(rows, volume, zone)
-                found.append(Worth(zone, title, volume == MEASURED, mean_of(values), gain, missing))
+                found.append(Worth(zone, title, volume == SOURCE, mean_of(values), gain, missing))
     return found

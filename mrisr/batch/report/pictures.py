@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mrisr.batch.names import LABELS
+from mrisr.batch.names import LABELS, SOURCE
 from mrisr.batch.report import view
-from mrisr.batch.report.tree import MEASURED, Study, mapping
+from mrisr.batch.report.tree import Study, mapping
 from mrisr.batch.report.words import volume_title
 from mrisr.core.errors import MrisrError
 from mrisr.core.volume import Volume
@@ -113,7 +113,7 @@ def _show(
     source = stacks[plane]
     layers = _layers(study, plane, stacks, made, zones)
     slices = min(view.SLICES, max(3, view.PICTURES // len(layers) - 2))
-    gland = next((g for g in (zones.get(MEASURED), labels) if _holds(g)), None)
+    gland = next((g for g in (zones.get(SOURCE), labels) if _holds(g)), None)
     frame = view.gland_frame(source, gland, slices)
     figures = view.cut(frame, layers, labels)
     pictures.viewers.append(
@@ -143,7 +143,7 @@ def _layers(
     """The measured stack, the same interpolated, the volumes made of it, the patient's other stacks."""
     source = stacks[plane]
     window = qc.display_window(source)
-    of_source = zones.get(MEASURED)
+    of_source = zones.get(SOURCE)
     layers = [
         view.Layer("measured", "measured", "left", source, window, zones=of_source),
         view.Layer(

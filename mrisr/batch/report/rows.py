@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mrisr.batch.names import SOURCE
 from mrisr.batch.outcome import StudyOutcome
 from mrisr.batch.parts import State
 from mrisr.batch.report import facts
-from mrisr.batch.report.tree import MEASURED, PAGE, Figures, mapping, number, read_study
+from mrisr.batch.report.tree import PAGE, Figures, mapping, number, read_study
 
 #: The thumbnails stand this near to the beginning of a study's page.
 _HEAD = 1 << 16
@@ -118,6 +119,6 @@ def undefined(rows: Sequence[StudyRow], volume: str, zone: str) -> int:
 def gains(rows: Sequence[StudyRow], volume: str, zone: str) -> list[float]:
     """Dice of a volume less that of the measured one, study by study."""
     pairs = (
-        (row.dice.get(volume, {}).get(zone), row.dice.get(MEASURED, {}).get(zone)) for row in rows
+        (row.dice.get(volume, {}).get(zone), row.dice.get(SOURCE, {}).get(zone)) for row in rows
     )
     return [after - before for after, before in pairs if after is not None and before is not None]

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mrisr.batch.names import SOURCE as MEASURED
-from mrisr.batch.names import VOLUME, read_json, status_file
+from mrisr.batch.names import SOURCE, VOLUME, read_json, status_file
 from mrisr.batch.parts import Part, State
 from mrisr.batch.status import StageStatus, read_status, stages_of, state_of
 
@@ -32,7 +31,7 @@ class Study:
         name: subject and session as the manifest has them.
         parts: all but the page, which is not made yet when it is written.
         records: upsampled volume -> the record beside it, empty where there is none.
-        zones: segmented volume, ``MEASURED`` or an upsampled one -> the record of its zones.
+        zones: segmented volume, ``SOURCE`` or an upsampled one -> the record of its zones.
         unreadable: files of the folder that hold no JSON.
     """
 
@@ -128,6 +127,6 @@ def _in_order(named: dict[str, Value]) -> dict[str, Value]:
     """The measured volume first, then through-plane ones, then the rest by name."""
 
     def place(name: str) -> tuple[bool, bool, str]:
-        return name != MEASURED, not name.startswith("throughplane"), name
+        return name != SOURCE, not name.startswith("throughplane"), name
 
     return {name: named[name] for name in sorted(named, key=place)}

@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from mrisr.batch.report.tree import MEASURED, Json, mapping, number
+from mrisr.batch.names import SOURCE
+from mrisr.batch.report.tree import Json, mapping, number
 
 #: As in the record of every volume; here without the libraries that make one.
 DISCLAIMER = "For research use only. Not for diagnosis."
@@ -141,7 +142,7 @@ def volume_title(name: str, record: Json) -> str:
     >>> volume_title("source", {}), volume_title("other", {})
     ('measured', 'other')
     """
-    if name == MEASURED:
+    if name == SOURCE:
         return "measured"
     parameters = mapping(record.get("parameters"))
     factor = number(parameters.get("factor", parameters.get("scale")))

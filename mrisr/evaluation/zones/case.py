@@ -16,7 +16,7 @@ from mrisr.core.options import Segmenting
 from mrisr.core.volume import Volume
 from mrisr.data.sources import Entry, find_sources
 from mrisr.evaluation.case import Scale, Scored
-from mrisr.evaluation.methods import Method, Report, Seen, trained_models, training_of
+from mrisr.evaluation.methods import Method, Report, trained_models, training_cases
 from mrisr.evaluation.restoring import (
     central,
     clocked,
@@ -185,9 +185,9 @@ def seen_by(
     report: Report = lambda line: None,
 ) -> dict[str, tuple[str, ...]]:
     """Patient -> the models that were trained on it, the segmenter first."""
-    every = [Seen(f"segmenter {frozen.name}", frozen.trained or ())]
-    every += training_of(trained_models(methods), report)
-    return {n: tuple(dict.fromkeys(s.who for s in every if n in s.cases)) for n in names}
+    every = {f"segmenter {frozen.name}": frozen.trained or ()}
+    every |= training_cases(trained_models(methods), report)
+    return {n: tuple(model for model, cases in every.items() if n in cases) for n in names}
 
 
 def chosen(data: Path, settings: ZonesSettings, seen: Mapping[str, tuple[str, ...]]) -> list[str]:

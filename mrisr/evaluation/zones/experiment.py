@@ -23,7 +23,7 @@ from mrisr.evaluation.zones.settings import ZonesSettings, load_zones_settings
 from mrisr.zones.labels import ZONES
 
 PROTOCOL = {
-    "degraded": "labelled axial stacks, degraded to what a scanner would have written, restored as the product "
+    "degraded": "labelled axial stacks, degraded to what a scanner would write, restored as the product "
     "does, segmented by one frozen model, scored against the labels on the stack's own grid",
     "measured": "where a factor is marked 'as measured', the stack itself is taken as coarse by it: restored "
     "to a finer grid, segmented there, the zones brought back to the measured voxels by majority",
@@ -114,8 +114,7 @@ class Zones(Experiment):
         labels = {zone: _scores(scored.figures, f"{zone}.") for zone in ZONES}
         agreement = {zone: _scores(scored.figures, f"{zone}.agreement.") for zone in ZONES}
         rest = {name: v for name, v in scored.figures.items() if "." not in name}
-        step = scored.pictures["step"].tolist()
-        return {"labels": labels, "agreement": agreement, **rest, "step": step}
+        return {"labels": labels, "agreement": agreement, **rest}
 
     def details(self, done: Evaluation) -> dict[str, Any]:
         frozen = self.frozen

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from mrisr.evaluation.case import Result, Scale
@@ -15,13 +14,12 @@ from mrisr.evaluation.figures import png
 from mrisr.evaluation.statistics import Row
 from mrisr.evaluation.zones.score import ORIGINAL
 from mrisr.zones.labels import TITLES, ZONES
+from mrisr.zones.picture import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Outlines of the segmentation; the labels' are white.
-COLOURS = {"PZ": "#ffb000", "TZ": "#2ec4ff"}
 #: Methods in a picture unless the settings name them, and width of a panel in inches.
 SHOWN, WIDTH = 6, 2.1
 CHART = (
@@ -110,9 +108,7 @@ def outlines(results: Sequence[Result], methods: Sequence[str]) -> Figure:
 
     scales = list(dict.fromkeys(r.scale for r in results))
     by_place = {(r.scale, r.method): r for r in results}
-    first = results[0].scored.pictures
-    h, w = np.array(first["image"].shape) * first["step"]
-    size = (WIDTH * (len(methods) + 1), (WIDTH * h / w + 0.5) * len(scales))
+    size = (WIDTH * (len(methods) + 1), (WIDTH + 0.5) * len(scales))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(scales), len(methods) + 1, squeeze=False)
     for line, scale in zip(axes, scales, strict=True):
@@ -132,18 +128,10 @@ def outlines(results: Sequence[Result], methods: Sequence[str]) -> Figure:
 
 
 def draw_outlined(axis: Axes, picture: Mapping[str, NDArray[Any]]) -> None:
-    """An image with the outlines of both segmentations, in mm."""
-    rows, columns = picture["step"]
-    h, w = picture["image"].shape
-    extent = (0.0, w * columns, h * rows, 0.0)
-    axis.imshow(
-        picture["image"], cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="nearest"
-    )
-    # Contours run through pixel centres.
-    x, y = (np.arange(w) + 0.5) * columns, (np.arange(h) + 0.5) * rows
+    """An image with the outlines of both segmentations."""
+    axis.imshow(picture["image"], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     for zone, label in ZONES.items():
-        drawn = ((picture["wanted"], "white", 0.7), (picture["found"], COLOURS[zone], 1.1))
-        for labels, colour, width in drawn:
-            mask = labels == label
-            if min(mask.shape) > 1 and mask.any() and not mask.all():
-                axis.contour(x, y, mask, levels=[0.5], colors=colour, linewidths=width)
+        for name, colour, width in (("wanted", "white", 0.7), ("found", COLOURS[zone], 1.1)):
+            mask = picture[name] == label
+            if mask.any() and not mask.all():
+                axis.contour(mask, levels=[0.5], colors=[colour], linewidths=width)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
 from mrisr.core.volume import Storage, Volume
 from mrisr.data.phantom import label_volume, phantom
-from mrisr.evaluation.zones.cases import ZonesCase
-from mrisr.evaluation.zones.frozen import Frozen
+from mrisr.evaluation.zones.case import Frozen, ZonesCase
+from mrisr.evaluation.zones.settings import ZonesSettings
 from mrisr.io import write_volume
 from mrisr.zones.labels import PZ, TZ
 from mrisr.zones.segmenter import Segmentation
@@ -85,10 +83,14 @@ def labelled(volume: Volume, array: Any) -> Volume:
     return replace(volume, array=array.astype(np.uint8), storage=Storage(np.dtype(np.uint8)))
 
 
-def case_of(seed: int = 3, shape: tuple[int, int, int] = SHAPE, **more: Any) -> ZonesCase:
-    """A phantom patient."""
-    image = phantom(shape, spacing=SPACING, seed=seed)
-    return ZonesCase("unseen", "t2w", image, label_volume(shape, image.affine, seed), **more)
+def case_of(
+    segmenter: Any = None, changes: dict[str, Any] = SETTINGS, seed: int = 3, **more: Any
+) -> ZonesCase:
+    """A phantom patient, scored by a stand-in of the segmenter."""
+    image = phantom(SHAPE, spacing=SPACING, seed=seed)
+    labels = label_volume(SHAPE, image.affine, seed)
+    frozen = Frozen(segmenter or Thresholds())
+    return ZonesCase("unseen", "t2w", image, labels, ZonesSettings(**changes), frozen, **more)
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +103,7 @@ def patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of labelled patients, and of one without labels."""
     folder = tmp_path_factory.mktemp("patients")
     for name, seed in PATIENTS.items():
-        made = case_of(seed)
+        made = case_of(seed=seed)
         (folder / name).mkdir()
         write_volume(made.image, folder / name / "t2w_ax.nii")
         write_volume(made.labels, folder / name / "zones.nii")
@@ -114,17 +116,5 @@ def patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def frozen(monkeypatch: pytest.MonkeyPatch) -> Frozen:
     """The stand-in, which takes the place of the segmenter that would be loaded."""
     made = Frozen(Thresholds(), trained=("known",), validated=("unseen",))
-    monkeypatch.setattr("mrisr.evaluation.zones.run.load_frozen", lambda choice, device: made)
+    monkeypatch.setattr("mrisr.evaluation.zones.experiment.load_frozen", lambda asked: made)
     return made
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a file of the experiment, with changes."""
-
-    def file(**changes: Any) -> Path:
-        path = tmp_path / "zones.yaml"
-        path.write_text(yaml.safe_dump(SETTINGS | changes))
-        return path
-
-    return file

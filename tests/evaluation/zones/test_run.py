@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from mrisr.cli import main
-from mrisr.core.errors import InputError, OutputError
+from mrisr.evaluation.experiment import Evaluation, Switches
 from mrisr.evaluation.zones import figures
-from mrisr.evaluation.zones.bench import Bench
-from mrisr.evaluation.zones.frozen import Frozen, SegmenterChoice, load_frozen
-from mrisr.evaluation.zones.run import ZonesSwitches, evaluate_zones
+from mrisr.evaluation.zones.case import Frozen, ZonesCase
+from mrisr.evaluation.zones.experiment import evaluate_zones
+from tests.evaluation.conftest import Command
 from tests.evaluation.zones.conftest import SETTINGS, THROUGH, Blind
 from tests.zones.models import random_zones_model
 
-CPU = ZonesSwitches(device="cpu")
-ALLOWED = ZonesSwitches(device="cpu", allow_trained=True)
+CPU = Switches(device="cpu")
+ALLOWED = Switches(device="cpu", allow_trained=True)
+Run = Callable[..., Evaluation]
 
 
 @pytest.fixture(autouse=True)
@@ -35,36 +33,34 @@ def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
-    """The restorations that were made anew."""
-    made: list[tuple[str, str, str]] = []
-    anew = Bench.restored
-
-    def counted(self: Bench, method: Any) -> Any:
-        made.append((self.part.name, str(self.scale), method.name))
-        return anew(self, method)
-
-    monkeypatch.setattr(Bench, "restored", counted)
-    return made
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
 
 
-def test_the_report(
-    models: Path, patients: Path, frozen: Frozen, write: Callable[..., Path], tmp_path: Path
-) -> None:
+@pytest.fixture
+def run(models: Path, patients: Path, frozen: Frozen, write: Callable[..., Path], out: Path) -> Run:
+    """Runs a file of the experiment, with changes."""
+
+    def evaluated(switches: Switches = CPU, report: Any = print, **changes: Any) -> Evaluation:
+        return evaluate_zones(write(SETTINGS, **changes), patients, out, switches, report)
+
+    return evaluated
+
+
+def test_the_report(run: Run, out: Path) -> None:
     lines: list[str] = []
-    out = tmp_path / "out"
-    done = evaluate_zones(write(), patients, out, CPU, lines.append)
+    done = run(report=lines.append)
     assert not done.failures
     assert {r.case for r in done.results} == {"unseen", "unseen-too"}
     assert lines[0].startswith("unseen: the central 48x44x13 of 50x46x13 voxels")
     assert lines[0].endswith("(x4)")
-    assert lines[2].startswith("unseen x2, original image: Dice PZ 0.")
+    assert lines[2].startswith("unseen t2w_ax x2, original image: Dice PZ 0.")
     original, bicubic, zero = done.at(done.scales[0], seen=False)
     assert [r.method for r in (original, bicubic, zero)] == ["original image", "bicubic", "zero"]
     dice = bicubic.means["PZ.dice"]
     assert dice.n == bicubic.patients == 2
     assert dice.half is not None
-    per_patient = [r.means()["PZ.dice"] for r in done.results if r.method == "bicubic"][::2]
+    per_patient = [r.scored.means()["PZ.dice"] for r in done.results if r.method == "bicubic"][::2]
     assert dice.value == pytest.approx(sum(per_patient) / 2)
     assert "psnr" not in original.means
     assert {f.name for f in out.iterdir()} == {
@@ -76,19 +72,17 @@ def test_the_report(
     assert "### x4: against the labels, mean over 2 patients" in text
     assert "### x2: against the segmentation of the original image" in text
     assert ", trained on 1 patient; unseen told how well its training went." in text
-    assert "$ mrisr evaluate zones --config configs/zones.yaml --data DATA --output OUT" in text
+    assert "$ mrisr evaluate zones --config configs/evaluate.yaml --data DATA --output OUT" in text
     page = (out / "results.html").read_text()
     assert page.count("<figure>") == 3
     assert "<script" not in page
     assert 'src="http' not in page
 
 
-def test_csv_and_json_hold_the_same(
-    models: Path, patients: Path, frozen: Frozen, write: Callable[..., Path], tmp_path: Path
-) -> None:
-    done = evaluate_zones(write(factors=[4]), patients, tmp_path / "out", ALLOWED)
-    content = json.loads((tmp_path / "out" / "results.json").read_text())
-    text = (tmp_path / "out" / "results.csv").read_text()
+def test_csv_and_json_hold_the_same(run: Run, out: Path) -> None:
+    done = run(ALLOWED, factors=[4])
+    content = json.loads((out / "results.json").read_text())
+    text = (out / "results.csv").read_text()
     rows = list(csv.DictReader(text.splitlines()))
     assert len(rows) == 2 * len(content["cases"]) == 2 * len(done.results) == 2 * 4 * 3
     by_place = {(r["case"], r["method"], r["zone"]): r for r in rows}
@@ -104,12 +98,9 @@ def test_csv_and_json_hold_the_same(
     assert {r["seen"] for r in content["rows"]} == {True, False}
 
 
-def test_patients_that_models_know_have_tables_of_their_own(
-    models: Path, patients: Path, frozen: Frozen, write: Callable[..., Path], tmp_path: Path
-) -> None:
-    config = write(factors=[2], cases=["unseen", "seen"])
-    evaluate_zones(config, patients, tmp_path / "out", ALLOWED)
-    text = (tmp_path / "out" / "results.md").read_text()
+def test_patients_that_models_know_have_tables_of_their_own(run: Run, out: Path) -> None:
+    run(ALLOWED, factors=[2], cases=["unseen", "seen"])
+    text = (out / "results.md").read_text()
     first, second = (
         text.index(f"### x2: against the labels, mean over 1 patient{tail}")
         for tail in ("\n", " that models were trained on")
@@ -121,90 +112,40 @@ def test_patients_that_models_know_have_tables_of_their_own(
     assert "Trained on seen: zero-inplane." in text
 
 
-def test_a_run_goes_on_and_redoes_what_a_change_touches(
-    models: Path,
-    patients: Path,
-    frozen: Frozen,
-    write: Callable[..., Path],
-    calls: list[Any],
-    tmp_path: Path,
+def test_another_segmenter_scores_anew(
+    run: Run, frozen: Frozen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "out"
-    names = {"cases": ["unseen"]}
-    evaluate_zones(write(**names, factors=[4]), patients, out, CPU)
-    assert calls == [("unseen", "x4", "bicubic"), ("unseen", "x4", "zero")]
-    before = (out / "results.csv").read_bytes()
-    calls.clear()
-    lines: list[str] = []
-    evaluate_zones(write(**names, factors=[4]), patients, out, CPU, lines.append)
-    assert calls == []
-    assert all(line.endswith("(kept)") for line in lines[1:])
-    assert (out / "results.csv").read_bytes() == before
-    evaluate_zones(write(**names, factors=[2, 4]), patients, out, CPU)
-    assert {scale for _, scale, _ in calls} == {"x2"}
-    calls.clear()
-    frozen.segmenter.sha256 = "1" * 64
-    evaluate_zones(write(**names, factors=[2, 4]), patients, out, CPU)
-    assert len(calls) == 4
+    calls: list[str] = []
+    anew = ZonesCase.score
+
+    def counted(self: ZonesCase, method: Any, scale: Any) -> Any:
+        calls.append(method.name)
+        return anew(self, method, scale)
+
+    monkeypatch.setattr(ZonesCase, "score", counted)
+    for expected in (3, 0):
+        calls.clear()
+        run(cases=["unseen"], factors=[4])
+        assert len(calls) == expected
+    frozen.segmenter.sha256 = "1" * 64  # type: ignore[misc]
+    run(cases=["unseen"], factors=[4])
+    assert calls == ["original image", "bicubic", "zero"]
 
 
-def test_one_failure_stops_nothing_else(
-    models: Path,
-    patients: Path,
-    frozen: Frozen,
-    write: Callable[..., Path],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    anew = Bench.restored
-
-    def fails(self: Bench, method: Any) -> Any:
-        if method.name == "bicubic" and self.scale.factor == 2:
-            raise InputError("here", expected="more", found="less")
-        return anew(self, method)
-
-    monkeypatch.setattr(Bench, "restored", fails)
-    done = evaluate_zones(write(cases=["unseen"]), patients, tmp_path / "out", CPU)
-    assert [(f.method, f.factor) for f in done.failures] == [("bicubic", 2)]
-    assert len(done.results) == 5
-    assert (
-        "- bicubic, unseen t2w_ax x2: here: expected more"
-        in (tmp_path / "out" / "results.md").read_text()
-    )
-
-    def full(self: Bench, method: Any) -> Any:
-        raise OutputError("full")
-
-    monkeypatch.setattr(Bench, "restored", full)
-    with pytest.raises(OutputError):
-        evaluate_zones(write(cases=["unseen-too"]), patients, tmp_path / "out", CPU)
-
-
-def test_empty_masks_are_counted(
-    models: Path,
-    patients: Path,
-    write: Callable[..., Path],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
+def test_empty_masks_are_counted(run: Run, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blind = Frozen(Blind(), trained=())
-    monkeypatch.setattr("mrisr.evaluation.zones.run.load_frozen", lambda choice, device: blind)
-    config = write(factors=[2], cases=["unseen", "unseen-too"])
-    done = evaluate_zones(config, patients, tmp_path / "out", CPU)
-    row = done.at(done.scales[0], seen=False)[1]
-    assert row.empty == {"PZ": 2, "TZ": 2}
+    monkeypatch.setattr("mrisr.evaluation.zones.experiment.load_frozen", lambda asked: blind)
+    done = run(factors=[2], cases=["unseen", "unseen-too"])
+    row = done.at(done.scales[0])[1]
     assert row.means["PZ.dice"].value == 0
     assert "PZ.hd95_mm" not in row.means
-    text = (tmp_path / "out" / "results.md").read_text()
+    text = (out / "results.md").read_text()
     assert "| 2, 2 of 2 |" in text
     assert "nan" not in text
 
 
-def test_through_the_plane_with_pictures(
-    models: Path, patients: Path, frozen: Frozen, write: Callable[..., Path], tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    done = evaluate_zones(write(**THROUGH, cases=["unseen"]), patients, out, CPU)
+def test_through_the_plane_with_pictures(run: Run, out: Path) -> None:
+    done = run(**THROUGH, cases=["unseen"])
     assert not done.failures
     assert [str(s) for s in done.scales] == ["x2", "x4 as measured"]
     assert [r.method for r in done.at(done.scales[1], seen=False)] == [
@@ -219,63 +160,41 @@ def test_through_the_plane_with_pictures(
     assert page.count("data:image/png;base64,") == 2
 
 
-def test_the_bundled_kind_of_segmenter(models: Path, tmp_path: Path) -> None:
-    card = random_zones_model(tmp_path / "random")
-    loaded = load_frozen(SegmenterChoice(model=str(card)), "cpu")
-    assert (loaded.name, loaded.trained) == ("zones", ())
-    assert loaded.digest == loaded.segmenter.sha256
-
-
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(run_program: Command) -> Command:
-    """Runs `mrisr evaluate` with arguments: exit code, output, errors."""
-    return lambda *arguments: run_program("evaluate", *arguments)
-
-
-@pytest.fixture
-def run_program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs `mrisr` with arguments: exit code, output, errors."""
-
-    def command(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mrisr", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    return command
-
-
 def test_the_command(
-    models: Path, patients: Path, tmp_path: Path, run: Command, run_program: Command
+    models: Path,
+    patients: Path,
+    tmp_path: Path,
+    out: Path,
+    write: Callable[..., Path],
+    mrisr: Command,
 ) -> None:
     """With a network of random weights; a message of one line where something is wrong."""
-    card, config = random_zones_model(tmp_path / "random"), tmp_path / "c.yaml"
-    config.write_text(yaml.safe_dump(SETTINGS | {"factors": [2], "cases": ["unseen"]}))
-    base = ("zones", "--config", config, "--data", patients, "--output", tmp_path / "out")
-    code, out, err = run(*base, "--model", card, "--device", "cpu")
+    card, config = random_zones_model(tmp_path / "random"), write(SETTINGS, factors=[2])
+    base = ("evaluate", "zones", "--config", config, "--data", patients, "--output", out)
+    code, text, err = mrisr(*base, "--model", card, "--device", "cpu")
     assert code == 0
-    assert "| bicubic | " in out
-    assert "unseen x2, original image: Dice PZ" in err
-    code, _, err = run(*base, "--model", card, "--card", "--quiet", "--device", "cpu")
+    assert "| bicubic | " in text
+    assert "unseen t2w_ax x2, original image: Dice PZ" in err
+    code, _, err = mrisr(*base, "--model", card, "--card", "--quiet", "--device", "cpu")
     assert (code, err) == (0, "")
     figures = json.loads(card.read_bytes())["figures"]
     assert figures["trained_on"] == {}
     assert set(figures["held_out"]["unseen"]) == {"PZ", "TZ"}
-    code, shown, _ = run_program("models", card)
+    code, shown, _ = mrisr("models", card)
     assert code == 0
     assert "PZ Dice" in shown
-    code, _, err = run(*base, "--model", "none", "--quiet")
+    code, _, err = mrisr(*base, "--model", "none", "--quiet")
     assert code == 1
     assert err.startswith("mrisr: no model 'none'")
-    code, _, err = run(*base, "--model", card, "--bundle", tmp_path)
+    code, text, _ = mrisr(*base, "--model", card, "--margin", 0.2, "--quiet", "--device", "cpu")
+    assert "--model zones.json --margin 0.2 --data DATA" in text
+    assert text.count("(SHA-256 ") == 1
+    assert json.loads(card.read_bytes())["sha256"][:12] not in text  # cropped, it is another one
+    code, _, err = mrisr(*base, "--model", card, "--bundle", tmp_path)
     assert (code, err.count("\n")) == (1, 1)
 
 
-def test_evaluate_itself_asks_for_its_options(run: Command, tmp_path: Path) -> None:
+def test_evaluate_itself_asks_for_its_options(mrisr: Command) -> None:
     for arguments, said in (
         ((), "Missing option '--config' / '-c'."),
         (("--config", "x", "--output", "y"), "Missing option '--data'."),
@@ -284,8 +203,8 @@ def test_evaluate_itself_asks_for_its_options(run: Command, tmp_path: Path) -> N
         (("zones", "--data", "x", "--output", "y"), "Missing option '--config' / '-c'."),
         (("others",), "No such command 'others'."),
     ):
-        assert run(*arguments) == (1, "", f"mrisr: {said}\n")
+        assert mrisr("evaluate", *arguments) == (1, "", f"mrisr: {said}\n")
     for arguments in (("--help",), ("zones", "--help")):
-        code, out, _ = run(*arguments)
+        code, out, _ = mrisr("evaluate", *arguments)
         assert code == 0
         assert "--config" in out

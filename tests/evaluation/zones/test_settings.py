@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from mrisr.core.errors import InputError
-from mrisr.evaluation.zones.settings import Scale, ZonesSettings, load_zones_settings
+from mrisr.core.options import Segmenting
+from mrisr.evaluation.case import Scale
+from mrisr.evaluation.zones.settings import ZonesSettings, load_zones_settings
 from mrisr.models.store import INTERPOLATIONS, available
 from tests.evaluation.zones.conftest import METHODS, SETTINGS, THROUGH
 
@@ -33,6 +35,7 @@ SHIPPED = [
         ({"methods": [METHODS[0], METHODS[0]]}, "bicubic: named twice"),
         ({"methods": [{"name": "a", "volumes": "{case}.nii"}]}, "a: volumes made elsewhere"),
         ({"segmentor": "zones"}, "segmentor"),
+        ({"segmenter": {"margin": 0.6}}, "margin: expected 0 to 0.49"),
     ],
 )
 def test_what_is_refused(write: Callable[..., Path], changes: Any, words: str) -> None:
@@ -44,6 +47,14 @@ def test_scales_come_in_order() -> None:
     settings = ZonesSettings(**SETTINGS | {"factors": [8, 2], "measured": [2]})
     assert settings.scales == [Scale("degraded", 2), Scale("degraded", 8), Scale("measured", 2)]
     assert [str(s) for s in settings.scales] == ["x2", "x8", "x2 as measured"]
+
+
+def test_a_segmenter_is_a_name_or_options() -> None:
+    for given in ("mine", {"model": "mine"}):
+        assert ZonesSettings(**SETTINGS | {"segmenter": given}).segmenter == Segmenting("mine")
+    options = {"nnunet": "folder", "table": {1: "TZ", 2: "PZ"}, "margin": 0.2}
+    found = ZonesSettings(**SETTINGS | {"segmenter": options}).segmenter
+    assert (found.nnunet, found.margin) == (Path("folder"), 0.2)
 
 
 def test_a_score_depends_on_the_degradation_only() -> None:

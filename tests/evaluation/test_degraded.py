@@ -1,0 +1,159 @@
+"""Scores of degraded slices: of what the product writes, by the metrics, and by closed forms."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import mrisr
+from mrisr import metrics
+from mrisr.core.volume import Volume
+from mrisr.data.cache import read_stacks
+from mrisr.evaluation.case import Scale
+from mrisr.evaluation.degraded import DegradedCase, centre, degraded_cases
+from mrisr.evaluation.methods import Method, load_methods
+from mrisr.evaluation.restoring import measurement_of, restored_by
+from mrisr.evaluation.settings import EvaluationSettings
+from mrisr.io import read_volume, write_volume
+from mrisr.physics.measurement import degraded
+from tests.evaluation.conftest import SETTINGS, THROUGH
+
+
+def case_of(data: Path, name: str, **changes: Any) -> DegradedCase:
+    settings = EvaluationSettings(**SETTINGS | changes)
+    stacks = read_stacks(data, settings.planes)
+    return degraded_cases(stacks, settings, [name])[0]
+
+
+def methods_of(case: DegradedCase) -> dict[str, Method]:
+    return {m.name: m for m in load_methods(case.settings, device="cpu")}
+
+
+def restored(case: DegradedCase, method: Method, factor: float) -> Volume:
+    scale = Scale("degraded", factor)
+    return restored_by(method, measurement_of(case.truth(factor), case.settings, scale)).volume
+
+
+PRODUCT = ("partdiff", "regression", "bicubic")
+
+
+@pytest.mark.parametrize("method", PRODUCT)
+@pytest.mark.parametrize(("job", "factor"), [("inplane", 2.0), ("throughplane", 4.0)])
+def test_what_is_scored_is_what_the_product_writes(
+    data: Path, tmp_path: Path, job: Any, factor: float, method: str
+) -> None:
+    """Voxel for voxel, by the bundled models, from a file that holds the degraded volume. By these factors
+    its slices are its coarsest axis, which is how a reader of NIfTI tells them."""
+    own = SETTINGS if job == "inplane" else SETTINGS | THROUGH
+    entries = [{"name": "own", "method": method}]
+    own = own | {"methods": entries, "model": None, "reference": None, "baseline": "own"}
+    case = case_of(data, "unseen", **own)
+    truth = case.truth(factor)
+    coarse = degraded(truth, job, factor, case.settings.kind)
+    write_volume(coarse, tmp_path / "coarse.nii")
+    options: Any = {"method": method, "device": "cpu", "output": tmp_path / "fine.nii"}
+    if job == "inplane":
+        mrisr.inplane(tmp_path / "coarse.nii", scale=factor, **options)
+    else:
+        mrisr.throughplane(tmp_path / "coarse.nii", factor=factor, **options)
+    written = read_volume(tmp_path / "fine.nii").array
+    found = restored(case, methods_of(case)["own"], factor)
+    assert written.dtype == np.float32
+    np.testing.assert_array_equal(found.array, written)
+    # and these voxels are what the figures are of
+    score = case.score(methods_of(case)["own"], Scale("degraded", factor))
+    images = (torch.from_numpy(v).clamp(0, 1)[:, None] for v in (written, truth.array))
+    assert score.slices["psnr"] == pytest.approx(metrics.psnr(*images).tolist())
+
+
+def test_a_score_is_what_the_metrics_say(models: Path, data: Path) -> None:
+    case = case_of(data, "unseen-too")
+    truth = case.truth(2.0)
+    assert truth.shape == (4, 48, 48)
+    measurement = measurement_of(truth, case.settings, Scale("degraded", 2.0))
+    reference = torch.from_numpy(truth.array)[:, None]
+    for method in methods_of(case).values():
+        found = case.score(method, Scale("degraded", 2.0))
+        volume = restored(case, method, 2.0)
+        scaled = torch.from_numpy(volume.array).clamp(0, 1)[:, None]
+        for name, values in (
+            ("psnr", metrics.psnr(scaled, reference)),
+            ("ssim", metrics.ssim(scaled, reference)),
+            ("spectrum", metrics.spectrum_error(scaled, reference)),
+            ("texture", metrics.texture(scaled, reference, (2, 2))),
+        ):
+            assert found.slices[name] == pytest.approx(values.tolist(), abs=2e-3)
+        residual = measurement.residual(volume)["rms_of_range"]
+        assert found.figures["residual"] == pytest.approx(residual, rel=1e-3, abs=1e-7)
+        assert found.figures["consistency"] == pytest.approx(1e5 * residual**2, rel=2e-3, abs=1e-6)
+        assert found.figures["seconds"] > 0
+        assert found.pictures["reference"].shape == (48, 48)
+        np.testing.assert_allclose(found.pictures["result"], scaled[2, 0].numpy(), atol=1e-4)
+        assert (found.figures["residual"] < 3e-4) == (method.entry.consistency == 1)
+
+
+def test_a_network_that_adds_nothing_scores_as_interpolation(models: Path, data: Path) -> None:
+    entries = [
+        {"name": "b", "model": "bspline"},
+        {"name": "b1", "model": "bspline", "consistency": 1},
+        {"name": "zero", "model": "zero-throughplane", "consistency": 0},
+        {"name": "zero1", "model": "zero-throughplane"},
+        {"name": "four", "model": "zero-throughplane", "steps": 4, "eta": 1},
+    ]
+    changes = {**THROUGH, "methods": entries, "baseline": "b", "reference": None}
+    case = case_of(data, "unseen", **changes)
+    scale = Scale("degraded", 4.0)
+    found = {name: case.score(m, scale).means() for name, m in methods_of(case).items()}
+    for name, same in (("zero", "b"), ("zero1", "b1"), ("four", "b1")):
+        for figure in ("psnr", "texture", "spectrum"):
+            assert found[name][figure] == pytest.approx(found[same][figure], abs=0.01)
+    assert found["four"]["evaluations"] == 4
+
+
+def test_through_plane_degrades_rows_only_and_looks_along_them(models: Path, data: Path) -> None:
+    entries = [{"name": "b", "model": "bspline"}]
+    case = case_of(data, "unseen", **THROUGH, reference=None, methods=entries)
+    truth = case.truth(4.0)
+    measurement = measurement_of(truth, case.settings, Scale("degraded", 4.0))
+    assert measurement.y.shape == (12, 3, 48)  # thick slices, coronal images, columns
+    assert measurement.views == (2,)  # the coronal stack is too coarse for sagittal images
+    method = methods_of(case)["b"]
+    x, reference = (
+        torch.from_numpy(v.array).clamp(0, 1)[:, None] for v in (restored(case, method, 4.0), truth)
+    )
+    found = case.score(method, Scale("degraded", 4.0))
+    expected = metrics.spectrum_error(x, reference, (-2,))
+    assert found.slices["spectrum"] == pytest.approx(expected.tolist(), abs=2e-3)
+
+
+@pytest.mark.parametrize(("factor", "edge"), [(2.0, 48), (5.0, 45), (3.5, 46)])
+def test_both_grids_have_one_field_of_view(data: Path, factor: float, edge: int) -> None:
+    """The centre crop is trimmed to what the factor leads back to."""
+    case = case_of(data, "unseen")
+    truth = case.truth(factor)
+    coarse = degraded(truth, "inplane", factor, "bicubic")
+    assert truth.shape == (2, edge, edge)
+    ends = [v.affine @ [*(np.array(v.shape) - 0.5), 1] for v in (truth, coarse)]
+    assert (np.abs(ends[0] - ends[1])[:3] <= truth.spacing.max() / 2 + 1e-6).all()
+
+
+def test_the_digest_is_that_of_the_slices(data: Path) -> None:
+    case, other = case_of(data, "unseen"), case_of(data, "unseen-too")
+    assert case.digest == case_of(data, "unseen").digest != other.digest
+    array = case.stack.array.copy()
+    array[0, 5, 5] += 1e-3
+    assert replace(case, stack=replace(case.stack, array=array)).digest != case.digest
+
+
+def test_pictures_show_the_centre() -> None:
+    image = np.zeros((320, 400), np.float32)
+    image[160, 200] = 1
+    cut = centre(image)
+    assert cut.shape == (128, 160)
+    assert cut[64, 80] == 1
+    assert centre(image[:60, :50]).shape == (60, 50)
