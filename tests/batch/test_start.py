@@ -24,7 +24,7 @@ from mrisr.batch.workflow import chunk_size, find_profile, pipelines, snakemake_
 from mrisr.cli import main
 from mrisr.core.errors import InputError, UsageError
 from mrisr.io.atomic import make_folder
-from mrisr.io.steps import locked
+from mrisr.io.files import locked
 from tests.batch.conftest import Batch
 from tests.batch.trees import SETTINGS, tree, write_rows, write_studies, write_study
 
