@@ -19,7 +19,7 @@ from pydicom.uid import (
     JPEGTransferSyntaxes,
 )
 
-from mrisr.io.undertone import overheard
+from mrisr.io.stderr import captured_stderr
 
 #: Markers of JPEG and JPEG-LS: end of image, start of scan.
 _EOI, _SOS = 0xD9, 0xDA
@@ -53,7 +53,7 @@ def check_frames(dataset: Dataset) -> None:
 @contextmanager
 def decoding(rows: int, columns: int) -> Iterator[None]:
     """Keep decoders quiet; raise ValueError where one says that it found damage, or a larger image."""
-    with overheard() as said, warnings.catch_warnings(record=True) as told:
+    with captured_stderr() as said, warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         yield
     if any(words in said[0] for words in _DAMAGE if said):

@@ -1,7 +1,7 @@
 """What the headers of MetaImage and NRRD files say: the grid, and where the voxels lie.
 
-SimpleITK writes these files, and does not read them here: it follows whatever a header names, takes 1 mm
-where a field is misspelt, and gives back memory it never filled where voxels do not inflate.
+SimpleITK does not read them here: it follows a header out of its folder, takes 1 mm for a spacing in other
+letters, the identity for a missing direction, and returns memory that it never filled where a size is wrong.
 """
 
 from __future__ import annotations

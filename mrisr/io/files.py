@@ -1,4 +1,4 @@
-"""The single steps that safe writing is made of: flush, take a place, lock.
+"""Operations on files that safe writing is made of: flush, rename, lock.
 
 A file replaces another by a plain rename. No system replaces a folder that is not empty that way:
 two folders are exchanged in one step where the system can do it, else in two.
@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mrisr.core.errors import OutputError
-from mrisr.io.leftovers import aside_path, remove
+from mrisr.io.temporary import aside_path, remove
 
 _LINUX_EXCHANGE = _MACOS_SWAP = 2
 _HERE = -100  # AT_FDCWD: relative paths start in the working folder
@@ -79,7 +79,7 @@ def move_folder(temporary: Path, path: Path, *, overwrite: bool) -> None:
     """Give the folder ``temporary`` the name ``path``; an old folder of that name is gone afterwards.
 
     At every moment ``path`` is the old folder or the new one; where the system cannot exchange two
-    folders it is missing for a moment, and ``remove_leftovers`` puts the old one back after a kill.
+    folders it is missing for a moment, and ``remove_stale`` puts the old one back after a kill.
 
     Raises:
         OutputError: something that is not an empty folder is there, and ``overwrite`` is False.
@@ -108,19 +108,19 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[int]:
     """Only one process at a time is in this block for a folder or a file; it may enter again while it is.
 
     Yields the handle of the lock, which a child process may inherit: the lock ends with the last process that
-    holds it. A file is made where there is none; it serves on disks between machines, which lock no folders.
-    Without effect where a disk has no locks.
+    holds it. A file serves on disks between machines too, which lock no folders. Without effect where a disk
+    has no locks.
 
     Args:
-        path: a folder that exists, or a file.
+        path: a folder, or a file.
         wait: `False` raises instead of waiting for another process.
 
     Raises:
         BlockingIOError: another process is in the block, and ``wait`` is `False`.
-        OSError: the path cannot be opened.
+        OSError: there is no such path, or it cannot be opened.
     """
-    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
-    handle = os.open(path, flags, 0o666)
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR
+    handle = os.open(path, flags)
     held: set[tuple[int, int]] = _LOCKS.__dict__.setdefault("held", set())
     try:
         status = os.fstat(handle)

@@ -17,7 +17,7 @@ from pydicom.uid import JPEGLSLossless, RLELossless, generate_uid
 from mrisr.core.errors import InputError, OutputError
 from mrisr.io import check_output, checks, read_volume
 from mrisr.io.dicom_encoded import check_frames
-from mrisr.io.undertone import overheard
+from mrisr.io.stderr import captured_stderr
 
 # --- DICOM: which files count ---------------------------------------------------------------------
 
@@ -139,7 +139,7 @@ def test_syntaxes_without_marks_are_left_to_their_decoder():
 
 
 def test_what_libraries_say_is_kept_from_the_user(capfd):
-    with overheard() as said:
+    with captured_stderr() as said:
         os.write(2, b"Corrupt JPEG data\n" * 9999)  # more than a pipe takes
     print("and then", file=sys.stderr)
     assert said[0].startswith("Corrupt JPEG data")
