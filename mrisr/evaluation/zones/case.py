@@ -48,16 +48,6 @@ class Frozen:
     trained: tuple[str, ...] | None = None
     validated: tuple[str, ...] = ()
 
-    @property
-    def name(self) -> str:
-        """Name in records and tables."""
-        return self.segmenter.name
-
-    @property
-    def digest(self) -> str:
-        """Digest that tells it from others."""
-        return self.segmenter.sha256 or self.name
-
 
 def load_frozen(asked: Segmenting) -> Frozen:
     """Load the segmenter. Raises UsageError, InputError."""
@@ -89,7 +79,8 @@ class ZonesCase:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of voxels and grids, and of the segmenter."""
-        return digest_of(self.image, self.labels, more=self.frozen.digest)
+        segmenter = self.frozen.segmenter
+        return digest_of(self.image, self.labels, more=segmenter.sha256 or segmenter.name)
 
     def part(self, scale: Scale) -> tuple[Volume, Volume]:
         """Image and labels as far as a scale uses them: a degraded grid must end where the stack does. Raises
@@ -181,7 +172,7 @@ def seen_by(
     report: Report = lambda line: None,
 ) -> dict[str, tuple[str, ...]]:
     """Patient -> the models that were trained on it, the segmenter first."""
-    every = {f"segmenter {frozen.name}": frozen.trained or ()}
+    every = {f"segmenter {frozen.segmenter.name}": frozen.trained or ()}
     every |= training_cases(trained_models(methods), report)
     return {n: tuple(model for model, cases in every.items() if n in cases) for n in names}
 

@@ -118,7 +118,7 @@ class Zones(Experiment):
 
     def details(self, done: Evaluation) -> dict[str, Any]:
         frozen = self.frozen
-        facts = {"name": frozen.name, "sha256": frozen.segmenter.sha256}
+        facts = {"name": frozen.segmenter.name, "sha256": frozen.segmenter.sha256}
         return {"segmenter": facts | {"trained_on": frozen.trained}}
 
     def write_card(self, done: Evaluation, asked: Switches) -> None:
@@ -135,7 +135,7 @@ class Zones(Experiment):
 
     def _about_segmenter(self, done: Evaluation) -> str:
         frozen = self.frozen
-        text = f"Segmenter: {frozen.name}"
+        text = f"Segmenter: {frozen.segmenter.name}"
         text += f" (SHA-256 {frozen.segmenter.sha256[:12]})" if frozen.segmenter.sha256 else ""
         if frozen.trained is None:
             return f"{text}; on which patients it was trained is not known."
