@@ -101,7 +101,10 @@ def _shape(
 
 def _meta_dtype(header: TextHeader) -> np.dtype:
     header.expect("ObjectType", "Image")
-    header.expect("ElementNumberOfChannels", "1")
+    channels = header.get("ElementNumberOfChannels", "1")
+    if channels != "1":
+        found = f"{channels[:20]} channels (ElementNumberOfChannels)"
+        raise header.refused("one real number in each voxel", found=found)
     header.expect("DistanceUnits", "mm")
     header.expect("ElementToIntensityFunctionSlope", "1")
     header.expect("ElementToIntensityFunctionOffset", "0")
