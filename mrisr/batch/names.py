@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from mrisr.io.atomic import as_output_error, make_folder
+
 Stage = Literal["convert", "upsample", "segment", "score", "report"]
 StackName = Literal["axial", "coronal", "sagittal"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -54,8 +56,11 @@ def status_file(folder: Path) -> Path:
 
 
 def lock_file(out: Path, name: str) -> Path:
-    """The file that a process locks while it works on a study, or on the batch."""
-    return out / HIDDEN / "locks" / name.replace("/", "_")
+    """The file that a process locks while it works on a study, or on the batch. Raises OutputError."""
+    path = make_folder(out / HIDDEN / "locks") / name.replace("/", "_")
+    with as_output_error(path):
+        path.touch()
+    return path
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -27,8 +27,8 @@ from mrisr.batch.status import (
 from mrisr.batch.work import Models, Work
 from mrisr.core.errors import OutputError, UsageError, one_line
 from mrisr.io.atomic import make_folder
-from mrisr.io.temporary import remove
 from mrisr.io.files import locked
+from mrisr.io.temporary import remove
 
 Report = Callable[[str], None]
 #: A part at which the process died this often is given up.
@@ -60,7 +60,6 @@ def run_chunk(path: Path, report: Report = lambda line: None) -> None:
     digests = Digests.load([kept / "plan.json", kept / f"{path.stem}.json"])
     models = Models(plan.settings)
     for study in studies:
-        make_folder(lock_file(out, study.folder).parent)
         with locked(lock_file(out, study.folder)):
             run = StudyRun(Work(out, study, models), plan.batch, digests)
             if run.todo:

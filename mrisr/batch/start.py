@@ -79,7 +79,6 @@ def run_batch(request: Request, show: Show, report: Report) -> list[StudyOutcome
     profile, settings, studies = _read(request)
     out = make_folder(request.out)
     lock = lock_file(out, "batch")
-    make_folder(lock.parent)
     with ExitStack() as stack:
         try:
             handle = stack.enter_context(locked(lock, wait=False))

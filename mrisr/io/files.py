@@ -108,19 +108,19 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[int]:
     """Only one process at a time is in this block for a folder or a file; it may enter again while it is.
 
     Yields the handle of the lock, which a child process may inherit: the lock ends with the last process that
-    holds it. A file is made where there is none; it serves on disks between machines, which lock no folders.
-    Without effect where a disk has no locks.
+    holds it. A file serves on disks between machines too, which lock no folders. Without effect where a disk
+    has no locks.
 
     Args:
-        path: a folder that exists, or a file.
+        path: a folder, or a file.
         wait: `False` raises instead of waiting for another process.
 
     Raises:
         BlockingIOError: another process is in the block, and ``wait`` is `False`.
-        OSError: the path cannot be opened.
+        OSError: there is no such path, or it cannot be opened.
     """
-    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
-    handle = os.open(path, flags, 0o666)
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR
+    handle = os.open(path, flags)
     held: set[tuple[int, int]] = _LOCKS.__dict__.setdefault("held", set())
     try:
         status = os.fstat(handle)

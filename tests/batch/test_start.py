@@ -23,7 +23,6 @@ from mrisr.batch.names import HIDDEN, lock_file
 from mrisr.batch.workflow import chunk_size, find_profile, pipelines, snakemake_command
 from mrisr.cli import main
 from mrisr.core.errors import InputError, UsageError
-from mrisr.io.atomic import make_folder
 from mrisr.io.files import locked
 from tests.batch.conftest import Batch
 from tests.batch.trees import SETTINGS, tree, write_rows, write_studies, write_study
@@ -156,7 +155,6 @@ def test_manifest_command(tmp_path: Path, run: Run) -> None:
 def test_two_batches_do_not_share_a_folder(tmp_path: Path, run: Run) -> None:
     manifest, config = data(tmp_path, SETTINGS, "a")
     lock = lock_file(tmp_path / "out", "batch")
-    make_folder(lock.parent)
     held = threading.Event(), threading.Event()
 
     def hold() -> None:

@@ -44,7 +44,6 @@ class Viewer:
     left: tuple[Choice, ...]
     right: tuple[Choice, ...]
     figures: tuple[view.Figure, ...]
-    extent_mm: float
     outlined: bool
     referenced: bool
 
@@ -122,7 +121,6 @@ def _show(
             tuple(Choice(x.key, x.title) for x in layers if x.side == "left"),
             tuple(Choice(x.key, x.title) for x in layers if x.side == "right"),
             tuple(figures),
-            frame.extent_mm,
             any(layer.zones is not None for layer in layers),
             labels is not None,
         )

@@ -23,6 +23,7 @@ from mrisr.evaluation.restoring import (
     degraded_shape,
     digest_of,
     measurement_of,
+    notes_of,
     restored_by,
 )
 from mrisr.evaluation.zones.score import figures_of, picture_of, psnr_of_gland
@@ -110,7 +111,7 @@ class ZonesCase:
             return Scored(
                 figures=figures_of(score_zones(found, labels)),
                 pictures=picture_of(image, found, labels, job, image),
-                facts=_notes(unrestored.notes),
+                facts=notes_of(unrestored.notes),
             )
         measurement = measurement_of(image, self.settings, scale)
         restored, seconds = clocked(lambda: restored_by(method, measurement))
@@ -131,13 +132,8 @@ class ZonesCase:
                 "evaluations": restored.evaluations,
             },
             pictures=picture_of(volume, fine.labels, labels, job, image),
-            facts=_notes(fine.notes, restored.notes),
+            facts=notes_of(fine.notes, restored.notes),
         )
-
-
-def _notes(*notes: Iterable[str]) -> dict[str, list[str]]:
-    every = list(dict.fromkeys(note for some in notes for note in some))
-    return {"notes": every} if every else {}
 
 
 def find_cases(
