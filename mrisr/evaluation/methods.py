@@ -129,18 +129,12 @@ def load_methods(
     missing: list[str] = []
     load = cache(load_model)
     for entry in settings.compared:
-        if entry.device == "auto":
-            entry = replace(entry, device=device)
-        if entry.method is not None:
-            entry = replace(entry, model=model_for(settings.job, entry.method), method=None)
-        if entry.volumes is not None:
+        entry = _completed(entry, settings, model, device)
+        if entry.model is None:
             found.append(Method(entry))
             continue
-        name = entry.model or model or settings.model
-        if name is None:
-            raise UsageError(f"{entry.name}: name a model in the file, or give --model")
         try:
-            loaded = load(name)
+            loaded = load(entry.model)
         except UsageError as error:
             missing.append(f"{entry.name} ({str(error).split(';')[0]})")
             continue
@@ -148,7 +142,7 @@ def load_methods(
             job = loaded.card.job
             raise UsageError(f"{entry.name}: expected a model for {settings.job}, found {job}")
         try:
-            found.append(Method(resolved(replace(entry, model=name), loaded), loaded))
+            found.append(Method(resolved(entry, loaded), loaded))
         except UsageError as error:
             raise UsageError(f"{entry.name}: {error}") from error
     if missing and not skip_missing:
@@ -160,6 +154,22 @@ def load_methods(
     if not found:
         raise UsageError("no method is left to score")
     return found
+
+
+def _completed(
+    entry: MethodEntry, settings: ComparisonSettings, model: str | None, device: str
+) -> MethodEntry:
+    """An entry with its device and, unless its volumes were made elsewhere, its model. Raises UsageError."""
+    if entry.device == "auto":
+        entry = replace(entry, device=device)
+    if entry.volumes is not None:
+        return entry
+    if entry.method is not None:
+        return replace(entry, model=model_for(settings.job, entry.method), method=None)
+    name = entry.model or model or settings.model
+    if name is None:
+        raise UsageError(f"{entry.name}: name a model in the file, or give --model")
+    return replace(entry, model=name)
 
 
 def ancestry(model: Model) -> tuple[list[ModelCard], list[str]]:

@@ -76,7 +76,7 @@ def conduct(
     cache = ResultCache(make_folder(output) / "cases")
     results, failures = score_all(experiment, methods, cases, cache, report)
     controls = [m for scale in settings.scales for m in experiment.controls(scale)]
-    names = list(dict.fromkeys(m.name for m in [*controls, *methods]))
+    names = list(dict.fromkeys(m.name for m in (*controls, *methods)))
     done = Evaluation(
         experiment=experiment,
         methods=methods,
