@@ -20,7 +20,7 @@ from mrisr.batch.status import settled
 from mrisr.core.errors import InputError, OutputError, UsageError
 from mrisr.io import write_bytes, write_json
 from mrisr.io.atomic import make_folder
-from mrisr.io.leftovers import remove
+from mrisr.io.temporary import remove
 
 Report = Callable[[str], None]
 

@@ -27,8 +27,8 @@ from mrisr.batch.status import (
 from mrisr.batch.work import Models, Work
 from mrisr.core.errors import OutputError, UsageError, one_line
 from mrisr.io.atomic import make_folder
-from mrisr.io.leftovers import remove
-from mrisr.io.steps import locked
+from mrisr.io.files import locked
+from mrisr.io.temporary import remove
 
 Report = Callable[[str], None]
 #: A part at which the process died this often is given up.

@@ -35,7 +35,7 @@ from mrisr.batch.workflow import (
 from mrisr.core.errors import MrisrError, UsageError
 from mrisr.io import write_json
 from mrisr.io.atomic import as_output_error, make_folder
-from mrisr.io.steps import locked
+from mrisr.io.files import locked
 from mrisr.models.find import FOLDER_VARIABLE
 
 Report = Callable[[str], None]

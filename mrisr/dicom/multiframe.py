@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -261,8 +260,8 @@ def _refer_to_series(d: Any, source: Source) -> None:
 def _refer_by_frame(d: Any, planes: Planes, source: Source, code: Code) -> None:
     """Set DerivationImageSequence: the source slices of each plane, once for all if they are the same."""
     size = (int(d.Columns), int(d.Rows))
-    image = partial(_derivation_image, size=size, planes=planes, source=source, code=code)
-    items = list(map(image, range(len(planes.source_slices))))
+    count = len(planes.source_slices)
+    items = [_derivation_image(k, size, planes, source, code) for k in range(count)]
     alike = len(set(planes.source_slices)) == 1 < len(items)
     if alike:
         d.SharedFunctionalGroupsSequence[0].DerivationImageSequence = items[0]
@@ -277,7 +276,7 @@ def _refer_by_frame(d: Any, planes: Planes, source: Source, code: Code) -> None:
 
 
 def _derivation_image(
-    k: int, *, size: tuple[int, int], planes: Planes, source: Source, code: Code
+    k: int, size: tuple[int, int], planes: Planes, source: Source, code: Code
 ) -> list[Dataset]:
     slices = planes.source_slices[k]
     if not slices:

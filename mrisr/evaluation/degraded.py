@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mrisr import metrics
+from mrisr.core import geometry
 from mrisr.core.errors import UsageError
 from mrisr.core.volume import Volume
 from mrisr.data import cache
@@ -21,19 +22,14 @@ from mrisr.evaluation.restoring import (
     central,
     degraded_shape,
     digest_of,
+    figures_of,
     measurement_of,
+    notes_of,
     restored_by,
-    seconds_of_one,
 )
 from mrisr.evaluation.settings import EvaluationSettings
 from mrisr.metrics.lpips import Lpips
 
-#: World directions (RAS) of slices, rows and columns in a cache's stacks.
-DIRECTIONS = {
-    "axial": ((0, 0, 1), (0, -1, 0), (-1, 0, 0)),
-    "coronal": ((0, -1, 0), (0, 0, -1), (-1, 0, 0)),
-    "sagittal": ((1, 0, 0), (0, 0, -1), (0, -1, 0)),
-}
 #: Share of a slice's edges that the pictures show: the prostate lies at the centre.
 ZOOM = 0.4
 #: Pixels of an edge that are shown at least.
@@ -75,29 +71,20 @@ class DegradedCase:
     def score(self, method: Method, scale: Scale) -> Scored:
         """Restore all slices, then the middle image alone for its time."""
         truth = self.truth(scale.factor)
-        measurement = measurement_of(truth, self.settings, scale)
-        restored = restored_by(method, measurement)
-        residual = measurement.residual(restored.volume)["rms_of_range"]
-        seconds = seconds_of_one(method, measurement)
+        restored = restored_by(method, measurement_of(truth, self.settings, scale))
         result, reference = (
             torch.from_numpy(v.array.astype(np.float32)).clamp(0, 1)[:, None]
             for v in (restored.volume, truth)
         )
         middle = len(result) // 2
         return Scored(
-            figures={
-                "residual": residual,
-                "consistency": residual**2 * 1e5,
-                "seconds": seconds.wall,
-                "cpu_seconds": seconds.processor,
-                "evaluations": restored.evaluations,
-            },
+            figures=figures_of(restored, method),
             slices=self._figures(result, reference, scale.factor),
             pictures={
                 "result": centre(result[middle, 0].numpy()),
                 "reference": centre(reference[middle, 0].numpy()),
             },
-            facts={"notes": list(restored.notes)} if restored.notes else {},
+            facts=notes_of(restored.notes),
         )
 
     def _figures(self, result: Tensor, reference: Tensor, factor: float) -> dict[str, list[float]]:
@@ -129,10 +116,10 @@ def stack_volume(stack: cache.Stack) -> Volume:
     Raises:
         UsageError: it is a picture.
     """
-    if stack.spacing is None or stack.plane not in DIRECTIONS:
+    if stack.spacing is None or stack.plane not in geometry.DISPLAYED:
         raise UsageError(f"{stack.case} {stack.series}: expected a volume, found a {stack.plane}")
-    affine = np.eye(4)
-    affine[:3, :3] = np.transpose(DIRECTIONS[stack.plane]) * stack.spacing
+    _, affine = geometry.reoriented(np.empty((1, 1, 1)), np.eye(4), geometry.DISPLAYED[stack.plane])
+    affine[:3, :3] *= stack.spacing
     array = np.clip(stack.levels.astype(np.float32) / cache.LEVELS, 0, 1)
     name = f"{stack.case} {stack.series}"
     return Volume(array, affine, stacked_along=0, name=name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -133,7 +133,11 @@ class Experiment(ABC):
 
     @abstractmethod
     def tables(self, done: Evaluation) -> list[Table]:
-        """The tables of the report."""
+        """The tables of the report, means over patients."""
+
+    @abstractmethod
+    def patient(self, means: Mapping[str, float]) -> dict[str, str]:
+        """A patient's figures in the last table: title -> cell."""
 
     @abstractmethod
     def csv(self, done: Evaluation) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from mrisr.evaluation.experiment import Evaluation, Experiment, Picture, Section
 from mrisr.evaluation.methods import Method, Report, held_out_cases
 from mrisr.evaluation.reference import reference_cases
 from mrisr.evaluation.settings import EvaluationSettings
-from mrisr.evaluation.statistics import Paired, patient_means
+from mrisr.evaluation.statistics import Paired
 from mrisr.evaluation.tables import Column, Table, cell, metric_column, patients_in, table_of
 from mrisr.metrics.lpips import load_lpips
 
@@ -98,17 +98,7 @@ class Images(Experiment):
         write_figures(done, asked.model or self.settings.model)
 
     def remarks(self, done: Evaluation) -> list[str]:
-        n = len({r.case for r in done.results})
         lines = []
-        if n == 1:
-            lines.append(
-                "One patient: no interval and no test can be given; slices are no substitute."
-            )
-        elif 1 < n < 6:
-            lines.append(
-                f"{n} patients: the interval of Student's t has {n - 1} degree{'s' * (n > 2)} of freedom "
-                "and is wide; a paired t test can hardly be significant."
-            )
         if any("spectrum" in r.means for r in done.rows):
             lines.append(SPECTRUM)
         if self.reference is not None:
@@ -123,7 +113,7 @@ class Images(Experiment):
         for scale in done.scales:
             found.append(self._quality(done, scale))
             found += [t for t in [self._paired(done, scale)] if t is not None]
-        return [*found, self._patients(done)]
+        return found
 
     def _quality(self, done: Evaluation, scale: Scale) -> Table:
         """Every method's figures at one scale, means over patients."""
@@ -157,20 +147,9 @@ class Images(Experiment):
         ]
         return Table(f"{scale}: difference from {self.reference}", columns, cells)
 
-    def _patients(self, done: Evaluation) -> Table:
-        """PSNR, SSIM and spectrum error of every patient."""
-        names = ("psnr", "ssim", "spectrum")
-        cells = []
-        for scale in done.scales:
-            for method in dict.fromkeys(r.method for r in done.results):
-                mine = [r for r in done.results if (r.scale, r.method) == (scale, method)]
-                for case, means in patient_means(mine).items():
-                    values = (
-                        f"{means[k]:{METRICS[k].format}}" if k in means else "" for k in names
-                    )
-                    cells.append([str(scale), case, method, *values])
-        titles = [METRICS[k].title for k in names]
-        return Table("Patient by patient", ["factor", "patient", "method", *titles], cells)
+    def patient(self, means: Mapping[str, float]) -> dict[str, str]:
+        shown = {k: METRICS[k] for k in ("psnr", "ssim", "spectrum")}
+        return {m.title: f"{means[k]:{m.format}}" if k in means else "" for k, m in shown.items()}
 
     def csv(self, done: Evaluation) -> Table:
         """One row per stack, factor and method; a figure that was not measured is left empty."""

@@ -30,12 +30,12 @@ from mrisr.evaluation.methods import Method
 from mrisr.evaluation.overlap import Overlap, find_overlap, overlap_centre, upright
 from mrisr.evaluation.registration import Ball, Registration, register_rigid
 from mrisr.evaluation.restoring import (
-    Seconds,
     cut,
     digest_of,
+    figures_of,
     measurement_of,
+    notes_of,
     restored_by,
-    seconds_of_one,
 )
 from mrisr.evaluation.settings import EvaluationSettings
 from mrisr.io import read_volume, stem
@@ -48,11 +48,10 @@ MARGIN = {"coronal": 12, "both": 48}
 
 
 class Upsampled(NamedTuple):
-    """A volume to compare, its cost per image, figures of its agreement with the measurement, and facts."""
+    """A volume to compare, figures of its cost and its agreement with the measurement, and facts."""
 
     volume: Volume
-    seconds: Seconds
-    residual: dict[str, float]
+    figures: dict[str, float]
     facts: dict[str, Any]
 
 
@@ -130,12 +129,7 @@ class ReferenceCase:
         found = self._restore(method, scale) if path is None else self._read(path)
         compared = compare(overlap, found.volume, self._texture_factor)
         return Scored(
-            figures={
-                **found.residual,
-                "seconds": found.seconds.wall,
-                "cpu_seconds": found.seconds.processor,
-                "evaluations": method.evaluations,
-            },
+            figures={**found.figures, "evaluations": method.evaluations},
             slices=compared.slices,
             pictures={"result": centre(compared.result), "reference": centre(compared.reference)},
             facts={**self._facts(), **compared.facts, **found.facts},
@@ -180,23 +174,16 @@ class ReferenceCase:
     def _restore(self, method: Method, scale: Scale) -> Upsampled:
         measurement = self.measurement(scale)
         restored = restored_by(method, measurement)
-        rms = measurement.residual(restored.volume)["rms_of_range"]
         images = sum(measurement.y.shape[3 - view] for view in measurement.views)
-        notes = {"notes": list(restored.notes)} if restored.notes else {}
-        return Upsampled(
-            restored.volume,
-            seconds_of_one(method, measurement),
-            {"residual": rms, "consistency": rms**2 * 1e5},
-            {"images": images, **notes},
-        )
+        facts = {"images": images, **notes_of(restored.notes)}
+        return Upsampled(restored.volume, figures_of(restored, method), facts)
 
     def _read(self, path: Path) -> Upsampled:
         """A volume made elsewhere, in the axial stack's frame; its cost is read from the JSON beside it."""
         cost = _cost_beside(path)
         images = self.axial.shape[geometry.world_axes(self.axial.affine).index(1)]
-        seconds = (cost.get(name, np.nan) / images for name in ("seconds", "cpu_seconds"))
-        facts = {"made_elsewhere": cost} if cost else {}
-        return Upsampled(read_volume(path), Seconds(*seconds), {}, facts)
+        seconds = {name: cost.get(name, np.nan) / images for name in ("seconds", "cpu_seconds")}
+        return Upsampled(read_volume(path), seconds, {"made_elsewhere": cost} if cost else {})
 
 
 def _rescaled(part: Measurement, whole: Volume) -> Measurement:

@@ -157,23 +157,20 @@ def _mask(image: sitk.Image, ball: Ball) -> sitk.Image:
     """1 inside the ball, 0 elsewhere, on the image's grid."""
     import SimpleITK as sitk
 
-    index = np.indices(image.GetSize(), dtype=np.float64)
-    steps = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
-    offset = np.asarray(image.GetOrigin()) - geometry.LPS_TO_RAS[:3, :3] @ np.asarray(ball.centre)
-    away = np.tensordot(steps, index, 1) + offset[:, None, None, None]
-    inside = np.linalg.norm(away, axis=0) <= ball.diameter / 2
-    mask = sitk.GetImageFromArray(inside.transpose(2, 1, 0).astype(np.uint8))
+    grid = (image.GetSize(), image.GetOrigin(), image.GetSpacing(), image.GetDirection())
+    points = sitk.GetArrayFromImage(sitk.PhysicalPointSource(sitk.sitkVectorFloat64, *grid))
+    centre = geometry.LPS_TO_RAS[:3, :3] @ np.asarray(ball.centre)
+    inside = np.linalg.norm(points - centre, axis=-1) <= ball.diameter / 2
+    mask = sitk.GetImageFromArray(inside.astype(np.uint8))
     mask.CopyInformation(image)
     return mask
 
 
 def _as_matrix(transform: sitk.Euler3DTransform) -> geometry.Affine:
     """``p -> R (p - c) + c + t`` as a 4x4 matrix, LPS."""
-    rotation = np.reshape(transform.GetMatrix(), (3, 3))
-    centre = np.asarray(transform.GetCenter())
     matrix = np.eye(4)
-    matrix[:3, :3] = rotation
-    matrix[:3, 3] = centre + transform.GetTranslation() - rotation @ centre
+    matrix[:3, :3] = np.reshape(transform.GetMatrix(), (3, 3))
+    matrix[:3, 3] = transform.TransformPoint((0.0, 0.0, 0.0))
     return matrix
 
 

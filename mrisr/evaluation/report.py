@@ -8,6 +8,7 @@ from typing import Any
 from mrisr.evaluation.cache import finite
 from mrisr.evaluation.experiment import Evaluation
 from mrisr.evaluation.methods import Method
+from mrisr.evaluation.statistics import WILCOXON_FROM, patient_means
 from mrisr.evaluation.tables import Table
 from mrisr.io.atomic import json_bytes, make_folder, write_together
 from mrisr.view.pages import embedded, environment
@@ -23,7 +24,7 @@ def write_report(done: Evaluation, output: Path) -> None:
         heading=f"{done.experiment.heading}, {done.settings.job}",
         evaluation=done,
         remarks=remarks(done),
-        tables=done.experiment.tables(done),
+        tables=tables(done),
         sections=sections,
         methods=_methods_table(done),
     )
@@ -121,6 +122,7 @@ def remarks(done: Evaluation) -> list[str]:
     notes = (f"{r.method}: {n}." for r in done.results for n in r.scored.facts.get("notes", ()))
     return [
         f"Protocol: {done.experiment.protocol}.",
+        *_on_patients({r.case for r in done.results if not r.seen}),
         *done.experiment.remarks(done),
         f"Seconds were measured on: {machine}.",
         *done.notes,
@@ -128,10 +130,41 @@ def remarks(done: Evaluation) -> list[str]:
     ]
 
 
+def _on_patients(names: set[str]) -> list[str]:
+    n = len(names)
+    if n == 1:
+        return [
+            f"One patient ({', '.join(names)}): no interval and no test can be given; slices are no "
+            "substitute, and differences between methods say nothing about others."
+        ]
+    if 1 < n < WILCOXON_FROM:
+        return [
+            f"{n} patients: the interval of Student's t has {n - 1} degree{'s' * (n > 2)} of freedom and is "
+            "wide; a paired t test can hardly be significant."
+        ]
+    return []
+
+
+def tables(done: Evaluation) -> list[Table]:
+    """All tables of the report, the last one patient by patient."""
+    cells, titles = [], dict[str, str]()
+    any_seen = any(r.seen for r in done.results)
+    for scale in done.scales:
+        for method in dict.fromkeys(r.method for r in done.results):
+            mine = [r for r in done.results if (r.scale, r.method) == (scale, method)]
+            seen = {r.case: "yes" if r.seen else "no" for r in mine}
+            for case, means in patient_means(mine).items():
+                titles = done.experiment.patient(means)
+                head = [str(scale), case, *[seen[case]] * any_seen, method]
+                cells.append([*head, *titles.values()])
+    columns = ["factor", "patient", *["trained on"] * any_seen, "method", *titles]
+    return [*done.experiment.tables(done), Table("Patient by patient", columns, cells)]
+
+
 def as_markdown(done: Evaluation) -> str:
     """The report as Markdown: the command, remarks, tables, and failures."""
     parts = [f"```console\n$ {done.command}\n```\n", *(f"{line}\n" for line in remarks(done))]
-    parts += [table.as_markdown() for table in done.experiment.tables(done)]
+    parts += [table.as_markdown() for table in tables(done)]
     if done.failures:
         lines = (
             f"- {f.method}, {f.case} {f.series} x{f.factor:g}: {f.reason}" for f in done.failures

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
@@ -69,6 +69,25 @@ def measurement_of(truth: Volume, settings: ComparisonSettings, scale: Scale) ->
 def restored_by(method: Method, measurement: Measurement) -> Restored:
     """The product's restoration of a measurement."""
     return restore(measurement, method.restorer, method.entry)
+
+
+def figures_of(restored: Restored, method: Method) -> dict[str, float]:
+    """Residual and cost of a restoration, which has just been done; see :class:`Scored`."""
+    residual = restored.measurement.residual(restored.volume)["rms_of_range"]
+    seconds = seconds_of_one(method, restored.measurement)
+    return {
+        "residual": residual,
+        "consistency": residual**2 * 1e5,
+        "seconds": seconds.wall,
+        "cpu_seconds": seconds.processor,
+        "evaluations": restored.evaluations,
+    }
+
+
+def notes_of(*notes: Iterable[str]) -> dict[str, list[str]]:
+    """Notes, each once, as a fact of a score."""
+    every = list(dict.fromkeys(note for some in notes for note in some))
+    return {"notes": every} if every else {}
 
 
 def seconds_of_one(method: Method, measurement: Measurement) -> Seconds:

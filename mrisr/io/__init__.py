@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import errno
 import stat
+from importlib import import_module
 from os import PathLike
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from mrisr.core.errors import InputError
@@ -28,6 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Image = TypeVar("Image")
+#: Library of images in memory -> module with ``from_image`` and ``to_image``.
+_MODULES = {
+    "nibabel": "mrisr.io.nifti",
+    "SimpleITK": "mrisr.io.itk",
+    "monai": "mrisr.io.metatensor",
+}
 
 __all__ = [
     "SUPPORTED",
@@ -181,20 +189,10 @@ def as_file(image: Any, *, allow_constant: bool = False) -> VolumeFile:
         InputError: the image breaks a rule.
         TypeError: it is none of these kinds.
     """
-    kind = _kind(image)
-    if kind == "mrisr":
+    if isinstance(image, Volume):
         return VolumeFile(image)
-    if kind == "nibabel":
-        from mrisr.io.nifti import from_image
-
-        return from_image(image, allow_constant=allow_constant)
-    if kind == "SimpleITK":
-        from mrisr.io import itk
-
-        return itk.from_image(image, allow_constant=allow_constant)
-    from mrisr.io import metatensor
-
-    return metatensor.from_tensor(image, allow_constant=allow_constant)
+    file: VolumeFile = _module_of(image).from_image(image, allow_constant=allow_constant)
+    return file
 
 
 def like(volume: Volume, original: Image) -> Image:
@@ -203,20 +201,10 @@ def like(volume: Volume, original: Image) -> Image:
     Voxels keep the storage dtype (nibabel, SimpleITK) or the tensor's dtype and number of axes
     (MetaTensor); a storage with a slope becomes float32. Raises TypeError for an unknown kind.
     """
-    kind = _kind(original)
-    if kind == "mrisr":
+    if isinstance(original, Volume):
         return volume  # type: ignore[return-value]
-    if kind == "nibabel":
-        from mrisr.io.nifti import to_image
-
-        return to_image(volume, original)  # type: ignore[arg-type, return-value]
-    if kind == "SimpleITK":
-        from mrisr.io import itk
-
-        return itk.to_image(volume)  # type: ignore[return-value]
-    from mrisr.io import metatensor
-
-    return metatensor.to_tensor(volume, original)  # type: ignore[arg-type, return-value]
+    image: Image = _module_of(original).to_image(volume, original)
+    return image
 
 
 def input_format(path: Path) -> Literal["nifti", "itk", "dicom"]:
@@ -253,12 +241,12 @@ def _has_dicom_magic(path: Path) -> bool:
         raise InputError(path, expected="a readable file", found=str(error.strerror)) from error
 
 
-def _kind(image: object) -> str:
-    """Library of an image's class, without importing any."""
+def _module_of(image: object) -> ModuleType:
+    """The module for an image's class, told by its library without importing any. Raises TypeError."""
     families = {base.__module__.partition(".")[0] for base in type(image).__mro__}
-    for library in ("mrisr", "nibabel", "SimpleITK", "monai"):
+    for library, module in _MODULES.items():
         if library in families:
-            return library
+            return import_module(module)
     raise TypeError(
         "expected a nibabel image, SimpleITK.Image, MetaTensor or Volume, "
         f"got {type(image).__module__}.{type(image).__qualname__}"

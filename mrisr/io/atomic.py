@@ -17,24 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from mrisr.core.errors import OutputError
-from mrisr.io.leftovers import full_suffix, remove, remove_leftovers, temporary_path
+from mrisr.io.files import flush, flush_folder, flush_tree, move_file, move_folder
 from mrisr.io.paths import check_replaceable
-from mrisr.io.steps import flush, flush_folder, flush_tree, move_file, move_folder
-
-__all__ = [
-    "as_output_error",
-    "atomic_folder",
-    "atomic_path",
-    "full_suffix",
-    "json_bytes",
-    "make_folder",
-    "ready_to_write",
-    "remove_leftovers",
-    "staged",
-    "write_bytes",
-    "write_json",
-    "write_together",
-]
+from mrisr.io.temporary import remove, remove_stale, temporary_path
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -46,7 +31,7 @@ def atomic_path(
     """Yield a temporary path beside ``path`` that becomes ``path`` when the block ends well.
 
     The temporary name keeps the full suffix (``.nii.gz``), so that libraries choose the right
-    format. It is removed when the block raises. Leftovers of killed runs with the same target are
+    format. It is removed when the block raises. What killed runs left for the same target is
     removed first.
 
     Args:
@@ -61,16 +46,13 @@ def atomic_path(
     with as_output_error(path, size):
         if path.exists() and not path.is_file():
             raise OutputError(f"{path}: expected a file to write, found something else there")
-        temporary = ready_to_write(path, size)
-        try:
+        with _removed_after(ready_to_write(path, size)) as temporary:
             temporary.touch(exist_ok=False)
             with as_output_error(path, size, temporary):
                 yield temporary
                 flush(temporary)
                 move_file(temporary, path, overwrite=overwrite)
                 flush_folder(path.parent)
-        finally:
-            remove(temporary)
 
 
 @contextmanager
@@ -95,18 +77,23 @@ def atomic_folder(
     path = Path(path)
     with as_output_error(path, size):
         check_replaceable(path)
-        temporary = ready_to_write(path, size)
-        if not overwrite and path.is_dir() and any(path.iterdir()):
-            raise OutputError(f"{path}: exists already (--force replaces)")
-        try:
+        with _removed_after(ready_to_write(path, size)) as temporary:
+            if not overwrite and path.is_dir() and any(path.iterdir()):
+                raise OutputError(f"{path}: exists already (--force replaces)")
             temporary.mkdir()
             with as_output_error(path, size, temporary):
                 yield temporary
                 flush_tree(temporary)
                 move_folder(temporary, path, overwrite=overwrite)
                 flush_folder(path.parent)
-        finally:
-            remove(temporary)
+
+
+@contextmanager
+def _removed_after(temporary: Path) -> Iterator[Path]:
+    try:
+        yield temporary
+    finally:
+        remove(temporary)
 
 
 def write_bytes(path: str | PathLike[str], data: bytes, *, overwrite: bool = True) -> Path:
@@ -120,8 +107,8 @@ def write_bytes(path: str | PathLike[str], data: bytes, *, overwrite: bool = Tru
 def staged(files: Mapping[Path, bytes], *, overwrite: bool = True) -> Iterator[None]:
     """Have files whole on the disk before the block, and in their places when it has ended well.
 
-    What goes with a larger output, such as its record, then neither lacks room when the output is there
-    nor lies about one that failed. Raises OutputError.
+    A record that goes with a larger output then neither lacks room when the output is there nor lies
+    about one that failed. Raises OutputError.
     """
     with ExitStack() as stack:
         for path, data in files.items():
@@ -146,7 +133,7 @@ def write_json(path: str | PathLike[str], obj: Any, *, overwrite: bool = True) -
 
 
 def json_bytes(obj: Any) -> bytes:
-    """What ``write_json`` writes."""
+    """The bytes that ``write_json`` writes."""
     text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return text.encode()
 
@@ -160,8 +147,8 @@ def make_folder(path: str | PathLike[str]) -> Path:
 
 
 def ready_to_write(path: Path, size: int = 0) -> Path:
-    """A temporary path for ``path``, after the leftovers of killed runs are gone and there is room."""
-    remove_leftovers(path)
+    """A temporary path for ``path``, after what killed runs left is gone, if there is room."""
+    remove_stale(path)
     if size > shutil.disk_usage(path.parent).free:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return temporary_path(path)

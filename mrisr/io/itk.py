@@ -59,13 +59,13 @@ def _read_voxels(layout: Layout, path: Path) -> NDArray[np.generic]:
 
 def from_image(image: sitk.Image, *, allow_constant: bool = False) -> VolumeFile:
     """A SimpleITK image as a Volume; the same rules as for a file. Raises InputError."""
-    array, grid = _unpack(image, "in-memory SimpleITK.Image")
-    checks.check_volume(array, grid, "in-memory SimpleITK.Image", allow_constant=allow_constant)
     name = "in-memory SimpleITK.Image"
+    array, grid = _unpack(image, name)
+    checks.check_volume(array, grid, name, allow_constant=allow_constant)
     return VolumeFile(Volume(array, grid, storage=Storage(array.dtype), name=name))
 
 
-def to_image(volume: Volume) -> sitk.Image:
+def to_image(volume: Volume, original: sitk.Image | None = None) -> sitk.Image:
     """A Volume as a SimpleITK image with the same voxels in the same world positions."""
     storage = writable_storage(volume.storage, scaled=False)
     stored = storage.encode(volume.array)

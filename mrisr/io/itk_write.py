@@ -1,7 +1,6 @@
 """MetaImage and NRRD files as bytes: text headers of ours before voxels packed by zlib.
 
-SimpleITK writes through streams of C++, which do not say why a disk refuses and print on standard error
-instead. The bytes are made first, so that what a file needs is known before it is written.
+The bytes are made first, so that what a file needs is known before it is written.
 """
 
 from __future__ import annotations

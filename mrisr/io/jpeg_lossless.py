@@ -23,7 +23,7 @@ _Words = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class _Scan:
-    """What the marker segments say, and the entropy-coded bytes of each restart interval."""
+    """Values of the marker segments, and the entropy-coded bytes of each restart interval."""
 
     precision: int
     rows: int
@@ -194,62 +194,31 @@ def _differences(part: bytes, table: NDArray[np.uint8], count: int) -> _Words:
 
 
 def _predicted(differences: _Words, scan: _Scan) -> _Words:
-    """Pixels from differences, modulo 2^16; ``a`` is the left, ``b`` the upper, ``c`` the other neighbour."""
+    """Pixels from differences, modulo 2^16."""
     pixels = differences.copy()
     pixels[0, 0] += 1 << (scan.precision - scan.shift - 1)
     pixels[0] = np.cumsum(pixels[0])
     pixels[:, 0] = np.cumsum(pixels[:, 0])
-    line = _LINES[scan.predictor]
-    for above, row in pairwise(pixels):
-        above &= 0xFFFF
-        line(row, above)
-    pixels &= 0xFFFF
-    return pixels
+    if scan.predictor == 1:  # nearly all files
+        pixels[1:] = np.cumsum(pixels[1:], axis=1)
+    else:
+        predict = _PREDICTORS[scan.predictor]
+        pixels &= 0xFFFF
+        for above, row in pairwise(pixels):
+            a = int(row[0])
+            neighbours = zip(above[1:].tolist(), above.tolist(), row[1:].tolist(), strict=False)
+            for column, (b, c, difference) in enumerate(neighbours, 1):
+                a = (predict(a, b, c) + difference) & 0xFFFF
+                row[column] = a
+    return pixels & 0xFFFF
 
 
-def _left(row: _Words, above: _Words) -> None:
-    row[:] = np.cumsum(row)
-
-
-def _up(row: _Words, above: _Words) -> None:
-    row[1:] += above[1:]
-
-
-def _corner(row: _Words, above: _Words) -> None:
-    row[1:] += above[:-1]
-
-
-def _plane(row: _Words, above: _Words) -> None:
-    row[1:] += np.diff(above)
-    row[:] = np.cumsum(row)
-
-
-def _left_half(row: _Words, above: _Words) -> None:
-    row[1:] += np.diff(above) >> 1
-    row[:] = np.cumsum(row)
-
-
-def _up_half(row: _Words, above: _Words) -> None:
-    a = int(row[0])
-    for column, (b, c) in enumerate(zip(above[1:].tolist(), above.tolist(), strict=False), 1):
-        a = (b + (((a & 0xFFFF) - c) >> 1) + int(row[column])) & 0xFFFF
-        row[column] = a
-
-
-def _mean(row: _Words, above: _Words) -> None:
-    a = int(row[0])
-    for column, b in enumerate(above[1:].tolist(), 1):
-        a = ((((a & 0xFFFF) + b) >> 1) + int(row[column])) & 0xFFFF
-        row[column] = a
-
-
-#: How a line is made from its differences and the line above it, by selection value.
-_LINES: dict[int, Callable[[_Words, _Words], None]] = {
-    1: _left,
-    2: _up,
-    3: _corner,
-    4: _plane,
-    5: _left_half,
-    6: _up_half,
-    7: _mean,
+#: Predictions by selection value; ``a`` is the left, ``b`` the upper, ``c`` the upper left neighbour.
+_PREDICTORS: dict[int, Callable[[int, int, int], int]] = {
+    2: lambda a, b, c: b,
+    3: lambda a, b, c: c,
+    4: lambda a, b, c: a + b - c,
+    5: lambda a, b, c: a + ((b - c) >> 1),
+    6: lambda a, b, c: b + ((a - c) >> 1),
+    7: lambda a, b, c: (a + b) >> 1,
 }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mrisr.core.errors import InputError
 
@@ -49,44 +51,64 @@ class TextHeader:
     """Fields of a text header, and where the voxels are.
 
     Attributes:
+        path: of the file.
         fields: lower-case key to value, as written.
         offset: bytes from the start of the header's file to the end of the header.
     """
 
+    path: Path
     fields: dict[str, str]
     offset: int
 
-    def numbers(self, key: str, source: Path) -> list[int]:
+    def get(self, key: str, default: str = "") -> str:
+        """The value of a field in any letters, or what counts where there is none."""
+        return self.fields.get(key.lower(), default)
+
+    def refused(self, expected: str, key: str = "", *, found: str | None = None) -> InputError:
+        """The error that says what was found, by default in the field ``key``."""
+        if found is None:
+            found = shown(self.get(key)) if self.get(key) else f"no {key}"
+        return InputError(self.path, expected=expected, found=found)
+
+    def numbers(self, key: str) -> list[int]:
         """Whole numbers of a field. Raises InputError where it is missing or not numeric."""
-        text = self.fields.get(key.lower(), "")
         try:
-            values = [int(word) for word in text.split()]
+            return [int(word) for word in self.fields[key.lower()].split()]
+        except (KeyError, ValueError):
+            raise self.refused(f"whole numbers in the field {key}", key) from None
+
+    def vectors(self, key: str, count: int) -> NDArray[np.float64]:
+        """``count`` finite numbers of a field; brackets and commas are skipped. Raises InputError."""
+        try:
+            values = np.array([float(w) for w in self.get(key).translate(_BRACKETS).split()])
         except ValueError:
-            values = []
-        if not values:
-            found = shown(text) if text else "no such field"
-            raise InputError(source, expected=f"whole numbers in the field {key}", found=found)
+            values = np.empty(0)
+        if len(values) != count or not np.isfinite(values).all():
+            raise self.refused(f"{count} numbers in the field {key}", key)
         return values
 
-    def vectors(self, key: str, counts: tuple[int, ...], source: Path) -> list[float]:
-        """Finite numbers of a field, as many as one of ``counts``; brackets and commas are skipped.
+    def flag(self, key: str, *, default: bool) -> bool:
+        """A field that is true or false. Raises InputError."""
+        text = self.get(key, str(default)).lower()
+        if text not in ("true", "t", "1", "false", "f", "0"):
+            raise self.refused(f"{key} true or false", key)
+        return text in ("true", "t", "1")
 
-        Raises InputError.
-        """
-        text = self.fields.get(key.lower(), "")
-        try:
-            values = [float(word) for word in text.translate(_BRACKETS).split()]
-        except ValueError:
-            values = []
-        if len(values) not in counts or not all(math.isfinite(v) for v in values):
-            found = shown(text) if text else "no such field"
-            wanted = " or ".join(map(str, counts))
-            raise InputError(source, expected=f"{wanted} numbers in the field {key}", found=found)
-        return values
+    def one_of(self, *keys: str) -> str | None:
+        """The name that the header uses of several for one field. Raises InputError where they differ."""
+        used = [key for key in keys if key.lower() in self.fields]
+        if len({self.get(key) for key in used}) > 1:
+            raise self.refused(f"one {keys[0]}", found=" and ".join(used))
+        return used[0] if used else None
+
+    def expect(self, key: str, value: str) -> None:
+        """Refuse a field that says something else than ``value``, in any letters. Raises InputError."""
+        if self.get(key, value).lower() != value.lower():
+            raise self.refused(f"{key} {value}", key)
 
 
 def shown(text: str) -> str:
-    """What a header says, for a message: in quotes, printable, and not all of it if it is long."""
+    """A header's text for a message: in quotes, printable, and cut if it is long."""
     return ascii(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
 
 
@@ -101,7 +123,7 @@ def parse_meta(path: Path) -> TextHeader:
                 break
             _add(fields, key, value, path)
             if key.strip().lower() == "elementdatafile":
-                return TextHeader(fields, handle.tell())
+                return TextHeader(path, fields, handle.tell())
     raise InputError(path, expected="a MetaImage header up to ElementDataFile", found="none")
 
 
@@ -115,7 +137,7 @@ def parse_nrrd(path: Path) -> TextHeader:
             line = handle.readline(_LONGEST)
             text = line.decode("latin-1").strip()
             if line and not text:
-                return TextHeader(fields, handle.tell())
+                return TextHeader(path, fields, handle.tell())
             if not line:
                 break
             key, sign, value = text.partition(": ")

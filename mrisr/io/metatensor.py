@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _SOURCE = "in-memory MetaTensor"
 
 
-def from_tensor(tensor: MetaTensor, *, allow_constant: bool = False) -> VolumeFile:
+def from_image(tensor: MetaTensor, *, allow_constant: bool = False) -> VolumeFile:
     """A MetaTensor as a Volume; its affine is RAS unless its metadata says LPS.
 
     Raises:
@@ -40,7 +40,7 @@ def from_tensor(tensor: MetaTensor, *, allow_constant: bool = False) -> VolumeFi
     return VolumeFile(Volume(array, grid, storage=Storage(array.dtype), name=_SOURCE))
 
 
-def to_tensor(volume: Volume, original: MetaTensor) -> MetaTensor:
+def to_image(volume: Volume, original: MetaTensor) -> MetaTensor:
     """A Volume as a MetaTensor in RAS, of the original's dtype, device and number of axes.
 
     Integer tensors get rounded values, clipped to their range.

@@ -11,9 +11,9 @@ from mrisr.core.errors import OutputError
 from mrisr.core.volume import Volume
 from mrisr.io import metaheader, verify
 from mrisr.io.atomic import as_output_error, ready_to_write
+from mrisr.io.files import flush, flush_folder, locked, move_file
 from mrisr.io.itk_write import meta_header, stored_numbers
-from mrisr.io.leftovers import is_temporary, remove, remove_leftovers, temporary_path
-from mrisr.io.steps import flush, flush_folder, locked, move_file
+from mrisr.io.temporary import is_temporary, remove, remove_stale, temporary_path
 
 
 def save_mhd(volume: Volume, path: Path, *, force: bool = False) -> None:
@@ -29,7 +29,7 @@ def save_mhd(volume: Volume, path: Path, *, force: bool = False) -> None:
     with as_output_error(path, stored.nbytes):
         with locked(path.parent):
             _tidy(path, voxels)
-            remove_leftovers(path)
+            remove_stale(path)
             part = ready_to_write(voxels, stored.nbytes)
         first, last = temporary_path(path), temporary_path(path)
         try:

@@ -20,8 +20,8 @@ Header: TypeAlias = nib.Nifti1Header  # nib.Nifti2Header is a subclass
 #: Largest distance in mm between sform and qform, at the corners of the volume, that is rounding.
 MAX_FORM_DISTANCE = 0.1
 _MAX_OFFSET = 1 << 26
-_UNITS_IN_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
-_UNIT_NAMES = {1: "metre", 3: "micron"}
+#: Code of a unit -> its mm, and its name where that is not mm.
+_UNITS = {0: (1.0, ""), 1: (1000.0, "metre"), 2: (1.0, ""), 3: (0.001, "micron")}
 
 
 def parse(block: bytes, source: Source) -> Header:
@@ -119,10 +119,9 @@ def volume_affine(
         raise InputError(source, expected="a pixdim above zero along each axis", found=found)
     factor, notes = _to_mm(header, source)
     forms = {
-        name: form
-        for name, code in (("sform", "sform_code"), ("qform", "qform_code"))
-        if int(header[code]) > 0 and choice in (None, name)
-        for form in [_form(header, name, source, factor)]
+        name: _form(header, name, source, factor)
+        for name in ("sform", "qform")
+        if int(header[f"{name}_code"]) > 0 and choice in (None, name)
     }
     if not forms:
         wanted = f"the {choice}" if choice else "an sform or a qform"
@@ -166,11 +165,10 @@ def set_grid(header: Header, shape: tuple[int, int, int], affine: geometry.Affin
 
 def _to_mm(header: Header, source: Source) -> tuple[float, tuple[str, ...]]:
     code = int(header["xyzt_units"]) & 7
-    if code not in _UNITS_IN_MM:
+    if code not in _UNITS:
         raise InputError(source, expected="xyzt_units in metre, mm or micron", found=f"code {code}")
-    if code in _UNIT_NAMES:
-        return _UNITS_IN_MM[code], (f"converted from {_UNIT_NAMES[code]} to mm",)
-    return 1.0, ()
+    factor, unit = _UNITS[code]
+    return factor, (f"converted from {unit} to mm",) if unit else ()
 
 
 def _form(header: Header, name: str, source: Source, factor: float) -> geometry.Affine:

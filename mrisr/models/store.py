@@ -21,7 +21,7 @@ from mrisr import __version__
 from mrisr.config import DiffusionSettings, InterpolationSettings
 from mrisr.core.errors import InputError
 from mrisr.io.atomic import as_output_error, make_folder, write_bytes
-from mrisr.io.steps import locked
+from mrisr.io.files import locked
 from mrisr.methods import build_restorer
 from mrisr.methods.base import Restorer
 from mrisr.models.card import Card, ModelCard, TrainingRecord

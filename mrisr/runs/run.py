@@ -13,7 +13,7 @@ from mrisr.core.options import Files, InPlane, Segmenting, ThroughPlane, split_o
 from mrisr.core.volume import VolumeFile
 from mrisr.io import SUPPORTED, as_file, input_format, like, read_file, stem
 from mrisr.io.atomic import as_output_error, json_bytes, staged
-from mrisr.io.steps import locked
+from mrisr.io.files import locked
 from mrisr.runs import results
 from mrisr.runs.outputs import (
     Output,

@@ -23,7 +23,7 @@ from mrisr.batch.names import HIDDEN, lock_file
 from mrisr.batch.workflow import chunk_size, find_profile, pipelines, snakemake_command
 from mrisr.cli import main
 from mrisr.core.errors import InputError, UsageError
-from mrisr.io.steps import locked
+from mrisr.io.files import locked
 from tests.batch.conftest import Batch
 from tests.batch.trees import SETTINGS, tree, write_rows, write_studies, write_study
 

@@ -67,7 +67,7 @@ def test_a_card_says_everything(card: ModelCard, scored: ModelCard) -> None:
         card.name,
         card.sha256,
         "x1.5 to x8",
-        "1 step(s), churn 0",
+        "1 step(s), eta 0",
         "type unshuffle, channels 1, width 8",
         "aligned path from g = 0.25, predicts high",
         "trained on seen",

@@ -120,6 +120,7 @@ def test_through_plane_degrades_rows_only_and_looks_along_them(models: Path, dat
     case = case_of(data, "unseen", **THROUGH, reference=None, methods=entries)
     truth = case.truth(4.0)
     measurement = measurement_of(truth, case.settings, Scale("degraded", 4.0))
+    assert case.stack.plane == "coronal"
     assert measurement.y.shape == (12, 3, 48)  # thick slices, coronal images, columns
     assert measurement.views == (2,)  # the coronal stack is too coarse for sagittal images
     method = methods_of(case)["b"]

@@ -9,32 +9,48 @@ from typing import Any
 import pytest
 
 from mrisr.core.errors import InputError
+from mrisr.core.options import Segmenting
+from mrisr.evaluation.case import Scale
 from mrisr.evaluation.settings import EvaluationSettings, load_evaluation
+from mrisr.evaluation.zones.settings import ZonesSettings, load_zones_settings
+from mrisr.models.store import INTERPOLATIONS, available
 from tests.evaluation.conftest import METHODS, SETTINGS, THROUGH
+from tests.evaluation.zones import conftest as zones
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
+ZONES = zones.SETTINGS
+ONE: dict[str, Any] = {"reference": None}
+
+
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("kind", "changes", "words"),
     [
-        ({"methods": []}, "methods"),
-        ({"methods": [METHODS[2], METHODS[2]]}, "default: named twice"),
-        ({"reference": "nobody"}, "nobody"),
-        ({"pictures": ["nobody"]}, "nobody"),
-        ({"planes": []}, "planes"),
-        ({"methods": [{"name": "a", "model": "b", "volumes": "c"}], "reference": None}, "not both"),
-        ({"methods": [{"name": "a", "volumes": "{case}.nii"}], "reference": None}, "scoring"),
-        ({"methods": [{"name": "a", "update": "other"}], "reference": None}, "sampler"),
-        ({"methods": [{"name": "a", "steps": 0}], "reference": None}, "steps"),
-        ({"methods": [{"name": "a", "eta": 1, "churn": 1}], "reference": None}, "old name"),
-        ({"methods": [{"name": "a", "degradation": "kspace"}], "reference": None}, "as `kind`"),
-        ({"methods": [{"name": "a", "stepps": 1}], "reference": None}, "stepps"),
+        (SETTINGS, {"methods": []}, "methods"),
+        (SETTINGS, {"methods": [METHODS[2], METHODS[2]]}, "default: named twice"),
+        (SETTINGS, {"reference": "nobody"}, "nobody"),
+        (SETTINGS, {"pictures": ["nobody"]}, "nobody: no method has this name"),
+        (SETTINGS, {"planes": []}, "planes"),
+        (SETTINGS, ONE | {"methods": [{"name": "a", "volumes": "{case}.nii"}]}, "scoring"),
+        (SETTINGS, ONE | {"methods": [{"name": "a", "model": "b", "volumes": "c"}]}, "not both"),
+        (SETTINGS, ONE | {"methods": [{"name": "a", "update": "other"}]}, "sampler"),
+        (SETTINGS, ONE | {"methods": [{"name": "a", "steps": 0}]}, "steps"),
+        (SETTINGS, ONE | {"methods": [{"name": "a", "eta": 1, "churn": 1}]}, "old name"),
+        (SETTINGS, ONE | {"methods": [{"name": "a", "degradation": "kspace"}]}, "as `kind`"),
+        (SETTINGS, ONE | {"methods": [{"name": "a", "stepps": 1}]}, "stepps"),
+        (ZONES, {"factors": []}, "factors: name those"),
+        (ZONES, {"factors": [1]}, "factors"),
+        (ZONES, {"kind": "gaussian"}, "kind: expected one of bicubic, kspace, found gaussian"),
+        (ZONES, {"job": "throughplane"}, "kind: expected one of gaussian, box, found bicubic"),
+        (ZONES, {"methods": [{"name": "a", "volumes": "{case}"}]}, "a: volumes made elsewhere"),
+        (ZONES, {"segmentor": "zones"}, "segmentor"),
+        (ZONES, {"segmenter": {"margin": 0.6}}, "margin: expected 0 to 0.49"),
     ],
 )
-def test_what_is_refused(write: Callable[..., Path], changes: Any, words: str) -> None:
+def test_what_is_refused(write: Callable[..., Path], kind: Any, changes: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        load_evaluation(write(**changes))
+        (load_evaluation if kind is SETTINGS else load_zones_settings)(write(kind, **changes))
 
 
 def test_the_baseline_is_among_the_methods() -> None:
@@ -84,3 +100,34 @@ def test_the_shipped_evaluations_of_the_cards(job: str) -> None:
     own = [m for m in settings.methods if m.model is None]
     assert {m.steps for m in own} >= {1, 2, 4, 10, 50}
     assert all(m.eta is not None or m.steps == 1 for m in own)
+
+
+# --- zones ----------------------------------------------------------------------------------------
+
+
+def test_scales_come_in_order() -> None:
+    settings = ZonesSettings(**ZONES | {"factors": [8, 2], "measured": [2]})
+    assert settings.scales == [Scale("degraded", 2), Scale("degraded", 8), Scale("measured", 2)]
+    assert [str(s) for s in settings.scales] == ["x2", "x8", "x2 as measured"]
+
+
+def test_a_segmenter_is_a_name_or_options() -> None:
+    for given in ("mine", {"model": "mine"}):
+        assert ZonesSettings(**ZONES | {"segmenter": given}).segmenter == Segmenting("mine")
+    options = {"nnunet": "folder", "table": {1: "TZ", 2: "PZ"}, "margin": 0.2}
+    found = ZonesSettings(**ZONES | {"segmenter": options}).segmenter
+    assert (found.nnunet, found.margin) == (Path("folder"), 0.2)
+
+
+def test_a_score_depends_on_the_degradation_only() -> None:
+    base = ZonesSettings(**zones.THROUGH)
+    for change in ({"factors": [3]}, {"cases": ["a"]}, {"segmenter": "b"}, {"pictures": ["zero"]}):
+        assert ZonesSettings(**zones.THROUGH | change).deciding() == base.deciding()
+    for change in ({"kind": "box"}, {"thickness": 1.2}):
+        assert ZonesSettings(**zones.THROUGH | change).deciding() != base.deciding()
+
+
+@pytest.mark.parametrize("name", ["card_zones", "zones", "zones_measured", "zones_throughplane"])
+def test_every_model_of_a_shipped_file_is_bundled(name: str) -> None:
+    settings = load_zones_settings(CONFIGS / f"evaluate_{name}.yaml")
+    assert {m.model for m in settings.compared} <= {*available(), *INTERPOLATIONS}

@@ -1,275 +1,269 @@
+"""Files and folders that appear whole or not at all."""
+
 from __future__ import annotations
 
 import errno
-import json
-import multiprocessing
 import os
-import signal
-import time
+import stat
+import subprocess
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 
 from mrisr.core.errors import OutputError
-from mrisr.io import (
-    atomic_path,
-    leftovers,
-    read_volume,
-    verify,
-    write_bytes,
-    write_json,
-    write_volume,
-)
-from mrisr.io.atomic import full_suffix, staged, write_together
-
-
-def _half(target: Path, error: Exception) -> None:
-    with atomic_path(target, size=10) as temporary:
-        temporary.write_text("half")
-        raise error
+from mrisr.io import atomic_path, files, temporary
+from mrisr.io.atomic import atomic_folder
 
 
 def names(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir())
 
 
-def test_whole_or_not_at_all(tmp_path):
-    target = tmp_path / "v.nii.gz"
-    with atomic_path(target) as temporary:
-        assert temporary.parent == tmp_path
-        assert temporary.name.startswith(".v.nii.gz.mrisr-tmp-")
-        assert temporary.name.endswith(".nii.gz")
-        temporary.write_text("new")
-        assert not target.exists()
-    assert target.read_text() == "new"
+def refuse(code: int) -> Callable[..., None]:
+    """A function of the system that fails."""
+
+    def call(*args: object, **options: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return call
+
+
+@dataclass(frozen=True)
+class Output:
+    """A kind of output: how its name is taken, and how its content is written and read."""
+
+    take: Callable[..., AbstractContextManager[Path]]
+    folder: bool
+
+    def fill(self, path: Path, text: str) -> None:
+        if self.folder:
+            path.mkdir(exist_ok=True)
+            for name in ("a.dcm", "b.dcm"):
+                (path / name).write_text(text)
+        else:
+            path.write_text(text)
+
+    def write(self, path: Path, text: str, **options: Any) -> None:
+        with self.take(path, **options) as made:
+            assert made.parent == path.parent
+            assert made.name.startswith(f".{path.name}.mrisr-tmp-")
+            assert made.name.endswith(".nii.gz")
+            self.fill(made, text)
+
+    def fail(self, path: Path, error: Exception, **options: Any) -> None:
+        with self.take(path, **options) as made:
+            self.fill(made, "half")
+            raise error
+
+    def read(self, path: Path) -> set[str]:
+        return {p.read_text() for p in (path.iterdir() if self.folder else [path])}
+
+
+FILE, FOLDER = Output(atomic_path, folder=False), Output(atomic_folder, folder=True)
+
+
+@pytest.fixture(params=["file", "folder", "folder in two steps"])
+def output(request, monkeypatch) -> Output:
+    """Folders also as on systems that cannot exchange two of them."""
+    if request.param == "folder in two steps":
+        monkeypatch.setattr(files, "_exchange", lambda a, b: False)
+    return FILE if request.param == "file" else FOLDER
+
+
+@pytest.fixture
+def target(tmp_path) -> Path:
+    return tmp_path / "v.nii.gz"
+
+
+def of_a_dead_process(path: Path) -> Path:
+    """A temporary name as a process chose it that is no more."""
+    child = subprocess.Popen(["true"])
+    child.wait()
+    return path.with_name(path.name.replace(f"-{os.getpid()}-", f"-{child.pid}-"))
+
+
+# --- files and folders ----------------------------------------------------------------------------
+
+
+def test_whole_or_not_at_all(output, target):
+    for text in ("new", "newer"):
+        output.write(target, text)
+        assert output.read(target) == {text}
     with pytest.raises(RuntimeError, match="stop"):
-        _half(target, RuntimeError("stop"))
-    assert target.read_text() == "new"
-    assert names(tmp_path) == ["v.nii.gz"]
+        output.fail(target, RuntimeError("stop"))
+    assert output.read(target) == {"newer"}
+    assert names(target.parent) == ["v.nii.gz"]
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EIO])
-def test_errors_of_the_system_name_path_and_cause(tmp_path, code):
-    target = tmp_path / "out.json"
-    target.write_text("old")
+def test_errors_of_the_system_name_path_cause_and_size(output, target, code):
+    output.write(target, "old")
     with pytest.raises(OutputError) as caught:
-        _half(target, OSError(code, os.strerror(code)))
-    assert str(target) in str(caught.value)
-    assert os.strerror(code) in str(caught.value)
-    assert "10 bytes needed" in str(caught.value)
-    assert target.read_text() == "old"
-    assert names(tmp_path) == ["out.json"]
+        output.fail(target, OSError(code, os.strerror(code)), size=10)
+    reason = f"{target}: cannot be written: {os.strerror(code)} (10 bytes needed)"
+    assert str(caught.value) == reason
+    assert output.read(target) == {"old"}
+    assert names(target.parent) == ["v.nii.gz"]
+
+
+def test_what_is_needed_at_least_is_told_where_the_size_is_not_known(output, target):
+    needed = 8 if output.folder else 4
+    with pytest.raises(OutputError, match=f"more than {needed} bytes needed"):
+        output.fail(target, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+
+def test_no_room_is_told_before_writing(output, target):
+    with (
+        pytest.raises(OutputError, match=r"No space left.*1000000000000000000 bytes needed"),
+        output.take(target, size=10**18),
+    ):
+        pytest.fail("must not get here")
+    assert names(target.parent) == []
+
+
+def test_the_second_of_two_runs_says_so(output, target):
+    def race() -> None:
+        with output.take(target, overwrite=False) as made:
+            output.fill(made, "second")
+            output.write(target, "first", overwrite=False)
+
+    with pytest.raises(OutputError, match=r"v.nii.gz: exists already.*--force"):
+        race()
+    assert output.read(target) == {"first"}
+    assert names(target.parent) == ["v.nii.gz"]
+
+
+def test_what_is_not_replaced(output, target):
+    for path in (target.parent / "none" / "v.nii.gz", target):
+        if path is target:
+            (FILE if output.folder else FOLDER).fill(target, "kept")
+        with pytest.raises(OutputError, match=r"No such file|something else"):
+            output.write(path, "new")
+    assert names(target.parent) == ["v.nii.gz"]
+
+
+def test_all_is_flushed_before_it_is_renamed(output, target, monkeypatch):
+    done: list[str] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (done.append("fsync"), fsync(fd))[1])
+    for owner, name in ((os, "replace"), (Path, "rename")):
+        real = getattr(owner, name)
+        note = lambda a, b, real=real: (done.append("rename"), real(a, b))[1]  # noqa: E731
+        monkeypatch.setattr(owner, name, note)
+    output.write(target, "x")
+    assert done == ["fsync"] * (3 if output.folder else 1) + ["rename", "fsync"]
+
+
+def test_a_disk_that_cannot_flush_a_folder_is_no_failure(output, target, monkeypatch):
+    fsync = os.fsync
+
+    def like_a_share(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", like_a_share)
+    output.write(target, "x")
+    monkeypatch.setattr(os, "fsync", refuse(errno.EIO))
+    with pytest.raises(OutputError, match="Input/output error"):
+        output.write(target, "y")
+    assert output.read(target) == {"x"}
+
+
+# --- what killed runs leave -----------------------------------------------------------------------
+
+
+def test_what_a_dead_process_left_is_removed(output, target):
+    stale = of_a_dead_process(temporary.temporary_path(target))
+    aside = of_a_dead_process(temporary.aside_path(target))
+    for path in (stale, aside, target):
+        output.fill(path, path.name)
+    temporary.remove_stale(target.with_name("another"))
+    assert len(names(target.parent)) == 3
+    temporary.remove_stale(target)
+    assert names(target.parent) == ["v.nii.gz"]
+    assert output.read(target) == {"v.nii.gz"}
+
+
+def test_a_kill_between_two_renames_loses_nothing(target):
+    FOLDER.fill(of_a_dead_process(temporary.aside_path(target)), "old")
+    with pytest.raises(OutputError, match="exists already"):
+        FOLDER.write(target, "new", overwrite=False)
+    assert FOLDER.read(target) == {"old"}
+
+
+# --- files ----------------------------------------------------------------------------------------
 
 
 def test_the_cause_is_what_the_system_said(tmp_path):
     """pydicom puts a page of its own on top of it."""
     on_top = OSError("With tag ... Traceback (most recent call last):\n many lines")
     on_top.__cause__ = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    with pytest.raises(OutputError, match=r"a\.dcm: cannot be written: No space left on device"):
-        _half(tmp_path / "a.dcm", on_top)
-    with pytest.raises(OutputError, match=r"a\.dcm: cannot be written: nobody knows \(10 bytes"):
-        _half(tmp_path / "a.dcm", OSError("nobody\nknows"))
+    for error, words in ((on_top, "No space left on device"), (OSError("a\nb"), "a b")):
+        with pytest.raises(OutputError, match=rf"a\.dcm: cannot be written: {words}"):
+            FILE.fail(tmp_path / "a.dcm", error)
 
 
-def test_what_is_needed_at_least_is_told_where_the_size_is_not_known(tmp_path):
-    def fill() -> None:
-        with atomic_path(tmp_path / "a.bin") as temporary:
-            temporary.write_bytes(bytes(77))
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with pytest.raises(OutputError, match="more than 77 bytes needed"):
-        fill()
+# --- folders --------------------------------------------------------------------------------------
 
 
-def test_files_that_belong_together_wait_for_each_other(tmp_path):
-    files = {tmp_path / "a.csv": b"new a", tmp_path / "b.csv": b"new b"}
-    for path in files:
-        path.write_bytes(b"old")
-    with pytest.raises(OutputError, match=r"b\.csv"):
-        write_together({**files, tmp_path / "none" / "b.csv": b""})
-    assert {p.read_bytes() for p in files} == {b"old"}
-    write_together(files)
-    assert {p: p.read_bytes() for p in files} == files
-    assert names(tmp_path) == ["a.csv", "b.csv"]
+def test_the_system_can_exchange_folders(tmp_path):
+    """Else the tests above would test the same thing twice."""
+    for name in "ab":
+        FOLDER.fill(tmp_path / name, name)
+    if not files._exchange(tmp_path / "a", tmp_path / "b"):
+        pytest.skip("neither renameat2 nor renamex_np here")
+    assert FOLDER.read(tmp_path / "a") == {"b"}
+    with pytest.raises(FileNotFoundError):
+        files._exchange(tmp_path / "a", tmp_path / "none")
 
 
-def test_what_is_staged_takes_its_place_after_the_block(tmp_path):
-    record = tmp_path / "a.json"
-    record.write_bytes(b"old")
-
-    def fail() -> None:
-        with staged({record: b"new"}):
-            raise RuntimeError("no volume")
-
-    with pytest.raises(RuntimeError, match="no volume"):
-        fail()
-    assert record.read_bytes() == b"old"
-    with pytest.raises(OutputError, match="exists already"), staged({record: b""}, overwrite=False):
-        pass
-    with staged({record: b"new"}):
-        assert record.read_bytes() == b"old"
-    assert record.read_bytes() == b"new"
-    assert names(tmp_path) == ["a.json"]
+def test_links_and_the_working_folder_are_not_replaced(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(OutputError, match="link: expected a folder to write"):
+        FOLDER.write(tmp_path / "link", "new")
+    for path in (Path(), Path(".."), tmp_path / "here", tmp_path):
+        with pytest.raises(OutputError, match="cannot be replaced in one step"):
+            FOLDER.write(path, "new")
+    assert names(tmp_path) == ["here", "link"]
 
 
-def test_no_room_is_told_before_writing(tmp_path):
-    with (
-        pytest.raises(OutputError, match=r"No space left.*bytes needed"),
-        atomic_path(tmp_path / "v.nii", size=10**18),
-    ):
-        pytest.fail("must not get here")
-    assert names(tmp_path) == []
+def test_a_folder_replaces_an_empty_one_without_force(target):
+    target.mkdir()
+    FOLDER.write(target, "first", overwrite=False)
+    assert FOLDER.read(target) == {"first"}
 
 
-def test_missing_folder_and_other_things_in_the_way(tmp_path):
-    with pytest.raises(OutputError, match="No such file"):
-        write_bytes(tmp_path / "no" / "a.bin", b"x")
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(OutputError, match="something else"):
-        write_bytes(tmp_path / "folder", b"x")
-    with pytest.raises(OutputError, match="something else"):
-        write_bytes(os.devnull, b"x")
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(target, monkeypatch, exchange):
+    FOLDER.write(target, "old")
+    rename = Path.rename
+
+    def failing(a: Path, b: Path) -> Path:
+        if ".mrisr-tmp-" in a.name and (exchange or not target.exists()):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return rename(a, b)
+
+    if not exchange:
+        monkeypatch.setattr(files, "_exchange", lambda a, b: False)
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OutputError, match="cannot be written: Input/output error"):
+        FOLDER.write(target, "new")
+    assert FOLDER.read(target) == {"old"}
+    assert names(target.parent) == ["v.nii.gz"]
 
 
-def test_a_link_is_replaced_not_followed(tmp_path):
-    (tmp_path / "precious").write_text("kept")
-    (tmp_path / "out.bin").symlink_to(tmp_path / "precious")
-    write_bytes(tmp_path / "out.bin", b"new")
-    assert (tmp_path / "precious").read_text() == "kept"
-    assert (tmp_path / "out.bin").read_bytes() == b"new"
-
-
-def test_the_second_of_two_runs_says_so(tmp_path):
-    target = tmp_path / "out.json"
-    with (
-        pytest.raises(OutputError, match="exists already"),
-        atomic_path(target, overwrite=False),
-    ):
-        write_bytes(target, b"first", overwrite=False)
-    assert target.read_text() == "first"
-    assert names(tmp_path) == ["out.json"]
-
-
-def test_umask_decides_the_mode(tmp_path):
-    old = os.umask(0o027)
-    try:
-        write_bytes(tmp_path / "a.bin", b"x")
-    finally:
-        os.umask(old)
-    assert (tmp_path / "a.bin").stat().st_mode & 0o777 == 0o640
-
-
-def test_json(tmp_path):
-    path = write_json(tmp_path / "a.json", {"é": [1, 2.5, None]})
-    assert json.loads(path.read_text()) == {"é": [1, 2.5, None]}
-    with pytest.raises(ValueError, match="JSON"):
-        write_json(tmp_path / "b.json", float("nan"))
-    assert names(tmp_path) == ["a.json"]
-
-
-def _write_for_ever(target: str) -> None:
-    with atomic_path(Path(target)) as temporary:
-        temporary.write_text("half")
-        time.sleep(60)
-
-
-def test_leftovers_of_a_killed_run_are_removed(tmp_path):
-    target = tmp_path / "out.bin"
-    target.write_bytes(b"old")
-    child = multiprocessing.get_context("spawn").Process(
-        target=_write_for_ever, args=(str(target),)
-    )
-    child.start()
-    deadline = time.monotonic() + 30
-    while len(names(tmp_path)) < 2 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    write_bytes(tmp_path / "other.bin", b"x")
-    write_bytes(target, b"while it runs")
-    assert len(names(tmp_path)) == 3, "a running process keeps its file"
-    os.kill(child.pid or 0, signal.SIGKILL)
-    child.join()
-    assert target.read_bytes() == b"while it runs"
-    write_bytes(target, b"new")
-    assert names(tmp_path) == ["other.bin", "out.bin"]
-
-
-def test_leftovers_of_other_machines_stay_for_a_week(tmp_path):
-    old = tmp_path / ".out.bin.mrisr-tmp-1-00000000-ab.bin"
-    old.touch()
-    write_bytes(tmp_path / "out.bin", b"x")
-    assert old.exists()
-    os.utime(old, (0, 0))
-    write_bytes(tmp_path / "out.bin", b"x")
-    assert not old.exists()
-
-
-@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".mha", ".mhd", ".nrrd"])
-def test_a_stump_is_noticed_before_it_replaces_anything(tmp_path, make_volume, monkeypatch, ending):
-    """What a full disk does to SimpleITK: the file is short and nobody says so."""
-    path = write_volume(make_volume(), tmp_path / f"v{ending}")
-    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    real = verify.verify
-
-    def with_stump(written, volume, target):
-        data = written.read_bytes()
-        written.write_bytes(data[: len(data) * 2 // 3])
-        real(written, volume, target)
-
-    monkeypatch.setattr("mrisr.io.verify.verify", with_stump)
-    with pytest.raises(OutputError, match="did not read back"):
-        write_volume(make_volume(np.float32), path, force=True)
-    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
-
-
-@pytest.mark.parametrize("what", ["voxel", "affine", "dtype"])
-def test_verification_compares(tmp_path, make_volume, what):
-    from mrisr.io.nifti import write_nifti
-
-    volume = make_volume(np.int16)
-    other = volume
-    if what == "voxel":
-        changed = volume.array.copy()
-        changed[1, 2, 3] += 1
-        other = volume.with_array(changed)
-    elif what == "affine":
-        moved = volume.affine.copy()
-        moved[0, 3] += 0.01
-        other = volume.with_array(volume.array, moved)
-    else:
-        other = make_volume(np.int32)
-    write_nifti(other, tmp_path / "v.nii")
-    with pytest.raises(OutputError, match=r"target.nii.*(voxels|affine|int32)"):
-        verify.verify(tmp_path / "v.nii", volume, tmp_path / "target.nii")
-
-
-def test_nan_is_not_written(tmp_path, make_volume):
-    volume = make_volume(np.float32)
-    bad = volume.array.copy()
-    bad[0, 0, 0] = np.nan
-    with pytest.raises(OutputError, match="1 voxels are NaN"):
-        write_volume(volume.with_array(bad), tmp_path / "v.nii")
-    assert names(tmp_path) == []
-
-
-def test_every_writer_flushes_before_it_renames(tmp_path, make_volume, monkeypatch):
-    steps: list[str] = []
-    fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda fd: (steps.append("fsync"), fsync(fd))[1])
-    monkeypatch.setattr(os, "replace", lambda a, b: (steps.append("replace"), replace(a, b))[1])
-    path = write_volume(make_volume(), tmp_path / "v.nii.gz", force=True)
-    assert steps == ["fsync", "replace", "fsync"]
-    assert read_volume(path).shape == (9, 7, 5)
-    assert full_suffix("a.b.NII.GZ") == ".NII.GZ"
-
-
-def test_a_restarted_container_has_the_same_process_number(tmp_path, monkeypatch):
-    """Number 1 every time: what is older than this process is a leftover all the same."""
-    target = tmp_path / "out.bin"
-    mine = leftovers.temporary_path(target)
-    mine.touch()
-    write_bytes(target, b"x")
-    assert mine.exists()
-    monkeypatch.setattr(leftovers, "_STARTED", time.time() + 10)
-    write_bytes(target, b"x")
-    assert names(tmp_path) == ["out.bin"]
+def test_a_folder_that_is_busy_is_given_up(target, monkeypatch):
+    """Another run's folder is there whenever this one looks, and gone when it would replace it."""
+    for name in ("_exchange", "_move_in_two_steps"):
+        monkeypatch.setattr(files, name, lambda a, b: False)
+    FOLDER.write(target, "old")
+    with pytest.raises(OutputError, match="busy"):
+        FOLDER.write(target, "new")
+    assert FOLDER.read(target) == {"old"}

@@ -54,7 +54,7 @@ def test_outputs_are_never_inputs(tmp_path, make_volume):
     roundabout = tmp_path / "sub" / ".." / "source.nii.gz"
     for same in (source, link, hard, roundabout):
         with pytest.raises(OutputError, match="never overwritten"):
-            write_volume(volume, same, force=True)
+            write_volume(volume, same, force=True, inputs=[source])
         with pytest.raises(OutputError, match="never overwritten"):
             check_output(same, inputs=[None, link], force=True)
 

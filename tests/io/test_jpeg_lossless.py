@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import pydicom
 import pytest
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGLossless
 
 from mrisr.io import read_volume
 from mrisr.io.jpeg_lossless import decode
-from tests.reliability.jpeg_encoder import PREDICTORS, encode
+from tests.reliability.jpeg_encoder import PREDICTORS, by_gdcm, encode
 
 ROWS, COLUMNS = 6, 8
 
@@ -19,19 +18,6 @@ def image(bits: int, seed: int = 0) -> np.ndarray:
     pixels = np.random.default_rng(seed).integers(0, 1 << bits, (ROWS, COLUMNS))
     pixels[1, :2] = 0, (1 << bits) - 1
     return pixels.astype(np.uint16)
-
-
-def by_gdcm(stream: bytes, bits: int) -> np.ndarray:
-    d = pydicom.Dataset()
-    d.file_meta = pydicom.dataset.FileMetaDataset()
-    d.file_meta.TransferSyntaxUID = JPEGLossless
-    d.Rows, d.Columns, d.SamplesPerPixel, d.PhotometricInterpretation = 6, 8, 1, "MONOCHROME2"
-    d.BitsAllocated, d.BitsStored, d.HighBit = (8 if bits == 8 else 16), bits, bits - 1
-    d.PixelRepresentation = 0
-    d.PixelData = encapsulate([stream + b"\0" * (len(stream) % 2)])
-    d["PixelData"].VR = "OB"
-    d.pixel_array_options(decoding_plugin="gdcm")
-    return d.pixel_array
 
 
 @pytest.mark.parametrize("predictor", PREDICTORS)
@@ -74,7 +60,7 @@ def test_flipped_bits_raise_nothing_else():
             assert decode(bytes(damaged), ROWS, COLUMNS).shape == (ROWS, COLUMNS)
         except ValueError:
             refused += 1
-    assert refused > 0.6 * 8 * len(stream)
+    assert (refused, 8 * len(stream)) == (933, 1400)  # others make pixels that are just as good
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mrisr.core.errors import OutputError
-from mrisr.io import leftovers, mhd, read_volume, write_volume
+from mrisr.io import mhd, read_volume, temporary, write_volume
 
 
 def names(folder: Path) -> list[str]:
@@ -57,8 +57,8 @@ def test_tidying_alone_keeps_the_pair_that_counts(pair, monkeypatch):
     path, volume = pair
     killed_before_settling(path, volume, monkeypatch)
     mhd._tidy(path, path.with_suffix(".raw"))
-    leftovers.remove_leftovers(path)
-    leftovers.remove_leftovers(path.with_suffix(".raw"))
+    temporary.remove_stale(path)
+    temporary.remove_stale(path.with_suffix(".raw"))
     assert names(path.parent) == ["v.mhd", "v.raw"]
     np.testing.assert_array_equal(read_volume(path).array, volume.array)
     assert "= v.raw\n" in path.read_text()

@@ -43,6 +43,24 @@ def encode(
     return stream + b"\xff\xd9"
 
 
+def by_gdcm(stream: bytes, bits: int) -> np.ndarray:
+    """6 x 8 pixels of a stream, decoded by GDCM, to compare with."""
+    import pydicom
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEGLossless
+
+    d = pydicom.Dataset()
+    d.file_meta = pydicom.dataset.FileMetaDataset()
+    d.file_meta.TransferSyntaxUID = JPEGLossless
+    d.Rows, d.Columns, d.SamplesPerPixel, d.PhotometricInterpretation = 6, 8, 1, "MONOCHROME2"
+    d.BitsAllocated, d.BitsStored, d.HighBit = (8 if bits == 8 else 16), bits, bits - 1
+    d.PixelRepresentation = 0
+    d.PixelData = encapsulate([stream + b"\0" * (len(stream) % 2)])
+    d["PixelData"].VR = "OB"
+    d.pixel_array_options(decoding_plugin="gdcm")
+    return d.pixel_array
+
+
 def differences(
     x: np.ndarray, predict: Callable[[int, int, int], int], first: int
 ) -> Iterator[int]:

@@ -79,9 +79,9 @@ def write_a_folder(target: Path, version: int, small: bool, inputs: Path) -> Non
 
 def write_a_folder_in_two_steps(target: Path, version: int, small: bool, inputs: Path) -> None:
     """As on a system that cannot exchange two folders."""
-    from mrisr.io import steps
+    from mrisr.io import files
 
-    steps._exchange = lambda a, b: False  # type: ignore[assignment]
+    files._exchange = lambda a, b: False  # type: ignore[assignment]
     write_a_folder(target, version, small, inputs)
 
 

@@ -133,9 +133,9 @@ class Untidied(Writer):
     """Read as the next writing finds it."""
 
     def read(self, target: Path) -> dict[str, str]:
-        from mrisr.io.atomic import remove_leftovers
+        from mrisr.io.temporary import remove_stale
 
-        remove_leftovers(target)
+        remove_stale(target)
         return super().read(target)
 
 

@@ -23,6 +23,7 @@ from mrisr.evaluation.restoring import (
     degraded_shape,
     digest_of,
     measurement_of,
+    notes_of,
     restored_by,
 )
 from mrisr.evaluation.zones.score import figures_of, picture_of, psnr_of_gland
@@ -46,16 +47,6 @@ class Frozen:
     segmenter: Segmenter
     trained: tuple[str, ...] | None = None
     validated: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """Name in records and tables."""
-        return self.segmenter.name
-
-    @property
-    def digest(self) -> str:
-        """Digest that tells it from others."""
-        return self.segmenter.sha256 or self.name
 
 
 def load_frozen(asked: Segmenting) -> Frozen:
@@ -88,7 +79,8 @@ class ZonesCase:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of voxels and grids, and of the segmenter."""
-        return digest_of(self.image, self.labels, more=self.frozen.digest)
+        segmenter = self.frozen.segmenter
+        return digest_of(self.image, self.labels, more=segmenter.sha256 or segmenter.name)
 
     def part(self, scale: Scale) -> tuple[Volume, Volume]:
         """Image and labels as far as a scale uses them: a degraded grid must end where the stack does. Raises
@@ -110,7 +102,7 @@ class ZonesCase:
             return Scored(
                 figures=figures_of(score_zones(found, labels)),
                 pictures=picture_of(image, found, labels, job, image),
-                facts=_notes(unrestored.notes),
+                facts=notes_of(unrestored.notes),
             )
         measurement = measurement_of(image, self.settings, scale)
         restored, seconds = clocked(lambda: restored_by(method, measurement))
@@ -131,13 +123,8 @@ class ZonesCase:
                 "evaluations": restored.evaluations,
             },
             pictures=picture_of(volume, fine.labels, labels, job, image),
-            facts=_notes(fine.notes, restored.notes),
+            facts=notes_of(fine.notes, restored.notes),
         )
-
-
-def _notes(*notes: Iterable[str]) -> dict[str, list[str]]:
-    every = list(dict.fromkeys(note for some in notes for note in some))
-    return {"notes": every} if every else {}
 
 
 def find_cases(
@@ -185,7 +172,7 @@ def seen_by(
     report: Report = lambda line: None,
 ) -> dict[str, tuple[str, ...]]:
     """Patient -> the models that were trained on it, the segmenter first."""
-    every = {f"segmenter {frozen.name}": frozen.trained or ()}
+    every = {f"segmenter {frozen.segmenter.name}": frozen.trained or ()}
     every |= training_cases(trained_models(methods), report)
     return {n: tuple(model for model, cases in every.items() if n in cases) for n in names}
 

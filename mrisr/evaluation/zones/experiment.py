@@ -118,7 +118,7 @@ class Zones(Experiment):
 
     def details(self, done: Evaluation) -> dict[str, Any]:
         frozen = self.frozen
-        facts = {"name": frozen.name, "sha256": frozen.segmenter.sha256}
+        facts = {"name": frozen.segmenter.name, "sha256": frozen.segmenter.sha256}
         return {"segmenter": facts | {"trained_on": frozen.trained}}
 
     def write_card(self, done: Evaluation, asked: Switches) -> None:
@@ -129,21 +129,13 @@ class Zones(Experiment):
 
     def remarks(self, done: Evaluation) -> list[str]:
         lines = [self._about_segmenter(done)]
-        patients = {r.case for r in done.results if not r.seen}
-        if len(patients) == 1:
-            lines.append(
-                f"One patient ({', '.join(patients)}), n = 1: no interval can be given, and differences "
-                "between methods say nothing about others."
-            )
-        elif 1 < len(patients) < 6:
-            lines.append(f"{len(patients)} patients: the interval of Student's t is wide.")
         if self.settings.job == "throughplane":
             lines += [THROUGH_PLANE[s] for s in dict.fromkeys(x.scoring for x in done.scales)]
         return [*lines, *_trained_on(done), *_outside(done)]
 
     def _about_segmenter(self, done: Evaluation) -> str:
         frozen = self.frozen
-        text = f"Segmenter: {frozen.name}"
+        text = f"Segmenter: {frozen.segmenter.name}"
         text += f" (SHA-256 {frozen.segmenter.sha256[:12]})" if frozen.segmenter.sha256 else ""
         if frozen.trained is None:
             return f"{text}; on which patients it was trained is not known."
@@ -162,7 +154,16 @@ class Zones(Experiment):
                 restored = [r for r in rows if r.method != ORIGINAL[scale.scoring]]
                 found += [_scores_table(rows, scale)] if rows else []
                 found += [_agreement_table(restored, scale)] if restored else []
-        return [*found, _patients_table(done)]
+        return found
+
+    def patient(self, means: Mapping[str, float]) -> dict[str, str]:
+        cells = {}
+        for zone in ZONES:
+            dice = means.get(f"{zone}.dice")
+            bias, volume = (means[f"{zone}.{name}"] for name in ("volume_bias_ml", "reference_ml"))
+            cells[f"{zone} Dice"] = "empty" if dice is None else f"{dice:.3f}"
+            cells[f"{zone} bias, labels ml"] = f"{bias:+.1f} of {volume:.1f}"
+        return cells
 
     def csv(self, done: Evaluation) -> Table:
         """One row for each stack, scale, method and zone; figures that are not defined are left empty."""
@@ -247,20 +248,3 @@ def _zone_columns(rows: Sequence[Row], kind: str = "") -> list[Column]:
 
 def _patients(rows: Sequence[Row]) -> str:
     return patients_in(rows) + (" that models were trained on" if rows[0].seen else "")
-
-
-def _patients_table(done: Evaluation) -> Table:
-    """Dice and volume bias of every patient."""
-    cells = []
-    for r in done.results:
-        line = [str(r.scale), r.case, "yes" if r.seen else "no", r.method]
-        for zone in ZONES:
-            dice, bias, volume = (
-                r.scored.figures[f"{zone}.{name}"]
-                for name in ("dice", "volume_bias_ml", "reference_ml")
-            )
-            line += [f"{dice:.3f}" if dice == dice else "empty", f"{bias:+.1f} of {volume:.1f}"]
-        cells.append(line)
-    figures = [f"{zone} {what}" for zone in ZONES for what in ("Dice", "bias, labels ml")]
-    columns = ["factor", "patient", "trained on", "method", *figures]
-    return Table("Patient by patient", columns, cells)

@@ -106,7 +106,7 @@ def test_patients_that_models_know_have_tables_of_their_own(run: Run, out: Path)
         for tail in ("\n", " that models were trained on")
     )
     assert first < second
-    assert "n = 1: no interval can be given" in text
+    assert "One patient (unseen): no interval and no test can be given" in text
     assert "±" not in text
     assert "--allow-trained --data DATA" in text
     assert "Trained on seen: zero-inplane." in text

@@ -1,4 +1,4 @@
-"""Names of what is being written, and what killed runs leave under such names.
+"""Temporary names of outputs, and the removal of those that killed runs left.
 
 ``.NAME.mrisr-tmp-PID-HOST-TOKEN`` is a target in the making (or, of a folder, the old one about to be
 removed); ``.NAME.mrisr-old-...`` is an old folder that was moved aside where the system cannot
@@ -45,8 +45,8 @@ def full_suffix(path: str | PathLike[str]) -> str:
     return name[-7:] if name.lower().endswith(".nii.gz") else Path(name).suffix
 
 
-def remove_leftovers(path: Path) -> None:
-    """Remove what killed runs left for this target; put an old folder back that has lost its place.
+def remove_stale(path: Path) -> None:
+    """Remove stale temporary files of a target; put an old folder back that has lost its place.
 
     What belongs to a process on this machine goes when that process is gone; what comes from another
     machine that shares the folder goes after a week.

@@ -1,4 +1,4 @@
-"""The single steps that safe writing is made of: flush, take a place, lock.
+"""Operations on files that safe writing is made of: flush, rename, lock.
 
 A file replaces another by a plain rename. No system replaces a folder that is not empty that way:
 two folders are exchanged in one step where the system can do it, else in two.
@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mrisr.core.errors import OutputError
-from mrisr.io.leftovers import aside_path, remove
+from mrisr.io.temporary import aside_path, remove
 
 _LINUX_EXCHANGE = _MACOS_SWAP = 2
 _HERE = -100  # AT_FDCWD: relative paths start in the working folder
@@ -79,7 +79,7 @@ def move_folder(temporary: Path, path: Path, *, overwrite: bool) -> None:
     """Give the folder ``temporary`` the name ``path``; an old folder of that name is gone afterwards.
 
     At every moment ``path`` is the old folder or the new one; where the system cannot exchange two
-    folders it is missing for a moment, and ``remove_leftovers`` puts the old one back after a kill.
+    folders it is missing for a moment, and ``remove_stale`` puts the old one back after a kill.
 
     Raises:
         OutputError: something that is not an empty folder is there, and ``overwrite`` is False.

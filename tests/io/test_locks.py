@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from mrisr.io.steps import locked
+from mrisr.io.files import locked
 
 
 def is_locked(folder) -> bool:
@@ -35,7 +35,7 @@ def test_a_failure_unlocks(tmp_path):
     with pytest.raises(RuntimeError), locked(tmp_path):
         raise RuntimeError
     assert not is_locked(tmp_path)
-    with pytest.raises(FileNotFoundError), locked(tmp_path / "none"):
+    with pytest.raises(FileNotFoundError), locked(tmp_path / "none" / "lock"):
         pytest.fail("must not get here")
 
 
@@ -53,6 +53,26 @@ def test_another_thread_waits(tmp_path):
         order.append("first")
     thread.join(10)
     assert order == ["first", "second"]
+
+
+def test_nobody_waits_who_does_not_want_to(tmp_path):
+    (tmp_path / "lock").touch()
+    found = []
+
+    def try_it() -> None:
+        try:
+            with locked(tmp_path / "lock", wait=False):
+                found.append("entered")
+        except BlockingIOError:
+            found.append("refused")
+
+    with locked(tmp_path / "lock"):
+        for _ in range(2):
+            thread = threading.Thread(target=try_it)
+            thread.start()
+            thread.join(10)
+    try_it()
+    assert found == ["refused", "refused", "entered"]
 
 
 def test_a_disk_without_locks(tmp_path, monkeypatch):

@@ -1,0 +1,61 @@
+"""A written volume is read back before it replaces anything."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from mrisr.core.errors import OutputError
+from mrisr.io import read_volume, verify, write_volume
+from mrisr.io.nifti import write_nifti
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".mha", ".mhd", ".nrrd"])
+def test_a_short_file_is_noticed(tmp_path, make_volume, monkeypatch, ending):
+    path = write_volume(make_volume(), tmp_path / f"v{ending}")
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    real = verify.verify
+
+    def shortened(written, volume, target):
+        data = written.read_bytes()
+        written.write_bytes(data[: len(data) * 2 // 3])
+        real(written, volume, target)
+
+    monkeypatch.setattr("mrisr.io.verify.verify", shortened)
+    with pytest.raises(OutputError, match="did not read back"):
+        write_volume(make_volume(np.float32), path, force=True)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("what", ["voxels", "affine", "int32"])
+def test_what_is_compared(tmp_path, make_volume, what):
+    volume = make_volume(np.int16)
+    array, affine = volume.array.copy(), volume.affine.copy()
+    array[1, 2, 3] += what == "voxels"
+    affine[0, 3] += 0.01 * (what == "affine")
+    other = make_volume(np.int32) if what == "int32" else volume.with_array(array, affine)
+    write_nifti(other, tmp_path / "v.nii")
+    with pytest.raises(OutputError, match=rf"target.nii.*{what}"):
+        verify.verify(tmp_path / "v.nii", volume, tmp_path / "target.nii")
+
+
+def test_nan_is_not_written(tmp_path, make_volume):
+    volume = make_volume(np.float32)
+    bad = volume.array.copy()
+    bad[0, 0, 0] = np.nan
+    with pytest.raises(OutputError, match="1 voxels are NaN"):
+        write_volume(volume.with_array(bad), tmp_path / "v.nii")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".mha", ".nrrd"])
+def test_volumes_are_flushed_before_the_rename(tmp_path, make_volume, monkeypatch, ending):
+    done: list[str] = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (done.append("fsync"), fsync(fd))[1])
+    monkeypatch.setattr(os, "replace", lambda a, b: (done.append("replace"), replace(a, b))[1])
+    path = write_volume(make_volume(), tmp_path / f"v{ending}", force=True)
+    assert done == ["fsync", "replace", "fsync"]
+    assert read_volume(path).shape == (9, 7, 5)
