@@ -30,8 +30,8 @@ HERE = (
     *("--slurm-init-seconds-before-status-checks", "3"),
     *("--default-resources", "slurm_account=none", "slurm_partition=main", "mem_mb=1500"),
     "runtime=20",
-    *("--set-resources", "upsample:mem_mb=1500", "segment:mem_mb=1500", "score:mem_mb=1500"),
-    *("--set-threads", "upsample=1", "segment=1", "score=1"),
+    *("--set-resources", "studies:mem_mb=1500"),
+    *("--set-threads", "studies=1"),
     *("--latency-wait", "5"),
 )
 SUBJECTS = ("a", "b", "c", "d")
@@ -108,8 +108,10 @@ def test_killed_jobs_and_a_killed_controller(
 ) -> None:
     out = tmp_path / "on-slurm"
     on_slurm = _command(*studies, out, "--jobs", "2", "--profile", "slurm", "--", *HERE)
-    log = (tmp_path / "log.txt").open("wb")
-    first = subprocess.Popen(on_slurm, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    with (tmp_path / "log.txt").open("wb") as log:
+        first = subprocess.Popen(
+            on_slurm, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
     _wait("a chunk on Slurm", lambda: _jobs("studies") or first.poll() is not None)
     killed = _jobs("studies")[0]
     assert _said("scancel", "--signal=KILL", "--full", killed) == ""
