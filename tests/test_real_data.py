@@ -11,10 +11,10 @@ from scipy.ndimage import map_coordinates
 
 import mrisr
 from mrisr.core import geometry
-from mrisr.core.volume import Volume
+from mrisr.core.options import InPlane, ThroughPlane
+from mrisr.core.volume import Volume, VolumeFile
 from mrisr.io import read_volume, write_volume
-from mrisr.restore.sampling import Options
-from mrisr.restore.volumes import upsample_in_plane, upsample_through_plane
+from mrisr.runs.results import upsample
 
 EDGE, SLICES = 96, 5
 
@@ -66,10 +66,10 @@ def test_in_plane_overlays_on_the_study(shared: Path, tmp_path: Path, name: str)
 
 def test_through_plane_overlays_on_the_study(shared: Path) -> None:
     study = centre(read_volume(shared / "data" / "ProstateX-0217" / "t2w_ax.nii.gz"))
-    restored = upsample_through_plane(study, Options(device="cpu"))
+    restored = upsample(VolumeFile(study), ThroughPlane(device="cpu"))
     np.testing.assert_allclose(restored.volume.spacing, study.spacing.min(), rtol=1e-5)
     assert restored.parameters["reformats"] == 2
-    assert restored.measurement.residual(restored.volume)["rms_of_range"] <= 1e-3
+    assert restored.record.residual.rms_of_range <= 1e-3
     # A slice of the source is the mean under its profile, here three thin slices around its centre.
     thick = sum(
         at_voxels_of(study, restored.volume.with_array(np.roll(restored.volume.array, k, 2)))
@@ -81,7 +81,8 @@ def test_through_plane_overlays_on_the_study(shared: Path) -> None:
 def test_dicom_and_nifti_give_the_same(shared: Path) -> None:
     dicom = read_volume(shared / "dicom" / "ProstateX-0000" / "t2_tse_tra")
     nifti = read_volume(shared / "data" / "ProstateX-0000" / "t2w_ax.nii.gz")
-    a, b = (upsample_in_plane(centre(v), 2.0, Options(device="cpu")).volume for v in (dicom, nifti))
+    settings = InPlane(scale=2, device="cpu")
+    a, b = (upsample(VolumeFile(centre(v)), settings).volume for v in (dicom, nifti))
     np.testing.assert_array_equal(a.array, b.array)
     np.testing.assert_allclose(a.affine, b.affine, atol=1e-4)
 

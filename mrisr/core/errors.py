@@ -56,7 +56,7 @@ def out_of_memory(error: BaseException) -> bool:
 def one_line(error: BaseException) -> str:
     r"""An error as one printable line: the message of those raised on purpose, the kind and text of others.
 
-    >>> one_line(ValueError("first\\nsecond")), one_line(UsageError("no model"))
+    >>> one_line(ValueError("first\nsecond")), one_line(UsageError("no model"))
     ('ValueError: first second', 'no model')
     """
     if isinstance(error, MrisrError):
