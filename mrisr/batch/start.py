@@ -8,6 +8,7 @@ import platform
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ Report = Callable[[str], None]
 Show = Callable[[Mapping[Stage, Count]], None]
 #: Seconds between two looks at the status files, where few studies are left, and per study.
 LOOK_S, LOOK_EACH_S = 0.5, 0.002
+#: Seconds that the workflow of a batch that was killed may take to die.
+DYING_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -78,12 +81,8 @@ def run_batch(request: Request, show: Show, report: Report) -> list[StudyOutcome
     """
     profile, settings, studies = _read(request)
     out = make_folder(request.out)
-    lock = lock_file(out, "batch")
     with ExitStack() as stack:
-        try:
-            handle = stack.enter_context(locked(lock, wait=False))
-        except BlockingIOError:
-            raise UsageError(f"{out}: another batch is running here") from None
+        handle = _alone(out, stack)
         plan, digests = make_plan(studies, settings, out, report)
         write_json(out / "batch.json", _told(plan, request, profile))
         command = _command(plan, digests, request, profile, out, report)
@@ -121,6 +120,18 @@ def _read(request: Request) -> tuple[Profile, BatchSettings, list[Study]]:
     check_snakemake()
     profile = find_profile(request.profile)
     return profile, load_batch(request.config), read_manifest(request.manifest)
+
+
+def _alone(out: Path, stack: ExitStack) -> int:
+    """The handle of the batch's lock, which the stack holds. Raises UsageError: another batch holds it."""
+    lock, end = lock_file(out, "batch"), time.monotonic() + DYING_S
+    while True:
+        try:
+            return stack.enter_context(locked(lock, wait=False))
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise UsageError(f"{out}: another batch is running here") from None
+            time.sleep(0.1)
 
 
 def _command(
