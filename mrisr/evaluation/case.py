@@ -115,7 +115,7 @@ class Case(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
+class ScoredResult:
     """The score of one method on one stack at one scale; ``seen`` names the models that knew the patient."""
 
     case: str

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from mrisr.core.options import Segmenting
-from mrisr.evaluation.case import Case, Failure, Result, Scale, Scored
+from mrisr.evaluation.case import Case, Failure, Scale, Scored, ScoredResult
 from mrisr.evaluation.methods import Method, Report
 from mrisr.evaluation.settings import ComparisonSettings
 from mrisr.evaluation.statistics import Row
@@ -71,7 +71,7 @@ class Evaluation:
 
     experiment: Experiment
     methods: Sequence[Method]
-    results: Sequence[Result]
+    results: Sequence[ScoredResult]
     rows: Sequence[Row]
     failures: Sequence[Failure]
     notes: Sequence[str]
@@ -98,7 +98,8 @@ class Experiment(ABC):
 
     Attributes:
         settings: of the file.
-        title, heading: of the page.
+        title: of the page.
+        heading: of its tables.
         protocol: how the figures come about, in words.
         baseline: name of the method that gains are quoted against.
         reference: name of the method that paired tests compare with.

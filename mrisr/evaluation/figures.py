@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mrisr.evaluation.case import METRICS, Result, Scale
+from mrisr.evaluation.case import METRICS, Scale, ScoredResult
 from mrisr.evaluation.experiment import Evaluation
 from mrisr.evaluation.methods import Method
 from mrisr.evaluation.statistics import Row
@@ -35,9 +35,9 @@ def png(figure: Figure) -> bytes:
     return out.getvalue()
 
 
-def stacks(evaluation: Evaluation, scale: Scale) -> dict[str, list[Result]]:
+def stacks(evaluation: Evaluation, scale: Scale) -> dict[str, list[ScoredResult]]:
     """Patient and series -> their results at one scale whose picture has the size of the first one's."""
-    found: dict[str, list[Result]] = {}
+    found: dict[str, list[ScoredResult]] = {}
     for r in evaluation.results:
         if r.scale != scale:
             continue
@@ -47,7 +47,7 @@ def stacks(evaluation: Evaluation, scale: Scale) -> dict[str, list[Result]]:
     return found
 
 
-def _reference(results: Sequence[Result]) -> NDArray[np.float32]:
+def _reference(results: Sequence[ScoredResult]) -> NDArray[np.float32]:
     return results[0].scored.pictures["reference"]
 
 
@@ -62,7 +62,7 @@ def shown_methods(evaluation: Evaluation) -> list[str]:
     return list(dict.fromkeys([*first, *(r.method for r in ranked)]))[:SHOWN]
 
 
-def comparison(evaluation: Evaluation, results: Sequence[Result]) -> Figure:
+def comparison(evaluation: Evaluation, results: Sequence[ScoredResult]) -> Figure:
     """One slice of a stack at one factor by each shown method, what it is compared with first, and below
     each the difference from that."""
     from matplotlib.figure import Figure
@@ -96,7 +96,7 @@ def comparison(evaluation: Evaluation, results: Sequence[Result]) -> Figure:
     return figure
 
 
-def _figures_of(result: Result) -> str:
+def _figures_of(result: ScoredResult) -> str:
     means = result.scored.means()
     return f"{means['psnr']:.2f} dB, spectrum {means.get('spectrum', float('nan')):.2f} dB"
 

@@ -11,7 +11,7 @@ import torch
 import mrisr
 from mrisr.core.errors import MrisrError, OutputError, one_line
 from mrisr.evaluation.cache import ResultCache
-from mrisr.evaluation.case import Case, Failure, Result, Scale, Scored
+from mrisr.evaluation.case import Case, Failure, Scale, Scored, ScoredResult
 from mrisr.evaluation.experiment import Evaluation, Experiment, Switches
 from mrisr.evaluation.images import Images
 from mrisr.evaluation.methods import Method, Report, load_methods
@@ -99,9 +99,9 @@ def score_all(
     cases: Sequence[Case],
     cache: ResultCache,
     report: Report,
-) -> tuple[list[Result], list[Failure]]:
+) -> tuple[list[ScoredResult], list[Failure]]:
     """Every method on every stack at every scale; failures are reported and left out."""
-    results: list[Result] = []
+    results: list[ScoredResult] = []
     failures: list[Failure] = []
     for case in cases:
         for scale in experiment.settings.scales:
@@ -120,7 +120,7 @@ def score_all(
                 cost = f", {scored.figures['seconds']:.2g} s / slice" if method.model else ""
                 report(f"{where}: {experiment.line(scored)}{' (kept)' if cached else cost}")
                 results.append(
-                    Result(case.name, case.series, scale, method.name, scored, case.seen)
+                    ScoredResult(case.name, case.series, scale, method.name, scored, case.seen)
                 )
     return results, failures
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mrisr.core.statistics import mean_interval
-from mrisr.evaluation.case import SLICE_METRICS, Result, Scale
+from mrisr.evaluation.case import SLICE_METRICS, Scale, ScoredResult
 
 #: Patients from which on Wilcoxon's signed rank test can fall below 0.05 at all (two-sided, 2 / 2^6).
 WILCOXON_FROM = 6
@@ -95,7 +95,7 @@ class Row:
         return {"method": content.pop("method"), **content.pop("scale")._asdict(), **content}
 
 
-def patient_means(results: Iterable[Result]) -> dict[str, dict[str, float]]:
+def patient_means(results: Iterable[ScoredResult]) -> dict[str, dict[str, float]]:
     """Patient -> figure -> mean over the patient's stacks."""
     stacks: dict[str, list[Mapping[str, float]]] = {}
     for result in results:
@@ -107,7 +107,7 @@ def patient_means(results: Iterable[Result]) -> dict[str, dict[str, float]]:
     return found
 
 
-def _slices(results: Iterable[Result], metric: str) -> dict[tuple[str, str, int], float]:
+def _slices(results: Iterable[ScoredResult], metric: str) -> dict[tuple[str, str, int], float]:
     return {
         (r.case, r.series, k): value
         for r in results
@@ -116,7 +116,9 @@ def _slices(results: Iterable[Result], metric: str) -> dict[tuple[str, str, int]
     }
 
 
-def _paired(mine: Sequence[Result], others: Sequence[Result], metric: str) -> Paired | None:
+def _paired(
+    mine: Sequence[ScoredResult], others: Sequence[ScoredResult], metric: str
+) -> Paired | None:
     """The comparison of one metric on what both have; None where they share nothing."""
     a, b = patient_means(mine), patient_means(others)
     differences = [
@@ -156,14 +158,14 @@ def _wilcoxon(differences: Sequence[float]) -> float | None:
 
 
 def summarise(
-    results: Sequence[Result],
+    results: Sequence[ScoredResult],
     methods: Sequence[str],
     baseline: str | None = None,
     reference: str | None = None,
 ) -> list[Row]:
     """A row for each scale and method that has results, in the order of ``methods``; patients that a model
     was trained on come last, in rows of their own."""
-    groups: dict[tuple[bool, Scale], dict[str | None, list[Result]]] = {}
+    groups: dict[tuple[bool, Scale], dict[str | None, list[ScoredResult]]] = {}
     for r in results:
         group = groups.setdefault((bool(r.seen), r.scale), {})
         group.setdefault(r.method, []).append(r)

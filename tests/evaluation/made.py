@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mrisr.evaluation.case import Result, Scale, Scored
+from mrisr.evaluation.case import Scale, Scored, ScoredResult
 
 
 def scored(psnr: Sequence[float] = (20.0, 22.0), **changes: Any) -> Scored:
@@ -29,5 +29,5 @@ def scored(psnr: Sequence[float] = (20.0, 22.0), **changes: Any) -> Scored:
 
 def result(
     method: str, case: str, psnr: Sequence[float], series: str = "t2w", factor: float = 4.0
-) -> Result:
-    return Result(case, series, Scale("degraded", factor), method, scored(psnr))
+) -> ScoredResult:
+    return ScoredResult(case, series, Scale("degraded", factor), method, scored(psnr))

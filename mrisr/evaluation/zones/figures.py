@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from mrisr.evaluation.case import Result, Scale
+from mrisr.evaluation.case import Scale, ScoredResult
 from mrisr.evaluation.experiment import Evaluation, Picture
 from mrisr.evaluation.figures import png
 from mrisr.evaluation.statistics import Row
@@ -43,7 +43,7 @@ def pictures_of(evaluation: Evaluation) -> list[Picture]:
             )
             file = "dice-trained" if seen else "dice"
             found.append(Picture(title, f"{title}. {CHART}", png(dice_chart(rows)), file))
-    groups: dict[tuple[str, str], list[Result]] = {}
+    groups: dict[tuple[str, str], list[ScoredResult]] = {}
     for result in evaluation.results:
         groups.setdefault((result.case, result.series), []).append(result)
     shown = shown_methods(evaluation)
@@ -102,7 +102,7 @@ def _draw_ceilings(axis: Axes, rows: Sequence[Row], scales: Sequence[Scale], zon
             axis.hlines(mean.value, x - 0.45, x + 0.45, colors="0.2", linestyles="dashed")
 
 
-def outlines(results: Sequence[Result], methods: Sequence[str]) -> Figure:
+def outlines(results: Sequence[ScoredResult], methods: Sequence[str]) -> Figure:
     """One patient: a row for each scale, a column for the original and each method."""
     from matplotlib.figure import Figure
 
