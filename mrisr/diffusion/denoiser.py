@@ -37,7 +37,7 @@ class Denoiser(nn.Module):
         self.prediction = prediction
 
     def forward(self, x_t: Tensor, x_low: Tensor, g: Tensor, condition: Tensor) -> Tensor:
-        """Estimate of x_HR: images ``(b, c, h, w)``, noise scales ``(b,)``, condition ``(b, n)``."""
+        """Estimate of x_HR: images ``(b, c, h, w)``, signal levels ``(b,)``, condition ``(b, n)``."""
         out: Tensor = self.network(x_t, x_low, g, condition)
         if self.prediction == "high":
             return out
@@ -54,7 +54,7 @@ class Denoiser(nn.Module):
         condition: Tensor,
         kind: Literal["l1", "l2"] = "l1",
     ) -> Tensor:
-        """Mean error of the network's own target at noise scales ``g`` ``(b,)`` (eq. 15, 19)."""
+        """Mean error of the network's own target at signal levels ``g`` ``(b,)`` (eq. 15, 19)."""
         x_t = diffuse(self.path, x_high, x_low, g[:, None, None, None], noise)
         out = self.network(x_t, x_low, g, condition)
         target = x_high if self.prediction == "high" else noise
@@ -64,7 +64,7 @@ class Denoiser(nn.Module):
 def training_noise_scales(
     schedule: LinearSchedule, start: float, n: int, at_start: float, generator: torch.Generator
 ) -> Tensor:
-    """Noise scales of one batch, ``(n,)``: a share ``at_start`` lies exactly at the partial start."""
+    """Signal levels of one batch, ``(n,)``: a share ``at_start`` lies exactly at the partial start."""
     g = draw_noise_scales(schedule, start, n, generator)
     first = torch.rand(n, generator=generator, device=generator.device) < at_start
     return torch.where(first, torch.full_like(g, start), g)

@@ -17,11 +17,11 @@ from mrisr.diffusion.schedule import INFERENCE, LinearSchedule
 
 
 class Path(Protocol):
-    """Where the mean of the latent lies at a noise scale."""
+    """Where the mean of the latent lies at a signal level."""
 
     @property
     def start(self) -> float:
-        """Smallest noise scale g at which the path is defined: where sampling starts."""
+        """Smallest signal level g at which the path is defined: where sampling starts."""
         ...
 
     def mixing(self, g: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ class Path(Protocol):
 
 @dataclass(frozen=True)
 class PlainPath:
-    """``m_t = x_HR`` at every noise scale: ordinary diffusion, SR3, PartDiff without alignment."""
+    """``m_t = x_HR`` at every signal level: ordinary diffusion, SR3, PartDiff without alignment."""
 
     start: float
 
@@ -43,7 +43,7 @@ class PlainPath:
 class AlignedPath:
     """``m_t = lambda_t x_HR + (1 - lambda_t) x_LR`` with ``lambda_t = (K - t) / K`` (eq. 18).
 
-    ``t`` is read off ``clock`` at the noise scale, so that training (continuous noise scales) and
+    ``t`` is read off ``clock`` at the signal level, so that training (continuous signal levels) and
     every sampling schedule see one and the same path. At ``start`` the mean is x_LR itself.
     """
 
@@ -56,7 +56,7 @@ class AlignedPath:
 
 
 def mean(path: Path, x_high: Tensor, x_low: Tensor, g: Tensor) -> Tensor:
-    """``m_t`` for images ``(b, c, h, w)`` and noise scales ``g`` that broadcast against them."""
+    """``m_t`` for images ``(b, c, h, w)`` and signal levels ``g`` that broadcast against them."""
     share = path.mixing(g)
     return share * x_high + (1 - share) * x_low
 

@@ -1,6 +1,6 @@
-"""Noise scales ``g_t = sqrt(alpha_bar_t)`` of linear beta schedules, and continuous draws from them.
+"""Signal levels ``g_t = sqrt(alpha_bar_t)`` of linear beta schedules, and continuous draws from them.
 
-``x_t = g_t x_0 + sqrt(1 - g_t^2) eps`` (PartDiff eq. 3 and 4). Noise scales, not step numbers, are
+``x_t = g_t x_0 + sqrt(1 - g_t^2) eps`` (PartDiff eq. 3 and 4). Signal levels, not step numbers, are
 the common language of training, path, network and sampler: a network trained on one schedule can
 then be sampled on another (WaveGrad's continuous noise level).
 """
@@ -31,7 +31,7 @@ class LinearSchedule:
         return torch.cat([torch.ones(1, dtype=torch.float64), log_g.exp()])
 
     def time(self, g: Tensor) -> Tensor:
-        """Continuous step ``t`` at noise scale ``g``; exact at the schedule's own levels.
+        """Continuous step ``t`` at signal level ``g``; exact at the schedule's own levels.
 
         Between levels ``t`` is linear in ``sqrt(-log g)``, in which a linear schedule is nearly
         straight. ``g`` below the last level gives ``steps``.
@@ -44,7 +44,7 @@ class LinearSchedule:
         return t.clamp(0, self.steps)
 
     def scale_at(self, t: Tensor) -> Tensor:
-        """Noise scale at continuous step ``t``: the inverse of :meth:`time`, float64."""
+        """Signal level at continuous step ``t``: the inverse of :meth:`time`, float64."""
         clock = torch.sqrt(-torch.log(self.noise_scales())).to(t.device)
         t = t.double().clamp(0, self.steps)
         below = t.floor().long().clamp(max=self.steps - 1)
@@ -61,7 +61,7 @@ INFERENCE = LinearSchedule(1e-5, 0.213, 100)
 def draw_noise_scales(
     schedule: LinearSchedule, start: float, n: int, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Draw ``n`` noise scales for training: ``t`` uniform over levels with ``g >= start``, then
+    """Draw ``n`` signal levels for training: ``t`` uniform over levels with ``g >= start``, then
     ``g`` uniform in ``(g_t, g_{t-1})`` (WaveGrad; PartDiff Sec. 4.2). Shape ``(n,)``, float32, on the
     generator's device.
     """
@@ -74,7 +74,7 @@ def draw_noise_scales(
 
 
 def sampling_levels(schedule: LinearSchedule, start: float, steps: int) -> Tensor:
-    """Noise scales of a sampling run: ``steps + 1`` levels from ``start`` to 1, evenly spaced in ``t``.
+    """Signal levels of a sampling run: ``steps + 1`` levels from ``start`` to 1, evenly spaced in ``t``.
 
     With ``start = g_K`` and ``steps = K`` these are exactly the schedule's levels K..0.
 

@@ -14,7 +14,7 @@ from mrisr.networks import build_network
 
 
 class RegressionRestorer(Restorer):
-    """The diffusion methods' network without a latent: x_LR takes its place, at noise scale 1.
+    """The diffusion methods' network without a latent: x_LR takes its place, at signal level 1.
 
     Source: the regression baseline of SR3 (Saharia et al. 2022, Sec. 4) and PartDiff (Sec. 5).
     SRGAN's generator (Ledig et al. 2017, arXiv 1609.04802) is of the same kind: residual blocks
