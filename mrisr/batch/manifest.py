@@ -169,7 +169,7 @@ def _faults_of_header(names: Sequence[str]) -> list[str]:
 
 
 def _row(row: dict[str | Any, Any], base: Path) -> tuple[list[str], Study | None]:
-    """What is wrong with a row, and the study where its name is usable."""
+    """Check a row: its faults, and the study where its name is usable."""
     if None in row or None in row.values():
         return ["expected as many cells as columns"], None
     cells = {name: value.strip() for name, value in row.items()}

@@ -51,7 +51,7 @@ def out_of(chunk: Path) -> Path:
 
 
 def status_file(folder: Path) -> Path:
-    """What has been made in a study's folder, and how that ended."""
+    """Path of the status of a study's folder: its parts and how they ended."""
     return folder / "status.json"
 
 

@@ -27,7 +27,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What is to be made of a study.
+    """The parts that are to be made of a study.
 
     Attributes:
         folder: its folder within the output, which also is its name.
@@ -70,7 +70,7 @@ class Plan:
     models: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def count(self, stage: Stage) -> tuple[int, int]:
-        """How many studies a stage has work to do for, and how many it is planned for at all."""
+        """Count the studies that a stage has work to do for, and those that it is planned for at all."""
         todo = sum(stage in study.stages_todo for study in self.studies)
         return todo, sum(stage in study.stages for study in self.studies)
 

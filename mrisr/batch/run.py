@@ -109,7 +109,7 @@ class StudyRun:
 
     @property
     def told(self) -> str:
-        """How the stages ended, on one line."""
+        """The states of the stages, on one line."""
         said = []
         for stage in stages_of(self.parts.values()):
             states = Counter(p.state for p in self.parts.values() if p.stage == stage.name)

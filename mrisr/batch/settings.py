@@ -1,4 +1,4 @@
-"""What a batch makes of each study: the settings behind ``mrisr batch --config``."""
+"""Settings of a batch, behind ``mrisr batch --config``: the volumes and zones it makes of each study."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class BatchSettings(Settings):
         return (SOURCE, *(name for name, u in self.upsampled.items() if u.of == "axial"))
 
     def upsampling(self, volume: str) -> Upsampling:
-        """How a volume is made, on the batch's device where it names no other."""
+        """The options of a volume, on the batch's device where they name no other."""
         found = self.upsampled[volume]
         precision = self.precision if found.precision == "auto" else found.precision
         return replace(found, device=self._device(found.device), precision=precision)

@@ -1,4 +1,4 @@
-"""What has been made of a study: ``status.json`` in its folder, and the one reading of it.
+"""State of a study: ``status.json`` in its folder, and the one reading of it.
 
 The file lists the parts of the plan that a process worked by. It is written before each part, so that a
 process that dies leaves a trace of where, and once more when the study is through.
@@ -153,7 +153,7 @@ def _stage(stage: Stage, parts: list[Part]) -> StageStatus:
 
 
 def _reason(parts: list[Part]) -> str:
-    """What went wrong in a stage, each thing said once."""
+    """Reasons of the failures of a stage, each said once."""
     said = []
     for part in parts:
         named = part.state == "skipped" or part.reason.startswith(f"{part.name}: ")

@@ -120,7 +120,7 @@ def chunk(
 
 
 def _summary(studies: list[StudyOutcome], output: Path) -> str:
-    """How many studies ended how, what failed and why, and where the report is."""
+    """Summary of a batch: counts of studies by state, failures with their reasons, the report's path."""
     from mrisr.cli.tables import plain_table, rendered
 
     failed = [study for study in studies if study.state == "failed"]

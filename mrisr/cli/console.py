@@ -1,4 +1,4 @@
-"""What the command line says while it works: lines, or a bar with the time left."""
+"""Progress and results on the terminal: lines, or a bar with the time left."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def say(quiet: bool) -> Callable[[str], None]:
-    """What receives progress lines: standard error, or nothing if quiet."""
+    """Receiver of progress lines: standard error, or nothing if quiet."""
     return (lambda line: None) if quiet else (lambda line: typer.echo(line, err=True))
 
 
@@ -44,7 +44,7 @@ def progress_bar(what: str, quiet: bool) -> Iterator[Callable[[int, int], None] 
 
 
 class StageCount(Protocol):
-    """How far a stage of a batch is, in studies."""
+    """Progress of a stage of a batch, in studies."""
 
     total: int
     done: int

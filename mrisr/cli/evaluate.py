@@ -104,7 +104,7 @@ def zones(
     skip_missing: SkipMissing = False,
     quiet: Quiet = False,
 ) -> None:
-    """What restoration is worth downstream: degrade, restore, segment by one frozen model, score."""
+    """Compare methods downstream: degrade, restore, segment by one frozen model, score."""
     from mrisr.evaluation.experiment import Switches
     from mrisr.evaluation.report import as_markdown
     from mrisr.evaluation.zones.experiment import evaluate_zones

@@ -1,4 +1,4 @@
-"""What the command line prints: models, cards and surveys as plain text."""
+"""Models, cards and surveys as plain text."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _gains(card: ModelCard) -> str:
 
 
 def card_facts(card: Card) -> dict[str, str]:
-    """What a card says, apart from its figures: title -> text."""
+    """Facts of a card, apart from its figures: title -> text."""
     t = card.training
     return _own_facts(card) | {
         "trained on": ", ".join(t.cases),
@@ -77,7 +77,7 @@ def card_facts(card: Card) -> dict[str, str]:
 
 
 def _own_facts(card: Card) -> dict[str, str]:
-    """What a model of one kind has and another has not."""
+    """Facts that models of one kind have and others have not."""
     if isinstance(card, ZonesCard):
         (edge, slices), (near, far) = card.window, card.slice_spacing
         return {

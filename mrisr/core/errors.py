@@ -40,7 +40,7 @@ _NO_MEMORY = ("alloc", "could not create a primitive", "could not create a memor
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether memory, of the machine or of a device, is what was missing.
+    """Tell whether an error means missing memory, of the machine or of a device.
 
     >>> out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
     True

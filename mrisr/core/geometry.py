@@ -117,7 +117,7 @@ def same_grid(
     other_affine: Affine,
     tolerance_mm: float = 1e-3,
 ) -> bool:
-    """Whether two grids have the same voxels: equal shapes, and no corner moved beyond the tolerance."""
+    """Tell whether two grids have the same voxels: equal shapes, and no corner moved beyond the tolerance."""
     if tuple(shape) != tuple(other_shape):
         return False
     ends = [(0, n - 1) for n in shape]

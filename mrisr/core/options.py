@@ -127,7 +127,7 @@ def current_names(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Sampling(Options):
-    """How a model restores. ``None`` is the model's own value; an option that has no effect is refused."""
+    """Options of restoring. ``None`` is the model's own value; an option without effect is refused."""
 
     model: Annotated[
         str | None, Option("Name of a model (see `mrisr models`) or the path of one.")
@@ -244,7 +244,7 @@ class ThroughPlane(Sampling):
 
 @dataclass(frozen=True)
 class Segmenting(Options):
-    """What segments the zones; with none of the three models the bundled one."""
+    """Options of segmenting the zones; with none of the three models the bundled one."""
 
     model: Annotated[
         str | None, Option("Name of a zones model (see `mrisr models`) or its path.")

@@ -1,4 +1,4 @@
-"""The one volume type of the project: voxels, where they lie, and how they were stored."""
+"""Volumes: voxels, where they lie, and how they were stored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mrisr.core import geometry
 
 @dataclass(frozen=True)
 class Storage:
-    """How voxels lie on disk: value = ``slope * stored + intercept``, stored as ``dtype``."""
+    """Storage of voxels on disk: value = ``slope * stored + intercept``, stored as ``dtype``."""
 
     dtype: np.dtype = field(default_factory=lambda: np.dtype(np.float32))
     slope: float = 1.0
@@ -90,7 +90,7 @@ class Volume:
 
     @property
     def is_stack(self) -> bool:
-        """Whether the slices are so much coarser than their pixels (twice) that they show one plane only."""
+        """True where slices are more than twice as coarse as their pixels: they show one plane only."""
         pixels = np.delete(self.spacing, self.slice_axis).max()
         return bool(self.spacing[self.slice_axis] > 2 * pixels)
 

@@ -1,1 +1,1 @@
-"""What a model is worth on patients it has not seen."""
+"""Evaluation of models on patients that they have not seen."""

@@ -1,4 +1,4 @@
-"""How well a volume agrees with a reference scan that has intensities of its own."""
+"""Agreement of a volume with a reference scan that has intensities of its own."""
 
 from __future__ import annotations
 

@@ -65,12 +65,12 @@ class Method:
 
     @property
     def is_interpolation(self) -> bool:
-        """Whether the method is an interpolation, without weights."""
+        """True for an interpolation, which has no weights."""
         return self.model is not None and self.model.card.method == "interpolation"
 
     @cached_property
     def is_default(self) -> bool:
-        """Whether the method is the model as it restores when nothing else is asked."""
+        """True for the model as it restores when nothing else is asked."""
         if self.model is None:
             return False
         return effective(self.entry) == effective(resolved(Sampling(), self.model))

@@ -137,7 +137,7 @@ class ReferenceCase:
 
     @property
     def _texture_factor(self) -> float:
-        """How much coarser the axial slices are than the coronal rows."""
+        """Ratio of the axial slices' distance to that of the coronal rows."""
         step = self.axial.spacing[self.axial.slice_axis] / self.reference.spacing[1]
         return max(1.0, float(step))
 

@@ -172,7 +172,7 @@ def as_output_error(path: Path, size: int = 0, written: Path | None = None) -> I
 
 
 def _cause(error: OSError) -> OSError:
-    """What the system said. Libraries put errors of their own, with pages of text, on top of it."""
+    """The system's own error. Libraries put errors of their own, with pages of text, on top of it."""
     found: BaseException | None = error
     while found is not None and not (isinstance(found, OSError) and found.strerror):
         found = found.__cause__ or found.__context__

@@ -1,4 +1,4 @@
-"""What every reader demands of a volume, whatever its format; each refusal is an InputError."""
+"""Checks of every reader, whatever the format; each refusal is an InputError."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ _SPACES = {
 
 @dataclass(frozen=True)
 class Layout:
-    """How the voxels of a file lie, on disk and in space.
+    """Layout of the voxels of a file, on disk and in space.
 
     Attributes:
         shape: voxels along the array axes; the first runs fastest.

@@ -25,7 +25,7 @@ _NRRD = {code: name for name, code in reversed(NRRD_TYPES.items())}
 
 
 def stored_numbers(volume: Volume) -> NDArray[np.generic]:
-    """What these formats store of a volume, little-endian; a storage with a slope becomes float32."""
+    """Voxels as these formats store them, little-endian; a storage with a slope becomes float32."""
     storage = writable_storage(volume.storage, scaled=False)
     stored = storage.encode(volume.array)
     return stored.astype(stored.dtype.newbyteorder("<"), copy=False)

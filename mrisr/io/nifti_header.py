@@ -1,4 +1,4 @@
-"""What a NIfTI header says and what it is allowed to say: shape, dtype, scaling, affine."""
+"""NIfTI headers: shape, dtype, scaling and affine, read and checked."""
 
 from __future__ import annotations
 

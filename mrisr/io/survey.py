@@ -1,4 +1,4 @@
-"""What a file, a DICOM study or a folder of volumes holds, and what would be refused."""
+"""Survey of a file, a DICOM study or a folder of volumes: its content, and what would be refused."""
 
 from __future__ import annotations
 

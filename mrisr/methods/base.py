@@ -1,4 +1,4 @@
-"""What all restorers have in common: a measurement in, x_HR out."""
+"""Interface of all restorers: a measurement in, x_HR out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mrisr.physics.separable import SeparableOperator, describe
 
 
 class Given(NamedTuple):
-    """What a restorer is given.
+    """Input of a restorer.
 
     Attributes:
         y: measured images ``(b, c, rows, columns)`` in -1..1.
@@ -45,7 +45,7 @@ def given(y: Tensor, operator: SeparableOperator, kinds: Sequence[Kind] = KINDS)
 
 
 class Evaluate(Protocol):
-    """How a network is evaluated on whole images: at once, through tiles, in a lower precision."""
+    """Evaluation of a network on whole images: at once, through tiles, in a lower precision."""
 
     def __call__(self, function: Callable[..., Tensor], *images: Tensor) -> Tensor:
         """``function`` of images ``(b, c, h, w)``; its result has their ``h`` and ``w``."""
@@ -58,7 +58,7 @@ def directly(function: Callable[..., Tensor], *images: Tensor) -> Tensor:
 
 
 class Objective(NamedTuple):
-    """What one training step minimises, and the x_HR behind it where there is one (for a critic)."""
+    """Loss of one training step, and the x_HR behind it where there is one (for a critic)."""
 
     loss: Tensor
     restored: Tensor | None = None
@@ -96,7 +96,7 @@ class Restorer(nn.Module, ABC):
 
     @abstractmethod
     def objective(self, pair: Pair, generator: torch.Generator) -> Objective:
-        """What training minimises on a batch; ``generator`` is on the batch's device."""
+        """Compute what training minimises on a batch; ``generator`` is on the batch's device."""
 
     def evaluations(self, sampling: Sampling) -> int:
         """Evaluations of the network per image. Raises UsageError for steps that the method cannot do."""

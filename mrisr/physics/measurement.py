@@ -63,7 +63,7 @@ class TargetGrid:
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """What was measured and by which ``A``: ``y = A x + n``.
+    """Measurement ``y = A x + n``: what was measured, and by which ``A``.
 
     Attributes:
         y: measured stack ``(slices, rows, columns)``, or images ``(n, channels, rows, columns)`` of pictures;

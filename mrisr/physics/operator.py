@@ -23,7 +23,7 @@ Y = TypeVar("Y")
 
 
 class LinearOperator(Protocol[Y]):
-    """What a measurement by ``A`` needs: ``A``, its adjoint, and a first guess on the target grid."""
+    """Interface of a linear operator: ``A``, its adjoint, and a first guess on the target grid."""
 
     def __call__(self, x: Tensor) -> Y:
         """``A x``: the target grid to the measured one."""

@@ -47,7 +47,7 @@ _NEGLIGIBLE = 1e-2
 
 @dataclass(frozen=True)
 class Axis:
-    """How one axis is degraded: sizes in voxels, the rest as in :func:`degradation_matrix`."""
+    """Degradation of one axis: sizes in voxels, the rest as in :func:`degradation_matrix`."""
 
     n_high: int
     n_low: int

@@ -33,7 +33,7 @@ _OF_METHODS = ("steps", "sampler", "eta", "start", "seed", "tile")
 
 @dataclass(frozen=True, eq=False)
 class Restored:
-    """What was found, and how.
+    """Result of restoring, and how it came about.
 
     Attributes:
         stack: x_HR on the target grid, projected within the measurement's bounds; float32, scaled -1..1,

@@ -152,7 +152,7 @@ class SegmentationOutput(Output):
 
 
 def is_dicom(path: Path | None, format: Format | None, *, labels: bool) -> bool:
-    """Whether an output is DICOM: asked for, or a folder (labels: a .dcm) by its name."""
+    """Tell whether an output is DICOM: asked for, or a folder (labels: a .dcm) by its name."""
     if format is not None or path is None:
         return format == "dicom"
     if labels:
@@ -161,7 +161,7 @@ def is_dicom(path: Path | None, format: Format | None, *, labels: bool) -> bool:
 
 
 def default_ending(format: Format | None, *, labels: bool) -> str:
-    """What a name ends in that the user did not choose."""
+    """Ending of a name that the user did not choose."""
     return _SEGMENTATION if labels and format == "dicom" else _ENDINGS[format or "nifti"][0]
 
 

@@ -161,7 +161,7 @@ class Record(Settings):
         return {**told, "input_sha256": self.input.sha256}
 
     def _decides(self, templated: bool) -> dict[str, object]:
-        """What decides the voxels: UIDs follow from it."""
+        """Everything that decides the voxels: UIDs follow from it."""
         content = self.as_dict()
         keys = ["mrisr", "job", "model", "parameters"]
         if (

@@ -1,4 +1,4 @@
-"""What a run made, with its record and its picture: a super-resolved volume, or zones."""
+"""Results of runs, with record and picture: a super-resolved volume, or zones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Result(ABC):
-    """What a run made.
+    """Result of a run.
 
     Attributes:
         file: what was read.
@@ -53,7 +53,7 @@ class Result(ABC):
     @property
     @abstractmethod
     def notes(self) -> tuple[str, ...]:
-        """What was found and handled on the way, by reader, model and writer."""
+        """Notes of reader, model and writer on what they found and handled."""
 
     @cached_property
     @abstractmethod

@@ -52,7 +52,7 @@ class FileRun:
 
     @property
     def writes_dicom(self) -> bool:
-        """Whether the output is DICOM."""
+        """True where the output is DICOM."""
         return is_dicom(self.files.output, self.files.format, labels=self.labels)
 
     def output(self, suffix: str) -> Output:
@@ -282,7 +282,7 @@ def _made(
 
 
 def _suffix(settings: Settings) -> str:
-    """What the name of an output says of the job."""
+    """Part of an output's name that tells the job."""
     if isinstance(settings, Segmenting):
         return "zones"
     if isinstance(settings, InPlane):

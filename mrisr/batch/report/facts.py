@@ -96,7 +96,7 @@ def failures(stages: Sequence[StageStatus]) -> list[Failure]:
 
 
 def notes(study: Study, problems: list[str]) -> list[tuple[str, str]]:
-    """What was found and handled on the way: which volume it is about, and the text."""
+    """Notes of readers, models and writers: the volume that each is about, and the text."""
     found = [("this page", text) for text in problems]
     found += [("this page", f"{path} holds no record.") for path in study.unreadable]
     found += [(part.name, text) for part in study.parts for text in part.notes]

@@ -50,7 +50,7 @@ class Viewer:
 
 @dataclass
 class Pictures:
-    """What the volumes of a study gave.
+    """Pictures and curves of the volumes of a study.
 
     Attributes:
         thumbnails: measured and first upsampled volume, as small data URIs; empty where either is missing.

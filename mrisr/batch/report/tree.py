@@ -72,7 +72,7 @@ class Study:
 
 
 def read_study(folder: Path) -> Study:
-    """What the small files of a study say."""
+    """Content of the small files of a study."""
     unreadable: list[str] = []
 
     def read(path: Path) -> Json:

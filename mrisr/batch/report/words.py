@@ -60,7 +60,7 @@ AGAIN = (
 
 
 def advice(reason: str) -> str:
-    """What to do about a failure.
+    """Advice on a failure.
 
     >>> advice("axial.nii.gz: expected 221184 bytes of voxels, found 1000")[:45]
     'The input cannot be used as it is. Replace th'
@@ -135,7 +135,7 @@ def voxels(shape: Any) -> str:
 
 
 def volume_title(name: str, record: Json) -> str:
-    """What a volume is called on the pages.
+    """Title of a volume on the pages.
 
     >>> volume_title("throughplane", {"job": "throughplane", "parameters": {"factor": 6.0}})
     'through-plane ×6'
@@ -153,7 +153,7 @@ def volume_title(name: str, record: Json) -> str:
 
 
 def agreement(record: Json) -> tuple[str, str]:
-    """How well a volume agrees with the measurement: ``"good"``, ``"fair"``, ``"poor"`` or ``"unknown"``, and
+    """Grade of the agreement with the measurement: ``"good"``, ``"fair"``, ``"poor"`` or ``"unknown"``, and
     that in a sentence."""
     share = number(mapping(record.get("residual")).get("rms_of_range"))
     if share is None:

@@ -1,1 +1,1 @@
-"""What restoration is worth downstream: restored images segmented by one frozen model, scored by labels."""
+"""Evaluation downstream: restored images segmented by one frozen model, scored by labels."""

@@ -20,7 +20,7 @@ from mrisr.zones.model import DEFAULT
 
 
 def card_figures(evaluation: Evaluation, frozen: Frozen) -> dict[str, Any]:
-    """What the original images of the patients reached: JSON-ready, patients that were trained on apart."""
+    """Figures of the patients' original images: JSON-ready, patients that were trained on apart."""
     groups: dict[str, dict[str, Any]] = {"held_out": {}, "trained_on": {}}
     for result in evaluation.results:
         if result.method == ORIGINAL[result.scale.scoring]:

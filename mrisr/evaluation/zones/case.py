@@ -37,7 +37,7 @@ from mrisr.zones.segmenter import Segmentation, Segmenter, load_segmenter
 
 @dataclass(frozen=True, eq=False)
 class Frozen:
-    """The one segmenter that every method is scored by, and the patients it knows.
+    """Segmenter that every method is scored by, and the patients it knows.
 
     Attributes:
         trained: patients that it was trained on; None where nobody can tell.
@@ -216,7 +216,7 @@ def _labelled(entries: Iterable[Entry]) -> tuple[str, Volume, Volume] | None:
 
 
 def crops(cases: Iterable[ZonesCase]) -> list[str]:
-    """What is cut off of which stack, in words. Raises UsageError where a stack is too small for a scale."""
+    """Cuts of the stacks, in words. Raises UsageError where a stack is too small for a scale."""
     found: dict[str, list[str]] = {}
     for case in cases:
         for scale in case.settings.scales:
