@@ -75,7 +75,8 @@ def _upsampled(output: Path, name: str, truth: Volume, settings: InPlane | Throu
     """Write volumes, record and picture of one job; returns its line of the table."""
     study = study_of(truth, settings)
     made = upsample(VolumeFile(study), settings)
-    measurement = made.restored.measurement
+    measurement = made.measurement
+    assert measurement is not None
     interpolated = measurement.placed.volume(measurement.interpolated())
     (a, sa), (b, sb) = (score(v, truth) for v in (interpolated, made.volume))
     record = made.record.as_dict()

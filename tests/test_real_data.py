@@ -68,7 +68,7 @@ def test_through_plane_overlays_on_the_study(shared: Path) -> None:
     study = centre(read_volume(shared / "data" / "ProstateX-0217" / "t2w_ax.nii.gz"))
     restored = upsample(VolumeFile(study), ThroughPlane(device="cpu"))
     np.testing.assert_allclose(restored.volume.spacing, study.spacing.min(), rtol=1e-5)
-    assert restored.parameters["reformats"] == 2
+    assert restored.record.parameters["reformats"] == 2
     assert restored.record.residual.rms_of_range <= 1e-3
     # A slice of the source is the mean under its profile, here three thin slices around its centre.
     thick = sum(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,136 +24,47 @@ from mrisr.runs.record import (
 if TYPE_CHECKING:
     from mrisr.models.store import Model
     from mrisr.physics.measurement import Measurement
-    from mrisr.restore.restore import Progress, Restored
+    from mrisr.restore.restore import Progress
     from mrisr.zones.segmenter import Segmenter
 
 
 @dataclass(frozen=True, eq=False)
-class Result(ABC):
+class Result:
     """Result of a run.
 
     Attributes:
-        file: what was read.
         volume: the super-resolved volume or the labels.
-        seconds: of the work.
-        remarks: notes of the writer.
+        record: its provenance record.
+        draw: the quality-control picture of a volume, a PNG, under a title.
+        measurement: what a super-resolved volume explains; None for labels.
         image: the same as the kind of image that was given.
         path: where it was written; None for an image in memory.
     """
 
-    file: VolumeFile
     volume: Volume
-    seconds: float
-    remarks: tuple[str, ...] = ()
+    record: Record
+    draw: Callable[[Volume, str], bytes]
+    measurement: Measurement | None = None
     image: Any = None
     path: Path | None = None
 
     @property
-    @abstractmethod
     def notes(self) -> tuple[str, ...]:
         """Notes of reader, model and writer on what they found and handled."""
+        return self.record.notes
 
-    @cached_property
-    @abstractmethod
-    def record(self) -> Record:
-        """The provenance record."""
-
-    @abstractmethod
     def picture(self) -> bytes:
         """The quality-control picture, a PNG."""
+        return self.draw(self.volume, self.record.line().split(";")[0])
 
-
-@dataclass(frozen=True, eq=False)
-class Upsampled(Result):
-    """A super-resolved volume.
-
-    Attributes:
-        restored: what the restoring function gave.
-        parameters: of the job, beside the options of sampling.
-    """
-
-    restored: Restored = field(kw_only=True)
-    parameters: Mapping[str, Any] = field(kw_only=True)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Notes of reader, model and writer."""
-        return (*self.file.notes, *self.restored.notes, *self.remarks)
-
-    @cached_property
-    def record(self) -> Record:
-        """The provenance record."""
-        from mrisr.restore.restore import effective
-
-        restored, card = self.restored, self.restored.card
-        model = ModelRecord(
-            name=card.name, method=card.method, version=card.version, sha256=card.sha256
-        )
-        return Record(
-            job="throughplane" if restored.measurement.views else "inplane",
-            model=model,
-            parameters={**self.parameters, **effective(restored.sampling)},
-            input=VolumeRecord.of(self.file.volume, self.file.sha256),
-            output=VolumeRecord.of(self.volume),
-            residual=Residual(**restored.measurement.residual(self.volume)),
-            device=device_name(restored.device),
-            precision=restored.precision,
-            seconds=round(self.seconds, 2),
-            peak_memory_gib=peak_memory_gib(restored.device),
-            notes=self.notes,
-        )
-
-    def picture(self) -> bytes:
-        """Input, interpolation and result in three planes, a PNG."""
-        from mrisr.view.qc import qc_png
-
-        measurement = self.restored.measurement
-        interpolated = measurement.placed.volume(measurement.interpolated())
-        title = f"{self.record.model.name}  {self.record.line().split(';')[0]}"
-        return qc_png(self.volume, self.file.volume, interpolated, title=title)
-
-
-@dataclass(frozen=True, eq=False)
-class Segmented(Result):
-    """Zones of the prostate, on the grid of the image that was segmented."""
-
-    segmenter: Segmenter = field(kw_only=True)
-    found: tuple[str, ...] = field(kw_only=True)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Notes of reader, segmenter and writer."""
-        return (*self.file.notes, *self.found, *self.remarks)
-
-    @cached_property
-    def record(self) -> Record:
-        """The provenance record."""
-        from mrisr.zones.labels import ZONES
-        from mrisr.zones.score import zone_volumes_ml
-
-        segmenter = self.segmenter
-        effective = {"table": segmenter.table and str(segmenter.table)}
-        effective["margin"] = getattr(segmenter, "margin", None)
-        parameters = {"labels": ZONES, **{k: v for k, v in effective.items() if v}}
-        return Record(
-            job="segment",
-            model=ModelRecord(name=segmenter.name, method=segmenter.kind, sha256=segmenter.sha256),
-            parameters=parameters,
-            input=VolumeRecord.of(self.file.volume, self.file.sha256),
-            output=VolumeRecord.of(self.volume),
-            volumes_ml={z: round(v, 3) for z, v in zone_volumes_ml(self.volume).items()},
-            device=device_name(segmenter.device),
-            seconds=round(self.seconds, 2),
-            peak_memory_gib=peak_memory_gib(segmenter.device),
-            notes=self.notes,
-        )
-
-    def picture(self) -> bytes:
-        """The zones outlined on the image in three planes, a PNG."""
-        from mrisr.zones.picture import zones_png
-
-        title = self.record.line().split(";")[0]
-        return zones_png(self.file.volume, self.volume, title=title)
+    def written(self, volume: Volume, path: Path, *remarks: str) -> Result:
+        """The result as it is written: the volume in its storage there, and remarks of the writer."""
+        changed: dict[str, Any] = {"notes": (*self.notes, *remarks)}
+        if volume is not self.volume and self.measurement is not None:
+            changed["output"] = VolumeRecord.of(volume)
+            changed["residual"] = Residual(**self.measurement.residual(volume))
+        record = self.record.model_copy(update=changed)
+        return replace(self, volume=volume, image=volume, record=record, path=path)
 
 
 def upsample(
@@ -165,7 +74,7 @@ def upsample(
     model: Model | None = None,
     progress: Progress | None = None,
     began: float | None = None,
-) -> Upsampled:
+) -> Result:
     """Super-resolve a volume.
 
     Args:
@@ -179,7 +88,7 @@ def upsample(
         InputError: the stack has a single slice.
         UsageError: an option is out of range or has no effect, or the model is for another job.
     """
-    from mrisr.restore.restore import model_of, restore
+    from mrisr.restore.restore import effective, model_of, restore
 
     began = time.perf_counter() if began is None else began
     kinds = KINDS_OF[settings.job]
@@ -187,26 +96,38 @@ def upsample(
     if kind not in kinds:
         raise UsageError(f"degradation: expected one of {', '.join(kinds)}, found {kind}")
     settings = replace(settings, degradation=kind)
-    through = isinstance(settings, ThroughPlane)
-    if through and file.volume.shape[file.volume.slice_axis] < 2:
-        raise InputError(file.volume.name, expected="at least 2 slices", found="1")
     model = model or model_of(settings, settings.job)
-    if isinstance(settings, ThroughPlane):
-        measurement, parameters = _through_plane(file.volume, settings, kind, model)
-        factor = parameters["factor"]
-    else:
-        measurement, parameters = _in_plane(file.volume, settings, kind)
-        factor = settings.scale
+    measurement, parameters = _measured(file.volume, settings, kind, model)
     restored = restore(measurement, model, settings, progress)
-    low, high = model.card.factors
-    if not low <= factor <= high:
-        outside = f"x{factor:g} lies outside the model's x{low:g} to x{high:g}"
-        restored = replace(restored, notes=(*restored.notes, outside))
-    volume = restored.volume
-    if through:
+    volume, card, notes = restored.volume, model.card, restored.notes
+    if measurement.views:
         volume = replace(volume, slice_thickness=float(volume.spacing[volume.slice_axis]))
-    seconds = time.perf_counter() - began
-    return Upsampled(file, volume, seconds, restored=restored, parameters=parameters)
+    factor, (low, high) = parameters.get("scale", parameters.get("factor")), card.factors
+    if not low <= factor <= high:
+        notes = (*notes, f"x{factor:g} lies outside the model's x{low:g} to x{high:g}")
+    record = Record(
+        job=settings.job,
+        model=ModelRecord(
+            name=card.name, method=card.method, version=card.version, sha256=card.sha256
+        ),
+        parameters={**parameters, **effective(restored.sampling)},
+        input=VolumeRecord.of(file.volume, file.sha256),
+        output=VolumeRecord.of(volume),
+        residual=Residual(**measurement.residual(volume)),
+        device=device_name(restored.device),
+        precision=restored.precision,
+        seconds=round(time.perf_counter() - began, 2),
+        peak_memory_gib=peak_memory_gib(restored.device),
+        notes=(*file.notes, *notes),
+    )
+
+    def draw(shown: Volume, title: str) -> bytes:
+        from mrisr.view.qc import qc_png
+
+        interpolated = measurement.placed.volume(measurement.interpolated())
+        return qc_png(shown, file.volume, interpolated, title=f"{card.name}  {title}")
+
+    return Result(volume, record, draw, measurement, image=volume)
 
 
 def segment(
@@ -215,42 +136,63 @@ def segment(
     *,
     segmenter: Segmenter | None = None,
     began: float | None = None,
-) -> Segmented:
+) -> Result:
     """Label the zones of a volume; ``segmenter`` where one is to serve several volumes.
 
     Raises:
         InputError: the volume cannot be segmented.
         UsageError: an option is out of range, or there is no such model.
     """
+    from mrisr.zones.labels import ZONES
+    from mrisr.zones.score import zone_volumes_ml
     from mrisr.zones.segmenter import load_segmenter
 
     began = time.perf_counter() if began is None else began
     segmenter = segmenter or load_segmenter(settings or Segmenting())
     found = segmenter(file.volume)
-    seconds = time.perf_counter() - began
-    return Segmented(file, found.labels, seconds, segmenter=segmenter, found=found.notes)
+    labels = found.labels
+    took_effect = {"table": segmenter.table and str(segmenter.table), "margin": segmenter.margin}
+    record = Record(
+        job="segment",
+        model=ModelRecord(name=segmenter.name, method=segmenter.kind, sha256=segmenter.sha256),
+        parameters={"labels": ZONES, **{k: v for k, v in took_effect.items() if v}},
+        input=VolumeRecord.of(file.volume, file.sha256),
+        output=VolumeRecord.of(labels),
+        volumes_ml={zone: round(ml, 3) for zone, ml in zone_volumes_ml(labels).items()},
+        device=device_name(segmenter.device),
+        seconds=round(time.perf_counter() - began, 2),
+        peak_memory_gib=peak_memory_gib(segmenter.device),
+        notes=(*file.notes, *found.notes),
+    )
+
+    def draw(shown: Volume, title: str) -> bytes:
+        from mrisr.zones.picture import zones_png
+
+        return zones_png(file.volume, shown, title=title)
+
+    return Result(labels, record, draw, image=labels)
 
 
-def _in_plane(volume: Volume, settings: InPlane, kind: Kind) -> tuple[Measurement, dict[str, Any]]:
-    from mrisr.physics.measurement import measure_in_plane
-
-    return measure_in_plane(volume, settings.scale, kind), {"scale": settings.scale}
-
-
-def _through_plane(
-    volume: Volume, settings: ThroughPlane, kind: Kind, model: Model
+def _measured(
+    volume: Volume, settings: InPlane | ThroughPlane, kind: Kind, model: Model
 ) -> tuple[Measurement, dict[str, Any]]:
-    from mrisr.physics.measurement import measure_through_plane
+    """The measurement that a job is to explain, and the parameters of the job for the record."""
+    from mrisr.physics.measurement import measure_in_plane, measure_through_plane
 
+    if isinstance(settings, InPlane):
+        measured = measure_in_plane(volume, settings.scale, kind)
+        return measured, {"scale": settings.scale}
+    if volume.shape[volume.slice_axis] < 2:
+        raise InputError(volume.name, expected="at least 2 slices", found="1")
     factor = _factor(volume, settings, model.card.factors)
     thickness, why = _thickness(volume, settings.slice_thickness)
-    measurement = measure_through_plane(volume, factor, kind, thickness)
+    measured = measure_through_plane(volume, factor, kind, thickness)
     between = float(volume.spacing[volume.slice_axis])
-    return measurement, {
+    return measured, {
         "factor": factor,
         "slice_thickness_mm": round(thickness * between, 4),
         "slice_thickness_from": why,
-        "reformats": len(measurement.views),
+        "reformats": len(measured.views),
     }
 
 

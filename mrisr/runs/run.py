@@ -24,14 +24,13 @@ from mrisr.runs.outputs import (
     default_ending,
     is_dicom,
 )
-from mrisr.runs.results import Result, Upsampled
+from mrisr.runs.results import Result
 
 if TYPE_CHECKING:
     from mrisr.dicom.source import Source
     from mrisr.restore.restore import Progress
 
 Image = TypeVar("Image")
-Made = TypeVar("Made", bound=Result)
 Settings = InPlane | ThroughPlane | Segmenting
 DEFAULTS = Files()
 
@@ -175,8 +174,8 @@ def run_files(on: FileRun, settings: Settings, progress: Progress | None = None)
 
 
 def write(
-    made: Made, output: Output, source: Source | None = None, *, deidentify: bool = False
-) -> Made:
+    made: Result, output: Output, source: Source | None = None, *, deidentify: bool = False
+) -> Result:
     """Write image, record and picture, all of them or none; returns the result as it was written.
 
     Picture and record are whole on the disk before the image takes its place, and runs on one
@@ -191,17 +190,16 @@ def write(
     Raises:
         OutputError: a file exists, cannot be written or does not read back as it should.
     """
-    volume = made.volume
-    if source is not None and isinstance(made, Upsampled):
+    volume, remarks = made.volume, []
+    if source is not None and made.measurement is not None:
         from mrisr.dicom.pixels import storable
 
         volume = storable(volume)
-    remarks = made.remarks
     if deidentify:
         from mrisr.dicom.deidentify import WARNING
 
-        remarks = (*remarks, WARNING)
-    made = replace(made, volume=volume, image=volume, remarks=remarks, path=output.path)
+        remarks.append(WARNING)
+    made = made.written(volume, output.path, *remarks)
     beside = {output.record: json_bytes(made.record.as_dict())}
     if output.qc is not None:
         beside[output.qc] = made.picture()
