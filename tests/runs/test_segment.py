@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -17,7 +17,6 @@ import torch
 from monai.data import MetaTensor
 
 import mrisr
-from mrisr.cli import main
 from mrisr.core.errors import InputError, OutputError, UsageError
 from mrisr.core.options import Files, Segmenting
 from mrisr.core.volume import Volume, VolumeFile
@@ -51,17 +50,9 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys) -> Callable[..., tuple[int, str, str]]:
+def segmented(run: Callable[..., tuple[int, str, str]]) -> Callable[..., tuple[int, str, str]]:
     """Run ``mrisr segment``: exit code, standard output, standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mrisr", "segment", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return call
+    return partial(run, "segment")
 
 
 def here() -> list[str]:
@@ -71,8 +62,8 @@ def here() -> list[str]:
 # --- files ----------------------------------------------------------------------------------------
 
 
-def test_labels_record_and_picture(study, zoo, run) -> None:
-    code, out, err = run("--input", study, "--bundle", zoo, "--qc", "qc.png", "--json")
+def test_labels_record_and_picture(study, zoo, segmented) -> None:
+    code, out, err = segmented("--input", study, "--bundle", zoo, "--qc", "qc.png", "--json")
     assert code == 0, err
     assert here() == ["qc.png", "t2w_zones.json", "t2w_zones.nii.gz"]
     volume, labels = read_volume(study), read_volume("t2w_zones.nii.gz")
@@ -104,15 +95,17 @@ def test_labels_record_and_picture(study, zoo, run) -> None:
     assert str(study.parent) not in Path("t2w_zones.json").read_text()
 
 
-def test_our_own_model(study, run, tmp_path) -> None:
+def test_our_own_model(study, segmented, tmp_path) -> None:
     card = random_zones_model(tmp_path, "tiny")
-    code, out, err = run("--input", study, "--model", card, "--output", "zones.mha")
+    code, out, err = segmented("--input", study, "--model", card, "--output", "zones.mha")
     assert (code, err) == (0, "") or "no prostate" in err
     assert out.startswith("zones.mha: PZ ")
     record = json.loads(Path("zones.json").read_text())
     assert (record["model"]["name"], record["model"]["method"]) == ("tiny", "mrisr")
     assert "table" not in record["parameters"]
-    code, _, err = run("--input", study, "--model", card, "--table", "1=TZ,2=PZ", "-o", "x.nii")
+    code, _, err = segmented(
+        "--input", study, "--model", card, "--table", "1=TZ,2=PZ", "-o", "x.nii"
+    )
     assert code == 1
     assert "--table is for --bundle and --nnunet" in err
 
@@ -125,36 +118,38 @@ def test_our_own_model(study, run, tmp_path) -> None:
         (("-o", "z.mhd"), "z.mhd"),
     ],
 )
-def test_formats(study, zoo, run, more, name) -> None:
-    assert run("--input", study, "--bundle", zoo, "--quiet", *more) == (0, "", "")
+def test_formats(study, zoo, segmented, more, name) -> None:
+    assert segmented("--input", study, "--bundle", zoo, "--quiet", *more) == (0, "", "")
     np.testing.assert_array_equal(read_volume(name).array, expected(read_volume(study)))
 
 
-def test_nothing_is_overwritten_unasked(study, zoo, run) -> None:
+def test_nothing_is_overwritten_unasked(study, zoo, segmented) -> None:
     arguments = ("--input", study, "--bundle", zoo, "--quiet", "--output", "zones.nii.gz")
     for present in ("zones.nii.gz", "zones.json"):
         Path(present).write_text("mine")
-        code, _, err = run(*arguments)
+        code, _, err = segmented(*arguments)
         assert (code, err) == (3, f"mrisr: {present}: exists already (--force replaces)\n")
         assert here() == [present]
         Path(present).unlink()
-    assert run(*arguments)[0] == 0
+    assert segmented(*arguments)[0] == 0
     before = study.read_bytes()
-    assert run(*arguments, "--force")[0] == 0
+    assert segmented(*arguments, "--force")[0] == 0
     for path in (study, study.parent / "work" / ".." / "t2w.nii.gz"):
-        code, _, err = run("-i", study, "--bundle", zoo, "--force", "-o", path)
+        code, _, err = segmented("-i", study, "--bundle", zoo, "--force", "-o", path)
         assert code == 3
         assert "never overwritten" in err
     assert study.read_bytes() == before
 
 
-def test_a_model_that_fails_leaves_nothing(study, zoo, run) -> None:
-    code, out, err = run("-i", study, "--bundle", zoo, "--table", "1=TZ,3=PZ", "--qc", "qc.png")
+def test_a_model_that_fails_leaves_nothing(study, zoo, segmented) -> None:
+    code, out, err = segmented(
+        "-i", study, "--bundle", zoo, "--table", "1=TZ,3=PZ", "--qc", "qc.png"
+    )
     assert (code, out, here()) == (2, "", [])
     assert err == f"mrisr: {zoo}: expected labels of the table 1=TZ,3=PZ, found 2\n"
 
 
-def test_tables_from_files(study, zoo, run, tmp_path) -> None:
+def test_tables_from_files(study, zoo, segmented, tmp_path) -> None:
     wanted = expected(read_volume(study))
     swapped = (3 - wanted) * (wanted > 0)
     for name, text in (
@@ -162,25 +157,25 @@ def test_tables_from_files(study, zoo, run, tmp_path) -> None:
         ("t.json", '{"1":"PZ","2":"TZ"}'),
     ):
         (tmp_path / name).write_text(text)
-        assert run("-i", study, "--bundle", zoo, "--table", tmp_path / name, "-q")[0] == 0
+        assert segmented("-i", study, "--bundle", zoo, "--table", tmp_path / name, "-q")[0] == 0
         np.testing.assert_array_equal(read_volume("t2w_zones.nii.gz").array, swapped)
         record = json.loads(Path("t2w_zones.json").read_text())
         assert record["parameters"]["table"] == "1=PZ,2=TZ"
         for file in here():
             Path(file).unlink()
     for table, code in (("1=TZ", 1), ("1=TZ,2=PZ,1=PZ", 1), ("1=TZ,2=tumour", 1), ("no.yaml", 2)):
-        assert run("-i", study, "--bundle", zoo, "--table", table)[0] == code
+        assert segmented("-i", study, "--bundle", zoo, "--table", table)[0] == code
 
 
-def test_a_coronal_stack_is_refused(zoo, run, study) -> None:
+def test_a_coronal_stack_is_refused(zoo, segmented, study) -> None:
     write_volume(image("LIP", spacing=(0.5, 3.0, 0.5)), "coronal.nii.gz")
-    code, _, err = run("--input", "coronal.nii.gz", "--bundle", zoo)
+    code, _, err = segmented("--input", "coronal.nii.gz", "--bundle", zoo)
     assert code == 2
     assert err.startswith("mrisr: coronal.nii.gz: expected axial slices")
     assert here() == ["coronal.nii.gz"]
 
 
-def test_options_that_do_not_go_together(study, zoo, run) -> None:
+def test_options_that_do_not_go_together(study, zoo, segmented) -> None:
     for arguments, code, words in (
         (("--bundle", zoo, "--nnunet", zoo), 1, "only one of them"),
         (("--bundle", zoo, "--deidentify"), 1, "--deidentify needs a DICOM output"),
@@ -191,7 +186,7 @@ def test_options_that_do_not_go_together(study, zoo, run) -> None:
         (("--model", "no-such-model"), 1, "no-such-model"),
         (("--model", "partdiff-inplane"), 1, "partdiff-inplane"),
     ):
-        found, _, err = run("--input", study, *arguments)
+        found, _, err = segmented("--input", study, *arguments)
         assert found == code, err
         assert words in err
         assert err.count("\n") == 1
@@ -207,9 +202,9 @@ def series(study, tmp_path) -> Path:
 
 
 @pytest.mark.parametrize("more", [("--output", "zones.dcm"), ("--format", "dicom")])
-def test_a_dicom_segmentation(series, zoo, run, more) -> None:
+def test_a_dicom_segmentation(series, zoo, segmented, more) -> None:
     name = more[1] if more[0] == "--output" else "hospital_zones.dcm"
-    code, out, err = run("--input", series, "--bundle", zoo, *more)
+    code, out, err = segmented("--input", series, "--bundle", zoo, *more)
     assert code == 0, err
     assert here() == sorted([name, Path(name).stem + ".json"])
     back, volume = read_segmentation(Path(name)).volume, read_volume(series)
@@ -229,14 +224,14 @@ def test_a_dicom_segmentation(series, zoo, run, more) -> None:
     assert not any(s in out + err + json.dumps(record) for s in SECRETS)
 
 
-def test_validators_and_reruns(series, zoo, run) -> None:
+def test_validators_and_reruns(series, zoo, segmented) -> None:
     arguments = ("--input", series, "--bundle", zoo, "--output", "zones.dcm", "--quiet")
-    assert run(*arguments)[0] == 0
+    assert segmented(*arguments)[0] == 0
     first = pydicom.dcmread("zones.dcm").SOPInstanceUID
-    assert run(*arguments)[0] == 3
-    assert run(*arguments, "--force")[0] == 0
+    assert segmented(*arguments)[0] == 3
+    assert segmented(*arguments, "--force")[0] == 0
     assert pydicom.dcmread("zones.dcm").SOPInstanceUID == first
-    assert run(*arguments, "--force", "--table", "1=PZ,2=TZ")[0] == 0
+    assert segmented(*arguments, "--force", "--table", "1=PZ,2=TZ")[0] == 0
     assert pydicom.dcmread("zones.dcm").SOPInstanceUID != first
     assert errors_of(tool("dciodvfy"), "-new", "zones.dcm") == []
     assert errors_of(tool("dcentvfy"), *series.iterdir(), "zones.dcm") == []
@@ -251,19 +246,19 @@ def test_another_volume_of_the_series_has_other_uids(series, zoo) -> None:
     finer.affine[:3, 2] /= 2
     uids = set()
     for name, image_ in (("a.dcm", volume), ("b.dcm", finer)):
-        run = FileRun(series, Files(output=Path(name)), labels=True)
-        source = run.dicom_source(run.read())
+        on = FileRun(series, Files(output=Path(name)), labels=True)
+        source = on.dicom_source(on.read())
         made = segment(VolumeFile(image_), segmenter=segmenter)
-        write(made, run.output("zones"), source)
+        write(made, on.output("zones"), source)
         uids.add(pydicom.dcmread(name).SeriesInstanceUID)
     assert len(uids) == 2
     assert read_segmentation(Path("b.dcm")).volume.shape == finer.shape
 
 
-def test_template_and_deidentification(series, zoo, run) -> None:
+def test_template_and_deidentification(series, zoo, segmented) -> None:
     write_volume(read_volume(series), "t2.nii.gz")
     arguments = ("--input", "t2.nii.gz", "--bundle", zoo, "--template", series, "--deidentify")
-    assert run(*arguments, "--output", "zones.dcm", "--quiet")[0] == 0
+    assert segmented(*arguments, "--output", "zones.dcm", "--quiet")[0] == 0
     d = pydicom.dcmread("zones.dcm")
     assert d.PatientIdentityRemoved == "YES"
     data = Path("zones.dcm").read_bytes()
@@ -272,11 +267,11 @@ def test_template_and_deidentification(series, zoo, run) -> None:
     assert any("not complete de-identification" in note for note in notes)
 
 
-def test_a_segmentation_does_not_go_among_the_slices(series, zoo, run) -> None:
-    code, _, err = run("--input", series, "--bundle", zoo, "--output", series / "zones.dcm")
+def test_a_segmentation_does_not_go_among_the_slices(series, zoo, segmented) -> None:
+    code, _, err = segmented("--input", series, "--bundle", zoo, "--output", series / "zones.dcm")
     assert code == 3
     assert "lies in the input folder" in err
-    code, _, err = run("--input", series, "--bundle", zoo, "--force", "-o", series / "IM0001")
+    code, _, err = segmented("--input", series, "--bundle", zoo, "--force", "-o", series / "IM0001")
     assert code == 3
     assert len(list(series.iterdir())) == 8
 
