@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,15 +36,14 @@ class Quantity:
     """The quantity that the values of a map are.
 
     Attributes:
-        name: in words; ``label``: the same in at most 16 of ``A-Z 0-9 _``.
-        contrast: value 4 of ImageType (PS3.3 C.8.16.1.4).
+        name: in words.
+        contrast: the same as value 4 of ImageType (PS3.3 C.8.16.1.4) and as a label.
         of: the quantity that the map is about.
         derivation: what the map tells of that quantity; it is also how the map was derived.
         unit: of the values, in UCUM.
     """
 
     name: str
-    label: str
     contrast: str
     of: Code
     derivation: Code
@@ -54,7 +52,6 @@ class Quantity:
 
 STANDARD_DEVIATION = Quantity(
     "standard deviation",
-    "STD_DEVIATION",
     "STD_DEVIATION",
     Code("110852", "DCM", "MR signal intensity"),
     Code("386136009", "SCT", "Standard Deviation"),
@@ -80,15 +77,10 @@ def write_parametric_map(
     Args:
         values: in the quantity's unit; its grid may differ from the source's in any way, its frame
             of reference may not.
-        path: of the new file.
-        source: gives patient, study and frame of reference, and is referred to.
+        path, source, force: as of ``write_segmentation``.
         derivation: what made the map. SeriesDescription is its label and the quantity's name; its
             ``series_offset`` should differ from that of the images beside.
         quantity: what the values are.
-        force: replace an existing file.
-
-    Returns:
-        ``path``.
 
     Raises:
         InputError: values that single precision does not hold, axes that are not at right angles, or
@@ -100,7 +92,7 @@ def write_parametric_map(
         quantity.name,
         key=" ".join((*quantity.of[:2], *quantity.derivation[:2])),
         code=quantity.derivation,
-        make=partial(_make, quantity, source),
+        make=lambda arguments: _make(numbers, quantity, source, arguments),
         read=_read,
         size=numbers.nbytes,
     )
@@ -108,32 +100,39 @@ def write_parametric_map(
 
 
 def _checked(values: Volume, source: Source) -> NDArray[np.float32]:
-    named = values.name
-    check_affine(values.affine, named)
+    check_affine(values.affine, values.name)
     if any(s.carried.get("BurnedInAnnotation") == "YES" for s in source.slices):
         found = "BurnedInAnnotation YES"
-        raise InputError(named, expected="a source without text in its pixels", found=found)
+        raise InputError(values.name, expected="a source without text in its pixels", found=found)
     with np.errstate(over="ignore"):
         numbers = values.array.astype(np.float32)
-    check_values(numbers, named, allow_constant=True)
+    check_values(numbers, values.name, allow_constant=True)
     return numbers
 
 
-def _make(quantity: Quantity, source: Source, numbers: NDArray[np.float32], **common: Any) -> Any:
+def _make(
+    numbers: NDArray[np.float32], quantity: Quantity, source: Source, arguments: dict[str, Any]
+) -> hd.pm.ParametricMap:
     """The file as highdicom makes it, with the anatomy that A.75.5 asks for.
 
     Anatomy is left out where the source shows another part of the body without telling its code.
     """
     import highdicom as hd
 
+    low, high = (float(v) for v in np.percentile(numbers, (0.5, 99.5)))
+    window = hd.VOILUTTransformation(
+        window_center=float(f"{(low + high) / 2:.6g}"),
+        window_width=float(f"{max(high - low, abs(high) * 1e-3, 1e-6):.6g}"),
+        # LINEAR would not allow a width below 1.
+        voi_lut_function=hd.VOILUTFunctionValues.LINEAR_EXACT,
+    )
     d = hd.pm.ParametricMap(
-        pixel_array=numbers,
+        **arguments,
         contains_recognizable_visual_features=False,
         real_world_value_mappings=[_mapping(numbers, quantity)],
-        voi_lut_transformations=[_window(numbers)],
+        voi_lut_transformations=[window],
         derived_pixel_contrast=quantity.contrast,
-        content_label=quantity.label,
-        **common,
+        content_label=quantity.contrast,
     )
     d.Modality = "MR"  # the scanner's, says C.8.32.1; highdicom writes OT
     carried = source.slices[0].carried
@@ -153,7 +152,7 @@ def _mapping(numbers: NDArray[np.float32], quantity: Quantity) -> hd.pm.RealWorl
     import highdicom as hd
 
     mapping = hd.pm.RealWorldValueMapping(
-        lut_label=quantity.label,
+        lut_label=quantity.contrast,
         lut_explanation=f"{quantity.name} of {quantity.of.meaning}"[:64],
         unit=quantity.unit,
         value_range=(float(numbers.min()), float(numbers.max())),
@@ -167,18 +166,6 @@ def _mapping(numbers: NDArray[np.float32], quantity: Quantity) -> hd.pm.RealWorl
     )
     mapping.QuantityDefinitionSequence.append(told)
     return mapping
-
-
-def _window(numbers: NDArray[np.float32]) -> hd.VOILUTTransformation:
-    """A window from the 0.5th to the 99.5th percentile. LINEAR would not allow a width below 1."""
-    import highdicom as hd
-
-    low, high = (float(v) for v in np.percentile(numbers, (0.5, 99.5)))
-    return hd.VOILUTTransformation(
-        window_center=float(f"{(low + high) / 2:.6g}"),
-        window_width=float(f"{max(high - low, abs(high) * 1e-3, 1e-6):.6g}"),
-        voi_lut_function=hd.VOILUTFunctionValues.LINEAR_EXACT,
-    )
 
 
 def _read(path: Path) -> hd.Volume:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from mrisr.core.volume import Storage, Volume
-from mrisr.dicom.text import decimal
+from mrisr.dicom.values import decimal
 
 _LEVELS = 65535
 

@@ -15,24 +15,16 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
+from mrisr.core import geometry
 from mrisr.core.errors import OutputError
 from mrisr.core.volume import Volume
 from mrisr.dicom.attributes import TYPE_2
 from mrisr.dicom.conformance import check_derived
-from mrisr.dicom.derivation import (
-    PRODUCT,
-    RESAMPLING,
-    Derivation,
-    code_item,
-    describe_series,
-    reference,
-    sign,
-)
+from mrisr.dicom.derivation import PRODUCT, RESAMPLING, Derivation, describe, reference, sign
 from mrisr.dicom.pixels import describe_pixels, set_pixels
 from mrisr.dicom.planes import Planes, planes_of
-from mrisr.dicom.source import Slice, Source
-from mrisr.dicom.text import millimetres
-from mrisr.dicom.uids import derived_uid
+from mrisr.dicom.source import Source
+from mrisr.dicom.values import millimetres
 from mrisr.io.atomic import atomic_folder
 
 
@@ -66,8 +58,8 @@ def write_series(
     planes = planes_of(volume, source)
     size = volume.array.size * 2
     with atomic_folder(folder, overwrite=force, size=size) as temporary:
-        for k, dataset in enumerate(series_datasets(volume, planes, source, derivation)):
-            dataset.save_as(temporary / f"{k + 1:04d}.dcm", enforce_file_format=True)
+        for number, d in enumerate(_files(volume, planes, source, derivation), 1):
+            d.save_as(temporary / f"{number:04d}.dcm", enforce_file_format=True)
         wrong = check_derived(temporary, source, volume)
         if wrong:
             raise OutputError(f"{folder}: not written, {'; '.join(wrong)}")
@@ -87,26 +79,26 @@ def is_ours(folder: Path) -> bool:
     return True
 
 
-def series_datasets(
+def _files(
     volume: Volume, planes: Planes, source: Source, derivation: Derivation
 ) -> Iterator[Dataset]:
-    """The files of the series, slice by slice, as datasets with their file meta information."""
+    """The files of the series, slice by slice, each with what one slice of the source passes on."""
     shared = _shared(volume, planes, source, derivation)
-    stored = volume.storage.encode(volume.array)
-    cut = planes.cut(stored)
-    for k in range(len(cut)):
-        d = Dataset()
-        references = [source.slices[j] for j in planes.source_slices[k]]
-        _carry(d, references[len(references) // 2] if references else source.slices[0])
+    stored = planes.cut(volume.storage.encode(volume.array))
+    normal = geometry.directions(planes.affine)[:, 2]
+    for k, nearest in enumerate(planes.source_slices):
+        slices = [source.slices[j] for j in nearest]
+        d = _passed_on(slices[len(slices) // 2].carried if slices else source.slices[0].carried)
         d.update(deepcopy(shared))
-        _place(d, planes, k)
-        if references:
-            d.SourceImageSequence = [reference(s) for s in references]
-        d.SOPInstanceUID = derived_uid(d.SeriesInstanceUID, k)
-        set_pixels(d, cut[k])
+        d.InstanceNumber = k + 1
+        d.ImagePositionPatient = planes.place(k)
+        d.SliceLocation = millimetres(planes.positions[k] @ normal)
+        if slices:
+            d.SourceImageSequence = [reference(s) for s in slices]
+        set_pixels(d, stored[:, :, k].T)
         d.file_meta = FileMetaDataset()
         d.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        sign(d, derivation)
+        sign(d, k, derivation)
         yield d
 
 
@@ -115,29 +107,19 @@ def _shared(volume: Volume, planes: Planes, source: Source, derivation: Derivati
     d = describe_pixels(volume, source.rescale_type)
     d.SOPClassUID, d.Modality = MRImageStorage, "MR"
     d.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
-    describe_series(d, source, derivation)
-    d.DerivationCodeSequence = [code_item(RESAMPLING)]
+    describe(d, source, derivation, RESAMPLING)
     d.ImageOrientationPatient = list(planes.orientation)
     d.update(planes.measures(volume.slice_thickness))
     return d
 
 
-def _carry(d: Dataset, origin: Slice) -> None:
-    """The attributes of one source slice, empty ones where the standard wants them present."""
-    for element in origin.carried:
-        d[element.tag] = deepcopy(element)
+def _passed_on(carried: Dataset) -> Dataset:
+    """A source slice's attributes, with empty ones where the standard wants them present."""
+    d = deepcopy(carried)
     for keyword in TYPE_2:
         if keyword not in d:
             setattr(d, keyword, None)
-    if not d.get("ScanningSequence"):
-        d.ScanningSequence = "RM"
-    if not d.get("SequenceVariant"):
-        d.SequenceVariant = "NONE"
-
-
-def _place(d: Dataset, planes: Planes, k: int) -> None:
-    position = planes.position(k)
-    normal = planes.affine[:3, 2] / planes.spacing[2]
-    d.InstanceNumber = k + 1
-    d.ImagePositionPatient = [millimetres(float(p)) for p in position]
-    d.SliceLocation = millimetres(float(position @ normal))
+    for keyword, unknown in (("ScanningSequence", "RM"), ("SequenceVariant", "NONE")):
+        if not d.get(keyword):
+            setattr(d, keyword, unknown)
+    return d
