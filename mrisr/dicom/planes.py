@@ -40,7 +40,7 @@ class Planes:
 
     def cut(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
         """An array on the volume's grid as (column, row, slice), a view."""
-        return orientations.apply_orientation(array, self.turn)
+        return np.asarray(orientations.apply_orientation(array, self.turn))
 
     @property
     def positions(self) -> NDArray[np.float64]:
