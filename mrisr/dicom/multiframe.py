@@ -105,7 +105,7 @@ def write_file(
     planes = planes_of(volume, source)
     with atomic_path(path, overwrite=force, size=content.size) as temporary, quiet():
         d = content.make(_arguments(planes.cut(array), planes, source, derivation))
-        _complete(d, planes, volume.slice_thickness, source, derivation, content)
+        _complete(d, planes, source, derivation, content)
         d.save_as(temporary, enforce_file_format=True)
         try:
             back = content.read(temporary)
@@ -175,17 +175,12 @@ def _template(shape: tuple[int, ...], planes: Planes, source: Source) -> Dataset
     d.Columns, d.Rows, _ = shape
     d.ImageOrientationPatient = list(planes.orientation)
     d.ImagePositionPatient = planes.place(0)
-    d.update(planes.measures(None))
+    d.update(planes.measures())
     return d
 
 
 def _complete(
-    d: Any,
-    planes: Planes,
-    slice_thickness: float | None,
-    source: Source,
-    derivation: Derivation,
-    content: Content,
+    d: Any, planes: Planes, source: Source, derivation: Derivation, content: Content
 ) -> None:
     """Give highdicom's object the source's patient and study, our series, names and references."""
     d.update(copied(source.slices[0].carried, _CARRIED))
@@ -197,7 +192,7 @@ def _complete(
         item.DimensionOrganizationUID = dimensions
     shared = d.SharedFunctionalGroupsSequence[0]
     shared.PlaneOrientationSequence[0].ImageOrientationPatient = list(planes.orientation)
-    shared.PixelMeasuresSequence = [planes.measures(slice_thickness)]
+    shared.PixelMeasuresSequence = [planes.measures()]
     _refer_to_files(d, source)
     _refer_by_frame(d, planes, source, content.code)
 
@@ -222,18 +217,16 @@ def _refer_to_files(d: Any, source: Source) -> None:
 
 def _refer_by_frame(d: Any, planes: Planes, source: Source, code: Code) -> None:
     """Set DerivationImageSequence: the source slices of each plane, once for all if they are the same."""
-    size = (int(d.Columns), int(d.Rows))
+    size = (int(d.Columns), int(d.Rows), 1)
     items = [
-        _derivation_image(k, size, planes, source, code) for k in range(len(planes.source_slices))
+        _derivation_images(k, size, planes, source, code) for k in range(len(planes.source_slices))
     ]
     alike = len(set(planes.source_slices)) == 1 < len(items)
     if alike:
         d.SharedFunctionalGroupsSequence[0].DerivationImageSequence = items[0]
-    positions = planes.positions
     for group in d.PerFrameFunctionalGroupsSequence:
         place = group.PlanePositionSequence[0]
-        apart = positions - np.array(place.ImagePositionPatient, dtype=float)
-        k = int(np.linalg.norm(apart, axis=1).argmin())
+        k = planes.nearest(place.ImagePositionPatient)
         place.ImagePositionPatient = planes.place(k)
         if alike:
             del group.DerivationImageSequence
@@ -241,17 +234,17 @@ def _refer_by_frame(d: Any, planes: Planes, source: Source, code: Code) -> None:
             group.DerivationImageSequence = items[k]
 
 
-def _derivation_image(
-    k: int, size: tuple[int, int], planes: Planes, source: Source, code: Code
+def _derivation_images(
+    k: int, size: tuple[int, int, int], planes: Planes, source: Source, code: Code
 ) -> list[Dataset]:
+    """An item of DerivationImageSequence for plane ``k``, none where it is made from no slice."""
     slices = planes.source_slices[k]
-    if not slices:
-        return []
+    theirs = geometry.LPS_TO_RAS @ source.affine
     preserved = len(slices) == 1 and geometry.same_grid(
-        (*size, 1),
-        _slice_affine(planes.affine, k),
+        size,
+        _at_slice(k, planes.affine),
         (*source.shape[:2], 1),
-        _slice_affine(geometry.LPS_TO_RAS @ source.affine, slices[0]),
+        _at_slice(slices[0], theirs),
         _SAME_PLACE_MM,
     )
     item = Dataset()
@@ -260,10 +253,8 @@ def _derivation_image(
     item.SourceImageSequence = [reference(source.slices[j]) for j in slices]
     for image in item.SourceImageSequence:
         image.SpatialLocationsPreserved = "YES" if preserved else "NO"
-    return [item]
+    return [item] if slices else []
 
 
-def _slice_affine(affine: geometry.Affine, k: int) -> geometry.Affine:
-    moved = affine.copy()
-    moved[:3, 3] += k * affine[:3, 2]
-    return moved
+def _at_slice(k: int, affine: geometry.Affine) -> geometry.Affine:
+    return affine @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, k], [0, 0, 0, 1]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,12 +31,14 @@ class Planes:
         turn: nibabel's orientation of the volume's array axes along columns, rows and slices.
         orientation: ImageOrientationPatient.
         affine: index (column, row, slice) to mm, LPS.
+        thickness: of a slice, mm, if it is known.
         source_slices: for each plane the indices of the source slices it is made from.
     """
 
     turn: NDArray[np.float64]
     orientation: tuple[str, ...]
     affine: geometry.Affine
+    thickness: float | None
     source_slices: tuple[tuple[int, ...], ...]
 
     def cut(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -52,13 +55,17 @@ class Planes:
         """ImagePositionPatient of plane ``k``."""
         return [millimetres(p) for p in self.positions[k]]
 
-    def measures(self, slice_thickness: float | None) -> Dataset:
-        """PixelSpacing, SliceThickness (the spacing, where it is `None`) and SpacingBetweenSlices."""
+    def nearest(self, place: Iterable[float]) -> int:
+        """The plane whose first pixel is nearest to a place, mm LPS."""
+        return int(np.linalg.norm(self.positions - np.array([*place], float), axis=1).argmin())
+
+    def measures(self) -> Dataset:
+        """PixelSpacing, SliceThickness (the spacing, where none is known) and SpacingBetweenSlices."""
         column, row, between = (float(v) for v in geometry.spacing(self.affine))
         d = Dataset()
         d.PixelSpacing = [millimetres(row), millimetres(column)]
         d.SpacingBetweenSlices = decimal(round(between, 6))
-        d.SliceThickness = decimal(round(slice_thickness or between, 6))
+        d.SliceThickness = decimal(round(self.thickness or between, 6))
         return d
 
     def differences(
@@ -100,14 +107,14 @@ def planes_of(volume: Volume, source: Source) -> Planes:
             orientations.axcodes2ornt(_CONVENTION[volume.plane]),
         )
         affine = volume.affine @ orientations.inv_ornt_aff(turn, volume.shape)
-    count = volume.shape[volume.slice_axis]
     affine = geometry.LPS_TO_RAS @ affine
     spelled = tuple(millimetres(v) for v in geometry.directions(affine)[:, :2].T.ravel())
     return Planes(
         turn=turn,
         orientation=source.orientation if own else spelled,
         affine=affine,
-        source_slices=_source_slices(affine, count, source),
+        thickness=volume.slice_thickness,
+        source_slices=_source_slices(affine, volume.shape[volume.slice_axis], source),
     )
 
 

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from pathlib import Path
 
+import numpy as np
 import pydicom
+from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from mrisr.core import geometry
 from mrisr.core.errors import OutputError
-from mrisr.core.volume import Volume
+from mrisr.core.volume import Storage, Volume
 from mrisr.dicom.attributes import TYPE_2
 from mrisr.dicom.conformance import check_derived
 from mrisr.dicom.derivation import PRODUCT, RESAMPLING, Derivation, describe, reference, sign
-from mrisr.dicom.pixels import describe_pixels, set_pixels
 from mrisr.dicom.planes import Planes, planes_of
 from mrisr.dicom.source import Source
-from mrisr.dicom.values import millimetres
+from mrisr.dicom.values import decimal, millimetres
 from mrisr.io.atomic import atomic_folder
 
 
@@ -42,7 +45,7 @@ def write_series(
     then take their place. UIDs follow from the source and the derivation: a rerun gives the same.
 
     Args:
-        volume: what ``pixels.storable`` returned; its grid may differ from the source's, its
+        volume: what ``storable`` returned; its grid may differ from the source's, its
             frame of reference may not.
         folder: of the new series.
         source: gives patient, study, frame of reference and acquisition.
@@ -95,7 +98,7 @@ def _files(
         d.SliceLocation = millimetres(planes.positions[k] @ normal)
         if slices:
             d.SourceImageSequence = [reference(s) for s in slices]
-        set_pixels(d, stored[:, :, k].T)
+        _set_pixels(d, stored[:, :, k].T)
         d.file_meta = FileMetaDataset()
         d.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         sign(d, k, derivation)
@@ -104,12 +107,12 @@ def _files(
 
 def _shared(volume: Volume, planes: Planes, source: Source, derivation: Derivation) -> Dataset:
     """Attributes of the new series that do not come from one slice of the source."""
-    d = describe_pixels(volume, source.rescale_type)
+    d = _numbers(volume, source.rescale_type)
     d.SOPClassUID, d.Modality = MRImageStorage, "MR"
     d.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
     describe(d, source, derivation, RESAMPLING)
     d.ImageOrientationPatient = list(planes.orientation)
-    d.update(planes.measures(volume.slice_thickness))
+    d.update(planes.measures())
     return d
 
 
@@ -123,3 +126,76 @@ def _passed_on(carried: Dataset) -> Dataset:
         if not d.get(keyword):
             setattr(d, keyword, unknown)
     return d
+
+
+# --- voxels as 16-bit integers and one linear rescale ---------------------------------------------
+
+
+def storable(volume: Volume) -> Volume:
+    """The volume with a storage of 16-bit integers and its values as that storage holds them.
+
+    Integers that fit keep their numbers; floats, and integers that do not fit, become 65536 levels
+    between their extremes. The slope and the intercept are numbers that a Decimal String holds.
+    """
+    storage = _storage(volume)
+    stored = storage.encode(volume.array)
+    return replace(volume, array=storage.decode(stored), storage=storage)
+
+
+def _storage(volume: Volume) -> Storage:
+    storage = volume.storage
+    spelled = Storage(
+        storage.dtype, float(decimal(storage.slope)), float(decimal(storage.intercept))
+    )
+    if storage.dtype.kind in "iub" and spelled.slope != 0:
+        numbers = spelled.encode(volume.array)
+        for dtype in (np.dtype(np.uint16), np.dtype(np.int16)):
+            limits = np.iinfo(dtype)
+            if numbers.min() >= limits.min and numbers.max() <= limits.max:
+                keep = storage.dtype == np.int16  # signed stays signed
+                return replace(spelled, dtype=np.dtype(np.int16) if keep else dtype)
+    low, high = float(volume.array.min()), float(volume.array.max())
+    intercept = float(_rounded(low, ROUND_FLOOR))
+    slope = float(_rounded((high - intercept) / 65535, ROUND_CEILING)) or 1.0
+    return Storage(np.dtype(np.uint16), slope, intercept)
+
+
+def _rounded(value: float, mode: str) -> Decimal:
+    """The next number of eight significant digits, which fits a Decimal String, in one direction."""
+    exact = Decimal(value)
+    if not exact:
+        return exact
+    step = Decimal(1).scaleb(exact.adjusted() - 7)
+    return exact.quantize(step, rounding=mode)
+
+
+def _numbers(volume: Volume, rescale_type: str | None) -> Dataset:
+    """Image Pixel, rescale and window attributes that all slices of a stored volume share."""
+    values = np.asarray(volume.array, dtype=np.float64)
+    stored = volume.storage.encode(volume.array)
+    signed = volume.storage.dtype.kind == "i"
+    d = Dataset()
+    d.SamplesPerPixel, d.PhotometricInterpretation = 1, "MONOCHROME2"
+    d.BitsAllocated, d.PixelRepresentation = 16, int(signed)
+    top = max(int(stored.max()), -int(stored.min()) - 1)
+    d.BitsStored = max(12, top.bit_length() + int(signed))
+    d.HighBit = d.BitsStored - 1
+    slope, intercept = volume.storage.slope, volume.storage.intercept
+    if rescale_type is not None or slope != 1 or intercept != 0:
+        d.RescaleIntercept, d.RescaleSlope = decimal(intercept), decimal(slope)
+        d.RescaleType = rescale_type or "US"
+    low, high = (float(v) for v in np.percentile(values, (0.5, 99.5)))
+    d.WindowCenter = decimal(float(f"{(low + high) / 2:.6g}"))
+    d.WindowWidth = decimal(float(f"{max(high - low, slope, 1e-6):.6g}"))
+    return d
+
+
+def _set_pixels(d: Dataset, plane: NDArray[np.generic]) -> None:
+    """PixelData of one plane ``(rows, columns)`` and what depends on it; ``d`` has the shared ones."""
+    number = "SS" if d.PixelRepresentation else "US"
+    d.Rows, d.Columns = plane.shape
+    d.add_new("SmallestImagePixelValue", number, int(plane.min()))
+    d.add_new("LargestImagePixelValue", number, int(plane.max()))
+    d.add_new(
+        "PixelData", "OW", np.ascontiguousarray(plane).astype(f"<{plane.dtype.str[1:]}").tobytes()
+    )

@@ -193,7 +193,7 @@ def write(
     """
     volume = made.volume
     if source is not None and isinstance(made, Upsampled):
-        from mrisr.dicom.pixels import storable
+        from mrisr.dicom.series import storable
 
         volume = storable(volume)
     remarks = made.remarks

@@ -190,12 +190,10 @@ def _handler(archive: FakeArchive) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+def _json(header: pydicom.Dataset, names: list[str]) -> dict[str, object]:
+    whole = header.to_json_dict()
+    return {f"{header[name].tag:08X}": whole[f"{header[name].tag:08X}"] for name in names}
+
+
 def _header(data: bytes) -> pydicom.Dataset:
     return pydicom.dcmread(BytesIO(data), stop_before_pixels=True)
-
-
-def _json(header: pydicom.Dataset, names: list[str]) -> dict[str, object]:
-    part = pydicom.Dataset()
-    for name in names:
-        part[name] = header[name]
-    return part.to_json_dict()

@@ -15,8 +15,7 @@ import pytest
 from mrisr.core import geometry
 from mrisr.core.volume import Volume
 from mrisr.dicom.derivation import Derivation
-from mrisr.dicom.pixels import storable
-from mrisr.dicom.series import write_series
+from mrisr.dicom.series import storable, write_series
 from mrisr.dicom.source import Source, read_source
 from mrisr.io import read_volume
 from tests.dicom.synthetic import hospital_series
@@ -86,3 +85,8 @@ def errors_of(*command: object) -> list[str]:
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False)
     lines = (done.stdout + done.stderr).splitlines()
     return [line for line in lines if line.startswith("Error")]
+
+
+def assert_valid(path: Path) -> None:
+    """``dciodvfy`` finds no error in a file."""
+    assert errors_of(tool("dciodvfy"), "-new", path) == []

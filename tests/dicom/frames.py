@@ -14,8 +14,6 @@ from pydicom.uid import EnhancedMRImageStorage, generate_uid
 from mrisr.core.volume import Volume
 from mrisr.dicom.source import Source
 
-_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
 GRIDS = {"own": (1, 1, 1), "in-plane": (2, 2, 1), "through-plane": (1, 1, 3.5)}
 
 
