@@ -95,9 +95,8 @@ def write_file(
         content: what the array is.
 
     Raises:
-        OutputError: the file exists, cannot be written, would be larger than DICOM allows, or does
-            not read back: a voxel differs, a corner lies more than 0.001 mm off, or another frame of
-            reference.
+        OutputError: the file exists, cannot be written, would be larger than DICOM allows, or does not
+            read back: another voxel, a corner more than 0.001 mm off, another frame of reference.
     """
     path = check_output(path, force=force)
     if content.size > _MOST:
@@ -111,8 +110,7 @@ def write_file(
             back = content.read(temporary)
         except Exception as error:  # highdicom and pydicom raise almost anything on damaged files
             found = error.found if isinstance(error, InputError) else reason(error)
-            message = f"{path}: not written, it does not read back ({found})"
-            raise OutputError(message) from error
+            raise OutputError(f"{path}: not written, it does not read back ({found})") from error
         wrong = planes.differences(array, *as_read_dicom(back))
         if str(back.frame_of_reference_uid) != source.frame_of_reference_uid:
             wrong.append("its frame of reference is not the source's")
@@ -168,7 +166,8 @@ def _template(shape: tuple[int, ...], planes: Planes, source: Source) -> Dataset
     d = Dataset()
     d.SOPClassUID, d.SOPInstanceUID = MRImageStorage, derived_uid("template", source.series_uid)
     d.Modality, d.SeriesInstanceUID = "MR", source.series_uid
-    d.StudyInstanceUID, d.FrameOfReferenceUID = source.study_uid, source.frame_of_reference_uid
+    d.StudyInstanceUID = source.slices[0].carried.StudyInstanceUID
+    d.FrameOfReferenceUID = source.frame_of_reference_uid
     for keyword in attributes.TYPE_2:
         setattr(d, keyword, None)
     d.update(copied(source.slices[0].carried, _SCANNER | _LOSSY))

@@ -71,7 +71,7 @@ def write_segmentation(
     *,
     force: bool = False,
 ) -> Path:
-    """Write a label volume as one DICOM Segmentation file, whole or not at all.
+    """Write a label volume as one DICOM Segmentation file, whole or not at all, and return its path.
 
     The file is read back by highdicom and compared before it takes its place. UIDs follow from the
     source, the derivation and the segments: a rerun gives the same.
@@ -128,14 +128,8 @@ def read_segmentation(path: Path, *, max_voxels: int = 2**31) -> VolumeFile:
         volume, thickness = _read(path, data, max_voxels)
     array, affine = as_read_dicom(volume)
     check_affine(affine, path)
-    labels = Volume(
-        array,
-        affine,
-        storage=Storage(array.dtype),
-        slice_thickness=thickness,
-        stacked_along=2,
-        name=str(path),
-    )
+    storage = Storage(array.dtype)
+    labels = Volume(array, affine, storage, thickness, stacked_along=2, name=str(path))
     return VolumeFile(labels, path, hashlib.sha256(data).hexdigest())
 
 

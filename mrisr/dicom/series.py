@@ -32,12 +32,7 @@ from mrisr.io.atomic import atomic_folder
 
 
 def write_series(
-    volume: Volume,
-    folder: Path,
-    source: Source,
-    derivation: Derivation,
-    *,
-    force: bool = False,
+    volume: Volume, folder: Path, source: Source, derivation: Derivation, *, force: bool = False
 ) -> Path:
     """Write a volume as a derived series of the source's study, whole or not at all.
 
@@ -47,13 +42,10 @@ def write_series(
     Args:
         volume: what ``storable`` returned; its grid may differ from the source's, its
             frame of reference may not.
-        folder: of the new series.
+        folder: of the new series, which is returned.
         source: gives patient, study, frame of reference and acquisition.
         derivation: what was done, by what.
         force: replace an existing folder, which the caller has checked.
-
-    Returns:
-        The folder.
 
     Raises:
         OutputError: it exists, cannot be written, or does not read back as it should.
@@ -143,30 +135,25 @@ def storable(volume: Volume) -> Volume:
 
 
 def _storage(volume: Volume) -> Storage:
-    storage = volume.storage
-    spelled = Storage(
-        storage.dtype, float(decimal(storage.slope)), float(decimal(storage.intercept))
-    )
-    if storage.dtype.kind in "iub" and spelled.slope != 0:
+    slope, intercept = (float(decimal(v)) for v in (volume.storage.slope, volume.storage.intercept))
+    spelled = Storage(volume.storage.dtype, slope, intercept)
+    if spelled.dtype.kind in "iub" and slope != 0:
         numbers = spelled.encode(volume.array)
-        for dtype in (np.dtype(np.uint16), np.dtype(np.int16)):
-            limits = np.iinfo(dtype)
-            if numbers.min() >= limits.min and numbers.max() <= limits.max:
-                keep = storage.dtype == np.int16  # signed stays signed
-                return replace(spelled, dtype=np.dtype(np.int16) if keep else dtype)
+        for fits in (np.uint16, np.int16):
+            if np.iinfo(fits).min <= numbers.min() and numbers.max() <= np.iinfo(fits).max:
+                signed = spelled.dtype == np.int16  # signed stays signed
+                return replace(spelled, dtype=np.dtype(np.int16 if signed else fits))
     low, high = float(volume.array.min()), float(volume.array.max())
-    intercept = float(_rounded(low, ROUND_FLOOR))
-    slope = float(_rounded((high - intercept) / 65535, ROUND_CEILING)) or 1.0
+    intercept = _rounded(low, ROUND_FLOOR)
+    slope = _rounded((high - intercept) / 65535, ROUND_CEILING) or 1.0
     return Storage(np.dtype(np.uint16), slope, intercept)
 
 
-def _rounded(value: float, mode: str) -> Decimal:
+def _rounded(value: float, mode: str) -> float:
     """The next number of eight significant digits, which fits a Decimal String, in one direction."""
     exact = Decimal(value)
-    if not exact:
-        return exact
     step = Decimal(1).scaleb(exact.adjusted() - 7)
-    return exact.quantize(step, rounding=mode)
+    return float(exact.quantize(step, rounding=mode)) if exact else value
 
 
 def _numbers(volume: Volume, rescale_type: str | None) -> Dataset:

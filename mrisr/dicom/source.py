@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from pydicom import Dataset
-from pydicom.uid import UID
+from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
 from mrisr.core import geometry
 from mrisr.core.errors import InputError
@@ -22,22 +22,15 @@ from mrisr.io.dicom_frames import Frame, frame_attributes
 from mrisr.io.dicom_scan import printable, quiet
 from mrisr.io.dicom_stack import Stack
 
-_LOSSY = {
-    "1.2.840.10008.1.2.4.50",  # JPEG baseline
-    "1.2.840.10008.1.2.4.51",  # JPEG extended
-    "1.2.840.10008.1.2.4.81",  # JPEG-LS near-lossless
-}
+_LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
 
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """One slice of the source: where it came from and the attributes that may be carried on.
+    """One slice of the source: its file, its frame (from 1) in a multi-frame one, and what it passes on.
 
-    Attributes:
-        sop_class, sop_uid: of its file.
-        frame: frame number, from 1, in a multi-frame file.
-        carried: the attributes of ``attributes.CARRIED`` that it has, all of them at the top level,
-            also those that an enhanced file keeps in functional groups.
+    ``carried`` holds the attributes of ``attributes.CARRIED`` that it has, all of them at the top level,
+    also those that an enhanced file keeps in functional groups.
     """
 
     sop_class: str
@@ -71,10 +64,6 @@ class Source:
     rescale_type: str | None
 
     @property
-    def study_uid(self) -> str:
-        return str(self.slices[0].carried.StudyInstanceUID)
-
-    @property
     def frame_of_reference_uid(self) -> str:
         return str(self.slices[0].carried.FrameOfReferenceUID)
 
@@ -82,12 +71,7 @@ class Source:
 def read_source(path: Path, *, series: str | None = None, frame: int | None = None) -> Source:
     """The series at ``path`` as a source; pixels are not read.
 
-    Args:
-        path: a folder or a file.
-        series, frame: as of ``mrisr.io.dicom.read_dicom``.
-
-    Raises:
-        InputError: as ``mrisr.io.dicom.read_dicom`` and ``source_of``.
+    Arguments and errors are those of ``mrisr.io.dicom.read_dicom``, and the errors of ``source_of``.
     """
     return _source(read_stack(path, series=series, frame=frame), path)
 
@@ -216,10 +200,8 @@ def _orientation(f: Frame) -> tuple[str, ...]:
 
 
 def _rescale_type(f: Frame) -> str | None:
-    header = f.header
-    found = {key: header[key].value for key in ("RescaleSlope", "RescaleType") if key in header}
-    if "PerFrameFunctionalGroupsSequence" in header:
-        found |= frame_attributes(header, f.number)
-    if "RescaleSlope" not in found:
-        return None
-    return printable(found.get("RescaleType")) or "US"
+    names = {"RescaleSlope", "RescaleType"}
+    found = {name: f.header[name].value for name in names if name in f.header}
+    if "PerFrameFunctionalGroupsSequence" in f.header:
+        found |= frame_attributes(f.header, f.number)
+    return printable(found.get("RescaleType")) or "US" if "RescaleSlope" in found else None

@@ -210,7 +210,12 @@ def test_segments_that_do_not_occur_or_one_only(tmp_path, source, labels):
 def test_without_the_patient(tmp_path, source, labels):
     path = write(labels, tmp_path, deidentified(source))
     raw = path.read_bytes().lower()
-    for secret in (*SECRETS, source.series_uid, source.study_uid, source.slices[0].sop_uid):
+    for secret in (
+        *SECRETS,
+        source.series_uid,
+        source.slices[0].carried.StudyInstanceUID,
+        source.slices[0].sop_uid,
+    ):
         assert secret.encode("latin-1").lower() not in raw, secret
     d = pydicom.dcmread(path)
     assert (d.PatientIdentityRemoved, d.PatientID[:5]) == ("YES", "ANON-")
