@@ -54,9 +54,7 @@ class Derivation:
 def code_item(code: Code) -> Dataset:
     """A code as an item of a code sequence (PS3.3, section 8)."""
     item = Dataset()
-    item.CodeValue = code.value
-    item.CodingSchemeDesignator = code.scheme_designator
-    item.CodeMeaning = code.meaning
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code[:3]
     return item
 
 
@@ -64,19 +62,14 @@ def describe(
     d: Dataset, source: Source, derivation: Derivation, code: Code, content: str = ""
 ) -> None:
     """Set what names a new series and tells how it came about: UID, number, description, times,
-    derivation and equipment.
+    derivation (``code``) and equipment, after what a library has told of the scanner and itself.
 
-    Args:
-        d: the new object; what a library has told of itself and the scanner stays in it.
-        source, derivation: what it was made from, and how.
-        code: the derivation, for programs.
-        content: what it holds, if that is not an image.
+    ``content`` says what the series holds, if that is not an image.
     """
     first = source.slices[0]
     told = (content,) if content else ()
-    d.SeriesInstanceUID = derived_uid(
-        source.series_uid, first.sop_uid, first.frame, derivation.key, *told
-    )
+    origin = (source.series_uid, first.sop_uid, first.frame)
+    d.SeriesInstanceUID = derived_uid(*origin, derivation.key, *told)
     number = source.number * 100 + derivation.series_offset
     d.SeriesNumber = number if number <= _MAX_IS else derivation.series_offset
     label = " ".join((derivation.label, *told))[:64]
@@ -122,11 +115,8 @@ def _equipment(derivation: Derivation, when: str) -> Dataset:
     item = Dataset()
     item.PurposeOfReferenceCodeSequence = [code_item(EQUIPMENT)]
     item.Manufacturer, item.ManufacturerModelName = MANUFACTURER, PRODUCT
-    item.SoftwareVersions = [
-        f"mrisr {derivation.version}",
-        derivation.model_sha256 or "no model",
-        f"seed {derivation.seed}",
-    ]
+    weights = derivation.model_sha256 or "no model"
+    item.SoftwareVersions = [f"mrisr {derivation.version}", weights, f"seed {derivation.seed}"]
     if when:
         item.ContributionDateTime = when
     item.ContributionDescription = derivation.details[:1024]

@@ -238,20 +238,15 @@ def _derivation_images(
 ) -> list[Dataset]:
     """An item of DerivationImageSequence for plane ``k``, none where it is made from no slice."""
     slices = planes.source_slices[k]
-    theirs = geometry.LPS_TO_RAS @ source.affine
-    preserved = len(slices) == 1 and geometry.same_grid(
-        size,
-        _at_slice(k, planes.affine),
-        (*source.shape[:2], 1),
-        _at_slice(slices[0], theirs),
-        _SAME_PLACE_MM,
-    )
     item = Dataset()
     item.DerivationCodeSequence = [code_item(code)]
     # One item for each slice: highdicom does not read several frame numbers in one.
     item.SourceImageSequence = [reference(source.slices[j]) for j in slices]
-    for image in item.SourceImageSequence:
-        image.SpatialLocationsPreserved = "YES" if preserved else "NO"
+    theirs = geometry.LPS_TO_RAS @ source.affine
+    for j, image in zip(slices, item.SourceImageSequence, strict=True):
+        ours, own = _at_slice(k, planes.affine), _at_slice(j, theirs)
+        same = geometry.same_grid(size, ours, (*source.shape[:2], 1), own, _SAME_PLACE_MM)
+        image.SpatialLocationsPreserved = "YES" if same and len(slices) == 1 else "NO"
     return [item] if slices else []
 
 

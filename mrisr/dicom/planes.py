@@ -39,25 +39,23 @@ class Planes:
     orientation: tuple[str, ...]
     affine: geometry.Affine
     thickness: float | None
-    source_slices: tuple[tuple[int, ...], ...]
+    source_slices: list[tuple[int, ...]]
 
     def cut(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
         """An array on the volume's grid as (column, row, slice), a view."""
         return np.asarray(orientations.apply_orientation(array, self.turn))
 
-    @property
-    def positions(self) -> NDArray[np.float64]:
-        """Centre of the first pixel of each plane, mm LPS, ``(slices, 3)``."""
-        steps = np.arange(len(self.source_slices))[:, None]
-        return np.asarray(self.affine[:3, 3] + steps * self.affine[:3, 2])
+    def position(self, k: int) -> NDArray[np.float64]:
+        """Centre of the first pixel of plane ``k``, mm LPS, ``(3,)``."""
+        return np.asarray(self.affine[:3, 3] + k * self.affine[:3, 2])
 
     def place(self, k: int) -> list[str]:
         """ImagePositionPatient of plane ``k``."""
-        return [millimetres(p) for p in self.positions[k]]
+        return [millimetres(p) for p in self.position(k)]
 
     def nearest(self, place: Iterable[float]) -> int:
-        """The plane whose first pixel is nearest to a place, mm LPS."""
-        return int(np.linalg.norm(self.positions - np.array([*place], float), axis=1).argmin())
+        """The plane on which a place lies, mm LPS."""
+        return round((np.linalg.inv(self.affine) @ [*map(float, place), 1.0])[2])
 
     def measures(self) -> Dataset:
         """PixelSpacing, SliceThickness (the spacing, where none is known) and SpacingBetweenSlices."""
@@ -118,15 +116,14 @@ def planes_of(volume: Volume, source: Source) -> Planes:
     )
 
 
-def _source_slices(
-    affine: geometry.Affine, count: int, source: Source
-) -> tuple[tuple[int, ...], ...]:
+def _source_slices(affine: geometry.Affine, count: int, source: Source) -> list[tuple[int, ...]]:
     """Source slices that lie less than one source spacing from each plane; all where the planes are
     not parallel to the source's."""
     theirs = geometry.LPS_TO_RAS @ source.affine
+    slices = np.arange(source.shape[2])
     cosines = geometry.directions(affine).T @ geometry.directions(theirs)
     if abs(cosines[2, 2]) < 1 - _PARALLEL:
-        return (tuple(range(source.shape[2])),) * count
+        return [tuple(slices.tolist())] * count
     first, step = (np.linalg.inv(theirs) @ affine)[2, [3, 2]]
-    near = np.arange(source.shape[2]) - (first + step * np.arange(count))[:, None]
-    return tuple(tuple(np.flatnonzero(row).tolist()) for row in np.abs(near) < 1 - 1e-3)
+    apart = np.abs(slices - (first + step * np.arange(count))[:, None])
+    return [tuple(slices[near].tolist()) for near in apart < 1 - 1e-3]

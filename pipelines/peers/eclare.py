@@ -50,9 +50,6 @@ def output_of(command: list[str]) -> str:
     return done.stdout
 
 
-# --- ECLARE's environment -------------------------------------------------------------------------
-
-
 def python_of(env: Path, *arguments: str) -> str:
     """Standard output of the environment's Python. Raises Failure."""
     return output_of([str(env / "bin" / "python"), *arguments])
@@ -99,9 +96,6 @@ def device_name(env: Path, gpu: int) -> str:
     return "cpu" if gpu < 0 else python_of(env, "-c", code, str(gpu)).strip()
 
 
-# --- one patient ----------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Case:
     """One patient: the input, and what is made of it. The record comes last and says that it is done."""
@@ -121,11 +115,9 @@ class Case:
         return {name: getattr(self.asked, name) for name in names}
 
     def file(self, ending: str) -> Path:
-        """A file of the results."""
         return self.asked.out / f"{self.name}{ending}"
 
     def digest(self) -> str:
-        """SHA-256 of the input."""
         return hashlib.sha256(self.source.read_bytes()).hexdigest()
 
     def write(self, record: dict[str, Any]) -> dict[str, Any]:
@@ -234,8 +226,7 @@ def _command(case: Case) -> list[str]:
 
 def _timed(command: list[str], threads: int, log: Path) -> dict[str, float]:
     """Run a command; seconds and peak memory of it and of the processes that it waited for."""
-    count = str(threads)
-    env = os.environ | {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
+    env = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     env.pop("PYTHONPATH", None)  # the environment is its own
     began = time.monotonic()
     with log.open("wb") as out:
@@ -260,9 +251,6 @@ def _timed(command: list[str], threads: int, log: Path) -> dict[str, float]:
     }
 
 
-# --- the command line -----------------------------------------------------------------------------
-
-
 def run_all(asked: argparse.Namespace, names: list[str]) -> int:
     """Run every case, one line each; a failure does not stop the others. Returns how many failed."""
     asked.out.mkdir(parents=True, exist_ok=True)
@@ -282,11 +270,10 @@ def run_all(asked: argparse.Namespace, names: list[str]) -> int:
 
 
 def _told(record: dict[str, Any]) -> str:
-    shift = record["position"]["shift_mm"]
-    if shift is None:
-        lies = f"its place is not known: {record['position']['problem']}"
-    else:
-        lies = f"lies {', '.join(f'{s:+.2f}' for s in shift)} mm from its input"
+    place = record["position"]
+    lies = f"its place is not known: {place.get('problem')}"
+    if place["shift_mm"] is not None:
+        lies = f"lies {', '.join(f'{s:+.2f}' for s in place['shift_mm'])} mm from its input"
     recentred = " (recentred)" if record["recentred"] else ""
     return f"{record['cpu_seconds']:.0f} CPU-seconds, {lies}{recentred}"
 
@@ -305,13 +292,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--patches", type=int, default=6400, help="default: %(default)s; ECLARE's own: 1000000")
     add("--batch", type=int, default=16, help="default: %(default)s; ECLARE's own: 128")
     add("--profile", choices=("nominal", "estimate"), default="nominal", help="slice profile")
-    add(
-        "--thickness",
-        dest="thickness_mm",
-        type=float,
-        metavar="MM",
-        help="default: the distance between slices",
-    )
+    thickness = {"dest": "thickness_mm", "metavar": "MM", "type": float}
+    add("--thickness", **thickness, help="default: the distance between slices")
     add("--gpu", type=int, default=-1, help="index of a GPU; default: the CPU")
     add("--threads", type=int, default=1, help="CPU cores for one patient (default: %(default)s)")
     add("--recentre", action="store_true", help="correct an origin that is off, as measured")
@@ -324,14 +306,14 @@ def main() -> int:
     parser = _parser()
     asked = parser.parse_args()
     asked.env = asked.env.absolute()
-    try:
-        if asked.install:
+    if asked.install:
+        try:
             install(asked.env, asked.python, asked.torch_index)
-    except Failure as problem:
-        print(problem, file=sys.stderr)
-        return 1
-    if asked.install and not (asked.data or asked.out):
-        return 0
+        except Failure as problem:
+            print(problem, file=sys.stderr)
+            return 1
+        if not (asked.data or asked.out):
+            return 0
     if not (asked.data and asked.out):
         parser.error("give --data and --out, or --install alone")
     if not (asked.env / "bin" / "run-eclare").is_file():

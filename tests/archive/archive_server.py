@@ -6,6 +6,7 @@ import json
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -43,6 +44,7 @@ class Request:
     accept: str | None
 
 
+@dataclass
 class FakeArchive:
     """Instances by SOPInstanceUID, in the order of their arrival.
 
@@ -57,15 +59,14 @@ class FakeArchive:
         counts: whether the listing of series counts their instances.
     """
 
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.requests: list[Request] = []
-        self.scripted: list[tuple[str, Answer]] = []
-        self.stored: dict[str, bytes] = {}
-        self.retrieved: Callable[[str, bytes], bytes] = lambda uid, data: data
-        self.forgets: set[str] = set()
-        self.page: int | None = None
-        self.counts = True
+    url: str
+    requests: list[Request] = field(default_factory=list)
+    scripted: list[tuple[str, Answer]] = field(default_factory=list)
+    stored: dict[str, bytes] = field(default_factory=dict)
+    retrieved: Callable[[str, bytes], bytes] = lambda uid, data: data
+    forgets: set[str] = field(default_factory=set)
+    page: int | None = None
+    counts: bool = True
 
     @property
     def host(self) -> str:
@@ -107,12 +108,12 @@ class FakeArchive:
     def _listing(self, study: str, series: str | None, offset: int) -> Answer:
         headers = [h for h in map(_header, self.stored.values()) if h.StudyInstanceUID == study]
         if series is None:
-            names = ["SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality"]
-            unique = {h.SeriesInstanceUID: h for h in headers}
-            items = [_json(h, names) for h in unique.values()]
-            for item, uid in zip(items, unique, strict=True):
-                count = sum(h.SeriesInstanceUID == uid for h in headers)
-                item["00201209"] = {"vr": "IS", "Value": [count] if self.counts else []}
+            counts = Counter(h.SeriesInstanceUID for h in headers)
+            items = []
+            for header in {h.SeriesInstanceUID: h for h in headers}.values():
+                names = ["SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality"]
+                count = [counts[header.SeriesInstanceUID]] if self.counts else []
+                items.append(_json(header, names) | {"00201209": {"vr": "IS", "Value": count}})
         else:
             chosen = [h for h in headers if h.SeriesInstanceUID == series]
             items = [_json(h, ["SOPInstanceUID", "InstanceNumber"]) for h in chosen]

@@ -65,19 +65,26 @@ def test_pages_are_turned_and_instances_need_not_be_counted(archive, study, tmp_
 
 
 @pytest.mark.parametrize(
-    ("status", "words"),
+    ("answer", "words"),
     [
-        (400, "HTTP 400 Bad Request"),
-        (401, "HTTP 401 Unauthorized (credentials are taken from MRISR_DICOMWEB_USER"),
-        (403, "HTTP 403 Forbidden (these credentials may not"),
-        (404, "HTTP 404 Not Found (not there"),
-        (500, "HTTP 500 Internal Server Error"),
-        (599, "HTTP 599"),
+        (Answer(400, b"SECRET"), "HTTP 400 Bad Request"),
+        (
+            Answer(401, b"SECRET"),
+            "HTTP 401 Unauthorized (credentials are taken from MRISR_DICOMWEB_",
+        ),
+        (Answer(403, b"SECRET"), "HTTP 403 Forbidden (these credentials may not"),
+        (Answer(404, b"SECRET"), "HTTP 404 Not Found (not there"),
+        (Answer(500, b"SECRET"), "HTTP 500 Internal Server Error"),
+        (Answer(599, b"SECRET"), "HTTP 599"),
+        (HTML, "HTML page"),
+        (Answer(wait=0.3), "no answer in time"),
     ],
 )
 @pytest.mark.parametrize("where", ["GET .*/series$", WADO])
-def test_an_error_status_is_told_at_once(archive, refused, status, words, where):
-    archive.scripted = [(where, Answer(status, b"SECRET"))]
+def test_no_answer_is_told_at_once(archive, refused, monkeypatch, answer, words, where):
+    if answer.wait:
+        monkeypatch.setattr(client, "TIMEOUT", (1.0, 0.1))
+    archive.scripted = [(where, answer)]
     refused(words)
     assert not archive.scripted
     assert len(archive.requests) == (1 if where != WADO else 5)
@@ -105,20 +112,6 @@ def test_nobody_there(archive, refused, monkeypatch):
         pass
     monkeypatch.setattr(archive, "url", gone.url)
     refused("Connection refused")
-
-
-@pytest.mark.parametrize("where", ["GET .*/series$", "GET .*/instances$", WADO])
-def test_a_page_for_people_is_not_an_answer(archive, refused, where):
-    archive.scripted = [(where, HTML)]
-    refused("HTML page")
-
-
-@pytest.mark.parametrize("where", ["GET .*/series$", WADO])
-def test_slow_answers_are_not_waited_for(archive, refused, monkeypatch, where):
-    monkeypatch.setattr(client, "TIMEOUT", (1.0, 0.1))
-    archive.scripted = [(where, Answer(wait=0.3))]
-    refused("no answer in time")
-    assert len(archive.requests) == (1 if where != WADO else 5)
 
 
 @pytest.mark.parametrize("body", [b"", b"not json", b'["a", 1]', b"[{}]", b'{"a": 1}', b"null"])

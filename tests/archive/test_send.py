@@ -60,22 +60,12 @@ def test_a_refused_instance_is_named_with_the_reason(empty_archive, refused, uid
 
 
 @pytest.mark.parametrize(
-    ("reason", "words"),
-    [
-        (0x0122, "SOP class not supported (0122)"),
-        (0xA900, "does not match its SOP class (A900)"),
-        (0xC123, "cannot understand (C123)"),
-        (0x0001, "no known reason (0001)"),
-    ],
-)
-def test_reasons_in_words(empty_archive, refused, uids, reason, words):
-    empty_archive.scripted = [("POST", Answer(409, failure(uids[0], reason)))]
-    refused("IM0001", f"HTTP 409 Conflict (refused: {words})")
-
-
-@pytest.mark.parametrize(
     ("answer", "words"),
     [
+        (Answer(409, failure("1.2", 0x0122)), "Conflict (refused: SOP class not supported (0122))"),
+        (Answer(409, failure("1.2", 0xA900)), "does not match its SOP class (A900)"),
+        (Answer(409, failure("1.2", 0xC123)), "cannot understand (C123)"),
+        (Answer(409, failure("1.2", 0x0001)), "no known reason (0001)"),
         (Answer(202, XML.encode(), "application/dicom+xml"), "its SOP class (A900)"),
         (Answer(409, b"SECRET"), "HTTP 409 Conflict"),
         (Answer(200, b"<html>SECRET</html>", "text/html"), "HTML page"),

@@ -16,10 +16,8 @@ WORDS = (*SECRETS, "secret", "Secret", "MR1", "MRI prostate", "t2_tse_tra", "Bod
 def clean(tmp_path, derive):
     """Derived series of one patient: axial, coronal, and the axial one again."""
 
-    def make(name: str, *, plane: str = "axial", number: int = 5, **edits):
-        series = hospital_series(
-            tmp_path / f"{name}-source", plane=plane, number=number, size=16, slices=3, **edits
-        )
+    def make(name: str, **edits):
+        series = hospital_series(tmp_path / f"{name}-source", size=16, slices=3, **edits)
         folder, _, _ = derive(series, name=name, source=deidentified(read_source(series)))
         return series, folder, [pydicom.dcmread(p) for p in sorted(folder.iterdir())]
 
