@@ -40,10 +40,9 @@ def upsampled(volume: Volume, factors: tuple[float, float, float]) -> Volume:
     for axis, (n, old) in enumerate(zip(shape, volume.shape, strict=True)):
         nearest = np.clip((np.arange(n) + 0.5) * old / n, 0, old - 1).astype(int)
         array = array.take(nearest, axis=axis)
-    thickness = None if factors[2] == 1 else float(geometry.spacing(affine)[2])
-    return replace(
-        volume.with_array(array, affine), slice_thickness=thickness or volume.slice_thickness
-    )
+    between = float(geometry.spacing(affine)[2])
+    thickness = volume.slice_thickness if factors[2] == 1 else between
+    return replace(volume.with_array(array, affine), slice_thickness=thickness)
 
 
 @pytest.fixture
@@ -55,19 +54,10 @@ def hospital(tmp_path: Path) -> Path:
 def derive(tmp_path: Path) -> Callable[..., tuple[Path, Volume, Source]]:
     """Read a series, upsample it, write it as a derived one; returns folder, volume and source."""
 
-    def run(
-        series: Path,
-        factors: tuple[float, float, float] = (2, 2, 1),
-        *,
-        name: str = "derived",
-        derivation: Derivation = DERIVATION,
-        source: Source | None = None,
-        frame: int | None = None,
-    ) -> tuple[Path, Volume, Source]:
-        volume = storable(upsampled(read_volume(series, frame=frame), factors))
-        source = source or read_source(series, frame=frame)
-        folder = write_series(volume, tmp_path / name, source, derivation)
-        return folder, volume, source
+    def run(series, factors=(2, 2, 1), *, name="derived", source=None):
+        volume = storable(upsampled(read_volume(series), factors))
+        source = source or read_source(series)
+        return write_series(volume, tmp_path / name, source, DERIVATION), volume, source
 
     return run
 

@@ -15,8 +15,6 @@ from mrisr.core import geometry
 from mrisr.core.volume import Volume
 from mrisr.dicom.source import Source
 
-GRIDS = {"own": (1, 1, 1), "in-plane": (2, 2, 1), "through-plane": (1, 1, 3.5)}
-
 
 def frames(d: pydicom.Dataset) -> Iterator[tuple[NDArray, NDArray, pydicom.Dataset]]:
     """Pixels ``(rows, columns)``, RAS points ``(rows, columns, 3)`` and functional groups of frames."""

@@ -17,29 +17,14 @@ from mrisr.core.volume import Volume
 from mrisr.data.phantom import label_volume
 from mrisr.dicom import multiframe as multiframe_writer
 from mrisr.dicom.deidentify import deidentified
-from mrisr.dicom.segmentation import (
-    ANATOMICAL_STRUCTURE,
-    PROSTATE_ZONES,
-    Segment,
-    read_segmentation,
-    write_segmentation,
-)
+from mrisr.dicom.segmentation import PROSTATE_ZONES, read_segmentation, write_segmentation
 from mrisr.dicom.source import read_source
 from mrisr.io import read_volume
 from tests.dicom.conftest import DERIVATION, assert_valid, errors_of, tool, upsampled
-from tests.dicom.frames import (
-    FAULTS,
-    GRIDS,
-    as_nifti,
-    at,
-    frames,
-    multiframe,
-    references,
-    stumped,
-    world,
-)
+from tests.dicom.frames import FAULTS, as_nifti, at, frames, multiframe, references, stumped, world
 from tests.dicom.synthetic import SECRETS, hospital_series
 
+GRIDS = {"own": (1, 1, 1), "in-plane": (2, 2, 1), "through-plane": (1, 1, 3.5)}
 ZONES = replace(DERIVATION, label="prostate zones", series_offset=91)
 
 
@@ -177,9 +162,8 @@ def test_frames_refer_to_their_slices(tmp_path, series, source, grid, preserved,
     uids = [s.sop_uid for s in source.slices]
     (referred,) = d.ReferencedSeriesSequence
     assert referred.SeriesInstanceUID == source.series_uid
-    assert references(referred.ReferencedInstanceSequence) == [
-        (u, None) for u in dict.fromkeys(uids)
-    ]
+    unique = [(uid, None) for uid in dict.fromkeys(uids)]
+    assert references(referred.ReferencedInstanceSequence) == unique
     whole = [(uids[0], [1, 2, 3, 4, 5, 6])] if enhanced else [(uid, None) for uid in uids]
     assert references(d.SourceImageSequence) == whole
     for _, points, group in frames(d):
@@ -210,12 +194,8 @@ def test_segments_that_do_not_occur_or_one_only(tmp_path, source, labels):
 def test_without_the_patient(tmp_path, source, labels):
     path = write(labels, tmp_path, deidentified(source))
     raw = path.read_bytes().lower()
-    for secret in (
-        *SECRETS,
-        source.series_uid,
-        source.slices[0].carried.StudyInstanceUID,
-        source.slices[0].sop_uid,
-    ):
+    first = source.slices[0]
+    for secret in (*SECRETS, source.series_uid, first.carried.StudyInstanceUID, first.sop_uid):
         assert secret.encode("latin-1").lower() not in raw, secret
     d = pydicom.dcmread(path)
     assert (d.PatientIdentityRemoved, d.PatientID[:5]) == ("YES", "ANON-")
@@ -247,7 +227,7 @@ def test_odd_sources(tmp_path, edits):
 def test_a_rerun_gives_the_same_file(tmp_path, source, labels):
     first = write(labels, tmp_path, source).read_bytes()
     assert write(labels, tmp_path, source, force=True).read_bytes() == first
-    lesions = Segment(2, "Lesion", ANATOMICAL_STRUCTURE, Code("1", "99TEST", "Lesion"))
+    lesions = replace(PROSTATE_ZONES[1], type=Code("1", "99TEST", "Lesion"))
     other = {"segments": (PROSTATE_ZONES[0], lesions)}, {"derivation": replace(ZONES, key="other")}
     uids = set()
     for more in ({}, *other):
@@ -317,11 +297,10 @@ def foreign(tmp_path, series, labels):
             for s in PROSTATE_ZONES
         ]
         given = labels.array.transpose(2, 1, 0) if array is None else array
-        made = hd.seg.Segmentation(
-            images, given, kind, described, "1.2.3", 1, "1.2.4", 1, "m", "n", "1", "s"
-        )
-        made.save_as(tmp_path / "foreign.dcm")
-        return tmp_path / "foreign.dcm"
+        names = ("1.2.3", 1, "1.2.4", 1, "m", "n", "1", "s")
+        path = tmp_path / "foreign.dcm"
+        hd.seg.Segmentation(images, given, kind, described, *names).save_as(path)
+        return path
 
     return run
 

@@ -162,16 +162,15 @@ def test_values_are_those_of_the_volume(tmp_path, derive, edits):
     ],
 )
 def test_storage_of_16_bits(tmp_path, hospital, low, high, dtype, wanted):
-    source = read_source(hospital)
+    whole = np.dtype(dtype).kind in "iu"
     volume = read_volume(hospital)
     ramp = np.linspace(low, high, volume.array.size).reshape(volume.shape)
-    ramp = ramp.round().astype(dtype) if np.dtype(dtype).kind in "iu" else ramp.astype(dtype)
-    given = replace(volume, array=ramp, storage=Storage(np.dtype(dtype)))
-    stored = storable(given)
+    ramp = (ramp.round() if whole else ramp).astype(dtype)
+    stored = storable(replace(volume, array=ramp, storage=Storage(np.dtype(dtype))))
     assert stored.storage.dtype == wanted
-    step = 0 if np.dtype(dtype).kind in "iu" and high - low <= 65535 else (high - low) / 65535
+    step = 0 if whole and high - low <= 65535 else (high - low) / 65535
     np.testing.assert_allclose(stored.array, ramp, atol=0.501 * step + 1e-12)
-    folder = write_series(stored, tmp_path / "out", source, DERIVATION)
+    folder = write_series(stored, tmp_path / "out", read_source(hospital), DERIVATION)
     np.testing.assert_array_equal(read_volume(folder).array, stored.array)
 
 
