@@ -103,9 +103,8 @@ class Archive:
         found: dict[str, Dataset] = {}
         while True:
             query["offset"] = len(found) or None
-            page = {
-                str(i.get(key, "")): i for i in self._request(_items, "GET", path, params=query)
-            }
+            items = self._request(_items, "GET", path, params=query)
+            page = {str(item.get(key, "")): item for item in items}
             if "" in page:
                 raise self.fail("a listing without UIDs")
             if page.keys() <= found.keys():
@@ -191,12 +190,8 @@ def _authorization() -> str | None:
         return f"Bearer {token}"
     if ":" in user:
         raise UsageError(f"{_USER}: expected a name without a colon")
-    if user:
-        return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-    return None
-
-
-# --- what an archive answers ----------------------------------------------------------------------
+    basic = base64.b64encode(f"{user}:{password}".encode()).decode()
+    return f"Basic {basic}" if user else None
 
 
 class BadAnswer(Exception):

@@ -164,9 +164,14 @@ def _series(archive: Archive, study_uid: str) -> list[RemoteSeries]:
 
 def _remote(item: Dataset) -> RemoteSeries:
     with quiet():
-        names = ("SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality")
-        count = _number(item.get("NumberOfSeriesRelatedInstances"), -1)
-        return RemoteSeries(*(printable(item.get(n)) for n in names), None if count < 0 else count)
+        count = printable(item.get("NumberOfSeriesRelatedInstances"))
+        return RemoteSeries(
+            uid=printable(item.get("SeriesInstanceUID")),
+            number=printable(item.get("SeriesNumber")),
+            description=printable(item.get("SeriesDescription")),
+            modality=printable(item.get("Modality")),
+            instances=int(count) if count.isdecimal() else None,
+        )
 
 
 def _number(value: object, unknown: int) -> int:

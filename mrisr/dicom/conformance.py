@@ -47,7 +47,7 @@ def check_derived(folder: Path, source: Source, volume: Volume | None = None) ->
     wrong = [f"{keyword} differs between slices" for keyword in differing]
     wrong += [*_identity(files, source), *_geometry(files)]
     for k, d in enumerate(files):
-        wrong += [*_provenance(d, source), *_pixels(d, stored[:, :, k]), *_remains(d)]
+        wrong += [*_provenance(d, source), *_file(d, stored[:, :, k])]
     if volume is not None:
         wanted = volume.storage.encode(volume.array)
         wrong += planes_of(volume, source).differences(wanted, stored, back.volume.affine)
@@ -56,9 +56,8 @@ def check_derived(folder: Path, source: Source, volume: Volume | None = None) ->
 
 def _identity(files: Sequence[Dataset], source: Source) -> Iterator[str]:
     first, carried = files[0], source.slices[0].carried
-    for name in _KEPT:
-        if (first.get(name) or "") != (carried.get(name) or ""):
-            yield f"{name} is not the source's"
+    lost = (k for k in _KEPT if (first.get(k) or "") != (carried.get(k) or ""))
+    yield from (f"{keyword} is not the source's" for keyword in lost)
     if first.SeriesInstanceUID in (source.series_uid, first.StudyInstanceUID):
         yield "SeriesInstanceUID is not new"
     uids = [str(d.SOPInstanceUID) for d in files]
@@ -115,25 +114,19 @@ def _geometry(files: Sequence[Dataset]) -> Iterator[str]:
         yield "SliceThickness is not above zero"
 
 
-def _pixels(d: Dataset, stored: NDArray[np.generic]) -> Iterator[str]:
-    """Deviations in what is said of a file's stored numbers."""
+def _file(d: Dataset, stored: NDArray[np.generic]) -> Iterator[str]:
+    """Deviations of a file on its own, with its stored numbers."""
+    meta, own = d.file_meta, (d.SOPInstanceUID, d.SOPClassUID)
+    if (meta.MediaStorageSOPInstanceUID, meta.MediaStorageSOPClassUID) != own:
+        yield "the file meta information names another object"
     if (stored.min(), stored.max()) != (d.SmallestImagePixelValue, d.LargestImagePixelValue):
         yield "SmallestImagePixelValue and LargestImagePixelValue are not those of the pixels"
     if not float(d.WindowWidth) > 0:
         yield "WindowWidth is not above zero"
-
-
-def _remains(d: Dataset) -> Iterator[str]:
-    """Attributes that have no place in a derived file, or no valid form."""
-    meta, own = d.file_meta, (d.SOPInstanceUID, d.SOPClassUID)
-    if (meta.MediaStorageSOPInstanceUID, meta.MediaStorageSOPClassUID) != own:
-        yield "the file meta information names another object"
     for element in d.iterall():
         if element.tag.is_private or 0x6000 <= element.tag.group <= 0x60FF:
             yield f"a private attribute or an overlay is left ({element.tag})"
         values = element.value if element.VM > 1 else [element.value]
         if element.VR == "DS" and any(len(str(v)) > 16 for v in values):
             yield f"{element.keyword} is longer than 16 characters"
-    for keyword in _DROPPED:
-        if keyword in d:
-            yield f"{keyword} is left"
+    yield from (f"{keyword} is left" for keyword in _DROPPED if keyword in d)

@@ -216,10 +216,8 @@ def _refer_to_files(d: Any, source: Source) -> None:
 
 def _refer_by_frame(d: Any, planes: Planes, source: Source, code: Code) -> None:
     """Set DerivationImageSequence: the source slices of each plane, once for all if they are the same."""
-    size = (int(d.Columns), int(d.Rows), 1)
-    items = [
-        _derivation_images(k, size, planes, source, code) for k in range(len(planes.source_slices))
-    ]
+    size, count = (int(d.Columns), int(d.Rows), 1), len(planes.source_slices)
+    items = [_derivation_images(k, size, planes, source, code) for k in range(count)]
     alike = len(set(planes.source_slices)) == 1 < len(items)
     if alike:
         d.SharedFunctionalGroupsSequence[0].DerivationImageSequence = items[0]
@@ -251,4 +249,6 @@ def _derivation_images(
 
 
 def _at_slice(k: int, affine: geometry.Affine) -> geometry.Affine:
-    return affine @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, k], [0, 0, 0, 1]])
+    moved = affine.copy()
+    moved[:3, 3] += k * affine[:3, 2]
+    return moved

@@ -112,20 +112,19 @@ def _make(
         content_label=_CONTRAST,
     )
     d.Modality = "MR"  # the scanner's, says C.8.32.1; highdicom writes OT
-    if region := _region(source.slices[0].carried):
+    if regions := _regions(source.slices[0].carried):
         item = Dataset()
         item.FrameLaterality = "U"
-        item.AnatomicRegionSequence = [region]
+        item.AnatomicRegionSequence = regions
         d.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [item]
     return d
 
 
-def _region(carried: Dataset) -> Dataset | None:
+def _regions(carried: Dataset) -> list[Dataset]:
     """The part of the body; none where the source shows another one without telling its code."""
-    if region := carried.get("AnatomicRegionSequence"):
-        return deepcopy(region[0])
     shown = carried.get("BodyPartExamined") or "PROSTATE"
-    return code_item(_PROSTATE) if shown in ("PROSTATE", "PELVIS") else None
+    prostate = [code_item(_PROSTATE)] if shown in ("PROSTATE", "PELVIS") else []
+    return deepcopy(list(carried.get("AnatomicRegionSequence") or prostate)[:1])
 
 
 def _read(path: Path) -> hd.Volume:

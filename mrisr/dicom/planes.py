@@ -55,7 +55,7 @@ class Planes:
 
     def nearest(self, place: Iterable[float]) -> int:
         """The plane on which a place lies, mm LPS."""
-        return round((np.linalg.inv(self.affine) @ [*map(float, place), 1.0])[2])
+        return round(float((np.linalg.inv(self.affine) @ [*map(float, place), 1.0])[2]))
 
     def measures(self) -> Dataset:
         """PixelSpacing, SliceThickness (the spacing, where none is known) and SpacingBetweenSlices."""

@@ -87,7 +87,7 @@ def _files(
         d.update(deepcopy(shared))
         d.InstanceNumber = k + 1
         d.ImagePositionPatient = planes.place(k)
-        d.SliceLocation = millimetres(planes.position(k) @ normal)
+        d.SliceLocation = millimetres(float(planes.position(k) @ normal))
         if slices:
             d.SourceImageSequence = [reference(s) for s in slices]
         _set_pixels(d, stored[:, :, k].T)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
@@ -35,22 +36,13 @@ class Answer:
     wait: float = 0.0
 
 
-@dataclass(frozen=True)
-class Request:
-    method: str
-    path: str
-    authorization: str | None
-    host: str | None
-    accept: str | None
-
-
 @dataclass
 class FakeArchive:
     """Instances by SOPInstanceUID, in the order of their arrival.
 
     Attributes:
         url: root of the service.
-        requests: all that came.
+        requests: headers of all requests that came.
         scripted: pairs of a pattern for ``"GET /path"`` and an answer. The first that matches is sent
             instead of the right one and taken off the list.
         retrieved: changes the bytes of an instance on its way out.
@@ -60,7 +52,7 @@ class FakeArchive:
     """
 
     url: str
-    requests: list[Request] = field(default_factory=list)
+    requests: list[Message] = field(default_factory=list)
     scripted: list[tuple[str, Answer]] = field(default_factory=list)
     stored: dict[str, bytes] = field(default_factory=dict)
     retrieved: Callable[[str, bytes], bytes] = lambda uid, data: data
@@ -129,10 +121,7 @@ def multipart(*parts: bytes) -> bytes:
 
 def failure(uid: str, reason: int) -> bytes:
     """DICOM JSON that tells why an instance was not stored."""
-    item = {
-        "00081155": {"vr": "UI", "Value": [uid]},
-        "00081197": {"vr": "US", "Value": [reason]},
-    }
+    item = {"00081155": {"vr": "UI", "Value": [uid]}, "00081197": {"vr": "US", "Value": [reason]}}
     return json.dumps({"00081198": {"vr": "SQ", "Value": [item]}}).encode()
 
 
@@ -164,9 +153,7 @@ def _handler(archive: FakeArchive) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            names = ("Authorization", "Host", "Accept")
-            seen = (self.headers.get(name) for name in names)
-            archive.requests.append(Request(self.command, self.path, *seen))
+            archive.requests.append(self.headers)
             self._send(archive.answer(self.command, self.path, body))
 
         do_POST = do_GET
@@ -180,8 +167,8 @@ def _handler(archive: FakeArchive) -> type[BaseHTTPRequestHandler]:
             for name, value in {"Content-Type": answer.kind, **answer.headers}.items():
                 self.send_header(name, value)
             if answer.length is not False:
-                true = answer.length is True
-                self.send_header("Content-Length", str(len(answer.body) if true else answer.length))
+                length = len(answer.body) if answer.length is True else answer.length
+                self.send_header("Content-Length", str(length))
             self.end_headers()
             self.wfile.write(answer.body)
 

@@ -47,7 +47,7 @@ def test_all_that_was_sent_is_there_byte_for_byte(empty_archive, source, uids):
     assert list(empty_archive.stored) == uids
     files = [p.read_bytes() for p in sorted(source.glob("IM*"))]
     assert list(empty_archive.stored.values()) == files
-    assert {r.host for r in empty_archive.requests} == {empty_archive.host}
+    assert {r["Host"] for r in empty_archive.requests} == {empty_archive.host}
     assert send_series(empty_archive.url, source) == 3
 
 

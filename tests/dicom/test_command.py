@@ -12,8 +12,6 @@ import pytest
 
 import mrisr
 from mrisr.core.errors import OutputError
-from mrisr.dicom.conformance import check_derived
-from mrisr.dicom.source import read_source
 from mrisr.io import read_volume, write_volume
 from tests.dicom.synthetic import SECRETS, hospital_series
 
@@ -42,9 +40,7 @@ def test_a_series_a_picture_and_a_record(series, run, job, wanted):
     code, out, err = run(*job, series, "--output", "sr/", "--qc", "qc.png")
     assert (code, "note" in err) == (0, False), err
     assert here() == ["qc.png", "sr", "sr.json"]
-    volume, source = read_volume("sr"), read_source(series)
-    assert volume.shape == wanted
-    assert check_derived(Path("sr"), source) == []
+    assert read_volume("sr").shape == wanted
     record = json.loads(Path("sr.json").read_text())
     assert record["output"]["shape"] == list(wanted)
     assert record["residual"]["rms_of_range"] < 2e-3

@@ -11,6 +11,7 @@ from pydicom.uid import EnhancedMRImageStorage
 
 from mrisr.core.errors import OutputError
 from mrisr.core.volume import Storage
+from mrisr.dicom.conformance import check_derived
 from mrisr.dicom.series import is_ours, storable, write_series
 from mrisr.dicom.source import read_source
 from mrisr.io import read_volume
@@ -59,20 +60,10 @@ def test_every_attribute_of_a_derived_series(hospital, derive):
         edge = np.array(d.ImagePositionPatient, float) - np.array(a.ImagePositionPatient, float)
         directions = np.array(d.ImageOrientationPatient, float).reshape(2, 3)
         np.testing.assert_allclose(edge, -0.25 * directions.sum(axis=0), atol=1e-9)
-        assert d.SmallestImagePixelValue == d.pixel_array.min()
-        assert d.LargestImagePixelValue == d.pixel_array.max()
-        assert all(len(str(v)) <= 16 for v in d.ImagePositionPatient)
-        for keyword in ("IconImageSequence", "PixelPaddingValue", "ImageComments"):
-            assert keyword not in d
-        assert not any(e.tag.is_private or e.tag.group == 0x6000 for e in d.iterall())
+        assert "ImageComments" not in d
     raw = b"".join(p.read_bytes() for p in folder.iterdir())
     assert not any(secret in raw for secret in (b"secret protocol", b"SECRET-STEP"))
-    assert len({d.SOPInstanceUID for d in new} | {d.SOPInstanceUID for d in old}) == 2 * SLICES
-    assert {d.SeriesInstanceUID for d in new} & {d.SeriesInstanceUID for d in old} == set()
-    back = read_volume(folder)
-    np.testing.assert_array_equal(back.array, volume.array)
-    np.testing.assert_allclose(back.affine, volume.affine, atol=1e-5)
-    assert source.number == 5
+    assert check_derived(folder, source, volume) == []
 
 
 def test_times_are_those_of_the_source_zone(tmp_path, derive):
