@@ -138,9 +138,8 @@ class Archive:
 def connect(url: str, fail: Callable[[str, str], MrisrError]) -> Iterator[Archive]:
     """An archive to talk to, with credentials from the environment; nothing is sent yet.
 
-    Args:
-        url: root of the DICOMweb service, ``https://host/dicom-web``.
-        fail: makes an error of host and reason.
+    ``url`` is the root of the service, ``https://host/dicom-web``; ``fail`` makes an error of host and
+    reason.
 
     Raises:
         UsageError: the URL is none, or holds credentials; or the environment holds half of them.

@@ -21,6 +21,7 @@ from mrisr.core.volume import Volume
 from mrisr.dicom.derivation import Derivation, code_item
 from mrisr.dicom.multiframe import Content, write_file
 from mrisr.dicom.source import Source
+from mrisr.dicom.values import window
 from mrisr.io.checks import check_affine, check_values
 
 if TYPE_CHECKING:
@@ -51,9 +52,8 @@ def write_parametric_map(
     Args:
         values: in the units of the image; its grid may differ from the source's in any way, its frame
             of reference may not.
-        path, source, force: as of ``write_segmentation``.
-        derivation: what made the map. SeriesDescription is its label and "standard deviation"; its
-            ``series_offset`` should differ from that of the images beside.
+        path, source, derivation, force: as of ``write_segmentation``; SeriesDescription is the
+            derivation's label and "standard deviation".
 
     Raises:
         InputError: values that single precision does not hold, axes that are not at right angles, or
@@ -96,18 +96,16 @@ def _make(
     coded = hd.sr.CodedConcept.from_code
     statistic = hd.sr.CodeContentItem(name=coded(_DERIVATION), value=coded(STANDARD_DEVIATION))
     mapping.QuantityDefinitionSequence.append(statistic)
-    low, high = (float(v) for v in np.percentile(numbers, (0.5, 99.5)))
-    window = hd.VOILUTTransformation(
-        window_center=float(f"{(low + high) / 2:.6g}"),
-        window_width=float(f"{max(high - low, abs(high) * 1e-3, 1e-6):.6g}"),
-        # LINEAR would not allow a width below 1.
-        voi_lut_function=hd.VOILUTFunctionValues.LINEAR_EXACT,
-    )
+    high = float(np.percentile(np.abs(numbers.astype(np.float64)), 99.5))
+    centre, width = window(numbers, least=max(high * 1e-3, 1e-6))
+    # LINEAR would not allow a width below 1.
+    exact = hd.VOILUTFunctionValues.LINEAR_EXACT
+    shown = hd.VOILUTTransformation(centre, width, voi_lut_function=exact)
     d = hd.pm.ParametricMap(
         **arguments,
         contains_recognizable_visual_features=False,
         real_world_value_mappings=[mapping],
-        voi_lut_transformations=[window],
+        voi_lut_transformations=[shown],
         derived_pixel_contrast=_CONTRAST,
         content_label=_CONTRAST,
     )

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
@@ -27,7 +26,7 @@ from mrisr.dicom.conformance import check_derived
 from mrisr.dicom.derivation import PRODUCT, RESAMPLING, Derivation, describe, reference, sign
 from mrisr.dicom.planes import Planes, planes_of
 from mrisr.dicom.source import Source
-from mrisr.dicom.values import decimal, millimetres
+from mrisr.dicom.values import decimal, millimetres, window
 from mrisr.io.atomic import atomic_folder
 
 
@@ -79,8 +78,9 @@ def _files(
 ) -> Iterator[Dataset]:
     """The files of the series, slice by slice, each with what one slice of the source passes on."""
     shared = _shared(volume, planes, source, derivation)
-    stored = planes.cut(volume.storage.encode(volume.array))
+    number = "SS" if shared.PixelRepresentation else "US"
     normal = geometry.directions(planes.affine)[:, 2]
+    stored = planes.cut(volume.storage.encode(volume.array))
     for k, nearest in enumerate(planes.source_slices):
         slices = [source.slices[j] for j in nearest]
         d = _passed_on(slices[len(slices) // 2].carried if slices else source.slices[0].carried)
@@ -90,7 +90,11 @@ def _files(
         d.SliceLocation = millimetres(float(planes.position(k) @ normal))
         if slices:
             d.SourceImageSequence = [reference(s) for s in slices]
-        _set_pixels(d, stored[:, :, k].T)
+        plane = np.ascontiguousarray(stored[:, :, k].T)
+        d.Rows, d.Columns = plane.shape
+        d.add_new("SmallestImagePixelValue", number, int(plane.min()))
+        d.add_new("LargestImagePixelValue", number, int(plane.max()))
+        d.add_new("PixelData", "OW", plane.astype(f"<{plane.dtype.str[1:]}").tobytes())
         d.file_meta = FileMetaDataset()
         d.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         sign(d, k, derivation)
@@ -99,12 +103,24 @@ def _files(
 
 def _shared(volume: Volume, planes: Planes, source: Source, derivation: Derivation) -> Dataset:
     """Attributes of the new series that do not come from one slice of the source."""
-    d = _numbers(volume, source.rescale_type)
+    d = Dataset()
     d.SOPClassUID, d.Modality = MRImageStorage, "MR"
     d.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
     describe(d, source, derivation, RESAMPLING)
     d.ImageOrientationPatient = list(planes.orientation)
     d.update(planes.measures())
+    stored = volume.storage.encode(volume.array)
+    signed = volume.storage.dtype.kind == "i"
+    d.SamplesPerPixel, d.PhotometricInterpretation = 1, "MONOCHROME2"
+    d.BitsAllocated, d.PixelRepresentation = 16, int(signed)
+    top = max(int(stored.max()), -int(stored.min()) - 1)
+    d.BitsStored = max(12, top.bit_length() + int(signed))
+    d.HighBit = d.BitsStored - 1
+    slope, intercept = volume.storage.slope, volume.storage.intercept
+    if source.rescale_type is not None or slope != 1 or intercept != 0:
+        d.RescaleIntercept, d.RescaleSlope = decimal(intercept), decimal(slope)
+        d.RescaleType = source.rescale_type or "US"
+    d.WindowCenter, d.WindowWidth = map(decimal, window(volume.array, least=max(slope, 1e-6)))
     return d
 
 
@@ -154,35 +170,3 @@ def _rounded(value: float, mode: str) -> float:
     exact = Decimal(value)
     step = Decimal(1).scaleb(exact.adjusted() - 7)
     return float(exact.quantize(step, rounding=mode)) if exact else value
-
-
-def _numbers(volume: Volume, rescale_type: str | None) -> Dataset:
-    """Image Pixel, rescale and window attributes that all slices of a stored volume share."""
-    values = np.asarray(volume.array, dtype=np.float64)
-    stored = volume.storage.encode(volume.array)
-    signed = volume.storage.dtype.kind == "i"
-    d = Dataset()
-    d.SamplesPerPixel, d.PhotometricInterpretation = 1, "MONOCHROME2"
-    d.BitsAllocated, d.PixelRepresentation = 16, int(signed)
-    top = max(int(stored.max()), -int(stored.min()) - 1)
-    d.BitsStored = max(12, top.bit_length() + int(signed))
-    d.HighBit = d.BitsStored - 1
-    slope, intercept = volume.storage.slope, volume.storage.intercept
-    if rescale_type is not None or slope != 1 or intercept != 0:
-        d.RescaleIntercept, d.RescaleSlope = decimal(intercept), decimal(slope)
-        d.RescaleType = rescale_type or "US"
-    low, high = (float(v) for v in np.percentile(values, (0.5, 99.5)))
-    d.WindowCenter = decimal(float(f"{(low + high) / 2:.6g}"))
-    d.WindowWidth = decimal(float(f"{max(high - low, slope, 1e-6):.6g}"))
-    return d
-
-
-def _set_pixels(d: Dataset, plane: NDArray[np.generic]) -> None:
-    """PixelData of one plane ``(rows, columns)`` and what depends on it; ``d`` has the shared ones."""
-    number = "SS" if d.PixelRepresentation else "US"
-    d.Rows, d.Columns = plane.shape
-    d.add_new("SmallestImagePixelValue", number, int(plane.min()))
-    d.add_new("LargestImagePixelValue", number, int(plane.max()))
-    d.add_new(
-        "PixelData", "OW", np.ascontiguousarray(plane).astype(f"<{plane.dtype.str[1:]}").tobytes()
-    )

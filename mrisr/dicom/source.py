@@ -146,12 +146,8 @@ def _slice(f: Frame) -> Slice:
         carried.FrameOfReferenceUID = derived_uid("frame of reference", header.SeriesInstanceUID)
     if header.file_meta.get("TransferSyntaxUID") in _LOSSY:
         carried.LossyImageCompression = "01"
-    return Slice(
-        str(header.SOPClassUID),
-        str(header.SOPInstanceUID),
-        f.number + 1 if multiframe else None,
-        carried,
-    )
+    number = f.number + 1 if multiframe else None
+    return Slice(str(header.SOPClassUID), str(header.SOPInstanceUID), number, carried)
 
 
 def copied(d: Dataset, keywords: Iterable[str]) -> Dataset:

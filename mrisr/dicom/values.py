@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import uuid
 
+import numpy as np
+from numpy.typing import NDArray
 from pydicom.valuerep import format_number_as_ds
 
 _NAMESPACE = uuid.UUID("5f6ac5a0-9a0a-5a0b-8f59-7d1c3f3f2b6e")
@@ -26,6 +28,12 @@ def millimetres(value: float) -> str:
     ('0', '0.25')
     """
     return decimal(round(float(value), 10) + 0.0)
+
+
+def window(values: NDArray[np.generic], least: float) -> tuple[float, float]:
+    """Centre and width of a display window from the 0.5th to the 99.5th percentile, six digits each."""
+    low, high = (float(v) for v in np.percentile(values.astype(np.float64), (0.5, 99.5)))
+    return float(f"{(low + high) / 2:.6g}"), float(f"{max(high - low, least):.6g}")
 
 
 def derived_uid(*parts: object) -> str:
