@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -96,9 +96,12 @@ def arguments(env: Path, data: Path, out: Path, *more: str) -> list[str]:
     return [sys.executable, "-S", "-E", str(PEERS / "eclare.py"), *fixed, *more]
 
 
-def run(env: Path, data: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    command = arguments(env, data, out, *more)
+def output(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def run(env: Path, data: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return output(arguments(env, data, out, *more))
 
 
 def calls(env: Path) -> list[str]:
@@ -109,9 +112,7 @@ def shift(record: dict) -> np.ndarray:
     return np.asarray(record["position"]["shift_mm"])
 
 
-def test_a_failure_is_one_line_and_a_finished_case_is_not_run_again(
-    env: Path, patients: Path, tmp_path: Path
-) -> None:
+def test_a_failure_is_one_line_and_a_finished_case_is_not_run_again(env, patients, tmp_path):
     out = tmp_path / "out"
     cases = ["broken", "missing", "good"]
     done = run(env, patients, out, *cases)
@@ -120,9 +121,8 @@ def test_a_failure_is_one_line_and_a_finished_case_is_not_run_again(
     assert broken == "broken: failed: exit code 3: no gradient here"
     assert missing.startswith("missing: failed: no ")
     assert done.stdout.startswith("good: done, ")
-    assert {p.name for p in out.iterdir()} == {
-        "broken.log", "good.json", "good.log", "good.nii.gz"
-    }  # fmt: skip
+    names = ["broken.log", "good.json", "good.log", "good.nii.gz"]
+    assert sorted(p.name for p in out.iterdir()) == names
     assert len(calls(env)) == 2
 
     again = run(env, patients, out, *cases)
@@ -132,9 +132,7 @@ def test_a_failure_is_one_line_and_a_finished_case_is_not_run_again(
     assert "broken" in calls(env)[2]
 
 
-def test_the_record_says_what_was_done_and_what_it_cost(
-    env: Path, patients: Path, tmp_path: Path
-) -> None:
+def test_the_record_says_what_was_done_and_what_it_cost(env, patients, tmp_path):
     assert run(env, patients, tmp_path / "out", "good", "--patches", "32").returncode == 0
     record = json.loads((tmp_path / "out" / "good.json").read_text())
     source = patients / "good" / "t2w_ax.nii.gz"
@@ -165,9 +163,7 @@ def test_another_setting_needs_force(env: Path, patients: Path, tmp_path: Path) 
     assert "--relative-slice-thickness 5.0000" in calls(env)[1]
 
 
-def test_an_old_origin_is_reported_and_recentred_when_asked(
-    env: Path, patients: Path, tmp_path: Path
-) -> None:
+def test_an_old_origin_is_reported_and_recentred_when_asked(env, patients, tmp_path):
     out = tmp_path / "out"
     assert run(env, patients, out, "off").returncode == 0
     record = json.loads((out / "off.json").read_text())
@@ -205,11 +201,7 @@ def test_a_volume_that_cannot_be_placed_is_kept(env: Path, patients: Path, tmp_p
 
 
 def test_the_shift_is_measured_along_every_axis(patients: Path) -> None:
-    spec = importlib.util.spec_from_file_location("overlay", PEERS / "overlay.py")
-    assert spec is not None
-    assert spec.loader is not None
-    overlay = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(overlay)
+    overlay = runpy.run_path(str(PEERS / "overlay.py"))
     reference = nib.load(patients / "good" / "t2w_ax.nii.gz")
     thin = nib.load(patients / "good" / "thin.nii.gz")
     moved = np.array([0.25, -0.4, 1.3])
@@ -217,12 +209,12 @@ def test_the_shift_is_measured_along_every_axis(patients: Path) -> None:
     affine[:3, 3] += affine[:3, :3] / 0.6 @ moved
     # Gain and offset of the intensities are not the question.
     off = nib.Nifti1Image(thin.get_fdata() * 0.5 + 70, affine)
-    found = overlay.position(reference, off)
+    found = overlay["position"](reference, off)
     assert np.allclose(found["shift_mm"], moved, atol=0.02)
     assert found["correlation_unshifted"] > 0.999 > found["correlation_as_written"]
     noise = np.random.default_rng(0).random(thin.shape)
-    with pytest.raises(overlay.Doubt, match="does not resemble"):
-        overlay.position(reference, nib.Nifti1Image(noise, thin.affine))
+    with pytest.raises(overlay["Doubt"], match="does not resemble"):
+        overlay["position"](reference, nib.Nifti1Image(noise, thin.affine))
 
 
 def test_an_end_from_outside_ends_eclare_too(env: Path, patients: Path, tmp_path: Path) -> None:
@@ -260,13 +252,13 @@ def test_the_environment_of_mrisr_is_not_installed_into(env: Path, tmp_path: Pat
     install += ["--python", str(env / "bin" / "python"), "--env"]
     (env / "pyvenv.cfg").touch()
     for folder, reason in ((env, "mrisr's own environment"), (tmp_path, "found other files")):
-        done = subprocess.run([*install, str(folder)], capture_output=True, text=True, check=False)
+        done = output([*install, str(folder)])
         assert done.returncode == 1
         assert reason in done.stderr
         assert len(done.stderr.splitlines()) == 1
     # An environment that is not mrisr's is gone on with, and a failure of it is one line.
     (env / "pyvenv.cfg").unlink()
-    done = subprocess.run(
-        [*install, str(tmp_path / "new")], capture_output=True, text=True, check=False
+    assert (
+        output([*install, str(tmp_path / "new")]).stderr
+        == "python: exit code 9: asked to install\n"
     )
-    assert done.stderr == "python: exit code 9: asked to install\n"

@@ -1,30 +1,30 @@
-"""One DICOMweb archive: address, credentials, retries, and what goes wrong on the way in one line."""
+"""One DICOMweb archive: address, credentials, retries, and what goes wrong on the way in one line.
+
+Sources: DICOM PS3.18 (QIDO-RS, WADO-RS, STOW-RS), PS3.19 A (XML), RFC 2046 (multipart).
+"""
 
 from __future__ import annotations
 
 import base64
+import json
 import os
+import ssl
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar, final
 from urllib.parse import urlsplit
+from xml.etree import ElementTree
 
-from mrisr.archive.answers import (
-    BadAnswer,
-    check_status,
-    check_stored,
-    listing,
-    no_answer,
-    one_part,
-)
+from pydicom import Dataset
+
 from mrisr.core.errors import MrisrError, UsageError
+from mrisr.io.dicom_scan import printable, quiet
 
 if TYPE_CHECKING:
     import requests
-    from pydicom import Dataset
 
 T = TypeVar("T")
 
@@ -45,6 +45,19 @@ _HINTS: dict[int, str] = {
     HTTPStatus.FORBIDDEN: f"these credentials may not; they are taken from {_VARIABLES}",
     HTTPStatus.NOT_FOUND: "not there, or not the address of the DICOMweb service",
 }
+#: PS3.18, table I.2-2, and the status codes of C-STORE (PS3.4, table B.2-1) by their first digits.
+_REASONS = {
+    0x0110: "processing failure",
+    0x0111: "duplicate SOP instance",
+    0x0117: "invalid SOP instance",
+    0x0122: "SOP class not supported",
+    0x0124: "not authorized",
+    0xC122: "transfer syntax not supported",
+    0xB000: "attributes were coerced",
+    0xB006: "elements were discarded",
+    0xB007: "does not match its SOP class",
+}
+_FAMILIES = {0xA7: "out of resources", 0xA9: "does not match its SOP class"}
 
 
 @final
@@ -76,23 +89,22 @@ class Archive:
     def retrieve(self, study: str, series: str, instance: str) -> bytes:
         """The file of one instance, in the transfer syntax in which it is stored, by WADO-RS."""
         path = f"studies/{study}/series/{series}/instances/{instance}"
-        return self._request(one_part, "GET", path, headers={"Accept": _ANY_SYNTAX})
+        return self._request(_one_part, "GET", path, headers={"Accept": _ANY_SYNTAX})
 
     def store(self, file: bytes) -> list[str]:
         """Store the file of one instance by STOW-RS; returns the archive's warnings."""
         head = f"--{_BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n".encode()
         body = head + file + f"\r\n--{_BOUNDARY}--\r\n".encode()
         headers = {"Content-Type": _STORED}
-        return self._request(check_stored, "POST", "studies", data=body, headers=headers)
+        return self._request(_check_stored, "POST", "studies", data=body, headers=headers)
 
     def _listing(self, path: str, key: str, **query: Any) -> list[Dataset]:
         """All pages of a search. An archive that does not page answers each time with everything."""
         found: dict[str, Dataset] = {}
         while True:
             query["offset"] = len(found) or None
-            page = {
-                str(i.get(key, "")): i for i in self._request(listing, "GET", path, params=query)
-            }
+            items = self._request(_items, "GET", path, params=query)
+            page = {str(item.get(key, "")): item for item in items}
             if "" in page:
                 raise self.fail("a listing without UIDs")
             if page.keys() <= found.keys():
@@ -109,12 +121,12 @@ class Archive:
             try:
                 response = self.session.request(method, f"{self.url}/{path}", **more)
                 passing = response.status_code in _PASSING
-                check_status(response, _HINTS)
+                _check_status(response)
                 return read(response)
             except BadAnswer as error:
                 reason = str(error)
             except OSError as error:  # all of requests' errors are
-                reason, passing = no_answer(error)
+                reason, passing = _no_answer(error)
             # Outside the except block: the chained errors would show the request, headers and all.
             wait = next(waits, None)
             if wait is None or not passing:
@@ -126,9 +138,8 @@ class Archive:
 def connect(url: str, fail: Callable[[str, str], MrisrError]) -> Iterator[Archive]:
     """An archive to talk to, with credentials from the environment; nothing is sent yet.
 
-    Args:
-        url: root of the DICOMweb service, ``https://host/dicom-web``.
-        fail: makes an error of host and reason.
+    ``url`` is the root of the service, ``https://host/dicom-web``; ``fail`` makes an error of host and
+    reason.
 
     Raises:
         UsageError: the URL is none, or holds credentials; or the environment holds half of them.
@@ -178,6 +189,133 @@ def _authorization() -> str | None:
         return f"Bearer {token}"
     if ":" in user:
         raise UsageError(f"{_USER}: expected a name without a colon")
-    if user:
-        return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-    return None
+    basic = base64.b64encode(f"{user}:{password}".encode()).decode()
+    return f"Basic {basic}" if user else None
+
+
+class BadAnswer(Exception):
+    """An answer that cannot be what was asked for; the message tells no more than what it is."""
+
+
+def _check_status(response: requests.Response) -> None:
+    """Refuse every status but success, redirects too, and a page for people.
+
+    Statuses are told in the standard's words: the server's own could hold anything.
+    """
+    status = response.status_code
+    if response.is_redirect:
+        scheme, _, rest = response.headers["Location"].partition("://")
+        host = rest.partition("/")[0].rpartition("@")[2]
+        whither = printable(f"{scheme}://{host}") if host else "another address"
+        raise BadAnswer(f"a redirect to {whither}, which is not followed; give that address")
+    if not response.ok:
+        detail = _HINTS.get(status)
+        with suppress(Exception):  # not DICOM: the status has to do
+            detail = _refusal(response) or detail
+        known = status in HTTPStatus._value2member_map_
+        text = f"HTTP {status} {HTTPStatus(status).phrase}" if known else f"HTTP {status}"
+        raise BadAnswer(f"{text} ({detail})" if detail else text)
+    if _kind(response) in ("text/html", "application/xhtml+xml"):
+        raise BadAnswer("an HTML page (a login page, or not the address of the DICOMweb service)")
+
+
+@quiet()
+def _items(response: requests.Response) -> list[Dataset]:
+    """Attributes of what a search found."""
+    try:
+        return [Dataset.from_json(item) for item in json.loads(response.content or b"[]")]
+    except Exception:  # pydicom raises almost anything on what is no DICOM JSON
+        raise BadAnswer("an answer that is not DICOM JSON") from None
+
+
+def _one_part(response: requests.Response) -> bytes:
+    """The bytes of the one DICOM object in a multipart answer."""
+    parameters = response.headers.get("Content-Type", "").split(";")[1:]
+    named = {n.strip().lower(): v.strip(' "') for n, _, v in (p.partition("=") for p in parameters)}
+    delimiter = b"\r\n--" + named.get("boundary", "").encode()
+    content = b"\r\n" + response.content.rstrip(b"\r\n")
+    multipart = _kind(response) == "multipart/related"
+    if multipart and not content.endswith(delimiter + b"--"):
+        raise BadAnswer("a truncated answer (its closing delimiter is missing)")
+    parts = content.split(delimiter)[1:-1]
+    if not multipart or len(parts) != 1:
+        raise BadAnswer("an answer that is not one whole DICOM object")
+    return parts[0].partition(b"\r\n\r\n")[2]
+
+
+def _check_stored(response: requests.Response) -> list[str]:
+    """Changes that an archive made to the instance it stored; refuses one that it did not store."""
+    try:
+        refusal = _refusal(response)
+        warnings = _reasons(response, ["ReferencedSOPSequence"], "WarningReason")
+    except Exception:  # whatever is no DICOM JSON, nor XML
+        raise BadAnswer("an answer that is not DICOM JSON") from None
+    if refusal:
+        raise BadAnswer(refusal)
+    return warnings
+
+
+def _refusal(response: requests.Response) -> str:
+    """Reasons why instances were not stored (PS3.18, 10.5.3); empty where all were."""
+    sequences = ["FailedSOPSequence", "OtherFailuresSequence"]
+    failures = _reasons(response, sequences, "FailureReason")
+    return f"refused: {', '.join(failures)}" if failures else ""
+
+
+@quiet()
+def _reasons(response: requests.Response, sequences: Sequence[str], keyword: str) -> list[str]:
+    """Codes in the items of sequences, in words, from DICOM JSON or XML."""
+    codes: list[int] = []
+    if _kind(response).endswith("xml"):
+        tree = ElementTree.fromstring(response.content)
+        attribute = "{*}DicomAttribute[@keyword='%s']"
+        for name in sequences:
+            path = f"{attribute % name}/{{*}}Item/{attribute % keyword}/{{*}}Value"
+            codes += [int(value.text or 0) for value in tree.iterfind(path)]
+    else:
+        answer = Dataset.from_json(response.json())
+        items = [item for name in sequences for item in answer.get(name) or []]
+        codes = [
+            int(i.get(keyword) or 0) for i in items if keyword != "WarningReason" or keyword in i
+        ]
+    return [_words(code) for code in codes]
+
+
+def _words(code: int) -> str:
+    words = _REASONS.get(code) or _FAMILIES.get(code >> 8)
+    if words is None:
+        words = "cannot understand" if code >> 12 == 0xC else "no known reason"
+    return f"{words} ({code:04X})"
+
+
+def _kind(response: requests.Response) -> str:
+    return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def _no_answer(error: OSError) -> tuple[str, bool]:
+    """Why no answer came, in words that hold nothing of the request, and whether to try again."""
+    import requests
+
+    cause = _root(error)
+    if isinstance(cause, ssl.SSLError):
+        verdict = getattr(cause, "verify_message", None) or cause.reason or "no TLS"
+        return f"TLS failed: {verdict}", False
+    if isinstance(error, requests.Timeout) or "timed out" in str(cause):
+        return "no answer in time", False
+    broken = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
+    if isinstance(error, broken):
+        return f"no answer: {getattr(cause, 'strerror', None) or 'the connection broke'}", True
+    if isinstance(error, requests.RequestException):
+        return f"no answer ({type(error).__name__})", False
+    return f"nothing sent: {error}", False
+
+
+def _root(error: BaseException) -> BaseException:
+    """The error at the bottom, below requests' and urllib3's."""
+    while True:
+        inner = getattr(error, "reason", None)
+        inner = inner if isinstance(inner, BaseException) else (*error.args, None)[0]
+        inner = inner if isinstance(inner, BaseException) else error.__cause__ or error.__context__
+        if inner is None or inner is error:
+            return error
+        error = inner

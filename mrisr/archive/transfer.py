@@ -2,6 +2,8 @@
 
 Credentials come from the environment and nowhere else: ``MRISR_DICOMWEB_USER`` with
 ``MRISR_DICOMWEB_PASSWORD``, or ``MRISR_DICOMWEB_TOKEN``. TLS certificates are always verified.
+A URL (the root of the service) or a StudyInstanceUID that is none, or half of the credentials, is a
+UsageError.
 """
 
 from __future__ import annotations
@@ -50,13 +52,8 @@ class RemoteSeries:
 def list_series(url: str, study_uid: str) -> list[RemoteSeries]:
     """The series of a study, in the order of their numbers.
 
-    Args:
-        url: root of the DICOMweb service, without credentials.
-        study_uid: StudyInstanceUID.
-
     Raises:
         InputError: the archive does not answer as it should, or knows no such study.
-        UsageError: the URL or the UID is none, or the environment's credentials are incomplete.
     """
     with connect(url, _unreadable) as archive:
         return _series(archive, study_uid)
@@ -71,31 +68,28 @@ def fetch_series(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Path:
-    """Retrieve a series into a folder, whole or not at all.
+    """Retrieve a series into a folder, whole or not at all, and return the folder.
 
     Files keep the transfer syntax of the archive and are called ``0001.dcm`` and so on in the order
     of their InstanceNumber. Each must be the instance that was asked for, whole, and there must be as
     many as the archive counts, before the folder takes its place.
 
     Args:
-        url: root of the DICOMweb service, without credentials.
-        study_uid: StudyInstanceUID.
+        url, study_uid: the archive and the study in it.
         series: UID, number or description; None where the study has one series.
         output: folder to write.
         force: replace a folder that holds nothing but numbered DICOM files.
         progress: called with the instances done and their number.
 
-    Returns:
-        The folder.
-
     Raises:
         InputError: the archive does not answer as it should, has no such series, or sends something
             else than it listed.
         OutputError: the folder exists, or cannot be written.
-        UsageError: the URL or the UID is none, or the environment's credentials are incomplete.
     """
     path = check_output_folder(output, force=force)
-    _check_replaced(path)
+    for entry in path.iterdir() if path.is_dir() else ():
+        if not (re.fullmatch(r"\d{4,}\.dcm", entry.name) and entry.is_file()):
+            raise OutputError(f"{path}: holds other files than a fetched series; nothing replaced")
     with connect(url, _unreadable) as archive:
         chosen = pick_series(_series(archive, study_uid), series, archive.where)
         uids = _instances(archive, study_uid, chosen)
@@ -120,7 +114,7 @@ def send_series(
     Sending the same series again is harmless: the archive knows its UIDs.
 
     Args:
-        url: root of the DICOMweb service, without credentials.
+        url: the archive.
         folder: what to send; files that are no DICOM images are passed over.
         progress: called with the instances done and their number.
         report: called with a line for each instance that the archive stored with a change.
@@ -132,7 +126,6 @@ def send_series(
         InputError: no images, more than one study, or a file that is damaged; nothing is sent.
         OutputError: the archive does not answer as it should, or refuses or does not list an
             instance. What it took before stays there.
-        UsageError: the URL is none, or the environment's credentials are incomplete.
     """
     with connect(url, lambda where, reason: OutputError(f"{where}: {reason}")) as archive:
         files = _files_of_one_study(Path(folder))
@@ -153,6 +146,11 @@ def _unreadable(where: str, reason: str) -> InputError:
     return InputError(where, expected="the answer of a DICOMweb archive", found=reason)
 
 
+def _naming(archive: Archive, what: str) -> Archive:
+    """The same archive, whose errors name an instance."""
+    return replace(archive, fail=lambda reason: archive.fail(f"{what}: {reason}"))
+
+
 def _series(archive: Archive, study_uid: str) -> list[RemoteSeries]:
     if not _is_uid(study_uid):
         raise UsageError("the study: expected a StudyInstanceUID, digits and dots")
@@ -161,7 +159,7 @@ def _series(archive: Archive, study_uid: str) -> list[RemoteSeries]:
         raise archive.fail("a SeriesInstanceUID that is none")
     if not found:
         raise InputError(archive.where, expected="a study with series", found="none of that UID")
-    return sorted(found, key=lambda s: (int(s.number) if s.number.isdecimal() else -1, s.uid))
+    return sorted(found, key=lambda s: (_number(s.number, -1), s.uid))
 
 
 def _remote(item: Dataset) -> RemoteSeries:
@@ -176,6 +174,11 @@ def _remote(item: Dataset) -> RemoteSeries:
         )
 
 
+def _number(value: object, unknown: int) -> int:
+    text = printable(value)
+    return int(text) if text.isdecimal() else unknown
+
+
 def _is_uid(value: str) -> bool:
     return len(value) <= 64 and _UID.fullmatch(value) is not None
 
@@ -186,19 +189,8 @@ def _instances(archive: Archive, study_uid: str, series: RemoteSeries) -> list[s
     if not listed or series.instances not in (None, len(listed)):
         counted = "some" if series.instances is None else series.instances
         raise archive.fail(f"{len(listed)} instances listed where it counts {counted}")
-    return [str(item.SOPInstanceUID) for item in sorted(listed, key=_order)]
-
-
-def _order(item: Dataset) -> tuple[int, str]:
-    number = printable(item.get("InstanceNumber"))
-    return int(number) if number.isdecimal() else 0, str(item.SOPInstanceUID)
-
-
-def _check_replaced(path: Path) -> None:
-    """Nothing but what an earlier run could have written is replaced."""
-    for entry in path.iterdir() if path.is_dir() else ():
-        if not (re.fullmatch(r"\d{4,}\.dcm", entry.name) and entry.is_file()):
-            raise OutputError(f"{path}: holds other files than a fetched series; nothing replaced")
+    numbered = [(_number(i.get("InstanceNumber"), 0), str(i.SOPInstanceUID)) for i in listed]
+    return [uid for _, uid in sorted(numbered)]
 
 
 def _retrieve(archive: Archive, study: str, series: str, instance: str) -> bytes:
@@ -234,13 +226,10 @@ def _check_whole(data: bytes, named: str | Path) -> Dataset:
 
 def _has_pixels(dataset: Dataset) -> bool:
     """Whether pixel data are there; native ones of the length that the other attributes tell."""
-    if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
-        return True
     if "PixelData" not in dataset:
-        return False
-    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-        return len(dataset.PixelData) > 0
-    return len(dataset.PixelData) >= get_expected_length(dataset)
+        return "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset
+    encapsulated = dataset.file_meta.TransferSyntaxUID.is_encapsulated
+    return len(dataset.PixelData) >= (1 if encapsulated else get_expected_length(dataset))
 
 
 def _files_of_one_study(folder: Path) -> list[File]:
@@ -258,11 +247,6 @@ def _files_of_one_study(folder: Path) -> list[File]:
     if len({file.sop_uid for file in files}) != len(files):
         raise InputError(folder, expected="each SOPInstanceUID once", found="one of them twice")
     return files
-
-
-def _naming(archive: Archive, what: str) -> Archive:
-    """The same archive, whose errors name an instance."""
-    return replace(archive, fail=lambda reason: archive.fail(f"{what}: {reason}"))
 
 
 def _check_listed(archive: Archive, files: Sequence[File]) -> None:

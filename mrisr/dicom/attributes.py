@@ -62,11 +62,31 @@ ACQUISITION_TIMES = "AcquisitionDate AcquisitionTime AcquisitionDateTime".split(
 
 CARRIED = (*PATIENT, *STUDY, *SERIES, *EQUIPMENT, *ACQUISITION, *ACQUISITION_TIMES)
 
+#: What a de-identified object carries of it (PS3.15, table E.1-1): not what identifies, nor free text.
+DEIDENTIFIED = {
+    *"""
+        PatientPosition PositionReferenceIndicator BodyPartExamined AnatomicRegionSequence Laterality
+        Manufacturer ManufacturerModelName SoftwareVersions SpecificCharacterSet
+    """.split(),
+    *ACQUISITION,
+}.difference(
+    """
+        ContrastBolusAgent ContrastBolusAgentSequence ContrastBolusIngredient SequenceName
+        ReceiveCoilName TransmitCoilName
+    """.split()
+)
+
 #: Attributes that must be present in a derived image, empty if the source lacks them (type 2, 2C).
 TYPE_2 = """
     PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime StudyID AccessionNumber
     ReferringPhysicianName PatientPosition PositionReferenceIndicator Manufacturer ScanOptions
     MRAcquisitionType RepetitionTime EchoTime EchoTrainLength
+""".split()
+
+#: Attributes that all files of a derived series share, besides those of patient and study.
+PER_SERIES = """
+    SeriesInstanceUID SeriesNumber SeriesDescription PixelSpacing SliceThickness SpacingBetweenSlices
+    ImageOrientationPatient Rows Columns BitsStored PixelRepresentation WindowCenter WindowWidth
 """.split()
 
 #: Attributes of enhanced MR and the classic attribute of the same value.

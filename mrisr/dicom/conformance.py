@@ -14,32 +14,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.multival import MultiValue
 
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Volume
+from mrisr.dicom.attributes import PER_SERIES
 from mrisr.dicom.derivation import EQUIPMENT, PRODUCT, RESAMPLING, SOURCE_IMAGE
 from mrisr.dicom.planes import TOLERANCE_MM, planes_of
 from mrisr.dicom.source import Source
 from mrisr.io.dicom import read_dicom
 
 _KEPT = ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID", "PatientName", "StudyDate")
-_PER_SERIES = (
-    "SeriesInstanceUID",
-    "SeriesNumber",
-    "SeriesDescription",
-    "PixelSpacing",
-    "SliceThickness",
-    "SpacingBetweenSlices",
-    "ImageOrientationPatient",
-    "Rows",
-    "Columns",
-    "BitsStored",
-    "PixelRepresentation",
-    "WindowCenter",
-    "WindowWidth",
-    *_KEPT,
-)
+_DROPPED = ("IconImageSequence", "PixelPaddingValue", "PixelPaddingRangeLimit")
 
 
 def check_derived(folder: Path, source: Source, volume: Volume | None = None) -> list[str]:
@@ -58,25 +43,21 @@ def check_derived(folder: Path, source: Source, volume: Volume | None = None) ->
         return [f"it does not read back: expected {error.expected}, found {error.found}"]
     files = [f.header for f in back.stack.frames]
     stored = back.volume.storage.encode(back.volume.array)
-    wrong = [f"{name} differs between slices" for name in _PER_SERIES if _differs(files, name)]
-    wrong += [*_identity(files, source), *_provenance(files, source), *_geometry(files)]
+    differing = [k for k in (*PER_SERIES, *_KEPT) if len({str(d.get(k)) for d in files}) > 1]
+    wrong = [f"{keyword} differs between slices" for keyword in differing]
+    wrong += [*_identity(files, source), *_geometry(files)]
     for k, d in enumerate(files):
-        wrong += _file(d, stored[:, :, k])
+        wrong += [*_provenance(d, source), *_file(d, stored[:, :, k])]
     if volume is not None:
         wanted = volume.storage.encode(volume.array)
         wrong += planes_of(volume, source).differences(wanted, stored, back.volume.affine)
     return sorted(set(wrong))
 
 
-def _differs(files: Sequence[Dataset], name: str) -> bool:
-    return len({str(d.get(name)) for d in files}) > 1
-
-
 def _identity(files: Sequence[Dataset], source: Source) -> Iterator[str]:
     first, carried = files[0], source.slices[0].carried
-    for name in _KEPT:
-        if (first.get(name) or "") != (carried.get(name) or ""):
-            yield f"{name} is not the source's"
+    lost = (k for k in _KEPT if (first.get(k) or "") != (carried.get(k) or ""))
+    yield from (f"{keyword} is not the source's" for keyword in lost)
     if first.SeriesInstanceUID in (source.series_uid, first.StudyInstanceUID):
         yield "SeriesInstanceUID is not new"
     uids = [str(d.SOPInstanceUID) for d in files]
@@ -86,33 +67,33 @@ def _identity(files: Sequence[Dataset], source: Source) -> Iterator[str]:
         yield "SeriesNumber is not new"
 
 
-def _provenance(files: Sequence[Dataset], source: Source) -> Iterator[str]:
+def _provenance(d: Dataset, source: Source) -> Iterator[str]:
+    if list(d.ImageType[:2]) != ["DERIVED", "SECONDARY"]:
+        yield "ImageType is not DERIVED\\SECONDARY"
+    if "research use only" not in d.get("DerivationDescription", "").lower():
+        yield "DerivationDescription does not say research use only"
+    if "super-resolved" not in d.get("SeriesDescription", ""):
+        yield "SeriesDescription does not say super-resolved"
+    if _code(d, "DerivationCodeSequence") != RESAMPLING.value:
+        yield f"DerivationCodeSequence is not {RESAMPLING.value}"
     known = {s.sop_uid for s in source.slices}
-    for d in files:
-        if list(d.ImageType[:2]) != ["DERIVED", "SECONDARY"]:
-            yield "ImageType is not DERIVED\\SECONDARY"
-        if "research use only" not in d.get("DerivationDescription", "").lower():
-            yield "DerivationDescription does not say research use only"
-        if "super-resolved" not in d.get("SeriesDescription", ""):
-            yield "SeriesDescription does not say super-resolved"
-        if _code(d.get("DerivationCodeSequence")) != RESAMPLING.value:
-            yield f"DerivationCodeSequence is not {RESAMPLING.value}"
-        for item in d.get("SourceImageSequence", []):
-            if item.ReferencedSOPInstanceUID not in known:
-                yield "SourceImageSequence names an image that is not the source's"
-            if _code(item.get("PurposeOfReferenceCodeSequence")) != SOURCE_IMAGE.value:
-                yield f"SourceImageSequence has not the purpose {SOURCE_IMAGE.value}"
-        last = (d.get("ContributingEquipmentSequence") or [Dataset()])[-1]
-        ours = last.get("ManufacturerModelName") == PRODUCT
-        if not ours or _code(last.get("PurposeOfReferenceCodeSequence")) != EQUIPMENT.value:
-            yield "ContributingEquipmentSequence does not end with mrisr"
-        lossy = any(s.carried.get("LossyImageCompression") == "01" for s in source.slices)
-        if lossy and d.get("LossyImageCompression") != "01":
-            yield "LossyImageCompression 01 of the source is lost"
+    for item in d.get("SourceImageSequence", []):
+        if item.ReferencedSOPInstanceUID not in known:
+            yield "SourceImageSequence names an image that is not the source's"
+        if _code(item, "PurposeOfReferenceCodeSequence") != SOURCE_IMAGE.value:
+            yield f"SourceImageSequence has not the purpose {SOURCE_IMAGE.value}"
+    last = (d.get("ContributingEquipmentSequence") or [Dataset()])[-1]
+    ours = last.get("ManufacturerModelName") == PRODUCT
+    if not ours or _code(last, "PurposeOfReferenceCodeSequence") != EQUIPMENT.value:
+        yield "ContributingEquipmentSequence does not end with mrisr"
+    lossy = any(s.carried.get("LossyImageCompression") == "01" for s in source.slices)
+    if lossy and d.get("LossyImageCompression") != "01":
+        yield "LossyImageCompression 01 of the source is lost"
 
 
-def _code(sequence: Sequence[Dataset] | None) -> str:
-    return str(sequence[0].CodeValue) if sequence else ""
+def _code(d: Dataset, sequence: str) -> str:
+    items = d.get(sequence)
+    return str(items[0].CodeValue) if items else ""
 
 
 def _geometry(files: Sequence[Dataset]) -> Iterator[str]:
@@ -134,28 +115,18 @@ def _geometry(files: Sequence[Dataset]) -> Iterator[str]:
 
 
 def _file(d: Dataset, stored: NDArray[np.generic]) -> Iterator[str]:
-    """Rules for each file on its own, with its stored numbers."""
-    if (d.file_meta.MediaStorageSOPInstanceUID, d.file_meta.MediaStorageSOPClassUID) != (
-        d.SOPInstanceUID,
-        d.SOPClassUID,
-    ):
+    """Deviations of a file on its own, with its stored numbers."""
+    meta, own = d.file_meta, (d.SOPInstanceUID, d.SOPClassUID)
+    if (meta.MediaStorageSOPInstanceUID, meta.MediaStorageSOPClassUID) != own:
         yield "the file meta information names another object"
     if (stored.min(), stored.max()) != (d.SmallestImagePixelValue, d.LargestImagePixelValue):
         yield "SmallestImagePixelValue and LargestImagePixelValue are not those of the pixels"
     if not float(d.WindowWidth) > 0:
         yield "WindowWidth is not above zero"
     for element in d.iterall():
-        group = element.tag.group
-        if element.tag.is_private or 0x6000 <= group <= 0x60FF:
+        if element.tag.is_private or 0x6000 <= element.tag.group <= 0x60FF:
             yield f"a private attribute or an overlay is left ({element.tag})"
-        if element.VR == "DS" and any(len(str(v)) > 16 for v in _values(element.value)):
+        values = element.value if element.VM > 1 else [element.value]
+        if element.VR == "DS" and any(len(str(v)) > 16 for v in values):
             yield f"{element.keyword} is longer than 16 characters"
-    for name in ("IconImageSequence", "PixelPaddingValue", "PixelPaddingRangeLimit"):
-        if name in d:
-            yield f"{name} is left"
-
-
-def _values(value: object) -> list[object]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, MultiValue) else [value]
+    yield from (f"{keyword} is left" for keyword in _DROPPED if keyword in d)

@@ -11,15 +11,14 @@ import hashlib
 import hmac
 import os
 import uuid
-from copy import deepcopy
 from dataclasses import replace
 
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
-from mrisr.dicom.attributes import ACQUISITION
+from mrisr.dicom.attributes import DEIDENTIFIED
 from mrisr.dicom.derivation import code_item
-from mrisr.dicom.source import Slice, Source
+from mrisr.dicom.source import Slice, Source, copied
 
 BASIC_PROFILE = Code("113100", "DCM", "Basic Application Confidentiality Profile")
 
@@ -30,28 +29,6 @@ WARNING = (
 
 #: Environment variable with a secret; with it pseudonyms can neither be guessed nor reproduced by others.
 KEY = "MRISR_DEIDENTIFY_KEY"
-
-#: Attributes that the profile does not touch, beside those of the acquisition.
-_KEPT = (
-    "PatientPosition",
-    "PositionReferenceIndicator",
-    "BodyPartExamined",
-    "AnatomicRegionSequence",
-    "Laterality",
-    "Manufacturer",
-    "ManufacturerModelName",
-    "SoftwareVersions",
-    "SpecificCharacterSet",
-)
-#: Attributes of the acquisition that the profile removes or that hold free text.
-_REMOVED = (
-    "ContrastBolusAgent",
-    "ContrastBolusAgentSequence",
-    "ContrastBolusIngredient",
-    "SequenceName",
-    "ReceiveCoilName",
-    "TransmitCoilName",
-)
 
 
 def deidentified(source: Source) -> Source:
@@ -69,18 +46,19 @@ def deidentified(source: Source) -> Source:
 
 def mapped_uid(uid: str) -> str:
     """The UID that takes this one's place: a keyed digest below 2.25."""
-    digest = hmac.new(_key(), f"uid\0{uid}".encode(), hashlib.sha256).digest()
-    return f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}"
+    return f"2.25.{uuid.UUID(bytes=_digest('uid', uid)[:16], version=5).int}"
 
 
 def _clean(carried: Dataset) -> Dataset:
-    d = Dataset()
-    for keyword in (*_KEPT, *ACQUISITION):
-        if keyword in carried and keyword not in _REMOVED:
-            d[keyword] = deepcopy(carried[keyword])
-    d.StudyInstanceUID = mapped_uid(str(carried.StudyInstanceUID))
-    d.FrameOfReferenceUID = mapped_uid(str(carried.FrameOfReferenceUID))
-    pseudonym = _pseudonym(carried)
+    d = copied(carried, DEIDENTIFIED)
+    d.StudyInstanceUID = mapped_uid(carried.StudyInstanceUID)
+    d.FrameOfReferenceUID = mapped_uid(carried.FrameOfReferenceUID)
+    patient = carried.get("PatientID", "")
+    if os.environ.get(KEY) and patient:
+        digest = _digest("patient", f"{carried.get('IssuerOfPatientID', '')}\0{patient}")
+    else:
+        digest = _digest("study", carried.StudyInstanceUID)
+    pseudonym = f"ANON-{digest.hex()[:12].upper()}"
     d.PatientID, d.PatientName = pseudonym, pseudonym.replace("-", "^")
     d.PatientIdentityRemoved = "YES"
     d.LongitudinalTemporalInformationModified = "REMOVED"
@@ -89,12 +67,6 @@ def _clean(carried: Dataset) -> Dataset:
     return d
 
 
-def _pseudonym(carried: Dataset) -> str:
-    who = f"{carried.get('IssuerOfPatientID', '')}\0{carried.get('PatientID', '')}"
-    secret = bool(os.environ.get(KEY)) and bool(carried.get("PatientID"))
-    text = f"patient\0{who}" if secret else f"study\0{carried.StudyInstanceUID}"
-    return f"ANON-{hmac.new(_key(), text.encode(), hashlib.sha256).hexdigest()[:12].upper()}"
-
-
-def _key() -> bytes:
-    return (os.environ.get(KEY) or "mrisr").encode()
+def _digest(kind: str, text: str) -> bytes:
+    key = os.environ.get(KEY) or "mrisr"
+    return hmac.new(key.encode(), f"{kind}\0{text}".encode(), hashlib.sha256).digest()

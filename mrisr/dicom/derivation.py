@@ -12,17 +12,16 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID
 
 from mrisr.dicom.source import Slice, Source
-from mrisr.dicom.text import local_time
-from mrisr.dicom.uids import IMPLEMENTATION, derived_uid
+from mrisr.dicom.values import derived_uid
 
 RESAMPLING = Code("113085", "DCM", "Spatial resampling")
 SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
 EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
 
-_MAX_IS = 2**31 - 1
-
 #: Manufacturer and model name of our equipment; files with it are ours.
 MANUFACTURER, PRODUCT = "The mrisr authors", "mrisr"
+
+_MAX_IS = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -55,74 +54,73 @@ class Derivation:
 def code_item(code: Code) -> Dataset:
     """A code as an item of a code sequence (PS3.3, section 8)."""
     item = Dataset()
-    item.CodeValue = code.value
-    item.CodingSchemeDesignator = code.scheme_designator
-    item.CodeMeaning = code.meaning
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code[:3]
     return item
 
 
-def equipment(derivation: Derivation, offset: str | None = "") -> Dataset:
-    """An item of ContributingEquipmentSequence (PS3.3, C.12.1.1.5) for this program.
-
-    ``offset`` is the source's TimezoneOffsetFromUTC; None leaves the time out.
-    """
-    item = Dataset()
-    item.PurposeOfReferenceCodeSequence = [code_item(EQUIPMENT)]
-    item.Manufacturer = MANUFACTURER
-    item.ManufacturerModelName = PRODUCT
-    item.SoftwareVersions = [
-        f"mrisr {derivation.version}",
-        derivation.model_sha256 or "no model",
-        f"seed {derivation.seed}",
-    ]
-    if offset is not None:
-        when = local_time(derivation.created, offset)
-        item.ContributionDateTime = when.strftime("%Y%m%d%H%M%S.%f%z")
-    item.ContributionDescription = derivation.details[:1024]
-    return item
-
-
-def describe_series(d: Dataset, source: Source, derivation: Derivation, content: str = "") -> None:
+def describe(
+    d: Dataset, source: Source, derivation: Derivation, code: Code, content: str = ""
+) -> None:
     """Set what names a new series and tells how it came about: UID, number, description, times,
-    derivation and equipment. ``content`` says what it holds, if that is not an image.
+    derivation (``code``) and equipment, after what a library has told of the scanner and itself.
+
+    ``content`` says what the series holds, if that is not an image.
     """
     first = source.slices[0]
     told = (content,) if content else ()
-    d.SeriesInstanceUID = derived_uid(
-        source.series_uid, first.sop_uid, first.frame, derivation.key, *told
-    )
+    origin = (source.series_uid, first.sop_uid, first.frame)
+    d.SeriesInstanceUID = derived_uid(*origin, derivation.key, *told)
     number = source.number * 100 + derivation.series_offset
     d.SeriesNumber = number if number <= _MAX_IS else derivation.series_offset
     label = " ".join((derivation.label, *told))[:64]
     own = source.description[: max(64 - len(label) - 1, 0)]
     d.SeriesDescription = f"{own} {label}".strip()
-    zone = _set_times(d, first.carried, derivation)
     d.DerivationDescription = derivation.description[:1024]
-    previous = list(first.carried.get("ContributingEquipmentSequence", []))
-    d.ContributingEquipmentSequence = [*deepcopy(previous), equipment(derivation, zone)]
+    d.DerivationCodeSequence = [code_item(code)]
+    when = _set_times(d, first.carried, derivation)
+    earlier = deepcopy(first.carried.get("ContributingEquipmentSequence", []))
+    library = list(d.get("ContributingEquipmentSequence", []))
+    for item in library[-1:]:
+        item.ContributionDateTime = when
+    d.ContributingEquipmentSequence = [*earlier, *library, _equipment(derivation, when)]
 
 
-def _set_times(d: Dataset, carried: Dataset, derivation: Derivation) -> str | None:
-    """Set when the new object was made, in the source's time zone, which is returned.
+def _set_times(d: Dataset, carried: Dataset, derivation: Derivation) -> str:
+    """Set when the new object was made, in the source's time zone, and return the time.
 
-    A source whose times were removed gets none back, and None is returned: a study that is processed
-    at once would be dated by it.
+    A source whose times were removed gets none back, and the time is empty: a study that is
+    processed at once would be dated by it.
     """
     removed = carried.get("LongitudinalTemporalInformationModified") == "REMOVED"
-    zone = str(carried.get("TimezoneOffsetFromUTC", ""))
-    when = local_time(derivation.created, zone)
+    try:
+        zone = datetime.strptime(str(carried.get("TimezoneOffsetFromUTC", "")), "%z").tzinfo
+    except ValueError:
+        zone = None  # this machine's
+    when = derivation.created.astimezone(zone)
+    parts = (("Date", "%Y%m%d", "19000101"), ("Time", "%H%M%S.%f", "000000"))
     for moment in ("Series", "Content", "InstanceCreation"):
-        if not removed:
-            setattr(d, f"{moment}Date", when.strftime("%Y%m%d"))
-            setattr(d, f"{moment}Time", when.strftime("%H%M%S.%f"))
-            continue
-        needed = moment == "Content" and "ContentDate" in d  # multi-frame objects must have one
-        for part, nothing in (("Date", "19000101"), ("Time", "000000")):
-            if needed:
-                setattr(d, f"{moment}{part}", nothing)
-            elif f"{moment}{part}" in d:
-                delattr(d, f"{moment}{part}")
-    return None if removed else zone
+        for part, form, nothing in parts:
+            keyword = f"{moment}{part}"
+            if not removed:
+                setattr(d, keyword, when.strftime(form))
+            elif keyword in d and moment == "Content":  # multi-frame objects must have one
+                setattr(d, keyword, nothing)
+            elif keyword in d:
+                delattr(d, keyword)
+    return "" if removed else when.strftime("%Y%m%d%H%M%S.%f%z")
+
+
+def _equipment(derivation: Derivation, when: str) -> Dataset:
+    """An item of ContributingEquipmentSequence (PS3.3, C.12.1.1.5) for this program."""
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = [code_item(EQUIPMENT)]
+    item.Manufacturer, item.ManufacturerModelName = MANUFACTURER, PRODUCT
+    weights = derivation.model_sha256 or "no model"
+    item.SoftwareVersions = [f"mrisr {derivation.version}", weights, f"seed {derivation.seed}"]
+    if when:
+        item.ContributionDateTime = when
+    item.ContributionDescription = derivation.details[:1024]
+    return item
 
 
 def reference(origin: Slice) -> Dataset:
@@ -136,9 +134,10 @@ def reference(origin: Slice) -> Dataset:
     return item
 
 
-def sign(d: Any, derivation: Derivation) -> None:
-    """Set the identifiers of a new object, and of the program, in its file meta information."""
+def sign(d: Any, number: int, derivation: Derivation) -> None:
+    """Set the UID of a series' object ``number`` and, in its file meta information, that of the program."""
+    d.SOPInstanceUID = derived_uid(d.SeriesInstanceUID, number)
     d.file_meta.MediaStorageSOPClassUID = d.SOPClassUID
     d.file_meta.MediaStorageSOPInstanceUID = d.SOPInstanceUID
-    d.file_meta.ImplementationClassUID = UID(IMPLEMENTATION)
+    d.file_meta.ImplementationClassUID = UID(derived_uid("implementation"))
     d.file_meta.ImplementationVersionName = f"MRISR_{derivation.version}"[:16]

@@ -1,4 +1,4 @@
-"""Quantities for each voxel, such as a standard deviation, as DICOM Parametric Map.
+"""The standard deviation of each voxel as DICOM Parametric Map.
 
 Sources: DICOM PS3.3 A.75 (Parametric Map IOD), C.8.32 (its modules), C.8.16.1.4 (derived pixel
 contrast), C.7.6.16.2.11 (real world value mapping), C.11.2.1.3 (linear window functions); PS3.16
@@ -8,8 +8,6 @@ CID 7180 (quantities), CID 7464 (how they are derived), CID 9000 (what describes
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,43 +21,18 @@ from mrisr.core.volume import Volume
 from mrisr.dicom.derivation import Derivation, code_item
 from mrisr.dicom.multiframe import Content, write_file
 from mrisr.dicom.source import Source
+from mrisr.dicom.values import window
 from mrisr.io.checks import check_affine, check_values
 
 if TYPE_CHECKING:
     import highdicom as hd
 
+SIGNAL = Code("110852", "DCM", "MR signal intensity")
+STANDARD_DEVIATION = Code("386136009", "SCT", "Standard Deviation")
+_NO_UNITS = Code("1", "UCUM", "no units")
 _DERIVATION = Code("121401", "DCM", "Derivation")
 _PROSTATE = Code("41216001", "SCT", "Prostate")
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """The quantity that the values of a map are.
-
-    Attributes:
-        name: in words; ``label``: the same in at most 16 of ``A-Z 0-9 _``.
-        contrast: value 4 of ImageType (PS3.3 C.8.16.1.4).
-        of: the quantity that the map is about.
-        derivation: what the map tells of that quantity; it is also how the map was derived.
-        unit: of the values, in UCUM.
-    """
-
-    name: str
-    label: str
-    contrast: str
-    of: Code
-    derivation: Code
-    unit: Code
-
-
-STANDARD_DEVIATION = Quantity(
-    "standard deviation",
-    "STD_DEVIATION",
-    "STD_DEVIATION",
-    Code("110852", "DCM", "MR signal intensity"),
-    Code("386136009", "SCT", "Standard Deviation"),
-    Code("1", "UCUM", "no units"),
-)
+_CONTRAST = "STD_DEVIATION"
 
 
 def write_parametric_map(
@@ -68,117 +41,88 @@ def write_parametric_map(
     source: Source,
     derivation: Derivation,
     *,
-    quantity: Quantity = STANDARD_DEVIATION,
     force: bool = False,
 ) -> Path:
-    """Write a volume of numbers as one DICOM Parametric Map file, whole or not at all.
+    """Write a volume of standard deviations as one DICOM Parametric Map file, whole or not at all.
 
     Pixels are 32-bit floats and the quantity itself: slope 1, intercept 0. The file is read back by
-    highdicom and compared before it takes its place. UIDs follow from the source, the derivation and
-    the quantity: a rerun gives the same.
+    highdicom and compared before it takes its place. UIDs follow from the source and the derivation:
+    a rerun gives the same.
 
     Args:
-        values: in the quantity's unit; its grid may differ from the source's in any way, its frame
+        values: in the units of the image; its grid may differ from the source's in any way, its frame
             of reference may not.
-        path: of the new file.
-        source: gives patient, study and frame of reference, and is referred to.
-        derivation: what made the map. SeriesDescription is its label and the quantity's name; its
-            ``series_offset`` should differ from that of the images beside.
-        quantity: what the values are.
-        force: replace an existing file.
-
-    Returns:
-        ``path``.
+        path, source, derivation, force: as of ``write_segmentation``; SeriesDescription is the
+            derivation's label and "standard deviation".
 
     Raises:
         InputError: values that single precision does not hold, axes that are not at right angles, or
             a source with text burned into its pixels, which a map cannot state.
         OutputError: the file exists, cannot be written, or does not read back as it should.
     """
-    numbers = _checked(values, source)
+    check_affine(values.affine, values.name)
+    if any(s.carried.get("BurnedInAnnotation") == "YES" for s in source.slices):
+        found = "BurnedInAnnotation YES"
+        raise InputError(values.name, expected="a source without text in its pixels", found=found)
+    with np.errstate(over="ignore"):
+        numbers = values.array.astype(np.float32)
+    check_values(numbers, values.name, allow_constant=True)
     content = Content(
-        quantity.name,
-        key=" ".join((*quantity.of[:2], *quantity.derivation[:2])),
-        code=quantity.derivation,
-        make=partial(_make, quantity, source),
+        "standard deviation",
+        key=" ".join((*SIGNAL[:2], *STANDARD_DEVIATION[:2])),
+        code=STANDARD_DEVIATION,
+        make=lambda arguments: _make(numbers, source, arguments),
         read=_read,
         size=numbers.nbytes,
     )
     return write_file(numbers, values, path, source, derivation, content, force=force)
 
 
-def _checked(values: Volume, source: Source) -> NDArray[np.float32]:
-    named = values.name
-    check_affine(values.affine, named)
-    if any(s.carried.get("BurnedInAnnotation") == "YES" for s in source.slices):
-        found = "BurnedInAnnotation YES"
-        raise InputError(named, expected="a source without text in its pixels", found=found)
-    with np.errstate(over="ignore"):
-        numbers = values.array.astype(np.float32)
-    check_values(numbers, named, allow_constant=True)
-    return numbers
-
-
-def _make(quantity: Quantity, source: Source, numbers: NDArray[np.float32], **common: Any) -> Any:
-    """The file as highdicom makes it, with the anatomy that A.75.5 asks for.
-
-    Anatomy is left out where the source shows another part of the body without telling its code.
-    """
+def _make(
+    numbers: NDArray[np.float32], source: Source, arguments: dict[str, Any]
+) -> hd.pm.ParametricMap:
+    """The file as highdicom makes it, with the anatomy that A.75.5 asks for."""
     import highdicom as hd
 
+    mapping = hd.pm.RealWorldValueMapping(
+        lut_label=_CONTRAST,
+        lut_explanation="standard deviation of MR signal intensity",
+        unit=_NO_UNITS,
+        value_range=(float(numbers.min()), float(numbers.max())),
+        slope=1.0,
+        intercept=0.0,
+        quantity_definition=SIGNAL,
+    )
+    coded = hd.sr.CodedConcept.from_code
+    statistic = hd.sr.CodeContentItem(name=coded(_DERIVATION), value=coded(STANDARD_DEVIATION))
+    mapping.QuantityDefinitionSequence.append(statistic)
+    high = float(np.percentile(np.abs(numbers.astype(np.float64)), 99.5))
+    centre, width = window(numbers, least=max(high * 1e-3, 1e-6))
+    # LINEAR would not allow a width below 1.
+    exact = hd.VOILUTFunctionValues.LINEAR_EXACT
+    shown = hd.VOILUTTransformation(centre, width, voi_lut_function=exact)
     d = hd.pm.ParametricMap(
-        pixel_array=numbers,
+        **arguments,
         contains_recognizable_visual_features=False,
-        real_world_value_mappings=[_mapping(numbers, quantity)],
-        voi_lut_transformations=[_window(numbers)],
-        derived_pixel_contrast=quantity.contrast,
-        content_label=quantity.label,
-        **common,
+        real_world_value_mappings=[mapping],
+        voi_lut_transformations=[shown],
+        derived_pixel_contrast=_CONTRAST,
+        content_label=_CONTRAST,
     )
     d.Modality = "MR"  # the scanner's, says C.8.32.1; highdicom writes OT
-    carried = source.slices[0].carried
-    region = carried.get("AnatomicRegionSequence")
-    if not region and carried.get("BodyPartExamined", "") in ("", None, "PROSTATE", "PELVIS"):
-        region = [code_item(_PROSTATE)]
-    if region:
+    if regions := _regions(source.slices[0].carried):
         item = Dataset()
         item.FrameLaterality = "U"
-        item.AnatomicRegionSequence = [deepcopy(region[0])]
+        item.AnatomicRegionSequence = regions
         d.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [item]
     return d
 
 
-def _mapping(numbers: NDArray[np.float32], quantity: Quantity) -> hd.pm.RealWorldValueMapping:
-    """The mapping of stored values, which are the quantity, with two codes that tell which."""
-    import highdicom as hd
-
-    mapping = hd.pm.RealWorldValueMapping(
-        lut_label=quantity.label,
-        lut_explanation=f"{quantity.name} of {quantity.of.meaning}"[:64],
-        unit=quantity.unit,
-        value_range=(float(numbers.min()), float(numbers.max())),
-        slope=1.0,
-        intercept=0.0,
-        quantity_definition=quantity.of,
-    )
-    told = hd.sr.CodeContentItem(
-        name=hd.sr.CodedConcept.from_code(_DERIVATION),
-        value=hd.sr.CodedConcept.from_code(quantity.derivation),
-    )
-    mapping.QuantityDefinitionSequence.append(told)
-    return mapping
-
-
-def _window(numbers: NDArray[np.float32]) -> hd.VOILUTTransformation:
-    """A window from the 0.5th to the 99.5th percentile. LINEAR would not allow a width below 1."""
-    import highdicom as hd
-
-    low, high = (float(v) for v in np.percentile(numbers, (0.5, 99.5)))
-    return hd.VOILUTTransformation(
-        window_center=float(f"{(low + high) / 2:.6g}"),
-        window_width=float(f"{max(high - low, abs(high) * 1e-3, 1e-6):.6g}"),
-        voi_lut_function=hd.VOILUTFunctionValues.LINEAR_EXACT,
-    )
+def _regions(carried: Dataset) -> list[Dataset]:
+    """The part of the body; none where the source shows another one without telling its code."""
+    shown = carried.get("BodyPartExamined") or "PROSTATE"
+    prostate = [code_item(_PROSTATE)] if shown in ("PROSTATE", "PELVIS") else []
+    return deepcopy(list(carried.get("AnatomicRegionSequence") or prostate)[:1])
 
 
 def _read(path: Path) -> hd.Volume:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ from pydicom.sr.coding import Code
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.volume import Storage, Volume, VolumeFile
 from mrisr.dicom.derivation import MANUFACTURER, PRODUCT, Derivation
-from mrisr.dicom.multiframe import Content, in_our_order, write_file
+from mrisr.dicom.multiframe import Content, as_read_dicom, write_file
 from mrisr.dicom.source import Source
 from mrisr.io.checks import check_affine, check_size
 from mrisr.io.dicom_scan import quiet, reason
@@ -55,21 +54,11 @@ class Segment:
     colour: tuple[int, int, int] | None = None
 
 
+_PERIPHERAL = Code("279706003", "SCT", "Peripheral zone of the prostate")
+_TRANSITION = Code("399384005", "SCT", "Transition zone of the prostate")
 PROSTATE_ZONES = (
-    Segment(
-        1,
-        "Peripheral zone",
-        ANATOMICAL_STRUCTURE,
-        Code("279706003", "SCT", "Peripheral zone of the prostate"),
-        (230, 159, 0),
-    ),
-    Segment(
-        2,
-        "Transition zone",
-        ANATOMICAL_STRUCTURE,
-        Code("399384005", "SCT", "Transition zone of the prostate"),
-        (86, 180, 233),
-    ),
+    Segment(1, "Peripheral zone", ANATOMICAL_STRUCTURE, _PERIPHERAL, (230, 159, 0)),
+    Segment(2, "Transition zone", ANATOMICAL_STRUCTURE, _TRANSITION, (86, 180, 233)),
 )
 
 
@@ -82,7 +71,7 @@ def write_segmentation(
     *,
     force: bool = False,
 ) -> Path:
-    """Write a label volume as one DICOM Segmentation file, whole or not at all.
+    """Write a label volume as one DICOM Segmentation file, whole or not at all, and return its path.
 
     The file is read back by highdicom and compared before it takes its place. UIDs follow from the
     source, the derivation and the segments: a rerun gives the same.
@@ -97,9 +86,6 @@ def write_segmentation(
         segments: what the labels stand for, numbered 1, 2 and so on. They need not all occur.
         force: replace an existing file.
 
-    Returns:
-        ``path``.
-
     Raises:
         UsageError: the segments are not numbered from 1 without a gap.
         InputError: a label that no segment stands for, or axes that are not at right angles.
@@ -112,7 +98,7 @@ def write_segmentation(
         "segmentation",
         key=told,
         code=SEGMENTATION,
-        make=partial(_make, segments, derivation),
+        make=lambda arguments: _make(segments, derivation, arguments),
         read=lambda written: _read(written, written.read_bytes(), numbers.size)[0],
         size=numbers.size * len(segments) // 8,
     )
@@ -140,16 +126,10 @@ def read_segmentation(path: Path, *, max_voxels: int = 2**31) -> VolumeFile:
         raise InputError(path, expected="a DICOM segmentation", found=found) from error
     with quiet():
         volume, thickness = _read(path, data, max_voxels)
-    array, affine = in_our_order(volume)
+    array, affine = as_read_dicom(volume)
     check_affine(affine, path)
-    labels = Volume(
-        array,
-        affine,
-        storage=Storage(array.dtype),
-        slice_thickness=thickness,
-        stacked_along=2,
-        name=str(path),
-    )
+    storage = Storage(array.dtype)
+    labels = Volume(array, affine, storage, thickness, stacked_along=2, name=str(path))
     return VolumeFile(labels, path, hashlib.sha256(data).hexdigest())
 
 
@@ -158,23 +138,20 @@ def _checked(labels: Volume, segments: Sequence[Segment]) -> NDArray[np.unsigned
     numbers = [s.number for s in segments]
     if not numbers or numbers != list(range(1, len(numbers) + 1)):
         raise UsageError(f"segments: expected the numbers 1, 2, 3 and so on, found {numbers}")
-    named = labels.name
-    check_affine(labels.affine, named)
+    check_affine(labels.affine, labels.name)
     array = labels.array
     if array.dtype.kind not in "iub" and not np.array_equal(array, np.rint(array)):
-        raise InputError(named, expected="labels that are whole numbers", found="fractions or NaN")
+        expected, found = "labels that are whole numbers", "fractions or NaN"
+        raise InputError(labels.name, expected=expected, found=found)
     if array.size and (array.min() < 0 or array.max() > len(numbers)):
         strange = [f"{v:g}" for v in np.unique(array) if not 0 <= v <= len(numbers)]
         found = ", ".join(strange[:5]) + (" and others" if len(strange) > 5 else "")
-        raise InputError(named, expected=f"labels from 0 to {len(numbers)}", found=found)
+        raise InputError(labels.name, expected=f"labels from 0 to {len(numbers)}", found=found)
     return array.astype(np.uint8 if len(numbers) < 256 else np.uint16)
 
 
 def _make(
-    segments: Sequence[Segment],
-    derivation: Derivation,
-    pixels: NDArray[np.unsignedinteger],
-    **common: Any,
+    segments: Sequence[Segment], derivation: Derivation, arguments: dict[str, Any]
 ) -> hd.seg.Segmentation:
     """The file as highdicom makes it."""
     import highdicom as hd
@@ -187,30 +164,24 @@ def _make(
         source=MANUFACTURER,
         parameters={"model_sha256": weights, "seed": str(derivation.seed)},
     )
+    described = [
+        hd.seg.SegmentDescription(
+            segment_number=s.number,
+            segment_label=s.name[:64],
+            segmented_property_category=s.category,
+            segmented_property_type=s.type,
+            algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_identification=algorithm,
+            display_color=hd.color.CIELabColor.from_rgb(*s.colour) if s.colour else None,
+        )
+        for s in segments
+    ]
     return hd.seg.Segmentation(
-        pixel_array=pixels,
+        **arguments,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[_description(s, algorithm) for s in segments],
+        segment_descriptions=described,
         omit_empty_frames=False,
         content_label="SEGMENTATION",
-        **common,
-    )
-
-
-def _description(
-    segment: Segment, algorithm: hd.AlgorithmIdentificationSequence
-) -> hd.seg.SegmentDescription:
-    import highdicom as hd
-
-    colour = segment.colour
-    return hd.seg.SegmentDescription(
-        segment_number=segment.number,
-        segment_label=segment.name[:64],
-        segmented_property_category=segment.category,
-        segmented_property_type=segment.type,
-        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=algorithm,
-        display_color=None if colour is None else hd.color.CIELabColor.from_rgb(*colour),
     )
 
 
@@ -221,12 +192,11 @@ def _read(path: Path, data: bytes, max_voxels: int) -> tuple[hd.Volume, float | 
     try:
         found = hd.seg.segread(BytesIO(data))
         kind, geometry = str(found.SegmentationType), found.get_volume_geometry()
-        measures = found.SharedFunctionalGroupsSequence[0].get("PixelMeasuresSequence")
-        stated = measures[0].get("SliceThickness") if measures else None
-        thickness = float(stated) if stated else None
+        measures = found.SharedFunctionalGroupsSequence[0].get("PixelMeasuresSequence") or [{}]
+        thickness = float(measures[0].get("SliceThickness") or 0) or None
     except Exception as error:  # highdicom and pydicom raise almost anything on damaged files
-        text = reason(error)
-        raise InputError(path, expected="a DICOM segmentation", found=f"none ({text})") from error
+        text = f"none ({reason(error)})"
+        raise InputError(path, expected="a DICOM segmentation", found=text) from error
     if kind == "FRACTIONAL":
         raise InputError(path, expected="a segmentation by yes or no", found="a fractional one")
     if geometry is None:
@@ -235,8 +205,7 @@ def _read(path: Path, data: bytes, max_voxels: int) -> tuple[hd.Volume, float | 
     try:
         return found.get_volume(combine_segments=True), thickness
     except Exception as error:
+        expected, text = "a DICOM segmentation", f"damage ({reason(error)})"
         if "overlap" in str(error).lower():
             expected, text = "segments that do not overlap", "overlapping segments"
-        else:
-            expected, text = "a DICOM segmentation", f"damage ({reason(error)})"
         raise InputError(path, expected=expected, found=text) from error

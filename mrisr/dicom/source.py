@@ -2,43 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from pydicom import DataElement, Dataset
-from pydicom.uid import UID
+from pydicom import Dataset
+from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
 from mrisr.core import geometry
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Volume
 from mrisr.dicom.attributes import CARRIED, FROM_ENHANCED
-from mrisr.dicom.text import decimal, millimetres
-from mrisr.dicom.uids import derived_uid
+from mrisr.dicom.values import decimal, derived_uid, millimetres
 from mrisr.io.dicom import DicomFile, read_stack
 from mrisr.io.dicom_frames import Frame, frame_attributes
 from mrisr.io.dicom_scan import printable, quiet
 from mrisr.io.dicom_stack import Stack
 
-_LOSSY = {
-    "1.2.840.10008.1.2.4.50",  # JPEG baseline
-    "1.2.840.10008.1.2.4.51",  # JPEG extended
-    "1.2.840.10008.1.2.4.81",  # JPEG-LS near-lossless
-}
+_LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
 
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """One slice of the source: where it came from and the attributes that may be carried on.
+    """One slice of the source: its file, its frame (from 1) in a multi-frame one, and what it passes on.
 
-    Attributes:
-        sop_class, sop_uid: of its file.
-        frame: frame number, from 1, in a multi-frame file.
-        carried: the attributes of ``attributes.CARRIED`` that it has, all of them at the top level,
-            also those that an enhanced file keeps in functional groups.
+    ``carried`` holds the attributes of ``attributes.CARRIED`` that it has, all of them at the top level,
+    also those that an enhanced file keeps in functional groups.
     """
 
     sop_class: str
@@ -72,10 +64,6 @@ class Source:
     rescale_type: str | None
 
     @property
-    def study_uid(self) -> str:
-        return str(self.slices[0].carried.StudyInstanceUID)
-
-    @property
     def frame_of_reference_uid(self) -> str:
         return str(self.slices[0].carried.FrameOfReferenceUID)
 
@@ -83,13 +71,7 @@ class Source:
 def read_source(path: Path, *, series: str | None = None, frame: int | None = None) -> Source:
     """The series at ``path`` as a source; pixels are not read.
 
-    Args:
-        path: a folder or a file.
-        series: UID, number or description, where there are several series.
-        frame: which volume, from 1, where the series holds several.
-
-    Raises:
-        InputError: as ``mrisr.io.dicom.read_dicom`` and ``source_of``.
+    Arguments and errors are those of ``mrisr.io.dicom.read_dicom``, and the errors of ``source_of``.
     """
     return _source(read_stack(path, series=series, frame=frame), path)
 
@@ -132,12 +114,13 @@ def check_same_place(volume: Volume, source: Source, template: Path) -> None:
     Raises:
         InputError: neither centre does.
     """
-    grids = ((volume.affine, volume.shape), (source.affine, source.shape))
-    for one, (affine, limits) in (grids, grids[::-1]):
-        index = (np.linalg.inv(affine) @ [*_centre(*one), 1.0])[:3]
-        if np.all((index > -0.5) & (index < np.array(limits) - 0.5)):
+    grids = [(volume.affine, volume.shape), (source.affine, source.shape)]
+    centres = [affine @ [*(np.array(shape) - 1) / 2, 1.0] for affine, shape in grids]
+    for centre, (affine, shape) in zip(centres, grids[::-1], strict=True):
+        index = (np.linalg.inv(affine) @ centre)[:3]
+        if np.all((index > -0.5) & (index < np.array(shape) - 0.5)):
             return
-    apart = float(np.linalg.norm(_centre(*grids[0]) - _centre(*grids[1])))
+    apart = float(np.linalg.norm(centres[0] - centres[1]))
     raise InputError(
         template,
         expected="a template that shows the same place as the input",
@@ -145,49 +128,39 @@ def check_same_place(volume: Volume, source: Source, template: Path) -> None:
     )
 
 
-def _centre(affine: geometry.Affine, shape: tuple[int, int, int]) -> NDArray[np.float64]:
-    centre: NDArray[np.float64] = affine @ [*((np.array(shape) - 1) / 2), 1.0]
-    return centre[:3]
-
-
 def _slice(f: Frame) -> Slice:
     header = f.header
     for keyword in ("StudyInstanceUID", "SOPInstanceUID"):
-        if not UID(str(header.get(keyword, ""))).is_valid:
-            raise InputError(f.path, expected=f"a valid {keyword}", found=_found(header, keyword))
-    carried = Dataset()
-    for keyword in CARRIED:
-        if keyword in header:
-            carried[keyword] = _without_private(deepcopy(header[keyword]))
+        value = header.get(keyword, "")
+        if not UID(str(value)).is_valid:
+            found = repr(printable(value)) if printable(value) else "none"
+            raise InputError(f.path, expected=f"a valid {keyword}", found=found)
+    carried = copied(header, CARRIED)
+    for element in carried:
+        for item in element.value if element.VR == "SQ" else ():
+            item.remove_private_tags()
     multiframe = "PerFrameFunctionalGroupsSequence" in header
     if multiframe:
         _flatten(carried, header, frame_attributes(header, f.number))
     if not carried.get("FrameOfReferenceUID"):
         carried.FrameOfReferenceUID = derived_uid("frame of reference", header.SeriesInstanceUID)
-    if _is_lossy(header):
+    if header.file_meta.get("TransferSyntaxUID") in _LOSSY:
         carried.LossyImageCompression = "01"
-    return Slice(
-        str(header.SOPClassUID),
-        str(header.SOPInstanceUID),
-        f.number + 1 if multiframe else None,
-        carried,
-    )
+    number = f.number + 1 if multiframe else None
+    return Slice(str(header.SOPClassUID), str(header.SOPInstanceUID), number, carried)
 
 
-def _found(header: Dataset, keyword: str) -> str:
-    value = printable(header.get(keyword))
-    return repr(value) if value else "none"
-
-
-def _without_private(element: DataElement) -> DataElement:
-    if element.VR == "SQ":
-        for item in element.value:
-            item.remove_private_tags()
-    return element
+def copied(d: Dataset, keywords: Iterable[str]) -> Dataset:
+    """Copies of those attributes of ``keywords`` that ``d`` has."""
+    copy = Dataset()
+    for keyword in keywords:
+        if keyword in d:
+            copy[keyword] = deepcopy(d[keyword])
+    return copy
 
 
 def _flatten(carried: Dataset, header: Dataset, attributes: dict[str, Any]) -> None:
-    """Attributes of an enhanced file's functional groups as those of a classic one."""
+    """Set attributes of an enhanced file's functional groups as those of a classic one."""
     top = {key: header[key].value for key in FROM_ENHANCED if key in header}
     found = {**top, **attributes}
     renamed = {classic: found[key] for key, classic in FROM_ENHANCED.items() if key in found}
@@ -195,8 +168,9 @@ def _flatten(carried: Dataset, header: Dataset, attributes: dict[str, Any]) -> N
         renamed["InPlanePhaseEncodingDirection"] = "COL"
     for keyword, value in {**found, **renamed}.items():
         if keyword in CARRIED and value not in (None, "", []):
-            single = keyword == "InversionTime" and not isinstance(value, (int, float, str))
-            _set(carried, keyword, value[0] if single else value)
+            if keyword == "InversionTime" and not isinstance(value, (int, float, str)):
+                value = value[0]
+            setattr(carried, keyword, decimal(value) if isinstance(value, float) else value)
 
     def get(keyword: str) -> str:
         return str(found.get(keyword, header.get(keyword, "")))
@@ -214,31 +188,16 @@ def _flatten(carried: Dataset, header: Dataset, attributes: dict[str, Any]) -> N
     carried.SequenceVariant = [name for name, true in variants.items() if true] or "NONE"
 
 
-def _set(carried: Dataset, keyword: str, value: Any) -> None:
-    """Set a number as the classic attribute's representation holds it: 16 characters at most."""
-    if isinstance(value, float):
-        value = decimal(value)
-    setattr(carried, keyword, value)
-
-
-def _is_lossy(header: Dataset) -> bool:
-    syntax = str(header.file_meta.get("TransferSyntaxUID", ""))
-    return syntax in _LOSSY
-
-
 def _orientation(f: Frame) -> tuple[str, ...]:
-    if "ImageOrientationPatient" in f.header:
-        stated = [str(v).strip() for v in f.header.ImageOrientationPatient]
-        if all(0 < len(text) <= 16 for text in stated):
-            return tuple(stated)
-    return tuple(millimetres(float(v)) for v in (*f.along_row, *f.along_column))
+    stated = tuple(str(v).strip() for v in f.header.get("ImageOrientationPatient") or [""])
+    if all(0 < len(text) <= 16 for text in stated):
+        return stated
+    return tuple(millimetres(v) for v in (*f.along_row, *f.along_column))
 
 
 def _rescale_type(f: Frame) -> str | None:
-    header = f.header
-    found = {key: header[key].value for key in ("RescaleSlope", "RescaleType") if key in header}
-    if "PerFrameFunctionalGroupsSequence" in header:
-        found |= frame_attributes(header, f.number)
-    if "RescaleSlope" not in found:
-        return None
-    return printable(found.get("RescaleType")) or "US"
+    names = {"RescaleSlope", "RescaleType"}
+    found = {name: f.header[name].value for name in names if name in f.header}
+    if "PerFrameFunctionalGroupsSequence" in f.header:
+        found |= frame_attributes(f.header, f.number)
+    return printable(found.get("RescaleType")) or "US" if "RescaleSlope" in found else None

@@ -192,7 +192,7 @@ def write(
     """
     volume, remarks = made.volume, []
     if source is not None and made.measurement is not None:
-        from mrisr.dicom.pixels import storable
+        from mrisr.dicom.series import storable
 
         volume = storable(volume)
     if deidentify:

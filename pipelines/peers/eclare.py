@@ -20,71 +20,109 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from environment import Failure, device_name, install, output_of, versions
-
+ECLARE, TORCH = "eclare==1.0.1", "torch>=2.8,<2.14"
+#: scipy 1.11.4, which ECLARE pins, has no wheels for later ones.
+PYTHONS = ((3, 10), (3, 12))
+PACKAGES = ("eclare", "radifox-utils", "torch", "numpy", "scipy", "nibabel")
 #: Shifts below this cannot be told from the blur of a result (mm); they are reported, not corrected.
 ACCURACY_MM = 0.2
 OVERLAY = Path(__file__).with_name("overlay.py")
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What decides ECLARE's result, and is compared before a finished case is skipped.
-
-    Attributes:
-        patches: patches that it learns from (ECLARE's own default is 1 000 000).
-        batch: patches in a step.
-        profile: ``nominal`` (a Gaussian of the slice thickness) or ``estimate`` (ESPRESO, its own estimate).
-        thickness_mm: slice thickness; None takes the distance between slices.
-        gpu: index of a GPU, or -1 for the CPU.
-    """
-
-    patches: int
-    batch: int
-    profile: str
-    thickness_mm: float | None
-    gpu: int
+class Failure(Exception):
+    """What went wrong, in one line."""
 
 
-@dataclass(frozen=True)
-class Place:
-    """Places of the environment, the patients and the results; and cores for one patient."""
+def output_of(command: list[str]) -> str:
+    """Standard output of a command. Raises Failure by the last line that it says."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as problem:
+        raise Failure(f"{command[0]}: {problem.strerror}") from None
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
+        raise Failure(f"{Path(command[0]).name}: exit code {done.returncode}: {said[-1]}")
+    return done.stdout
 
-    env: Path
-    data: Path
-    out: Path
-    series: str
-    threads: int
 
-    def program(self, name: str) -> str:
-        """Path of a command of the environment."""
-        return str(self.env / "bin" / name)
+def python_of(env: Path, *arguments: str) -> str:
+    """Standard output of the environment's Python. Raises Failure."""
+    return output_of([str(env / "bin" / "python"), *arguments])
+
+
+def install(env: Path, python: str, torch_index: str | None) -> None:
+    """Make ECLARE's environment in ``env``. Raises Failure; an environment of mrisr is never touched."""
+    asked = "import sys, json; print(json.dumps(sys.version_info[:2]))"
+    found = tuple(json.loads(output_of([python, "-c", asked])))
+    if not PYTHONS[0] <= found <= PYTHONS[1]:
+        raise Failure(
+            f"{python}: expected Python 3.10 to 3.12 (ECLARE pins scipy 1.11), found"
+            f" {found[0]}.{found[1]}; name another by --python"
+        )
+    if env.exists() and any(env.iterdir()):
+        if not (env / "pyvenv.cfg").is_file():
+            raise Failure(f"{env}: expected an empty folder or an environment, found other files")
+        if "mrisr" in versions(env, ("mrisr",)):
+            raise Failure(f"{env}: this is mrisr's own environment; ECLARE needs another")
+    output_of([python, "-m", "venv", str(env)])
+    pip = ("-m", "pip", "install", "--disable-pip-version-check")
+    # PyTorch first and by itself: the index of its CPU build must not be asked for anything else.
+    python_of(env, *pip, *(("--index-url", torch_index) if torch_index else ()), TORCH)
+    python_of(env, *pip, TORCH, ECLARE)
+    print(f"{env}: " + ", ".join(f"{k} {v}" for k, v in versions(env).items()))
+
+
+def versions(env: Path, names: tuple[str, ...] = PACKAGES) -> dict[str, str]:
+    """Python and those of ``names`` that the environment has."""
+    code = (
+        "import importlib.metadata as m, json, platform, sys\n"
+        "found = {'python': platform.python_version()}\n"
+        "for name in sys.argv[1:]:\n"
+        "    try: found[name] = m.version(name)\n"
+        "    except m.PackageNotFoundError: pass\n"
+        "print(json.dumps(found))"
+    )
+    return json.loads(python_of(env, "-c", code, *names))
+
+
+def device_name(env: Path, gpu: int) -> str:
+    """``cpu``, or what the environment's PyTorch calls the GPU."""
+    code = "import sys, torch; print(torch.cuda.get_device_name(int(sys.argv[1])))"
+    return "cpu" if gpu < 0 else python_of(env, "-c", code, str(gpu)).strip()
 
 
 @dataclass(frozen=True)
 class Case:
     """One patient: the input, and what is made of it. The record comes last and says that it is done."""
 
-    place: Place
+    asked: argparse.Namespace
     name: str
 
     @property
     def source(self) -> Path:
         """The volume that ECLARE learns from."""
-        return self.place.data / self.name / f"{self.place.series}.nii.gz"
+        return self.asked.data / self.name / f"{self.asked.series}.nii.gz"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides ECLARE's result, and is compared before a finished case is skipped."""
+        names = ("patches", "batch", "profile", "thickness_mm", "gpu")
+        return {name: getattr(self.asked, name) for name in names}
 
     def file(self, ending: str) -> Path:
-        """A file of the results."""
-        return self.place.out / f"{self.name}{ending}"
+        return self.asked.out / f"{self.name}{ending}"
+
+    def digest(self) -> str:
+        return hashlib.sha256(self.source.read_bytes()).hexdigest()
 
     def write(self, record: dict[str, Any]) -> dict[str, Any]:
         """Write the record, whole or not at all."""
-        beside = self.place.out / f".{self.name}.json.part"
+        beside = self.asked.out / f".{self.name}.json.part"
         beside.write_text(json.dumps(record, indent=2) + "\n")
         os.replace(beside, self.file(".json"))
         return record
@@ -94,23 +132,23 @@ class Case:
 
         A volume that it cannot place is kept all the same: it took an hour.
         """
-        command = [self.place.program("python"), str(OVERLAY), str(self.source), str(volume)]
-        command += ["--write", str(write)] if write else []
+        more = ["--write", str(write)] if write else []
         try:
-            return dict(json.loads(output_of(command)))
+            found = python_of(self.asked.env, str(OVERLAY), str(self.source), str(volume), *more)
         except Failure as problem:
             return {"shift_mm": None, "problem": str(problem)}
+        return dict(json.loads(found))
 
 
-def run_case(case: Case, settings: Settings) -> dict[str, Any]:
+def run_case(case: Case) -> dict[str, Any]:
     """Run ECLARE on one patient and return the record. Raises Failure."""
-    place, source = case.place, case.source
+    asked, source = case.asked, case.source
     if Path(case.name).name != case.name or not source.is_file():
         raise Failure(f"no {source}")
-    command = _command(place, source, settings)
-    with tempfile.TemporaryDirectory(prefix=f".{case.name}.", dir=place.out) as work:
+    command = _command(case)
+    with tempfile.TemporaryDirectory(prefix=f".{case.name}.", dir=asked.out) as work:
         log = case.file(".log")
-        cost = _timed([*command, "--out-dir", work], place.threads, log)
+        cost = _timed([*command, "--out-dir", work], asked.threads, log)
         made = next(Path(work).glob("*_eclare.nii.gz"), None)
         if made is None:
             raise Failure(f"it ended without a volume; see {log}")
@@ -119,14 +157,14 @@ def run_case(case: Case, settings: Settings) -> dict[str, Any]:
             "peer": "ECLARE",
             "case": case.name,
             "input": source.name,
-            "input_sha256": _digest(source),
-            "settings": asdict(settings),
+            "input_sha256": case.digest(),
+            "settings": case.settings,
             "command": shlex.join(["run-eclare", *told, "--out-dir", "OUT"]),
             **cost,
-            "threads": place.threads,
+            "threads": asked.threads,
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-            "device": device_name(place.env, settings.gpu),
-            "versions": versions(place.env),
+            "device": device_name(asked.env, asked.gpu),
+            "versions": versions(asked.env),
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "position": case.position(made),
             "recentred": False,
@@ -149,25 +187,22 @@ def recentre(case: Case, record: dict[str, Any]) -> dict[str, Any]:
         return record
     volume, kept = case.file(".nii.gz"), case.file(".as-written.nii.gz")
     if not kept.exists():  # else an interrupted correction has kept it already
-        beside = case.place.out / f".{kept.name}.part"
+        beside = kept.with_name(f".{kept.name}.part")
         shutil.copyfile(volume, beside)
         os.replace(beside, kept)
     before = case.position(kept, write=volume)
-    after = case.position(volume)
-    return case.write(
-        record | {"position": after, "recentred": True, "position_as_written": before}
-    )
+    moved = {"position": case.position(volume), "recentred": True, "position_as_written": before}
+    return case.write(record | moved)
 
 
-def finished(case: Case, settings: Settings) -> dict[str, Any] | None:
+def finished(case: Case) -> dict[str, Any] | None:
     """Record of a case that is done; None where it is not. Raises Failure where it is done otherwise."""
     path = case.file(".json")
     if not (path.is_file() and case.file(".nii.gz").is_file()):
         return None
     try:
         record: dict[str, Any] = json.loads(path.read_text())
-        same = record["settings"] == asdict(settings)
-        same = same and record["input_sha256"] == _digest(case.source)
+        same = record["settings"] == case.settings and record["input_sha256"] == case.digest()
     except (ValueError, KeyError, OSError) as problem:
         raise Failure(f"{path}: expected a record of this script ({problem!r})") from None
     if not same:
@@ -175,36 +210,29 @@ def finished(case: Case, settings: Settings) -> dict[str, Any] | None:
     return record
 
 
-def _command(place: Place, source: Path, settings: Settings) -> list[str]:
+def _command(case: Case) -> list[str]:
     """ECLARE's command, less its output folder."""
-    command = [place.program("run-eclare"), "--in-fpath", str(source)]
-    command += ["--gpu-id", str(settings.gpu), "--n-patches", str(settings.patches)]
-    command += ["--batch-size", str(settings.batch)]
-    if settings.profile == "nominal":
+    asked = case.asked
+    command = [str(asked.env / "bin" / "run-eclare"), "--in-fpath", str(case.source)]
+    command += ["--gpu-id", str(asked.gpu), "--n-patches", str(asked.patches)]
+    command += ["--batch-size", str(asked.batch)]
+    if asked.profile == "nominal":
         code = "import nibabel, sys; print(*nibabel.load(sys.argv[1]).header.get_zooms()[:3])"
-        zooms = output_of([place.program("python"), "-c", code, str(source)])
-        spacing = [float(s) for s in zooms.split()]
-        thick = max(spacing) if settings.thickness_mm is None else settings.thickness_mm
+        spacing = [float(s) for s in python_of(asked.env, "-c", code, str(case.source)).split()]
+        thick = max(spacing) if asked.thickness_mm is None else asked.thickness_mm
         command += ["--relative-slice-thickness", f"{thick / min(spacing):.4f}"]
     return command
 
 
 def _timed(command: list[str], threads: int, log: Path) -> dict[str, float]:
     """Run a command; seconds and peak memory of it and of the processes that it waited for."""
-    count = str(threads)
-    env = os.environ | {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
+    env = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     env.pop("PYTHONPATH", None)  # the environment is its own
     began = time.monotonic()
     with log.open("wb") as out:
+        streams = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": out}
         # A session of its own: it ends with its workers when this script is interrupted.
-        process = subprocess.Popen(
-            command,
-            stdout=out,
-            stderr=out,
-            stdin=subprocess.DEVNULL,
-            env=env,
-            start_new_session=True,
-        )
+        process = subprocess.Popen(command, env=env, start_new_session=True, **streams)
         try:
             _, status, used = os.wait4(process.pid, 0)
         except BaseException:
@@ -215,30 +243,23 @@ def _timed(command: list[str], threads: int, log: Path) -> dict[str, float]:
     if process.returncode:
         lines = log.read_text(errors="replace").strip().splitlines()
         raise Failure(f"exit code {process.returncode}: {lines[-1] if lines else f'see {log}'}")
-    cpu = used.ru_utime + used.ru_stime
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
     return {
         "seconds": round(time.monotonic() - began, 1),
-        "cpu_seconds": round(cpu, 1),
+        "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
         "peak_memory_mib": round(used.ru_maxrss * unit / 2**20, 1),
     }
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def run_all(
-    place: Place, names: list[str], settings: Settings, *, recentred: bool, force: bool
-) -> int:
+def run_all(asked: argparse.Namespace, names: list[str]) -> int:
     """Run every case, one line each; a failure does not stop the others. Returns how many failed."""
-    place.out.mkdir(parents=True, exist_ok=True)
+    asked.out.mkdir(parents=True, exist_ok=True)
     failed = 0
-    for case in (Case(place, name) for name in names):
+    for case in (Case(asked, name) for name in names):
         try:
-            done = None if force else finished(case, settings)
-            record = done or run_case(case, settings)
-            if recentred:
+            done = None if asked.force else finished(case)
+            record = done or run_case(case)
+            if asked.recentre:
                 record = recentre(case, record)
         except (Failure, OSError) as problem:
             failed += 1
@@ -249,11 +270,10 @@ def run_all(
 
 
 def _told(record: dict[str, Any]) -> str:
-    shift = record["position"]["shift_mm"]
-    if shift is None:
-        lies = f"its place is not known: {record['position']['problem']}"
-    else:
-        lies = f"lies {', '.join(f'{s:+.2f}' for s in shift)} mm from its input"
+    place = record["position"]
+    lies = f"its place is not known: {place.get('problem')}"
+    if place["shift_mm"] is not None:
+        lies = f"lies {', '.join(f'{s:+.2f}' for s in place['shift_mm'])} mm from its input"
     recentred = " (recentred)" if record["recentred"] else ""
     return f"{record['cpu_seconds']:.0f} CPU-seconds, {lies}{recentred}"
 
@@ -272,7 +292,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--patches", type=int, default=6400, help="default: %(default)s; ECLARE's own: 1000000")
     add("--batch", type=int, default=16, help="default: %(default)s; ECLARE's own: 128")
     add("--profile", choices=("nominal", "estimate"), default="nominal", help="slice profile")
-    add("--thickness", type=float, metavar="MM", help="default: the distance between slices")
+    thickness = {"dest": "thickness_mm", "metavar": "MM", "type": float}
+    add("--thickness", **thickness, help="default: the distance between slices")
     add("--gpu", type=int, default=-1, help="index of a GPU; default: the CPU")
     add("--threads", type=int, default=1, help="CPU cores for one patient (default: %(default)s)")
     add("--recentre", action="store_true", help="correct an origin that is off, as measured")
@@ -280,32 +301,29 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main() -> int:
     """The command line. Exit code 0: all done; 1: something failed; 2: asked wrongly."""
     parser = _parser()
-    asked = parser.parse_args(arguments)
-    env = asked.env.absolute()
-    try:
-        if asked.install:
-            install(env, asked.python, asked.torch_index)
-    except Failure as problem:
-        print(problem, file=sys.stderr)
-        return 1
-    if asked.install and not (asked.data or asked.out):
-        return 0
+    asked = parser.parse_args()
+    asked.env = asked.env.absolute()
+    if asked.install:
+        try:
+            install(asked.env, asked.python, asked.torch_index)
+        except Failure as problem:
+            print(problem, file=sys.stderr)
+            return 1
+        if not (asked.data or asked.out):
+            return 0
     if not (asked.data and asked.out):
         parser.error("give --data and --out, or --install alone")
-    if not (env / "bin" / "run-eclare").is_file():
-        parser.error(f"no ECLARE in {env}; --install makes it")
-    place = Place(env, asked.data.resolve(), asked.out.resolve(), asked.series, asked.threads)
-    cases = asked.cases or sorted(
-        p.parent.name for p in place.data.glob(f"*/{place.series}.nii.gz")
-    )
+    if not (asked.env / "bin" / "run-eclare").is_file():
+        parser.error(f"no ECLARE in {asked.env}; --install makes it")
+    asked.data, asked.out = asked.data.resolve(), asked.out.resolve()
+    found = (path.parent.name for path in asked.data.glob(f"*/{asked.series}.nii.gz"))
+    cases = asked.cases or sorted(found)
     if not cases:
-        parser.error(f"no */{place.series}.nii.gz in {place.data}")
-    settings = Settings(asked.patches, asked.batch, asked.profile, asked.thickness, asked.gpu)
-    failed = run_all(place, cases, settings, recentred=asked.recentre, force=asked.force)
-    return 1 if failed else 0
+        parser.error(f"no */{asked.series}.nii.gz in {asked.data}")
+    return 1 if run_all(asked, cases) else 0
 
 
 if __name__ == "__main__":

@@ -50,27 +50,23 @@ class Comparison:
         self.spacing = nib.affines.voxel_sizes(reference.affine)
         self.axis = int(np.argmax(self.spacing))
         self.to_volume = np.linalg.inv(volume.affine) @ reference.affine
+        # Not the borders, not the outer slices.
+        ranges = [np.arange(int(BORDER * n), n - int(BORDER * n), STEP) for n in reference.shape]
+        slices = reference.shape[self.axis]
+        edge = min(1, (slices - 1) // 2)
+        ranges[self.axis] = np.arange(edge, slices - edge)
+        self.points = np.stack(np.meshgrid(*ranges, indexing="ij")).reshape(3, -1)
         values = np.asarray(reference.dataobj, dtype=np.float32)
-        self.points = self._points(reference.shape)
         self.values = values[tuple(self.points)].astype(np.float64)
-        through = self.to_volume[:3, self.axis]
-        fine = int(np.argmax(np.abs(through)))
-        sigma = float(np.linalg.norm(through)) / FWHM
-        thin = np.asarray(volume.dataobj, dtype=np.float32)
-        blurred = ndimage.gaussian_filter1d(thin, sigma, axis=fine, mode="nearest")
-        self.coefficients = ndimage.spline_filter(blurred, order=3, output=np.float32)
         inside = self._coordinates(np.zeros(3))
         size = np.array(volume.shape)[:, None]
         if np.mean(np.all((inside >= -0.5) & (inside <= size - 0.5), axis=0)) < 0.9:
             raise Doubt("the volume's affine does not put it over the input")
-
-    def _points(self, shape: tuple[int, int, int]) -> np.ndarray:
-        """Voxel indices that are compared, ``(3, n)``: not the borders, not the outer slices."""
-        ranges = []
-        for a, n in enumerate(shape):
-            edge = min(1, (n - 1) // 2) if a == self.axis else int(BORDER * n)
-            ranges.append(np.arange(edge, n - edge, 1 if a == self.axis else STEP))
-        return np.stack([g.ravel() for g in np.meshgrid(*ranges, indexing="ij")])
+        through = self.to_volume[:3, self.axis]
+        sigma, fine = float(np.linalg.norm(through)) / FWHM, int(np.argmax(np.abs(through)))
+        thin = np.asarray(volume.dataobj, dtype=np.float32)
+        blurred = ndimage.gaussian_filter1d(thin, sigma, axis=fine, mode="nearest")
+        self.coefficients = ndimage.spline_filter(blurred, order=3, output=np.float32)
 
     def _coordinates(self, shift: np.ndarray) -> np.ndarray:
         moved = self.points + (shift / self.spacing)[:, None]
@@ -89,11 +85,8 @@ class Comparison:
     def refine(self, shift: np.ndarray) -> np.ndarray:
         """One Gauss-Newton step: input = offset + gain * volume(shift + step), for the step."""
         centre = self.sample(shift)
-        steps = np.eye(3) * 0.2 * self.spacing
-        slopes = [
-            (self.sample(shift + s) - self.sample(shift - s)) / (2 * np.linalg.norm(s))
-            for s in steps
-        ]
+        steps = np.diag(0.2 * self.spacing)
+        slopes = [(self.sample(shift + s) - self.sample(shift - s)) / (2 * s.max()) for s in steps]
         columns = np.stack([np.ones_like(centre), centre, *slopes], axis=1)
         fit = np.linalg.lstsq(columns, self.values, rcond=None)[0]
         return shift + np.clip(fit[2:] / fit[1], -0.5 * self.spacing, 0.5 * self.spacing)
@@ -149,13 +142,11 @@ def main() -> int:
     parser.add_argument("--write", type=Path, metavar="CORRECTED")
     asked = parser.parse_args()
     try:
-        reference = nib.Nifti1Image.from_filename(asked.input)
-        volume = nib.Nifti1Image.from_filename(asked.volume)
+        reference, volume = (nib.Nifti1Image.from_filename(p) for p in (asked.input, asked.volume))
         found = position(reference, volume)
         if asked.write:
-            made = recentred(volume, reference, found["shift_mm"])
             beside = asked.write.with_name(f".{asked.write.name}.part")
-            beside.write_bytes(made)
+            beside.write_bytes(recentred(volume, reference, found["shift_mm"]))
             os.replace(beside, asked.write)
     except (Doubt, OSError, ValueError, nib.filebasedimages.ImageFileError) as problem:
         print(f"{asked.volume.name}: {problem}", file=sys.stderr)

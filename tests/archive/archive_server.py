@@ -6,9 +6,11 @@ import json
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
@@ -34,21 +36,13 @@ class Answer:
     wait: float = 0.0
 
 
-@dataclass(frozen=True)
-class Request:
-    method: str
-    path: str
-    authorization: str | None
-    host: str | None
-    accept: str | None
-
-
+@dataclass
 class FakeArchive:
     """Instances by SOPInstanceUID, in the order of their arrival.
 
     Attributes:
         url: root of the service.
-        requests: all that came.
+        requests: headers of all requests that came.
         scripted: pairs of a pattern for ``"GET /path"`` and an answer. The first that matches is sent
             instead of the right one and taken off the list.
         retrieved: changes the bytes of an instance on its way out.
@@ -57,15 +51,14 @@ class FakeArchive:
         counts: whether the listing of series counts their instances.
     """
 
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.requests: list[Request] = []
-        self.scripted: list[tuple[str, Answer]] = []
-        self.stored: dict[str, bytes] = {}
-        self.retrieved: Callable[[str, bytes], bytes] = lambda uid, data: data
-        self.forgets: set[str] = set()
-        self.page: int | None = None
-        self.counts = True
+    url: str
+    requests: list[Message] = field(default_factory=list)
+    scripted: list[tuple[str, Answer]] = field(default_factory=list)
+    stored: dict[str, bytes] = field(default_factory=dict)
+    retrieved: Callable[[str, bytes], bytes] = lambda uid, data: data
+    forgets: set[str] = field(default_factory=set)
+    page: int | None = None
+    counts: bool = True
 
     @property
     def host(self) -> str:
@@ -107,12 +100,12 @@ class FakeArchive:
     def _listing(self, study: str, series: str | None, offset: int) -> Answer:
         headers = [h for h in map(_header, self.stored.values()) if h.StudyInstanceUID == study]
         if series is None:
-            names = ["SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality"]
-            unique = {h.SeriesInstanceUID: h for h in headers}
-            items = [_json(h, names) for h in unique.values()]
-            for item, uid in zip(items, unique, strict=True):
-                count = sum(h.SeriesInstanceUID == uid for h in headers)
-                item["00201209"] = {"vr": "IS", "Value": [count] if self.counts else []}
+            counts = Counter(h.SeriesInstanceUID for h in headers)
+            items = []
+            for header in {h.SeriesInstanceUID: h for h in headers}.values():
+                names = ["SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality"]
+                count = [counts[header.SeriesInstanceUID]] if self.counts else []
+                items.append(_json(header, names) | {"00201209": {"vr": "IS", "Value": count}})
         else:
             chosen = [h for h in headers if h.SeriesInstanceUID == series]
             items = [_json(h, ["SOPInstanceUID", "InstanceNumber"]) for h in chosen]
@@ -128,10 +121,7 @@ def multipart(*parts: bytes) -> bytes:
 
 def failure(uid: str, reason: int) -> bytes:
     """DICOM JSON that tells why an instance was not stored."""
-    item = {
-        "00081155": {"vr": "UI", "Value": [uid]},
-        "00081197": {"vr": "US", "Value": [reason]},
-    }
+    item = {"00081155": {"vr": "UI", "Value": [uid]}, "00081197": {"vr": "US", "Value": [reason]}}
     return json.dumps({"00081198": {"vr": "SQ", "Value": [item]}}).encode()
 
 
@@ -163,9 +153,7 @@ def _handler(archive: FakeArchive) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            names = ("Authorization", "Host", "Accept")
-            seen = (self.headers.get(name) for name in names)
-            archive.requests.append(Request(self.command, self.path, *seen))
+            archive.requests.append(self.headers)
             self._send(archive.answer(self.command, self.path, body))
 
         do_POST = do_GET
@@ -179,8 +167,8 @@ def _handler(archive: FakeArchive) -> type[BaseHTTPRequestHandler]:
             for name, value in {"Content-Type": answer.kind, **answer.headers}.items():
                 self.send_header(name, value)
             if answer.length is not False:
-                true = answer.length is True
-                self.send_header("Content-Length", str(len(answer.body) if true else answer.length))
+                length = len(answer.body) if answer.length is True else answer.length
+                self.send_header("Content-Length", str(length))
             self.end_headers()
             self.wfile.write(answer.body)
 
@@ -190,12 +178,10 @@ def _handler(archive: FakeArchive) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+def _json(header: pydicom.Dataset, names: list[str]) -> dict[str, object]:
+    whole = header.to_json_dict()
+    return {f"{header[name].tag:08X}": whole[f"{header[name].tag:08X}"] for name in names}
+
+
 def _header(data: bytes) -> pydicom.Dataset:
     return pydicom.dcmread(BytesIO(data), stop_before_pixels=True)
-
-
-def _json(header: pydicom.Dataset, names: list[str]) -> dict[str, object]:
-    part = pydicom.Dataset()
-    for name in names:
-        part[name] = header[name]
-    return part.to_json_dict()

@@ -9,6 +9,7 @@ import shutil
 import ssl
 import subprocess
 import traceback
+from itertools import product, zip_longest
 
 import pytest
 
@@ -24,11 +25,10 @@ TOKEN = "SECRET.token-123"
 
 @pytest.fixture
 def environment(monkeypatch):
-    def put(user: str | None = None, password: str | None = None, token: str | None = None) -> None:
-        for name, value in (("USER", user), ("PASSWORD", password), ("TOKEN", token)):
-            if value is None:
-                monkeypatch.delenv(f"MRISR_DICOMWEB_{name}", raising=False)
-            else:
+    def put(*given: str | None) -> None:
+        for name, value in zip_longest(("USER", "PASSWORD", "TOKEN"), given):
+            monkeypatch.delenv(f"MRISR_DICOMWEB_{name}", raising=False)
+            if value is not None:
                 monkeypatch.setenv(f"MRISR_DICOMWEB_{name}", value)
 
     return put
@@ -50,7 +50,7 @@ def test_credentials_come_from_the_environment_only(
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     environment(*given)
     list_series(archive.url, study)
-    assert {r.authorization for r in archive.requests} == {sent}
+    assert {r["Authorization"] for r in archive.requests} == {sent}
 
 
 @pytest.mark.parametrize(
@@ -72,23 +72,14 @@ def test_credentials_that_cannot_be_meant(archive, study, environment, given, wo
     assert not archive.requests
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "https://SECRET:SECRET@host/dicom-web",
-        "https://SECRET@host",
-        "SECRET:SECRET@host/dicom-web",
-        "https:/SECRET@host",
-        "https://host:port/SECRET",
-        "https://[SECRET",
-        "https://host/?token=SECRET",
-        "https://host/#SECRET",
-        "https://host/\nSECRET",
-        "ftp://host/SECRET",
-        "/SECRET",
-        "",
-    ],
-)
+URLS = """
+    https://SECRET:SECRET@host/dicom-web https://SECRET@host SECRET:SECRET@host/dicom-web
+    https:/SECRET@host https://host:port/SECRET https://[SECRET https://host/?token=SECRET
+    https://host/#SECRET ftp://host/SECRET /SECRET
+""".split()
+
+
+@pytest.mark.parametrize("url", [*URLS, "https://host/\nSECRET", ""])
 def test_a_url_that_is_none_is_not_repeated(study, url):
     with pytest.raises(UsageError, match="the URL") as caught:
         list_series(url, study)
@@ -115,20 +106,18 @@ def test_nothing_leaks_whatever_goes_wrong(archive, study, source, tmp_path, cap
     caplog.set_level(logging.DEBUG)
     shown = []
     wrong = [Answer(s, b"SECRET", headers={"X-Echo": BASIC}) for s in (401, 404, 500, 503, 0)]
-    for answer in (*wrong, Answer(200, b"SECRET", "text/html"), Answer(body=b"SECRET")):
-        archive.scripted = [("GET", answer), ("GET", answer), ("GET", answer)]
-        try:
-            fetch_series(archive.url, study, None, tmp_path / "out")
-        except MrisrError as error:
-            shown += [*traceback.format_exception(error), repr(error)]
-        archive.scripted = [("POST", answer), ("POST", answer), ("POST", answer)]
-        try:
-            send_series(archive.url, source)
-        except MrisrError as error:
-            shown += [*traceback.format_exception(error), repr(error)]
+    wrong += [Answer(200, b"SECRET", "text/html"), Answer(body=b"SECRET")]
+    calls = {
+        "GET": lambda: fetch_series(archive.url, study, None, tmp_path / "out"),
+        "POST": lambda: send_series(archive.url, source),
+    }
+    for answer, (method, call) in product(wrong, calls.items()):
+        archive.scripted = [(method, answer)] * 3
+        with pytest.raises(MrisrError) as caught:
+            call()
+        shown += [*traceback.format_exception(caught.value), repr(caught.value)]
     with client.connect(archive.url, lambda where, reason: OutputError(reason)) as connected:
         shown.append(repr(connected))
-    assert len(shown) > 28
     text = "\n".join([*shown, caplog.text, *capsys.readouterr()])
     for secret in (USER, PASSWORD, BASIC.split()[1], "Secret^", "SYNTH-4711", "ACC-0815"):
         assert secret not in text, secret
@@ -143,9 +132,8 @@ def certificate(tmp_path):
     path = tmp_path / "certificate.pem"
     command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
     command += ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run(
-        [*command, "-keyout", path, "-out", tmp_path / "part"], check=True, capture_output=True
-    )
+    files = ["-keyout", path, "-out", tmp_path / "part"]
+    subprocess.run([*command, *files], check=True, capture_output=True)
     path.write_bytes(path.read_bytes() + (tmp_path / "part").read_bytes())
     return path
 
@@ -154,9 +142,8 @@ def test_certificates_are_verified(archive, study, source, certificate, monkeypa
     def wrap(server):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
-        server.socket = context.wrap_socket(
-            server.socket, server_side=True, do_handshake_on_connect=False
-        )
+        more = {"server_side": True, "do_handshake_on_connect": False}
+        server.socket = context.wrap_socket(server.socket, **more)
 
     monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
     with serving(wrap, "https") as secure:

@@ -15,8 +15,7 @@ import pytest
 from mrisr.core import geometry
 from mrisr.core.volume import Volume
 from mrisr.dicom.derivation import Derivation
-from mrisr.dicom.pixels import storable
-from mrisr.dicom.series import write_series
+from mrisr.dicom.series import storable, write_series
 from mrisr.dicom.source import Source, read_source
 from mrisr.io import read_volume
 from tests.dicom.synthetic import hospital_series
@@ -41,10 +40,9 @@ def upsampled(volume: Volume, factors: tuple[float, float, float]) -> Volume:
     for axis, (n, old) in enumerate(zip(shape, volume.shape, strict=True)):
         nearest = np.clip((np.arange(n) + 0.5) * old / n, 0, old - 1).astype(int)
         array = array.take(nearest, axis=axis)
-    thickness = None if factors[2] == 1 else float(geometry.spacing(affine)[2])
-    return replace(
-        volume.with_array(array, affine), slice_thickness=thickness or volume.slice_thickness
-    )
+    between = float(geometry.spacing(affine)[2])
+    thickness = volume.slice_thickness if factors[2] == 1 else between
+    return replace(volume.with_array(array, affine), slice_thickness=thickness)
 
 
 @pytest.fixture
@@ -56,19 +54,10 @@ def hospital(tmp_path: Path) -> Path:
 def derive(tmp_path: Path) -> Callable[..., tuple[Path, Volume, Source]]:
     """Read a series, upsample it, write it as a derived one; returns folder, volume and source."""
 
-    def run(
-        series: Path,
-        factors: tuple[float, float, float] = (2, 2, 1),
-        *,
-        name: str = "derived",
-        derivation: Derivation = DERIVATION,
-        source: Source | None = None,
-        frame: int | None = None,
-    ) -> tuple[Path, Volume, Source]:
-        volume = storable(upsampled(read_volume(series, frame=frame), factors))
-        source = source or read_source(series, frame=frame)
-        folder = write_series(volume, tmp_path / name, source, derivation)
-        return folder, volume, source
+    def run(series, factors=(2, 2, 1), *, name="derived", source=None):
+        volume = storable(upsampled(read_volume(series), factors))
+        source = source or read_source(series)
+        return write_series(volume, tmp_path / name, source, DERIVATION), volume, source
 
     return run
 
@@ -86,3 +75,8 @@ def errors_of(*command: object) -> list[str]:
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False)
     lines = (done.stdout + done.stderr).splitlines()
     return [line for line in lines if line.startswith("Error")]
+
+
+def assert_valid(path: Path) -> None:
+    """``dciodvfy`` finds no error in a file."""
+    assert errors_of(tool("dciodvfy"), "-new", path) == []

@@ -11,12 +11,9 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.uid import EnhancedMRImageStorage, generate_uid
 
+from mrisr.core import geometry
 from mrisr.core.volume import Volume
 from mrisr.dicom.source import Source
-
-_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-GRIDS = {"own": (1, 1, 1), "in-plane": (2, 2, 1), "through-plane": (1, 1, 3.5)}
 
 
 def frames(d: pydicom.Dataset) -> Iterator[tuple[NDArray, NDArray, pydicom.Dataset]]:
@@ -52,12 +49,11 @@ def world(volume: Volume) -> NDArray:
 
 def as_nifti(volume: Volume) -> Volume:
     """The same voxels in the axes of many NIfTI files: near R, A, S, slices not last."""
-    lps = volume.array[::-1, ::-1].transpose(2, 0, 1)
-    i, j, _ = volume.shape
-    flip = np.diag([-1.0, -1.0, 1.0, 1.0])
-    flip[:2, 3] = i - 1, j - 1
-    affine = (volume.affine @ flip)[:, [2, 0, 1, 3]]
-    return Volume(np.ascontiguousarray(lps), affine, name="labels")
+    column, row, along = geometry.axis_codes(volume.affine)
+    opposite = dict(zip("LRPAIS", "RLAPSI", strict=True))
+    codes = along + opposite[column] + opposite[row]
+    array, affine = geometry.reoriented(volume.array, volume.affine, codes)
+    return Volume(np.ascontiguousarray(array), affine, name="labels")
 
 
 def multiframe(source: Source) -> Source:

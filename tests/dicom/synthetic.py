@@ -68,7 +68,6 @@ def hospital_series(
     volume = hospital_phantom(size, slices, plane, obliquity)
     for k in range(slices):
         d = _identity(k, patient, number)
-        _equipment(d)
         _acquisition(d, k)
         _pixels(d, volume, k)
         _clutter(d)
@@ -78,7 +77,12 @@ def hospital_series(
                 setattr(d, keyword, value)
             elif keyword in d:
                 del d[keyword]
-        _meta(d, syntax)
+        plain = syntax in (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
+        d.file_meta.TransferSyntaxUID = syntax if plain else ExplicitVRLittleEndian
+        d.file_meta.MediaStorageSOPClassUID = d.SOPClassUID
+        d.file_meta.MediaStorageSOPInstanceUID = d.SOPInstanceUID
+        if not plain:
+            d.compress(syntax, generate_instance_uid=False)
         d.save_as(folder / f"IM{k + 1:04d}", enforce_file_format=True)
     return folder
 
@@ -115,15 +119,12 @@ def _identity(k: int, patient: str, number: int) -> FileDataset:
     d.ContentDate, d.ContentTime = "20240305", f"1025{k:02d}.500000"
     d.AcquisitionDate, d.AcquisitionTime = "20240305", f"1021{k:02d}.250000"
     d.InstanceCreationDate, d.InstanceCreationTime = "20240305", "102600.000000"
-    return d
-
-
-def _equipment(d: Dataset) -> None:
     d.Manufacturer, d.ManufacturerModelName = "SIEMENS", "Synthetic"
     d.InstitutionName, d.InstitutionAddress = "Secret Hospital", "Secret Street 1"
     d.InstitutionalDepartmentName = "Radiology"
     d.StationName, d.DeviceSerialNumber = "MR1", "12345"
     d.SoftwareVersions = "syngo MR E11"
+    return d
 
 
 def _acquisition(d: Dataset, k: int) -> None:
@@ -170,16 +171,15 @@ def _clutter(d: Dataset) -> None:
     block = d.private_block(_PRIVATE_GROUP, _CREATOR, create=True)
     block.add_new(0x08, "CS", "IMAGE NUM 4")
     block.add_new(0x10, "OB", b"secret protocol of the vendor\0")
-    bits = b"\x55" * (d.Rows * d.Columns // 8)
-    for element, vr, value in (
-        (0x0010, "US", d.Rows),
-        (0x0011, "US", d.Columns),
-        (0x0040, "CS", "G"),
-        (0x0050, "SS", [1, 1]),
-        (0x0100, "US", 1),
-        (0x0102, "US", 0),
-        (0x3000, "OW", bits),
-    ):
+    overlay = {
+        0x10: ("US", d.Rows),
+        0x11: ("US", d.Columns),
+        0x40: ("CS", "G"),
+        0x50: ("SS", [1, 1]),
+    }
+    overlay |= {0x100: ("US", 1), 0x102: ("US", 0)}
+    overlay |= {0x3000: ("OW", b"\x55" * (d.Rows * d.Columns // 8))}
+    for element, (vr, value) in overlay.items():
         d.add_new((_OVERLAY_GROUP, element), vr, value)
     icon = Dataset()
     icon.Rows, icon.Columns = 8, 8
@@ -188,13 +188,3 @@ def _clutter(d: Dataset) -> None:
     icon.PixelData = bytes(64)
     d.IconImageSequence = [icon]
     d.PixelPaddingValue = 0
-
-
-def _meta(d: FileDataset, syntax: str) -> None:
-    d.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    d.file_meta.MediaStorageSOPClassUID = d.SOPClassUID
-    d.file_meta.MediaStorageSOPInstanceUID = d.SOPInstanceUID
-    if syntax == ImplicitVRLittleEndian:
-        d.file_meta.TransferSyntaxUID = syntax
-    elif syntax != ExplicitVRLittleEndian:
-        d.compress(syntax, generate_instance_uid=False)

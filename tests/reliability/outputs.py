@@ -91,8 +91,7 @@ def parts_of_a_folder(target: Path) -> Iterable[Any]:
 
 def write_a_series(target: Path, version: int, small: bool, inputs: Path) -> None:
     from mrisr.dicom.derivation import Derivation
-    from mrisr.dicom.pixels import storable
-    from mrisr.dicom.series import write_series
+    from mrisr.dicom.series import storable, write_series
     from mrisr.dicom.source import read_source
     from mrisr.io import read_volume
     from tests.dicom.synthetic import hospital_series
