@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from mrisr.analysis.output import Row
-from mrisr.analysis.scoring import RestoredSlices, Setting, unit
+from mrisr.analysis.results import Row
+from mrisr.analysis.slices import Slices, unit
 from mrisr.core.errors import UsageError
 
 #: Edge in pixels of the central square that readers see.
@@ -48,19 +48,21 @@ def check_enough(settings: int, slices: int) -> None:
         )
 
 
-def draw_trials(
-    settings: Sequence[Setting], restored: Sequence[RestoredSlices], seed: int = 0
-) -> list[Trial]:
+def draw_trials(restored: Sequence[tuple[Slices, Sequence[Tensor]]], seed: int = 0) -> list[Trial]:
     """Draw every slice once, in random order, the settings in turn, so that all have equally many pairs.
 
-    Slices that would make it uneven are left out. Interpolation (0 steps) is too easy to be asked for.
+    Slices that would make it uneven are left out.
+
+    Args:
+        restored: series with their images ``(n, 1, h, w)`` by each setting, of which the first is
+            interpolation, too easy to be asked for.
 
     Raises:
         UsageError: there are fewer slices than settings.
     """
     random = np.random.default_rng(seed)
-    asked = [i for i, s in enumerate(settings) if s.steps > 0]
-    slices = [(part, k) for part in restored for k in range(len(part.slices.images))]
+    slices = [(*series, k) for series in restored for k in range(len(series[0].images))]
+    asked = range(1, len(restored[0][1]))
     check_enough(len(asked), len(slices))
     each = len(slices) // len(asked)
     order = random.permutation(len(slices))[: each * len(asked)]
@@ -68,9 +70,8 @@ def draw_trials(
     sides = random.permutation(np.arange(len(order)) % 2)
     trials = []
     for index, setting, real in zip(order, turns, sides, strict=True):
-        part, k = slices[index]
-        case, series, truth = part.slices
-        made = part.images[setting][k, 0]
+        (case, series, truth), images, k = slices[index]
+        made = images[setting][k, 0]
         trials.append(Trial(case, series, k, int(setting), int(real), made, truth[k, 0]))
     return trials
 
@@ -96,15 +97,16 @@ def encode(content: object, seed: int) -> str:
     return base64.b64encode(bytes(out)).decode()
 
 
-def reader_page(settings: Sequence[Setting], trials: Sequence[Trial]) -> str:
-    """The page as HTML. It names no patient; :func:`key_rows` tells which pair is which."""
+def reader_page(settings: Sequence[str], trials: Sequence[Trial]) -> str:
+    """The page as HTML, of settings by their names. It names no patient; :func:`key_rows` tells which pair is
+    which."""
     pairs = []
     for trial in trials:
         made, real = data_uri(trial.restored), data_uri(trial.reference)
         pairs.append([real, made] if trial.real == 0 else [made, real])
     asked = sorted({t.setting for t in trials})
     key = {
-        "settings": [settings[i].name for i in asked],
+        "settings": [settings[i] for i in asked],
         "setting": [asked.index(t.setting) for t in trials],
         "real": [t.real for t in trials],
     }
@@ -120,7 +122,7 @@ def reader_page(settings: Sequence[Setting], trials: Sequence[Trial]) -> str:
     )
 
 
-def key_rows(settings: Sequence[Setting], trials: Sequence[Trial]) -> list[Row]:
+def key_rows(settings: Sequence[str], trials: Sequence[Trial]) -> list[Row]:
     """The slice of every pair, how it was restored, and the side of the real scan: for whoever runs the
     test."""
     return [
@@ -129,7 +131,7 @@ def key_rows(settings: Sequence[Setting], trials: Sequence[Trial]) -> list[Row]:
             "case": t.case,
             "series": t.series,
             "slice": t.slice,
-            "setting": settings[t.setting].name,
+            "setting": settings[t.setting],
             "real": ("left", "right")[t.real],
         }
         for i, t in enumerate(trials)

@@ -1,9 +1,16 @@
-"""Slices that an analysis looks at: read from the cache, degraded, and averaged over by patient."""
+"""Slices of the cache: degraded, restored as the product does it, scored, and preferred to each other.
+
+On each slice a restoration is a point in a plane: ``1 - SSIM`` (are structures in their places) against the
+spectrum error in dB (is there as much detail of each fineness), both divided by those of interpolation on
+the same slice. The reference lies at the origin, interpolation at (1, 1), and of two restorations the one
+nearer to the origin is preferred; equal ones share the point. A restoration that is nearer by both measures
+is then always preferred. Where the two disagree, as they do between few steps and many, the scale decides:
+what interpolation lacks by either measure counts the same. That is a convention, not a finding.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,11 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mrisr import metrics
 from mrisr.config import Job, Plane
 from mrisr.core.errors import InputError, UsageError
-from mrisr.core.options import Kind
+from mrisr.core.options import Kind, Sampling
 from mrisr.data import cache, pairs
-from mrisr.models.store import Model
+from mrisr.models.store import Model, load_model
+from mrisr.restore.restore import restore
 
 Array = NDArray[np.float64]
 
@@ -24,23 +33,10 @@ PROTOCOL: dict[Job, tuple[Plane, Kind]] = {
     "inplane": ("axial", "bicubic"),
     "throughplane": ("coronal", "gaussian"),
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """Slices to analyse, and their degradation.
-
-    Attributes:
-        factor: of the degradation.
-        slices: central slices of each series.
-        crop: edge in pixels of the central square of each.
-        device: as in :class:`mrisr.core.options.Sampling`.
-    """
-
-    factor: float
-    slices: int = 8
-    crop: int = 320
-    device: str = "auto"
+#: Figures of a slice, in the order of an array of them: PSNR in dB, SSIM, spectrum error in dB.
+FIGURES = ("psnr", "ssim", "spectrum")
+#: Distances of interpolation below this count as this: SSIM and spectra have single precision.
+_LEAST = 1e-6
 
 
 class Slices(NamedTuple):
@@ -65,9 +61,11 @@ def cases_in(data: Path, job: Job, cases: Sequence[str]) -> list[str]:
     return [case for case in cases if case in found]
 
 
-def read_slices(data: Path, job: Job, cases: Sequence[str], how: Selection) -> list[Slices]:
-    """Read the selected slices of each series of ``cases`` (of all patients where that is empty) in the job's
-    plane.
+def read_slices(
+    data: Path, job: Job, cases: Sequence[str], *, factor: float, count: int, crop: int = 320
+) -> list[Slices]:
+    """Read the ``count`` central slices of each series of ``cases`` (of all patients where that is empty) in
+    the job's plane: of each its central square of ``crop`` pixels.
 
     Raises:
         InputError: the cache cannot be read, or one of the cases has no such series.
@@ -82,14 +80,12 @@ def read_slices(data: Path, job: Job, cases: Sequence[str], how: Selection) -> l
         raise InputError(data, expected=wanted, found=", ".join(sorted(found)) or "none")
     chosen = [s for s in stacks if not cases or s.case in cases]
     out = []
-    for stack, images in pairs.validation_images(chosen, [plane], how.crop):
-        first = max(0, (len(images) - how.slices) // 2)
-        out.append(Slices(stack.case, stack.series, images[first : first + how.slices]))
+    for stack, images in pairs.validation_images(chosen, [plane], crop):
+        first = max(0, (len(images) - count) // 2)
+        out.append(Slices(stack.case, stack.series, images[first : first + count]))
         limit = min(images.shape[-2:]) / 8
-        if not 1 < how.factor <= limit:
-            raise UsageError(
-                f"factor: expected above 1 and at most {limit:g}, found {how.factor:g}"
-            )
+        if not 1 < factor <= limit:
+            raise UsageError(f"factor: expected above 1 and at most {limit:g}, found {factor:g}")
     return out
 
 
@@ -97,6 +93,61 @@ def drawn_for(job: Job, factor: float) -> pairs.Drawn:
     """The job's degradation: bicubic on both axes in-plane, a Gaussian slice profile along the rows' axis
     through-plane."""
     return pairs.Drawn(PROTOCOL[job][1], factor)
+
+
+def interpolation(job: Job) -> Model:
+    """The baseline of the comparisons: PyTorch's bicubic in-plane, cubic B-spline through-plane."""
+    return load_model("bicubic-sharp" if job == "inplane" else "bspline")
+
+
+def restored(images: Tensor, job: Job, factor: float, model: Model, sampling: Sampling) -> Tensor:
+    """Degrade truths ``(n, 1, h, w)`` in -1..1 and restore them as the product does."""
+    measurement = pairs.measurement_of(images, job, drawn_for(job, factor))
+    return pairs.as_images(measurement, restore(measurement, model, sampling).stack)
+
+
+def unit(images: Tensor) -> Tensor:
+    """Images in -1..1 as intensities 0..1, clipped."""
+    return ((images + 1) / 2).clamp(0, 1)
+
+
+def score(result: Tensor, reference: Tensor, job: Job) -> Array:
+    """Score images ``(n, 1, h, w)`` in -1..1, one by one: figures ``(3, n)`` of intensities 0..1.
+
+    Through-plane, the spectrum is that along the degraded axis.
+    """
+    a, b = unit(result), unit(reference)
+    dims = (-2, -1) if job == "inplane" else (-2,)
+    found = (metrics.psnr(a, b), metrics.ssim(a, b), metrics.spectrum_error(a, b, dims=dims))
+    return np.stack([figure.double().numpy() for figure in found])
+
+
+def distance(ssim: Array, spectrum: Array) -> Array:
+    """Distance from the reference of figures ``(settings, slices)``, whose first row is interpolation's.
+
+    >>> distance(np.array([[0.5], [0.7]]), np.array([[20.0], [16.0]])).round(6).tolist()
+    [[1.414214], [1.0]]
+    """
+    parts = [d / np.maximum(d[:1], _LEAST) for d in (1 - ssim, spectrum)]
+    return np.hypot(parts[0], parts[1])
+
+
+def preferred(distances: Array) -> Array:
+    """``(settings, slices)`` of distances to ``(settings, settings)``: the share of slices on which the
+    row's setting is preferred to the column's; one half on the diagonal.
+
+    >>> preferred(np.array([[1.0, 1.0], [2.0, 0.5]])).tolist()
+    [[0.5, 0.5], [0.5, 0.5]]
+    """
+    nearer = distances[:, None] < distances[None]
+    equal = distances[:, None] == distances[None]
+    return np.asarray((nearer + 0.5 * equal).mean(axis=-1))
+
+
+def win_rates(shares: Array) -> Array:
+    """Mean of each row of :func:`preferred` over the other settings ``(settings,)``: how often a setting is
+    preferred to another one drawn at random."""
+    return np.asarray((shares.sum(axis=1) - 0.5) / (len(shares) - 1))
 
 
 def per_patient(rows: Sequence[tuple[str, Array]]) -> dict[str, Array]:

@@ -9,18 +9,14 @@ from typing import Annotated
 import typer
 
 from mrisr.cli.console import say
-from mrisr.cli.options import Device, Json, Quiet
+from mrisr.cli.options import Device, Json, Quiet, option
+
+STUDY = "A volume, a DICOM folder with one or many series, or a folder of volumes."
+OUTPUT = "Folder for the study, the results and the picture."
 
 
 def info(
-    study: Annotated[
-        Path,
-        typer.Argument(
-            help="A volume, a DICOM folder with one or many series, or a folder of volumes.",
-            readable=False,
-        ),
-    ],
-    as_json: Json = False,
+    study: Annotated[Path, typer.Argument(help=STUDY, readable=False)], as_json: Json = False
 ) -> None:
     """Say what a study holds, its planes and geometry, and what is wrong with it."""
     from dataclasses import asdict
@@ -38,10 +34,7 @@ def info(
 
 
 def demo(
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", help="Folder for the study, the results and the picture."),
-    ] = Path("demo"),
+    output: Annotated[Path, option(OUTPUT, "--output", "-o")] = Path("demo"),
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:

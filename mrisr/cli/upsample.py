@@ -10,13 +10,15 @@ from mrisr.cli.options import Json, Quiet, study_option, takes
 from mrisr.core.options import Files, InPlane, Segmenting, ThroughPlane
 
 _FORMATS = "NIfTI, MHA/MHD, NRRD or a DICOM series folder"
+_STACK = f"Stack: {_FORMATS}. Coronal and sagittal stacks do as well."
+_IMAGE = f"T2-weighted study of axial slices, or of voxels of one size: {_FORMATS}."
 
 
 @takes(settings=InPlane, files=Files)
 def inplane(
     settings: InPlane,
     files: Files,
-    input: Annotated[Path, study_option("--input", "-i", help=f"Study: {_FORMATS}.")],
+    input: Annotated[Path, study_option(f"Study: {_FORMATS}.", "--input", "-i")],
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -28,12 +30,7 @@ def inplane(
 def throughplane(
     settings: ThroughPlane,
     files: Files,
-    axial: Annotated[
-        Path,
-        study_option(
-            "--axial", "-a", help=f"Stack: {_FORMATS}. Coronal and sagittal stacks do as well."
-        ),
-    ],
+    axial: Annotated[Path, study_option(_STACK, "--axial", "-a")],
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -45,14 +42,7 @@ def throughplane(
 def segment(
     settings: Segmenting,
     files: Files,
-    input: Annotated[
-        Path,
-        study_option(
-            "--input",
-            "-i",
-            help=f"T2-weighted study of axial slices, or of voxels of one size: {_FORMATS}.",
-        ),
-    ],
+    input: Annotated[Path, study_option(_IMAGE, "--input", "-i")],
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:

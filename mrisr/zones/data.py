@@ -65,10 +65,10 @@ def labelled_stacks(
     for stack in stacks:
         if stack.labels is None or stack.plane != "axial" or not stack.labels.any():
             continue
-        if stack.case in settings.validation:
-            validation.append(on_working_pixels(stack, settings.pixel_mm))
-        elif stack.case not in settings.exclude:
-            training.append(on_working_pixels(stack, settings.pixel_mm))
+        held_out = stack.case in settings.validation
+        if held_out or stack.case not in settings.exclude:
+            made = on_working_pixels(stack, settings.pixel_mm)
+            (validation if held_out else training).append(made)
     return training, validation
 
 
@@ -81,7 +81,10 @@ def on_working_pixels(stack: cache.Stack, pixel_mm: float) -> LabelledStack:
     votes = np.stack([(stack.labels == label).mean(axis=0) for label in ZONES.values()])
     factors = [s / pixel_mm for s in pixels]
     shares = resized(torch.from_numpy(votes.astype(np.float32)), factors, levels.shape[1:])
-    rows, columns = (np.average(np.arange(n), weights=w) for n, w in _profiles(shares))
+    gland = shares.sum((0, 1))
+    rows, columns = (
+        np.average(np.arange(gland.shape[d]), weights=gland.sum(1 - d).numpy()) for d in (0, 1)
+    )
     return LabelledStack(
         stack.case,
         stack.series,
@@ -90,11 +93,6 @@ def on_working_pixels(stack: cache.Stack, pixel_mm: float) -> LabelledStack:
         (between, pixel_mm, pixel_mm),
         (float(rows), float(columns)),
     )
-
-
-def _profiles(shares: Tensor) -> list[tuple[int, NDArray[np.float32]]]:
-    gland = shares.sum((0, 1))
-    return [(gland.shape[d], gland.sum(1 - d).numpy()) for d in (0, 1)]
 
 
 def to_pixel_size(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -58,13 +57,11 @@ def score_zones(labels: Volume, reference: Volume) -> dict[str, ZoneScore]:
         InputError: the two lie on different grids, or one holds other labels than those of the zones.
     """
     check_same_grid(labels, reference)
-    volumes = zone_volumes_ml(labels), zone_volumes_ml(reference)
+    here, wanted = zone_volumes_ml(labels), zone_volumes_ml(reference)
     found = {}
     for zone, label in ZONES.items():
-        of_result, of_reference = (v.array == label for v in (labels, reference))
-        figures = _figures(of_result, of_reference, labels.spacing)
-        here, wanted = (v[zone] for v in volumes)
-        found[zone] = ZoneScore(*figures, here, wanted, here - wanted)
+        figures = _figures(labels.array == label, reference.array == label, labels.spacing)
+        found[zone] = ZoneScore(*figures, here[zone], wanted[zone], here[zone] - wanted[zone])
     return found
 
 
@@ -120,14 +117,7 @@ def to_grid(labels: Volume, grid: Volume) -> Volume:
         for label in (BACKGROUND, *ZONES.values())
     ]
     array = np.argmax(shares, axis=0).astype(np.uint8)
-    return Volume(
-        array,
-        grid.affine,
-        Storage(np.dtype(np.uint8)),
-        slice_thickness=grid.slice_thickness,
-        stacked_along=grid.stacked_along,
-        name=labels.name,
-    )
+    return replace(grid, array=array, storage=Storage(array.dtype), name=labels.name)
 
 
 def _figures(
@@ -152,11 +142,10 @@ def _figures(
     with warnings.catch_warnings():
         # MONAI 1.6 warns of an argument that its own functions hand on.
         warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
-        return (
-            float(compute_dice(a, b, include_background=True)),
-            float(compute_hausdorff_distance(a, b, percentile=PERCENTILE, **mm)),
-            float(compute_average_surface_distance(a, b, symmetric=True, **mm)),
-        )
+        dice = compute_dice(a, b, include_background=True)
+        hausdorff = compute_hausdorff_distance(a, b, percentile=PERCENTILE, **mm)
+        average = compute_average_surface_distance(a, b, symmetric=True, **mm)
+    return float(dice), float(hausdorff), float(average)
 
 
 def _steps(labels: Volume, grid: Volume) -> list[tuple[float, float]]:
@@ -203,12 +192,8 @@ def _overlap(size: float, start: float, n: int, m: int, more: float) -> Matrix |
 
 
 def _applied(matrices: list[Matrix | None], array: Matrix) -> Matrix:
-    """One matrix for each axis, those that reduce most first."""
-    order = sorted(
-        range(3), key=lambda a: 1.0 if (h := matrices[a]) is None else len(h) / h.shape[1]
-    )
-    for axis in order:
-        matrix = matrices[axis]
+    """One matrix for each axis, that of the slices first, which reduces most."""
+    for axis, matrix in reversed(list(enumerate(matrices))):
         if matrix is not None:
             array = np.moveaxis(np.tensordot(matrix, array, (1, axis)), 0, axis)
     return array
@@ -222,8 +207,3 @@ def _grid(volume: Volume) -> str:
     """
     voxels, mm = "x".join(map(str, volume.shape)), "x".join(f"{s:.4g}" for s in volume.spacing)
     return f"{voxels} voxels of {mm} mm"
-
-
-def as_json(scores: Mapping[str, ZoneScore]) -> dict[str, Any]:
-    """Scores of all zones, ready for JSON."""
-    return {zone: score.as_json() for zone, score in scores.items()}

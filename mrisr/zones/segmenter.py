@@ -97,11 +97,12 @@ def load_segmenter(settings: Segmenting) -> Segmenter:
         UsageError: there is no such model or device, or the table cannot be read as one.
         InputError: it cannot be loaded.
     """
-    segmenter, margin = _load(settings), settings.margin
-    if not margin:
-        return segmenter
-    decides = f"{segmenter.sha256} margin {margin!r}"
-    return replace(segmenter, margin=margin, sha256=hashlib.sha256(decides.encode()).hexdigest())
+    segmenter = _load(settings)
+    if settings.margin:
+        decides = f"{segmenter.sha256} margin {settings.margin!r}"
+        sha256 = hashlib.sha256(decides.encode()).hexdigest()
+        segmenter = replace(segmenter, margin=settings.margin, sha256=sha256)
+    return segmenter
 
 
 def _load(settings: Segmenting) -> Segmenter:

@@ -11,7 +11,6 @@ import shutil
 import subprocess
 from importlib.resources import files
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,27 +20,21 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from mrisr.analysis.readers import Trial, data_uri, draw_trials, encode, key_rows, reader_page
-from mrisr.analysis.scoring import RestoredSlices, Scores, Setting
 from mrisr.analysis.slices import Slices
 from mrisr.core.errors import UsageError
-from mrisr.core.options import Sampling
 
 SCRIPT = Path(str(files("mrisr.analysis").joinpath("readers.js")))
-SETTINGS = [
-    Setting(name, steps, SimpleNamespace(), Sampling())  # type: ignore[arg-type]
-    for name, steps in (("interpolation", 0), ("1 step", 1), ("4 <steps>", 4))
-]
+SETTINGS = ("interpolation", "1 step", "4 <steps>")
 
 
-def restored(*counts: int) -> list[RestoredSlices]:
+def restored(*counts: int) -> list[tuple[Slices, list[torch.Tensor]]]:
     """Series whose real slices are 0 and whose restorations by setting i are 0.1 i, apart from a mark."""
     out = []
     for number, count in enumerate(counts):
         truth = torch.zeros(count, 1, 40, 30)
         truth[:, 0, 0, 0] = 0.01 * torch.arange(count)
         images = [truth + 0.1 * i for i in range(len(SETTINGS))]
-        slices = Slices(f"patient-{number}", "t2w", truth)
-        out.append(RestoredSlices(slices, images, [Scores(*[np.zeros(count)] * 3)] * len(SETTINGS)))
+        out.append((Slices(f"patient-{number}", "t2w", truth), images))
     return out
 
 
@@ -57,7 +50,7 @@ def node() -> str:
 
 
 def test_each_slice_is_shown_once_and_all_settings_equally_often() -> None:
-    trials, again, other = (draw_trials(SETTINGS, restored(6, 5), seed=s) for s in (1, 1, 2))
+    trials, again, other = (draw_trials(restored(6, 5), seed=s) for s in (1, 1, 2))
     assert [t[:5] for t in trials] == [t[:5] for t in again] != [t[:5] for t in other]
     assert len(trials) == 10
     assert len({(t.case, t.slice) for t in trials}) == 10
@@ -69,7 +62,7 @@ def test_each_slice_is_shown_once_and_all_settings_equally_often() -> None:
 
 def test_too_few_slices_are_refused() -> None:
     with pytest.raises(UsageError, match="at least 2 slices, one for each setting, found 1"):
-        draw_trials(SETTINGS, restored(1))
+        draw_trials(restored(1))
 
 
 # --- the page -------------------------------------------------------------------------------------
@@ -82,7 +75,7 @@ def payload(page: str) -> dict[str, Any]:
 
 
 def test_nothing_comes_from_outside_and_nothing_is_given_away() -> None:
-    page = reader_page(SETTINGS, draw_trials(SETTINGS, restored(6, 6)))
+    page = reader_page(SETTINGS, draw_trials(restored(6, 6)))
     assert "http:" not in page
     assert "https:" not in page
     assert not re.search(r"<(link|iframe|object)|@import|url\(|fetch\(|XMLHttp", page)
@@ -96,7 +89,7 @@ def test_nothing_comes_from_outside_and_nothing_is_given_away() -> None:
 
 
 def test_pictures_are_plain_and_on_the_side_that_the_key_says() -> None:
-    trials = draw_trials(SETTINGS, restored(6, 6))
+    trials = draw_trials(restored(6, 6))
     pairs = payload(reader_page(SETTINGS, trials))["pairs"]
     rows = key_rows(SETTINGS, trials)
     assert len(pairs) == len(trials) == len(rows)
@@ -108,7 +101,7 @@ def test_pictures_are_plain_and_on_the_side_that_the_key_says() -> None:
                 levels.append(int(np.asarray(picture)[20, 20]))
         made = round((1 + 0.1 * trial.setting) / 2 * 255)
         assert levels == ([128, made] if row["real"] == "left" else [made, 128])
-        assert row["setting"] == SETTINGS[trial.setting].name
+        assert row["setting"] == SETTINGS[trial.setting]
 
 
 def test_the_centre_is_shown() -> None:
@@ -147,7 +140,7 @@ def test_the_interval_is_wilson_s(node: str, k: int, n: int) -> None:
 
 @pytest.mark.parametrize("plan", ["straight", "reload", "no storage"])
 def test_a_reader_plays_the_page(node: str, tmp_path: Path, plan: str) -> None:
-    trials: list[Trial] = draw_trials(SETTINGS, restored(4, 2), seed=5)
+    trials: list[Trial] = draw_trials(restored(4, 2), seed=5)
     data = payload(reader_page(SETTINGS, trials))
     (tmp_path / "data.json").write_text(json.dumps(data))
     driver = Path(__file__).with_name("page_driver.js")
@@ -163,7 +156,7 @@ def test_a_reader_plays_the_page(node: str, tmp_path: Path, plan: str) -> None:
     fooled = [side != t.real for side, t in zip(chosen, trials, strict=True)]
     for row, setting in zip(found["table"], (1, 2, None), strict=True):
         mine = [f for f, t in zip(fooled, trials, strict=True) if setting in (None, t.setting)]
-        name = "all" if setting is None else SETTINGS[setting].name
+        name = "all" if setting is None else SETTINGS[setting]
         ci = binomtest(sum(mine), len(mine)).proportion_ci(method="wilson")
         interval = f"{100 * ci.low:.0f}% to {100 * ci.high:.0f}%"
         rate = f"{100 * sum(mine) / len(mine):.0f}%"

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from mrisr.analysis.schedule import Bench, analyze_schedule, figures_of
-from mrisr.analysis.schedule_grid import (
-    Criterion,
-    Search,
+from mrisr.analysis.options import Criterion, Search
+from mrisr.analysis.schedule import (
+    Bench,
+    analyze_schedule,
     candidates,
+    figures_of,
     with_schedule,
     write_schedule,
 )
-from mrisr.analysis.scoring import Scores
 from mrisr.core.errors import InputError, OutputError, UsageError
 from mrisr.diffusion.schedule import INFERENCE, sampling_levels
 from mrisr.models.store import load_model
@@ -84,9 +84,9 @@ def test_criteria(
 
 
 def test_interpolation_is_as_far_as_the_scale_says() -> None:
-    base = Scores(np.array([20.0]), np.array([0.6]), np.array([10.0]))
+    base = np.array([[20.0], [0.6], [10.0]])
     assert figures_of(base, base) == pytest.approx((20.0, 0.6, 10.0, 2**0.5))
-    better = Scores(np.array([21.0]), np.array([0.84]), np.array([3.0]))
+    better = np.array([[21.0], [0.84], [3.0]])
     assert figures_of(better, base) == pytest.approx((21.0, 0.84, 3.0, 0.5))
 
 

@@ -99,9 +99,6 @@ def test_survey_text(tmp_path: Path) -> None:
     assert "axial" in text
     assert sum(line.startswith("problem: ") for line in text.splitlines()) == 1
     assert survey_text([]) == "no volumes found"
-
-
-def test_notes_are_below_the_table() -> None:
     info = SeriesInfo("t2w", "dicom", slice_thickness=3.0, notes=("positions win",))
     assert survey_text([info]).splitlines()[-1] == "note: t2w: positions win"
 

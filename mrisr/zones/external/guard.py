@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mrisr.core.errors import InputError, MrisrError, out_of_memory
+from mrisr.core.errors import InputError, MrisrError, one_line, out_of_memory
 from mrisr.core.geometry import Affine
 from mrisr.core.volume import Volume
 from mrisr.zones.labels import LabelTable
@@ -33,12 +33,7 @@ _LOCK = threading.RLock()
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ExternalSegmenter(Segmenter):
-    """A model of another program, ready to run.
-
-    Attributes:
-        root: the model's folder, which messages name.
-        run: the model.
-    """
+    """A model of another program: the folder that messages name, and what runs it."""
 
     table: LabelTable
     root: Path
@@ -102,19 +97,14 @@ def _unlogged() -> Iterator[None]:
     """Keep this thread's log off standard error, where it goes unless the caller has set up logging."""
     thread, handler = threading.get_ident(), logging.lastResort or logging.NullHandler()
 
-    def is_of_others(record: logging.LogRecord) -> bool:
+    def of_others(record: logging.LogRecord) -> bool:
         return record.thread != thread
 
-    handler.addFilter(is_of_others)
+    handler.addFilter(of_others)
     try:
         yield
     finally:
-        handler.removeFilter(is_of_others)
-
-
-def _in_a_line(error: BaseException) -> str:
-    """An error's kind and message on one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+        handler.removeFilter(of_others)
 
 
 def _cause(error: BaseException) -> str:
@@ -127,4 +117,4 @@ def _cause(error: BaseException) -> str:
             return f"{link.name} is not installed (pip install {link.name})"
         if "skimage.measure required" in str(link).lower():
             return "scikit-image is not installed (pip install scikit-image)"
-    return _in_a_line(chain[-1])
+    return one_line(chain[-1])[:300]

@@ -18,10 +18,10 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -46,8 +46,7 @@ _ENDINGS = (".nii.gz", ".nii", ".mha", ".nrrd")
 Predict: TypeAlias = Callable[[Volume], NDArray[np.generic]]
 
 
-@dataclass(frozen=True)
-class ResultFolder:
+class ResultFolder(NamedTuple):
     """The result folder of a trained configuration.
 
     Attributes:
@@ -62,12 +61,6 @@ class ResultFolder:
     checkpoint: str
     ending: str
     codes: str
-
-    @property
-    def files(self) -> list[Path]:
-        """Files that decide its labels."""
-        checkpoints = [self.root / f"fold_{fold}" / self.checkpoint for fold in self.folds]
-        return [self.root / "dataset.json", self.root / "plans.json", *checkpoints]
 
 
 def load_nnunet(
@@ -91,6 +84,7 @@ def load_nnunet(
     plans = read_json(root / "plans.json", "the plans of an nnU-Net v2")
     table = table or LabelTable.recognised(_labels(dataset), root / "dataset.json")
     folder = _folder(root, dataset, plans)
+    checkpoints = (root / f"fold_{fold}" / folder.checkpoint for fold in folder.folds)
     on = resolve_device(device)
     if importlib.util.find_spec("nnunetv2") is not None:
         predict = _in_process(folder, on)
@@ -101,7 +95,7 @@ def load_nnunet(
     return ExternalSegmenter(
         kind="nnunet",
         name=root.resolve().name[:64],
-        sha256=digest(root, folder.files, table),
+        sha256=digest(root, [root / "dataset.json", root / "plans.json", *checkpoints], table),
         device=on,
         table=table,
         root=root,
@@ -124,12 +118,11 @@ def _run(
 def _labels(dataset: dict[str, Any]) -> dict[int, str]:
     """Label -> name. A region (a list of labels) comes as a name that means nothing to us."""
     labels = dataset.get("labels")
-    if not isinstance(labels, dict):
-        return {}
-    regions = any(isinstance(value, list) for value in labels.values())
-    named = {name: value for name, value in labels.items() if isinstance(value, int)}
-    found = {value: name for name, value in named.items()}
-    return found if not regions else {**found, max(found, default=0) + 1: "regions"}
+    labels = labels if isinstance(labels, dict) else {}
+    found = {value: name for name, value in labels.items() if isinstance(value, int)}
+    if any(isinstance(value, list) for value in labels.values()):
+        found[max(found, default=0) + 1] = "regions"
+    return found
 
 
 def _folder(root: Path, dataset: dict[str, Any], plans: dict[str, Any]) -> ResultFolder:
