@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from scipy.stats import binomtest
 
-from mrisr.analysis.readers import Trial, data_uri, draw_trials, encode, key_rows, reader_page
+from mrisr.analysis.readers import Trial, data_uri, draw_trials, key_rows, reader_page
 from mrisr.analysis.slices import Slices
 from mrisr.core.errors import UsageError
 
@@ -46,9 +46,6 @@ def node() -> str:
     return path
 
 
-# --- pairs ----------------------------------------------------------------------------------------
-
-
 def test_each_slice_is_shown_once_and_all_settings_equally_often() -> None:
     trials, again, other = (draw_trials(restored(6, 5), seed=s) for s in (1, 1, 2))
     assert [t[:5] for t in trials] == [t[:5] for t in again] != [t[:5] for t in other]
@@ -63,9 +60,6 @@ def test_each_slice_is_shown_once_and_all_settings_equally_often() -> None:
 def test_too_few_slices_are_refused() -> None:
     with pytest.raises(UsageError, match="at least 2 slices, one for each setting, found 1"):
         draw_trials(restored(1))
-
-
-# --- the page -------------------------------------------------------------------------------------
 
 
 def payload(page: str) -> dict[str, Any]:
@@ -92,50 +86,32 @@ def test_pictures_are_plain_and_on_the_side_that_the_key_says() -> None:
     trials = draw_trials(restored(6, 6))
     pairs = payload(reader_page(SETTINGS, trials))["pairs"]
     rows = key_rows(SETTINGS, trials)
-    assert len(pairs) == len(trials) == len(rows)
     for trial, pair, row in zip(trials, pairs, rows, strict=True):
         levels = []
         for uri in pair:
-            with Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) as picture:
-                assert (picture.size, picture.mode, picture.info) == ((30, 40), "L", {})
-                levels.append(int(np.asarray(picture)[20, 20]))
+            picture = opened(uri)
+            assert (picture.size, picture.mode, picture.info) == ((30, 40), "L", {})
+            levels.append(int(np.asarray(picture)[20, 20]))
         made = round((1 + 0.1 * trial.setting) / 2 * 255)
         assert levels == ([128, made] if row["real"] == "left" else [made, 128])
         assert row["setting"] == SETTINGS[trial.setting]
 
 
+def opened(uri: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+
+
 def test_the_centre_is_shown() -> None:
     image = torch.full((300, 200), -1.0)
     image[150, 100] = 1.0
-    with Image.open(io.BytesIO(base64.b64decode(data_uri(image).partition(",")[2]))) as picture:
-        shown = np.asarray(picture)
+    shown = np.asarray(opened(data_uri(image)))
     assert shown.shape == (192, 192)
     assert np.argwhere(shown == 255).tolist() == [[96, 96]]
-
-
-# --- its script -----------------------------------------------------------------------------------
 
 
 def played(*command: str) -> Any:
     run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     return json.loads(run.stdout)
-
-
-def in_node(node: str, expression: str) -> Any:
-    code = f"const page = require({json.dumps(str(SCRIPT))}); console.log(JSON.stringify({expression}))"
-    return played(node, "-e", code)
-
-
-def test_what_python_encodes_the_page_decodes(node: str) -> None:
-    content = {"settings": ["1 step", "é 4"], "real": [0, 1, 1]}
-    text = json.dumps(encode(content, 4_000_000_123))
-    assert in_node(node, f"page.decode({text}, 4000000123)") == content
-
-
-@pytest.mark.parametrize(("k", "n"), [(0, 5), (3, 7), (10, 20), (12, 12)])
-def test_the_interval_is_wilson_s(node: str, k: int, n: int) -> None:
-    wanted = binomtest(k, n).proportion_ci(method="wilson")
-    assert in_node(node, f"page.wilson({k}, {n})") == pytest.approx([wanted.low, wanted.high])
 
 
 @pytest.mark.parametrize("plan", ["straight", "reload", "no storage"])
