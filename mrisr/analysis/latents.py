@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mrisr.analysis import results
 from mrisr.analysis.options import LatentSettings, command, names_of
-from mrisr.analysis.slices import Array, Slices, drawn_for, per_patient, read_slices
+from mrisr.analysis.scoring import Array, Slices, drawn_for, per_patient, read_slices
 from mrisr.config import Job
 from mrisr.core.random import seeded
 from mrisr.core.statistics import Interval, mean_interval
@@ -72,13 +72,9 @@ class Suggestion(NamedTuple):
 
 
 def latent_psnr(square: Array, g: Array) -> tuple[Array, Array]:
-    """PSNR in dB between the latents of images whose difference has the mean squares ``square`` ``(n,)``, at
-    signal levels ``g`` ``(m,)``.
-
-    Returns:
-        With the same noise, of which nothing remains in ``g d``, and with independent noise, expected: ``(n,
-        m)`` each.
-    """
+    """PSNR in dB ``(n, m)`` between the latents of images whose difference has the mean squares ``square``
+    ``(n,)``, at signal levels ``g`` ``(m,)``: with the same noise, of which nothing remains in ``g d``, and
+    with independent noise, expected."""
     signal = np.multiply.outer(square, g * g)
     with np.errstate(divide="ignore"):
         same, independent = (
@@ -285,10 +281,8 @@ def analyze_latents(
     how: LatentSettings,
     report: Callable[[str], None] = lambda line: None,
 ) -> str:
-    """Write ``latents.csv``, ``.json``, ``.md``, ``.png`` and ``latents_picture.png`` into ``output``.
-
-    Returns:
-        The Markdown text.
+    """Write ``latents.csv``, ``.json``, ``.md``, ``.png`` and ``latents_picture.png`` into ``output``;
+    returns the Markdown text.
 
     Raises:
         InputError: the cache cannot be read or lacks a patient.

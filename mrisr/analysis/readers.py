@@ -20,7 +20,7 @@ import numpy as np
 from torch import Tensor
 
 from mrisr.analysis.results import Row
-from mrisr.analysis.slices import Slices, unit
+from mrisr.analysis.scoring import Slices, unit
 from mrisr.core.errors import UsageError
 
 #: Edge in pixels of the central square that readers see.
@@ -51,14 +51,9 @@ def check_enough(settings: int, slices: int) -> None:
 def draw_trials(restored: Sequence[tuple[Slices, Sequence[Tensor]]], seed: int = 0) -> list[Trial]:
     """Draw every slice once, in random order, the settings in turn, so that all have equally many pairs.
 
-    Slices that would make it uneven are left out.
-
-    Args:
-        restored: series with their images ``(n, 1, h, w)`` by each setting, of which the first is
-            interpolation, too easy to be asked for.
-
-    Raises:
-        UsageError: there are fewer slices than settings.
+    ``restored`` are series with their images ``(n, 1, h, w)`` by each setting, of which the first is
+    interpolation, too easy to be asked for. Slices that would make it uneven are left out. Raises UsageError
+    where there are fewer slices than settings.
     """
     random = np.random.default_rng(seed)
     slices = [(*series, k) for series in restored for k in range(len(series[0].images))]

@@ -13,7 +13,7 @@ The search scores patients that the model was *trained* on, so that those held o
 scored once, after the choice. What is best depends on what is wanted. PSNR alone is best served by one step,
 so it draws all levels to the start, where they do what one step does; the spectrum alone by texture in the
 wrong places. The default asks for the restoration *nearest* to the reference in both
-(:mod:`mrisr.analysis.slices`).
+(:mod:`mrisr.analysis.scoring`).
 """
 
 from __future__ import annotations
@@ -26,20 +26,9 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 import torch
 
-from mrisr.analysis import results
+from mrisr.analysis import results, scoring
 from mrisr.analysis.options import Criterion, Search, command
-from mrisr.analysis.slices import (
-    Array,
-    Slices,
-    cases_in,
-    distance,
-    interpolation,
-    job_of,
-    per_patient,
-    read_slices,
-    restored,
-    score,
-)
+from mrisr.analysis.scoring import Array, Slices
 from mrisr.core.errors import InputError, OutputError, UsageError
 from mrisr.core.options import Sampling
 from mrisr.diffusion.schedule import LinearSchedule, sampling_levels
@@ -82,18 +71,13 @@ class Candidate(NamedTuple):
 
 
 def candidates(model: Model, how: Search) -> list[Candidate]:
-    """The grid; for each eta the evenly spaced levels come first.
-
-    Raises:
-        UsageError: no diffusion model, or fewer than two steps, which leave nothing to place.
-    """
-    card = model.card
+    """The grid; for each eta the evenly spaced levels come first. Raises UsageError for another method and
+    for fewer than two steps."""
+    card, found = model.card, how.steps
     if card.method != "diffusion":
         raise UsageError(f"{card.name}: expected a diffusion model, found {card.method}")
-    if how.steps < 2:
-        raise UsageError(
-            f"steps: expected at least 2, found {how.steps}: one has no level to place"
-        )
+    if found < 2:
+        raise UsageError(f"steps: expected at least 2, found {found}: one has no level to place")
     grid = list(_grid(model, how.steps))
     return [c._replace(eta=eta) for eta in how.eta or (card.default_eta,) for c in grid]
 
@@ -130,14 +114,14 @@ class Bench:
     """Slices of some patients on which candidates are scored, each once."""
 
     def __init__(self, model: Model, slices: Sequence[Slices], how: Search) -> None:
-        self.model, self.slices, self.how, self.job = model, slices, how, job_of(model)
+        self.model, self.slices, self.how, self.job = model, slices, how, scoring.job_of(model)
         self._found: dict[Candidate | None, Figures] = {}
-        self._base = self._scores(interpolation(self.job), Sampling(device=how.device))
+        self._base = self._scores(scoring.interpolation(self.job), Sampling(device=how.device))
 
     def _scores(self, model: Model, sampling: Sampling) -> list[Array]:
         factor, images = self.how.factor, [part.images for part in self.slices]
-        made = (restored(x, self.job, factor, model, sampling) for x in images)
-        return [score(result, x, self.job) for result, x in zip(made, images, strict=True)]
+        made = (scoring.restored(x, self.job, factor, model, sampling) for x in images)
+        return [scoring.score(result, x, self.job) for result, x in zip(made, images, strict=True)]
 
     def figures(self, candidate: Candidate | None) -> Figures:
         """Each patient's figures by a candidate, or by a single step (`None`)."""
@@ -149,7 +133,7 @@ class Bench:
                 sampling = replace(sampling, steps=steps, eta=candidate.eta)
             scores = zip(self.slices, self._scores(model, sampling), self._base, strict=True)
             rows = [(part.case, figures_of(found, base)) for part, found, base in scores]
-            self._found[candidate] = per_patient(rows)
+            self._found[candidate] = scoring.per_patient(rows)
         return self._found[candidate]
 
     def means(self, candidate: Candidate | None) -> Array:
@@ -165,7 +149,7 @@ class Bench:
 def figures_of(scores: Array, base: Array) -> Array:
     """Means over slices ``(4,)`` of scores ``(3, slices)``; ``base`` are those of interpolation."""
     _, ssim, spectrum = np.stack([base, scores], axis=1)
-    return np.array([*scores.mean(axis=1), distance(ssim, spectrum)[1].mean()])
+    return np.array([*scores.mean(axis=1), scoring.distance(ssim, spectrum)[1].mean()])
 
 
 def _numbers(figures: Array) -> dict[str, float | None]:
@@ -248,15 +232,10 @@ def _scheduled(card: ModelCard, more: dict[int, tuple[float, ...]]) -> ModelCard
 
 
 def write_schedule(model: Model, path: Path) -> Path:
-    """Put a model's schedules into the model at ``path``, beside those that it has.
+    """Put a model's schedules into the model at ``path``, beside those that it has; returns its card.
 
     ``path`` is a folder, which becomes a copy of the model if there is none in it yet, or the card of a copy.
-
-    Returns:
-        The card that was written.
-
-    Raises:
-        OutputError: another model lies there, or it cannot be written.
+    Raises OutputError where another model lies there, or it cannot be written.
     """
     card_file = path if path.suffix == ".json" else path / "model.json"
     card = model.card
@@ -285,13 +264,10 @@ def analyze_schedule(
     report: Callable[[str], None] = lambda line: None,
 ) -> str:
     """Search on the model's training patients, check the choice on those held out, and write
-    ``schedule.csv``, ``.json``, ``.md`` and ``.png`` into ``output``.
+    ``schedule.csv``, ``.json``, ``.md`` and ``.png`` into ``output``; returns the Markdown text.
 
     Args:
         write: where a copy of the model with the schedule goes; see :func:`write_schedule`.
-
-    Returns:
-        The Markdown text.
 
     Raises:
         UsageError: no diffusion model, fewer than two steps, or a factor that does not suit.
@@ -346,9 +322,11 @@ def _title(c: Candidate) -> str:
 
 def _bench(data: Path, model: Model, cases: Sequence[str], how: Search) -> Bench | None:
     """The slices of those of the cases that the cache holds; `None` where it holds none."""
-    job = job_of(model)
-    there = cases_in(data, job, cases)
+    job = scoring.job_of(model)
+    there = scoring.cases_in(data, job, cases)
     if not there:
         return None
-    slices = read_slices(data, job, there, factor=how.factor, count=how.slices, crop=how.crop)
+    slices = scoring.read_slices(
+        data, job, there, factor=how.factor, count=how.slices, crop=how.crop
+    )
     return Bench(model, slices, how)

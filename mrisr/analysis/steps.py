@@ -9,24 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from mrisr.analysis import results
+from mrisr.analysis import results, scoring
 from mrisr.analysis.options import Steps, command, names_of, steps_of
 from mrisr.analysis.readers import check_enough, draw_trials, key_rows, reader_page
-from mrisr.analysis.slices import (
-    FIGURES,
-    Array,
-    Slices,
-    cases_in,
-    distance,
-    interpolation,
-    job_of,
-    per_patient,
-    preferred,
-    read_slices,
-    restored,
-    score,
-    win_rates,
-)
+from mrisr.analysis.scoring import Array, Slices
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.options import Sampling
 from mrisr.core.statistics import Interval, mean_interval
@@ -76,7 +62,7 @@ class Quality(NamedTuple):
 
 def settings_of(model: Model, how: Steps) -> list[Setting]:
     """Interpolation, and the model at each number of steps. Raises UsageError where it cannot do them."""
-    base, steps = interpolation(job_of(model)), steps_of(how.steps)
+    base, steps = scoring.interpolation(scoring.job_of(model)), steps_of(how.steps)
     settings = [Setting(0, base, resolved(Sampling(device=how.device), base))]
     for n in steps:
         sampling = Sampling(
@@ -96,11 +82,11 @@ def restore_all(
     report: Callable[[str], None] = lambda line: None,
 ) -> list[RestoredSlices]:
     """Restore and score every series by every setting, of which the last one tells the job."""
-    job = job_of(settings[-1].model)
+    job = scoring.job_of(settings[-1].model)
     out = []
     for part in slices:
-        images = [restored(part.images, job, factor, s.model, s.sampling) for s in settings]
-        scores = np.stack([score(x, part.images, job) for x in images])
+        images = [scoring.restored(part.images, job, factor, s.model, s.sampling) for s in settings]
+        scores = np.stack([scoring.score(x, part.images, job) for x in images])
         out.append(RestoredSlices(part, images, scores))
         psnr = scores[:, 0].mean(axis=1)
         best = int(np.argmax(psnr))
@@ -116,12 +102,12 @@ def quality(parts: Sequence[RestoredSlices]) -> Quality:
     setting is interpolation, by which distances are scaled."""
     rows, matrices = [], []
     for part in parts:
-        shares = preferred(distance(part.scores[:, 1], part.scores[:, 2]))
+        shares = scoring.preferred(scoring.distance(part.scores[:, 1], part.scores[:, 2]))
         matrices.append((part.slices.case, shares))
-        figures = np.stack([*part.scores.mean(axis=2).T, win_rates(shares)])
+        figures = np.stack([*part.scores.mean(axis=2).T, scoring.win_rates(shares)])
         rows.append((part.slices.case, figures))
-    each = per_patient(rows)
-    preference = mean_interval(list(per_patient(matrices).values())).mean
+    each = scoring.per_patient(rows)
+    preference = mean_interval(list(scoring.per_patient(matrices).values())).mean
     return Quality(mean_interval(list(each.values())), preference, each)
 
 
@@ -151,7 +137,10 @@ def slice_rows(settings: Sequence[Setting], parts: Sequence[RestoredSlices]) -> 
             "series": part.slices.series,
             "slice": k,
             "setting": setting.name,
-            **{name: results.number(value) for name, value in zip(FIGURES, figures, strict=True)},
+            **{
+                name: results.number(value)
+                for name, value in zip(scoring.FIGURES, figures, strict=True)
+            },
         }
         for part in parts
         for setting, scores in zip(settings, part.scores, strict=True)
@@ -210,10 +199,8 @@ def analyze_steps(
     report: Callable[[str], None] = lambda line: None,
 ) -> str:
     """Write ``steps.csv``, ``steps_slices.csv``, ``steps.json``, ``steps.md`` and ``steps.png`` into
-    ``output``, and with ``readers`` the page ``readers.html`` and its key ``readers_key.csv`` as well.
-
-    Returns:
-        The Markdown text.
+    ``output``, and with ``readers`` the page ``readers.html`` and its key ``readers_key.csv`` as well;
+    returns the Markdown text.
 
     Raises:
         UsageError: steps that the model cannot do, a patient that it was trained on, or fewer slices than
@@ -251,12 +238,12 @@ def analyze_steps(
 
 def _held_out(data: Path, model: Model, how: Steps) -> list[Slices]:
     """The slices to restore, none of a patient that the model was trained on."""
-    card, job, cases = model.card, job_of(model), names_of(how.cases)
+    card, job, cases = model.card, scoring.job_of(model), names_of(how.cases)
     trained = sorted(set(cases) & set(card.training.cases))
     if trained:
         raise UsageError(f"{card.name} was trained on {', '.join(trained)}; choose other patients")
-    cases = cases or cases_in(data, job, card.training.validation_cases)
+    cases = cases or scoring.cases_in(data, job, card.training.validation_cases)
     if not cases:
         wanted = f"series of the validation patients of {card.name}"
         raise InputError(data, expected=wanted, found="none")
-    return read_slices(data, job, cases, factor=how.factor, count=how.slices, crop=how.crop)
+    return scoring.read_slices(data, job, cases, factor=how.factor, count=how.slices, crop=how.crop)

@@ -31,11 +31,8 @@ _EXAMPLE = "1=TZ,2=PZ"
 
 @dataclass(frozen=True)
 class LabelTable:
-    """Meaning of the labels of an external model.
-
-    Attributes:
-        meanings: external label -> ``PZ``, ``TZ`` or ``BACKGROUND``. Several may stand for one zone;
-            0 is background and need not be named.
+    """Meaning of the labels of an external model: label -> ``PZ``, ``TZ`` or ``BACKGROUND``. Several may
+    stand for one zone; 0 is background and need not be named.
 
     Raises:
         UsageError: a zone is left out (a gland without its zones would pass for one of no volume), or
@@ -80,12 +77,8 @@ class LabelTable:
 
     @classmethod
     def read(cls, path: Path) -> LabelTable:
-        """A table from a YAML or JSON file that maps labels to names.
-
-        Raises:
-            InputError: it cannot be read as such a mapping.
-            UsageError: a zone is left out, or a name means nothing.
-        """
+        """A table from a YAML or JSON file that maps labels to names. Raises InputError where it cannot be
+        read as such a mapping, UsageError where a zone is left out or a name means nothing."""
         import yaml
 
         try:
@@ -128,15 +121,8 @@ class LabelTable:
         raise InputError(where, expected=wanted, found=found[:300] or "no names")
 
     def apply(self, array: NDArray[Any], where: Path | str) -> NDArray[np.uint8]:
-        """Translate external labels into those of the zones, in uint8.
-
-        Args:
-            array: whole numbers, of any dtype.
-            where: the model, for the message.
-
-        Raises:
-            InputError: values that the table does not name.
-        """
+        """Translate external labels, whole numbers of any dtype, into those of the zones, in uint8. Raises
+        InputError that names the model ``where`` and values that the table does not."""
         values, index = np.unique(array, return_inverse=True)
         unknown = [v for v in values.tolist() if v not in self.meanings]
         if unknown:

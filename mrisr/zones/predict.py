@@ -81,15 +81,8 @@ class ZonesSegmenter(Segmenter):
 
 
 def make_segmenter(model: ZonesModel, device: str = "auto") -> ZonesSegmenter:
-    """The segmenter of a model, whose network is moved to the device.
-
-    Args:
-        model: from :func:`mrisr.zones.model.load_zones_model`.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-
-    Raises:
-        UsageError: there is no such device.
-    """
+    """The segmenter of a model, whose network is moved to the device: ``auto``, ``cpu``, ``cuda`` or
+    ``cuda:N``. Raises UsageError where there is no such device."""
     on = resolve_device(device)
     return ZonesSegmenter(
         kind="mrisr",

@@ -78,9 +78,8 @@ def check_labels(labels: Volume) -> None:
     other = sorted(set(np.unique(labels.array).tolist()) - set(known))
     if other:
         expected = f"the labels {', '.join(map(str, known))}"
-        raise InputError(
-            labels.name, expected=expected, found=", ".join(f"{v:g}" for v in other[:5])
-        )
+        found = ", ".join(f"{v:g}" for v in other[:5])
+        raise InputError(labels.name, expected=expected, found=found)
 
 
 def check_same_grid(labels: Volume, image: Volume) -> None:
@@ -162,22 +161,15 @@ def _steps(labels: Volume, grid: Volume) -> list[tuple[float, float]]:
         found = _grid(labels)
     else:
         return [(float(s), float(o)) for s, o in zip(size, start, strict=True)]
-    expected = (
-        f"labels over the field of view of {grid.name} ({_grid(grid)}, "
-        f"axes {geometry.axis_codes(grid.affine)})"
-    )
+    wanted = f"{_grid(grid)}, axes {geometry.axis_codes(grid.affine)}"
+    expected = f"labels over the field of view of {grid.name} ({wanted})"
     raise InputError(labels.name, expected=expected, found=found)
 
 
 def _overlap(size: float, start: float, n: int, m: int, more: float) -> Matrix | None:
-    """Share ``(n, m)`` of each of ``n`` voxels that each of ``m`` voxels of the labels covers; `None`
-    where they are one by one.
-
-    Args:
-        size: of the labels' voxels, in voxels of the grid.
-        start: the first one's centre.
-        more: how much more than the other one half of a voxel counts, to settle ties.
-    """
+    """Share ``(n, m)`` of each of ``n`` voxels that each of ``m`` voxels of the labels covers, whose ``size``
+    and first centre ``start`` are in voxels of the grid; `None` where they are one by one. One half of a
+    voxel counts ``more`` than the other, to settle ties."""
     if n == m and abs(size - 1) * n < 1e-3 and abs(start) < 1e-3:
         return None
     voxels = np.arange(n)[:, None]

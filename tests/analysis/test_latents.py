@@ -23,7 +23,7 @@ from mrisr.analysis.latents import (
     suggest,
 )
 from mrisr.analysis.options import LatentSettings
-from mrisr.analysis.slices import read_slices
+from mrisr.analysis.scoring import read_slices
 from mrisr.core.errors import UsageError
 from mrisr.diffusion.schedule import INFERENCE
 

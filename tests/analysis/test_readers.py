@@ -20,7 +20,7 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from mrisr.analysis.readers import Trial, data_uri, draw_trials, key_rows, reader_page
-from mrisr.analysis.slices import Slices
+from mrisr.analysis.scoring import Slices
 from mrisr.core.errors import UsageError
 
 SCRIPT = Path(str(files("mrisr.analysis").joinpath("readers.js")))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mrisr import metrics
 from mrisr.analysis.options import Steps, steps_of
-from mrisr.analysis.slices import (
+from mrisr.analysis.scoring import (
     distance,
     drawn_for,
     preferred,

@@ -88,11 +88,7 @@ def load_bundle(
 def _run(
     parts: Mapping[str, Any], device: torch.device, volume: Volume
 ) -> tuple[NDArray[np.generic], Affine, tuple[str, ...]]:
-    """The bundle's labels of a volume, their affine, and notes.
-
-    Args:
-        parts: the content of ``_ENTRIES``: modules, callables and MONAI transforms.
-    """
+    """The bundle's labels of a volume by the content of ``_ENTRIES``, their affine, and notes."""
     from monai.data.meta_tensor import MetaTensor
 
     with tempfile.TemporaryDirectory(prefix="mrisr-") as folder:

@@ -53,17 +53,12 @@ class ExternalSegmenter(Segmenter):
 
 def digest(root: Path, files: Iterable[Path], table: LabelTable) -> str:
     """SHA-256 of everything that decides a model's labels: files by their place below ``root``, the table.
-
-    Raises:
-        InputError: a file cannot be read.
-    """
+    Raises InputError where a file cannot be read."""
     total = hashlib.sha256(str(table).encode())
     for path in sorted(set(files)):
         total.update(f"\0{path.relative_to(root).as_posix()}\0".encode())
         try:
-            with path.open("rb") as handle:
-                while block := handle.read(1 << 20):
-                    total.update(block)
+            total.update(path.read_bytes())
         except OSError as error:
             why = error.strerror or str(error)
             raise InputError(path, expected="a file of the model", found=why) from error

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrisr.analysis.slices import cases_in, job_of, per_patient, read_slices
+from mrisr.analysis.scoring import cases_in, job_of, per_patient, read_slices
 from mrisr.core.errors import InputError, UsageError
 
 
