@@ -25,10 +25,12 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mrisr.analysis import results, scoring
 from mrisr.analysis.options import Criterion, Search, command
 from mrisr.analysis.scoring import Array, Slices
+from mrisr.config import DiffusionSettings
 from mrisr.core.errors import InputError, OutputError, UsageError
 from mrisr.core.options import Sampling
 from mrisr.diffusion.schedule import LinearSchedule, sampling_levels
@@ -59,12 +61,13 @@ TITLES = (
 )
 #: Patient to its figures ``(4,)``.
 Figures: TypeAlias = dict[str, Array]
+Family: TypeAlias = Literal["even", "time", "snr"]
 
 
 class Candidate(NamedTuple):
     """A schedule to try: family, its parameter, DDIM's eta, and the ``steps + 1`` levels up to 1."""
 
-    family: Literal["even", "time", "snr"]
+    family: Family
     parameter: float
     eta: float
     levels: tuple[float, ...]
@@ -78,31 +81,27 @@ def candidates(model: Model, how: Search) -> list[Candidate]:
         raise UsageError(f"{card.name}: expected a diffusion model, found {card.method}")
     if found < 2:
         raise UsageError(f"steps: expected at least 2, found {found}: one has no level to place")
-    grid = list(_grid(model, how.steps))
-    return [c._replace(eta=eta) for eta in how.eta or (card.default_eta,) for c in grid]
+    grid = []
+    for family, parameter, levels in _families(card.diffusion, how.steps):
+        # As cards state them: eight digits, the model's own start and 1 at the ends.
+        between = [round(g, 8) for g in levels[1:-1].tolist()]
+        grid.append((family, parameter, (card.diffusion.start, *between, 1.0)))
+    etas = how.eta or (card.default_eta,)
+    return [Candidate(family, p, eta, levels) for eta in etas for family, p, levels in grid]
 
 
-def _grid(model: Model, steps: int) -> Iterator[Candidate]:
-    settings = model.card.diffusion
+def _families(settings: DiffusionSettings, steps: int) -> Iterator[tuple[Family, float, Tensor]]:
+    """Family, parameter and ``steps + 1`` levels of each schedule to try."""
     clock, start = LinearSchedule(**settings.inference.model_dump()), settings.start
     first = float(clock.time(torch.tensor(start)))
     share = torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64)
-    even = sampling_levels(clock, start, steps)
-    yield Candidate("even", 1.0, 0.0, _levels(even, start))
+    yield "even", 1.0, sampling_levels(clock, start, steps)
     for power in POWERS:
-        levels = clock.scale_at(first * share**power)
-        yield Candidate("time", power, 0.0, _levels(levels, start))
+        yield "time", power, clock.scale_at(first * share**power)
     for last in (g for g in LAST_LEVELS if g > start):
-        odds = torch.logit(torch.tensor([start**2, last**2], dtype=torch.float64))
-        between = torch.linspace(float(odds[0]), float(odds[1]), steps, dtype=torch.float64)
-        levels = torch.cat([between.sigmoid().sqrt(), torch.ones(1, dtype=torch.float64)])
-        yield Candidate("snr", last, 0.0, _levels(levels, start))
-
-
-def _levels(levels: torch.Tensor, start: float) -> tuple[float, ...]:
-    """Levels as the model's card states them: eight digits, the model's own start and 1 at the ends."""
-    between = [round(g, 8) for g in levels[1:-1].tolist()]
-    return (start, *between, 1.0)
+        odds = torch.logit(torch.tensor([start**2, last**2], dtype=torch.float64)).tolist()
+        between = torch.linspace(*odds, steps, dtype=torch.float64)
+        yield "snr", last, torch.cat([between.sigmoid().sqrt(), torch.ones(1)])
 
 
 def even(grid: Sequence[Candidate], eta: float) -> Candidate:

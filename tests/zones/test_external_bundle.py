@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from mrisr.core.errors import InputError
 from mrisr.zones.external.bundle import load_bundle
-from mrisr.zones.labels import PZ, TZ, LabelTable
+from mrisr.zones.labels import PZ, TZ
 from mrisr.zones.score import score_zones
 from tests.centroid import world_centroid
 from tests.zones.models import (
@@ -133,14 +133,6 @@ def test_yaml_safetensors_checkpoints_and_scripts(tmp_path: Path) -> None:
         np.testing.assert_array_equal(load_bundle(root)(volume).labels.array, wanted)
     assert not any(name.startswith("scripts") for name in sys.modules)
     assert str(root) not in sys.path
-
-
-def test_a_table_of_the_users_own(zoo: Path) -> None:
-    labels = load_bundle(zoo, LabelTable.parse("1=PZ,2=TZ"))(image()).labels
-    np.testing.assert_array_equal(labels.array, swapped(expected(image())))
-    segment = load_bundle(zoo, LabelTable.parse("1=TZ,4=PZ"))
-    with pytest.raises(InputError, match=r"expected labels of the table 1=TZ,4=PZ, found 2$"):
-        segment(image())
 
 
 def test_name_and_digest(tmp_path: Path) -> None:

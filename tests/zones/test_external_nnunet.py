@@ -108,10 +108,9 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return install
 
 
-def first_bright(volume: Volume) -> list[int]:
+def first_bright(volume: Volume) -> Any:
     """The lowest indices of the bright box."""
-    lowest: list[int] = np.argwhere(volume.array == BRIGHT).min(axis=0).tolist()
-    return lowest
+    return np.argwhere(volume.array == BRIGHT).min(axis=0).tolist()
 
 
 @pytest.mark.parametrize("codes", ["LPS", "RAS", "PIR", "SRA"])
