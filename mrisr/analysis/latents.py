@@ -41,25 +41,15 @@ _RANGE_SQUARED = 4.0
 
 
 class Latents(NamedTuple):
-    """Likeness of the latents at every level of the schedule.
+    """Likeness of the latents at every level of the schedule."""
 
-    Attributes:
-        g: signal levels ``g_0 .. g_T``, ``(T + 1,)``.
-        same: PSNR in dB of the two latents with the same noise, per level.
-        independent: the same with independent noise, expected.
-        power: power of ``d`` per Fourier coefficient in each band, mean over patients, ``(BANDS,)``.
-        square: mean of ``d^2`` over pixels, and its sum over a slice, mean over patients.
-        patients: patient to its own band power.
-        example: x_HR and x_LR ``(h, w)`` of one slice, in -1..1.
-    """
-
-    g: Array
-    same: Interval
-    independent: Interval
-    power: Array
-    square: Array
-    patients: dict[str, Array]
-    example: tuple[Tensor, Tensor]
+    g: Array  #: signal levels ``g_0 .. g_T``, ``(T + 1,)``
+    same: Interval  #: PSNR in dB of the two latents with the same noise, per level
+    independent: Interval  #: the same with independent noise, expected
+    power: Array  #: power of ``d`` per Fourier coefficient in each band, mean over patients, ``(BANDS,)``
+    square: Array  #: mean of ``d^2`` over pixels, and its sum over a slice, mean over patients
+    patients: dict[str, Array]  #: patient to its own band power
+    example: tuple[Tensor, Tensor]  #: x_HR and x_LR ``(h, w)`` of one slice, in -1..1
 
 
 class Suggestion(NamedTuple):

@@ -19,25 +19,20 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from mrisr.analysis.results import Row
 from mrisr.analysis.scoring import Slices, unit
 from mrisr.core.errors import UsageError
 
 #: Edge in pixels of the central square that readers see.
 SHOWN = 192
+SIDES = ("left", "right")
 
 
 class Trial(NamedTuple):
-    """A pair to show: its patient, series and slice, its setting's index, and the side (0 left, 1 right) of
-    the real scan."""
+    """A pair to show: which slice it is, how it was restored and on which side the real scan is, for whoever
+    runs the test; and the left and the right image ``(h, w)``."""
 
-    case: str
-    series: str
-    slice: int
-    setting: int
-    real: int
-    restored: Tensor
-    reference: Tensor
+    key: dict[str, str | int]
+    pair: tuple[Tensor, Tensor]
 
 
 def check_enough(settings: int, slices: int) -> None:
@@ -48,7 +43,9 @@ def check_enough(settings: int, slices: int) -> None:
         )
 
 
-def draw_trials(restored: Sequence[tuple[Slices, Sequence[Tensor]]], seed: int = 0) -> list[Trial]:
+def draw_trials(
+    settings: Sequence[str], restored: Sequence[tuple[Slices, Sequence[Tensor]]], seed: int = 0
+) -> list[Trial]:
     """Draw every slice once, in random order, the settings in turn, so that all have equally many pairs.
 
     ``restored`` are series with their images ``(n, 1, h, w)`` by each setting, of which the first is
@@ -57,17 +54,19 @@ def draw_trials(restored: Sequence[tuple[Slices, Sequence[Tensor]]], seed: int =
     """
     random = np.random.default_rng(seed)
     slices = [(*series, k) for series in restored for k in range(len(series[0].images))]
-    asked = range(1, len(restored[0][1]))
+    asked = range(1, len(settings))
     check_enough(len(asked), len(slices))
     each = len(slices) // len(asked)
     order = random.permutation(len(slices))[: each * len(asked)]
     turns = random.permutation(np.tile(asked, each))
     sides = random.permutation(np.arange(len(order)) % 2)
     trials = []
-    for index, setting, real in zip(order, turns, sides, strict=True):
+    for number, (index, setting, real) in enumerate(zip(order, turns, sides, strict=True), 1):
         (case, series, truth), images, k = slices[index]
-        made = images[setting][k, 0]
-        trials.append(Trial(case, series, k, int(setting), int(real), made, truth[k, 0]))
+        key = {"pair": number, "case": case, "series": series, "slice": k}
+        key |= {"setting": settings[setting], "real": SIDES[real]}
+        pair = truth[k, 0], images[setting][k, 0]
+        trials.append(Trial(key, pair if real == 0 else pair[::-1]))
     return trials
 
 
@@ -93,17 +92,13 @@ def encode(content: object, seed: int) -> str:
 
 
 def reader_page(settings: Sequence[str], trials: Sequence[Trial]) -> str:
-    """The page as HTML, of settings by their names. It names no patient; :func:`key_rows` tells which pair is
-    which."""
-    pairs = []
-    for trial in trials:
-        made, real = data_uri(trial.restored), data_uri(trial.reference)
-        pairs.append([real, made] if trial.real == 0 else [made, real])
-    asked = sorted({t.setting for t in trials})
+    """The page as HTML. It names no patient; the trials' keys tell which pair is which."""
+    pairs = [[data_uri(image) for image in t.pair] for t in trials]
+    asked = settings[1:]
     key = {
-        "settings": [settings[i] for i in asked],
-        "setting": [asked.index(t.setting) for t in trials],
-        "real": [t.real for t in trials],
+        "settings": asked,
+        "setting": [asked.index(str(t.key["setting"])) for t in trials],
+        "real": [SIDES.index(str(t.key["real"])) for t in trials],
     }
     digest = hashlib.sha256(json.dumps([pairs, key]).encode()).hexdigest()
     seed = int(digest[:8], 16)
@@ -115,19 +110,3 @@ def reader_page(settings: Sequence[str], trials: Sequence[Trial]) -> str:
         data=json.dumps(data),
         count=len(trials),
     )
-
-
-def key_rows(settings: Sequence[str], trials: Sequence[Trial]) -> list[Row]:
-    """The slice of every pair, how it was restored, and the side of the real scan: for whoever runs the
-    test."""
-    return [
-        {
-            "pair": i + 1,
-            "case": t.case,
-            "series": t.series,
-            "slice": t.slice,
-            "setting": settings[t.setting],
-            "real": ("left", "right")[t.real],
-        }
-        for i, t in enumerate(trials)
-    ]

@@ -99,8 +99,8 @@ def _families(settings: DiffusionSettings, steps: int) -> Iterator[tuple[Family,
     for power in POWERS:
         yield "time", power, clock.scale_at(first * share**power)
     for last in (g for g in LAST_LEVELS if g > start):
-        odds = torch.logit(torch.tensor([start**2, last**2], dtype=torch.float64)).tolist()
-        between = torch.linspace(*odds, steps, dtype=torch.float64)
+        low, high = torch.logit(torch.tensor([start**2, last**2], dtype=torch.float64)).tolist()
+        between = torch.linspace(low, high, steps, dtype=torch.float64)
         yield "snr", last, torch.cat([between.sigmoid().sqrt(), torch.ones(1)])
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mrisr.analysis import results, scoring
 from mrisr.analysis.options import Steps, command, names_of, steps_of
-from mrisr.analysis.readers import check_enough, draw_trials, key_rows, reader_page
+from mrisr.analysis.readers import check_enough, draw_trials, reader_page
 from mrisr.analysis.scoring import Array, Slices
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.options import Sampling
@@ -229,9 +229,9 @@ def analyze_steps(
     }
     if readers:
         named = [s.name for s in settings]
-        trials = draw_trials([(part.slices, part.images) for part in parts], how.seed)
+        trials = draw_trials(named, [(part.slices, part.images) for part in parts], how.seed)
         others["readers.html"] = reader_page(named, trials).encode()
-        others["readers_key.csv"] = results.csv_bytes(key_rows(named, trials))
+        others["readers_key.csv"] = results.csv_bytes([t.key for t in trials])
     results.write_analysis(output, "steps", rows, content, text, others)
     return text
 

@@ -24,44 +24,32 @@ PADDING = 1.6
 
 
 class LabelledStack(NamedTuple):
-    """A stack on the working pixels, slices from inferior to superior.
-
-    Attributes:
-        case, series: patient and stack.
-        levels: int16 ``(slices, rows, columns)``, as in the cache.
-        shares: soft labels, uint8 ``(2, slices, rows, columns)``: the share of the readers, 255 for all, who
-            call it peripheral and transition zone; in between also where a voxel is cut by a border.
-        spacing: mm between slices, rows, columns.
-        centre: row and column of the gland's centroid.
-    """
+    """A stack on the working pixels, slices from inferior to superior."""
 
     case: str
     series: str
-    levels: NDArray[np.int16]
+    levels: NDArray[np.int16]  #: ``(slices, rows, columns)``, as in the cache
+    #: Soft labels ``(2, slices, rows, columns)``: the share of the readers, 255 for all, who call it
+    #: peripheral and transition zone; in between also where a voxel is cut by a border.
     shares: NDArray[np.uint8]
-    spacing: tuple[float, float, float]
-    centre: tuple[float, float]
+    spacing: tuple[float, float, float]  #: mm between slices, rows, columns
+    centre: tuple[float, float]  #: row and column of the gland's centroid
 
 
 class RawCrops(NamedTuple):
-    """A batch before augmentation.
+    """A batch before augmentation."""
 
-    Attributes:
-        levels: int16 ``(b, slices, n, n)``.
-        shares: soft labels, uint8 ``(b, 2, slices, n, n)``.
-        offset: ``(b, 2)``, pixels (rows, columns) from the crop's centre to the wanted one.
-    """
-
-    levels: Tensor
-    shares: Tensor
-    offset: Tensor
+    levels: Tensor  #: int16 ``(b, slices, n, n)``
+    shares: Tensor  #: soft labels, uint8 ``(b, 2, slices, n, n)``
+    offset: Tensor  #: ``(b, 2)``, pixels (rows, columns) from the crop's centre to the wanted one
 
 
 def labelled_stacks(
     stacks: Sequence[cache.Stack], settings: ZonesDataSettings
 ) -> tuple[list[LabelledStack], list[LabelledStack]]:
     """The labelled axial stacks to train on and those to validate on, split by patient."""
-    training, validation = [], []
+    training: list[LabelledStack] = []
+    validation: list[LabelledStack] = []
     for stack in stacks:
         if stack.labels is None or stack.plane != "axial" or not stack.labels.any():
             continue

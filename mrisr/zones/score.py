@@ -27,23 +27,14 @@ Matrix = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class ZoneScore:
-    """Scores of one zone; NaN where a figure is not defined.
+    """Scores of one zone; NaN where a figure is not defined: distances where either has nothing of it."""
 
-    Attributes:
-        dice: NaN where the reference has nothing of the zone, 0 where only the result has nothing.
-        hd95_mm: 95th percentile of the symmetric Hausdorff distance; NaN where either has nothing.
-        asd_mm: symmetric average surface distance; NaN where either has nothing.
-        volume_ml: of the result.
-        reference_ml: of the reference.
-        volume_bias_ml: the result's less the reference's.
-    """
-
-    dice: float
-    hd95_mm: float
-    asd_mm: float
-    volume_ml: float
+    dice: float  #: NaN where the reference has nothing of the zone, 0 where only the result has nothing
+    hd95_mm: float  #: 95th percentile of the symmetric Hausdorff distance
+    asd_mm: float  #: symmetric average surface distance
+    volume_ml: float  #: of the result
     reference_ml: float
-    volume_bias_ml: float
+    volume_bias_ml: float  #: the result's less the reference's
 
     def as_json(self) -> dict[str, float | None]:
         """The figures, `None` in the place of those that are not defined."""
@@ -161,8 +152,8 @@ def _steps(labels: Volume, grid: Volume) -> list[tuple[float, float]]:
         found = _grid(labels)
     else:
         return [(float(s), float(o)) for s, o in zip(size, start, strict=True)]
-    wanted = f"{_grid(grid)}, axes {geometry.axis_codes(grid.affine)}"
-    expected = f"labels over the field of view of {grid.name} ({wanted})"
+    where = f"{_grid(grid)}, axes {geometry.axis_codes(grid.affine)}"
+    expected = f"labels over the field of view of {grid.name} ({where})"
     raise InputError(labels.name, expected=expected, found=found)
 
 

@@ -31,23 +31,17 @@ class Segmentation:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Segmenter(ABC):
-    """A function from volumes to zones, without state: it may be called from several threads.
+    """A function from volumes to zones, without state: it may be called from several threads."""
 
-    Attributes:
-        kind: ``mrisr``, ``bundle`` or ``nnunet``.
-        name: for records and tables.
-        sha256: digest of everything that decides the labels: weights, label table, margin.
-        device: where it computes.
-        table: meaning of an external model's labels; None for the project's own.
-        margin: share of the width left out at each of the four edges of axial slices, for models trained on
-            cropped images; nothing is found there.
-    """
-
-    kind: str
-    name: str
-    sha256: str
+    kind: str  #: ``mrisr``, ``bundle`` or ``nnunet``
+    name: str  #: for records and tables
+    sha256: str  #: digest of everything that decides the labels: weights, label table, margin
     device: torch.device
-    table: LabelTable | None = None
+    table: LabelTable | None = (
+        None  #: meaning of an external model's labels; `None` for the project's own
+    )
+    #: Share of the width left out at each of the four edges of axial slices, for models trained on cropped
+    #: images; nothing is found there.
     margin: float = 0.0
 
     def __call__(self, volume: Volume) -> Segmentation:

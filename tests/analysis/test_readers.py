@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections import Counter
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import torch
 from PIL import Image
 from scipy.stats import binomtest
 
-from mrisr.analysis.readers import Trial, data_uri, draw_trials, key_rows, reader_page
+from mrisr.analysis.readers import data_uri, draw_trials, reader_page
 from mrisr.analysis.scoring import Slices
 from mrisr.core.errors import UsageError
 
@@ -47,19 +48,18 @@ def node() -> str:
 
 
 def test_each_slice_is_shown_once_and_all_settings_equally_often() -> None:
-    trials, again, other = (draw_trials(restored(6, 5), seed=s) for s in (1, 1, 2))
-    assert [t[:5] for t in trials] == [t[:5] for t in again] != [t[:5] for t in other]
-    assert len(trials) == 10
-    assert len({(t.case, t.slice) for t in trials}) == 10
-    assert sorted(t.setting for t in trials) == [1] * 5 + [2] * 5  # interpolation is not asked for
-    assert sorted(t.real for t in trials) == [0] * 5 + [1] * 5
-    for t in trials:
-        assert torch.allclose(t.restored - t.reference, torch.tensor(0.1 * t.setting))
+    keys, again, other = (
+        [t.key for t in draw_trials(SETTINGS, restored(6, 5), seed=s)] for s in (1, 1, 2)
+    )
+    assert keys == again != other
+    assert len({(k["case"], k["slice"]) for k in keys}) == len(keys) == 10
+    counts = Counter(k["setting"] for k in keys), Counter(k["real"] for k in keys)
+    assert counts == ({"1 step": 5, "4 <steps>": 5}, {"left": 5, "right": 5})
 
 
 def test_too_few_slices_are_refused() -> None:
     with pytest.raises(UsageError, match="at least 2 slices, one for each setting, found 1"):
-        draw_trials(restored(1))
+        draw_trials(SETTINGS, restored(1))
 
 
 def payload(page: str) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def payload(page: str) -> dict[str, Any]:
 
 
 def test_nothing_comes_from_outside_and_nothing_is_given_away() -> None:
-    page = reader_page(SETTINGS, draw_trials(restored(6, 6)))
+    page = reader_page(SETTINGS, draw_trials(SETTINGS, restored(6, 6)))
     assert "http:" not in page
     assert "https:" not in page
     assert not re.search(r"<(link|iframe|object)|@import|url\(|fetch\(|XMLHttp", page)
@@ -83,18 +83,16 @@ def test_nothing_comes_from_outside_and_nothing_is_given_away() -> None:
 
 
 def test_pictures_are_plain_and_on_the_side_that_the_key_says() -> None:
-    trials = draw_trials(restored(6, 6))
+    trials = draw_trials(SETTINGS, restored(6, 6))
     pairs = payload(reader_page(SETTINGS, trials))["pairs"]
-    rows = key_rows(SETTINGS, trials)
-    for trial, pair, row in zip(trials, pairs, rows, strict=True):
+    for trial, pair in zip(trials, pairs, strict=True):
         levels = []
         for uri in pair:
             picture = opened(uri)
             assert (picture.size, picture.mode, picture.info) == ((30, 40), "L", {})
             levels.append(int(np.asarray(picture)[20, 20]))
-        made = round((1 + 0.1 * trial.setting) / 2 * 255)
-        assert levels == ([128, made] if row["real"] == "left" else [made, 128])
-        assert row["setting"] == SETTINGS[trial.setting]
+        made = round((1 + 0.1 * SETTINGS.index(trial.key["setting"])) / 2 * 255)
+        assert levels == ([128, made] if trial.key["real"] == "left" else [made, 128])
 
 
 def opened(uri: str) -> Image.Image:
@@ -116,7 +114,7 @@ def played(*command: str) -> Any:
 
 @pytest.mark.parametrize("plan", ["straight", "reload", "no storage"])
 def test_a_reader_plays_the_page(node: str, tmp_path: Path, plan: str) -> None:
-    trials: list[Trial] = draw_trials(restored(4, 2), seed=5)
+    trials = draw_trials(SETTINGS, restored(4, 2), seed=5)
     data = payload(reader_page(SETTINGS, trials))
     (tmp_path / "data.json").write_text(json.dumps(data))
     driver = Path(__file__).with_name("page_driver.js")
@@ -128,11 +126,11 @@ def test_a_reader_plays_the_page(node: str, tmp_path: Path, plan: str) -> None:
     assert found["shown"] == data["pairs"]
     assert found["reader"] == ""  # the next reader starts anew
 
-    chosen = [[1, 1, 0][i % 3] for i in range(6)]
-    fooled = [side != t.real for side, t in zip(chosen, trials, strict=True)]
-    for row, setting in zip(found["table"], (1, 2, None), strict=True):
-        mine = [f for f, t in zip(fooled, trials, strict=True) if setting in (None, t.setting)]
-        name = "all" if setting is None else SETTINGS[setting]
+    chosen = [("right", "right", "left")[i % 3] for i in range(6)]
+    keys = [t.key for t in trials]
+    fooled = [side != k["real"] for side, k in zip(chosen, keys, strict=True)]
+    for row, name in zip(found["table"], (*SETTINGS[1:], "all"), strict=True):
+        mine = [f for f, k in zip(fooled, keys, strict=True) if name in ("all", k["setting"])]
         ci = binomtest(sum(mine), len(mine)).proportion_ci(method="wilson")
         interval = f"{100 * ci.low:.0f}% to {100 * ci.high:.0f}%"
         rate = f"{100 * sum(mine) / len(mine):.0f}%"
@@ -141,7 +139,7 @@ def test_a_reader_plays_the_page(node: str, tmp_path: Path, plan: str) -> None:
     (table, result) = found["saved"]
     rows = list(csv.DictReader(io.StringIO(table["text"])))
     assert [r["reader"] for r in rows] == ["'=re\"ader"] * 6  # no formula in a spreadsheet
-    assert [r["chosen"] for r in rows] == [("left", "right")[side] for side in chosen]
-    assert [r["real"] for r in rows] == [r["real"] for r in key_rows(SETTINGS, trials)]
+    assert [r["chosen"] for r in rows] == chosen
+    assert [r["real"] for r in rows] == [k["real"] for k in keys]
     assert [int(r["fooled"]) for r in rows] == fooled
     assert json.loads(result["text"])["rates"][-1]["fooled"] == sum(fooled)

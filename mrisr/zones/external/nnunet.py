@@ -47,20 +47,13 @@ Predict: TypeAlias = Callable[[Volume], NDArray[np.generic]]
 
 
 class ResultFolder(NamedTuple):
-    """The result folder of a trained configuration.
-
-    Attributes:
-        folds: folds whose predictions are averaged, as nnU-Net names them.
-        checkpoint: the file's name in each fold's folder.
-        ending: file name ending that its readers take.
-        codes: direction of the array axes of its images.
-    """
+    """The result folder of a trained configuration."""
 
     root: Path
-    folds: tuple[str, ...]
-    checkpoint: str
-    ending: str
-    codes: str
+    folds: tuple[str, ...]  #: whose predictions are averaged, as nnU-Net names them
+    checkpoint: str  #: the file's name in each fold's folder
+    ending: str  #: file name ending that its readers take
+    codes: str  #: direction of the array axes of its images
 
 
 def load_nnunet(
