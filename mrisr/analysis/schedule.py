@@ -166,6 +166,21 @@ def comparison(bench: Bench, chosen: Candidate, evenly: Candidate) -> dict[str, 
     }
 
 
+def as_rows(grid: Sequence[Candidate], bench: Bench) -> list[results.Row]:
+    """One row per candidate: means over the patients of a bench."""
+    return [
+        {
+            "family": c.family,
+            "parameter": c.parameter,
+            "eta": c.eta,
+            **_numbers(bench.means(c)),
+            "value": results.number(bench.value(c)),
+            "levels": " ".join(f"{g:.8g}" for g in c.levels),
+        }
+        for c in grid
+    ]
+
+
 def as_markdown(title: str, found: dict[str, Any]) -> str:
     """One comparison as a table, and the range of the gains."""
     gains = found["gain_by_patient"].values()
@@ -300,18 +315,7 @@ def analyze_schedule(
         )
     content = {"command": command("schedule", how, name), "chosen": chosen._asdict(), **found}
     figure = {"schedule.png": schedule_figure(grid, seen, chosen)}
-    rows = [
-        {
-            "family": c.family,
-            "parameter": c.parameter,
-            "eta": c.eta,
-            **_numbers(seen.means(c)),
-            "value": results.number(seen.value(c)),
-            "levels": " ".join(f"{g:.8g}" for g in c.levels),
-        }
-        for c in grid
-    ]
-    results.write_analysis(output, "schedule", rows, content, text, figure)
+    results.write_analysis(output, "schedule", as_rows(grid, seen), content, text, figure)
     return text
 
 

@@ -31,9 +31,7 @@ class Everything(Segmenter):
         return np.full(volume.shape, PZ, np.uint8), ("a note",)
 
 
-EVERYTHING = Everything(
-    kind="mrisr", name="everything", sha256="0" * 64, device=torch.device("cpu")
-)
+EVERYTHING = Everything(kind="mrisr", name="all", sha256="0" * 64, device=torch.device("cpu"))
 
 
 @pytest.mark.parametrize("codes", ["LPS", "SRA"])
