@@ -23,11 +23,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mrisr.core.errors import InputError
-from mrisr.core.geometry import Affine
 from mrisr.core.volume import Volume
 from mrisr.io import write_volume
 from mrisr.io.json_file import read_json
@@ -87,7 +85,7 @@ def load_bundle(
 
 def _run(
     parts: Mapping[str, Any], device: torch.device, volume: Volume
-) -> tuple[NDArray[np.generic], Affine, tuple[str, ...]]:
+) -> tuple[Volume, tuple[str, ...]]:
     """The bundle's labels of a volume by the content of ``_ENTRIES``, their affine, and notes."""
     from monai.data.meta_tensor import MetaTensor
 
@@ -106,8 +104,8 @@ def _run(
     if found.shape[0] > 1:
         notes.append(_CHANNELS.format(found.shape[0]))
         found = found.argmax(dim=0, keepdim=True)
-    affine = np.asarray(found.affine, dtype=np.float64)
-    return np.asarray(found[0].cpu()), affine, tuple(notes)
+    labels = Volume(np.asarray(found[0].cpu()), np.asarray(found.affine, dtype=np.float64))
+    return labels, tuple(notes)
 
 
 def _postprocessing(parts: Mapping[str, Any]) -> tuple[list[Any], list[str]]:

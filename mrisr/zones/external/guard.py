@@ -9,7 +9,7 @@ import logging
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,14 +18,13 @@ import torch
 from numpy.typing import NDArray
 
 from mrisr.core.errors import InputError, MrisrError, one_line, out_of_memory
-from mrisr.core.geometry import Affine
 from mrisr.core.volume import Volume
 from mrisr.zones.labels import LabelTable
 from mrisr.zones.score import check_same_grid
 from mrisr.zones.segmenter import Segmenter
 
-#: A volume to the model's own labels, the affine of their grid, and notes.
-Run: TypeAlias = Callable[[Volume], tuple[NDArray[np.generic], Affine, tuple[str, ...]]]
+#: A volume to the model's own labels on their own grid, and notes.
+Run: TypeAlias = Callable[[Volume], tuple[Volume, tuple[str, ...]]]
 
 #: Output and warnings are redirected for the whole process, so only one model runs at a time.
 _LOCK = threading.RLock()
@@ -46,9 +45,9 @@ class ExternalSegmenter(Segmenter):
             InputError: the model fails, or its result is no labels of the table on the volume's grid.
         """
         with guarded(self.root, "segments this image"), torch.no_grad():
-            array, affine, notes = self.run(volume)
-        check_same_grid(Volume(array, affine, name=str(self.root)), volume)
-        return self.table.apply(array, self.root), notes
+            found, notes = self.run(volume)
+        check_same_grid(replace(found, name=str(self.root)), volume)
+        return self.table.apply(found.array, self.root), notes
 
 
 def digest(root: Path, files: Iterable[Path], table: LabelTable) -> str:

@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 
 from mrisr.core import geometry
 from mrisr.core.errors import InputError, UsageError
-from mrisr.core.geometry import Affine
 from mrisr.core.volume import Volume
 from mrisr.io import read_volume, write_volume
 from mrisr.io.json_file import read_json
@@ -96,16 +95,12 @@ def load_nnunet(
     )
 
 
-def _run(
-    folder: ResultFolder, predict: Predict, volume: Volume
-) -> tuple[NDArray[np.generic], Affine, tuple[str, ...]]:
+def _run(folder: ResultFolder, predict: Predict, volume: Volume) -> tuple[Volume, tuple[str, ...]]:
     """nnU-Net's labels of a volume, which keeps its grid, and notes."""
     turned = volume.reoriented(folder.codes)
-    codes = geometry.axis_codes(volume.affine)
-    found, _ = geometry.reoriented(predict(turned), turned.affine, codes)
+    found = turned.with_array(predict(turned)).reoriented(geometry.axis_codes(volume.affine))
     final = folder.checkpoint == _CHECKPOINTS[0]
-    notes = () if final else (f"{folder.checkpoint} of an unfinished training",)
-    return found, volume.affine, notes
+    return found, () if final else (f"{folder.checkpoint} of an unfinished training",)
 
 
 def _labels(dataset: dict[str, Any]) -> dict[int, str]:
