@@ -12,7 +12,6 @@ fallen to a stated threshold: a denoiser would hardly have read there what the s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,72 +19,37 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrisr.analysis.output import command, markdown, number, write_analysis
-from mrisr.analysis.slices import (
-    Array,
-    Selection,
-    Slices,
-    drawn_for,
-    per_patient,
-    read_slices,
-)
+from mrisr.analysis import results
+from mrisr.analysis.options import LatentSettings, command, names_of
+from mrisr.analysis.scoring import Array, Slices, drawn_for, per_patient, read_slices
 from mrisr.config import Job
-from mrisr.core.errors import UsageError
+from mrisr.core.random import seeded
 from mrisr.core.statistics import Interval, mean_interval
 from mrisr.data import pairs
+from mrisr.diffusion.samplers import start_latent
 from mrisr.diffusion.schedule import INFERENCE
 from mrisr.io.atomic import make_folder
 
 #: Spatial frequencies are taken in bands this wide, cycles per pixel, up to Nyquist's 0.5.
 BAND = 0.02
 BANDS = 25
-#: The published starts; K of 100 steps.
+#: The published starts, K of 100 steps, and the steps that the picture shows as the published one does.
 PUBLISHED = (25, 50, 75)
+SHOWN = (0, *PUBLISHED, 100)
 #: Images span -1..1, so PSNR counts against a range of 2.
 _RANGE_SQUARED = 4.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class LatentSettings(Selection):
-    """Images to diffuse.
-
-    Attributes:
-        job: in-plane or through-plane.
-        cases: patients; all of the cache if empty (no model is involved, so none must be held out).
-        threshold: of the largest band's share of the missing detail, 0..1.
-    """
-
-    job: Job
-    cases: tuple[str, ...] = ()
-    threshold: float = 0.01
-
-    def __post_init__(self) -> None:
-        if not 0 < self.threshold < 1:
-            raise UsageError(f"threshold: expected between 0 and 1, found {self.threshold:g}")
-
-
 class Latents(NamedTuple):
-    """Likeness of the latents at every level of the schedule.
+    """Likeness of the latents at every level of the schedule."""
 
-    Attributes:
-        g: signal levels ``g_0 .. g_T``, ``(T + 1,)``.
-        same: PSNR in dB of the two latents with the same noise, per level.
-        independent: the same with independent noise, expected.
-        noise_only: the PSNR of two latents of *one* image; infinite at ``g = 1``.
-        power: power of ``d`` per Fourier coefficient in each band, mean over patients, ``(BANDS,)``.
-        square: mean of ``d^2`` over pixels, and its sum over a slice, mean over patients.
-        patients: patient to its own band power.
-        example: x_HR and x_LR ``(h, w)`` of one slice, in -1..1.
-    """
-
-    g: Array
-    same: Interval
-    independent: Interval
-    noise_only: Array
-    power: Array
-    square: Array
-    patients: dict[str, Array]
-    example: tuple[Tensor, Tensor]
+    g: Array  #: signal levels ``g_0 .. g_T``, ``(T + 1,)``
+    same: Interval  #: PSNR in dB of the two latents with the same noise, per level
+    independent: Interval  #: the same with independent noise, expected
+    power: Array  #: power of ``d`` per Fourier coefficient in each band, mean over patients, ``(BANDS,)``
+    square: Array  #: mean of ``d^2`` over pixels, and its sum over a slice, mean over patients
+    patients: dict[str, Array]  #: patient to its own band power
+    example: tuple[Tensor, Tensor]  #: x_HR and x_LR ``(h, w)`` of one slice, in -1..1
 
 
 class Suggestion(NamedTuple):
@@ -98,13 +62,9 @@ class Suggestion(NamedTuple):
 
 
 def latent_psnr(square: Array, g: Array) -> tuple[Array, Array]:
-    """PSNR in dB between the latents of images whose difference has the mean squares ``square`` ``(n,)``, at
-    signal levels ``g`` ``(m,)``.
-
-    Returns:
-        With the same noise, of which nothing remains in ``g d``, and with independent noise, expected: ``(n,
-        m)`` each.
-    """
+    """PSNR in dB ``(n, m)`` between the latents of images whose difference has the mean squares ``square``
+    ``(n,)``, at signal levels ``g`` ``(m,)``: with the same noise, of which nothing remains in ``g d``, and
+    with independent noise, expected."""
     signal = np.multiply.outer(square, g * g)
     with np.errstate(divide="ignore"):
         same, independent = (
@@ -118,7 +78,7 @@ def band_power(difference: Tensor, job: Job) -> Tensor:
     images and over each band of frequencies, ``(BANDS,)``; white noise of variance v has v in each.
 
     Bands are rings in-plane; through-plane they follow the frequency along the rows' axis alone, the
-    one that was degraded. Frequencies above 0.5 in the corners are left out.
+    one that was degraded. Frequencies above 0.5 in the corners are left results.
     """
     h, w = difference.shape[-2:]
     power = torch.fft.fft2(difference.double(), norm="ortho").abs().square().mean((0, 1))
@@ -180,15 +140,9 @@ def measure_latents(
         report(f"{part.case} {part.series}: {len(part.images)} slices")
     each = {name: per_patient(rows) for name, rows in found.items()}
     means = {name: mean_interval(list(rows.values())) for name, rows in each.items()}
+    power, square = means["power"].mean, means["square"].mean
     return Latents(
-        g,
-        means["same"],
-        means["independent"],
-        latent_psnr(np.zeros(1), g)[1][0],
-        means["power"].mean,
-        means["square"].mean,
-        each["power"],
-        examples[0],
+        g, means["same"], means["independent"], power, square, each["power"], examples[0]
     )
 
 
@@ -199,91 +153,148 @@ def as_rows(latents: Latents) -> list[dict[str, float | None]]:
     Kullback-Leibler divergence of the two latents' distributions given both images,
     ``g^2 d^2 / (2 (1 - g^2))`` in nats: what an observer could use who knows both.
     """
-    g, same, independent = latents.g, latents.same, latents.independent
+    g = latents.g
     with np.errstate(divide="ignore"):
         ratio = g * g / (2 * (1 - g * g))
-    columns = {
-        "t": np.arange(len(g)),
-        "g": g,
-        "psnr_same_noise": same.mean,
-        "psnr_same_noise_low": same.low,
-        "psnr_same_noise_high": same.high,
-        "psnr_independent_noise": independent.mean,
-        "psnr_independent_noise_low": independent.low,
-        "psnr_independent_noise_high": independent.high,
-        "psnr_one_image_twice": latents.noise_only,
+    columns = {"t": np.arange(len(g)), "g": g}
+    for name in ("same", "independent"):
+        psnr: Interval = getattr(latents, name)
+        parts = {"": psnr.mean, "_low": psnr.low, "_high": psnr.high}
+        columns |= {f"psnr_{name}_noise{end}": part for end, part in parts.items()}
+    columns |= {
+        "psnr_one_image_twice": _one_image_twice(g),
         "share": shares(latents.power, g).max(axis=1),
         "kl_per_pixel": ratio * latents.square[0],
         "kl_per_slice": ratio * latents.square[1],
     }
-    return [{name: number(column[t]) for name, column in columns.items()} for t in range(len(g))]
+    return [
+        {name: results.number(column[t]) for name, column in columns.items()} for t in range(len(g))
+    ]
+
+
+def _one_image_twice(g: Array) -> Array:
+    """PSNR of two latents of one image, independent noise; infinite at ``g = 1``."""
+    return np.asarray(latent_psnr(np.zeros(1), g)[1][0])
 
 
 def as_markdown(latents: Latents, suggestion: Suggestion, threshold: float) -> str:
     """The steps that matter as a table, and the suggestion as a sentence."""
     rows = as_rows(latents)
-    header = [
-        "K",
-        "g",
-        "PSNR, same noise",
-        "PSNR, independent noise",
-        "the same of one image twice",
-    ]
-    header += ["share of the missing detail", "KL per slice"]
-    formats = {
-        "g": ".4g",
-        "psnr_same_noise": ".2f",
-        "psnr_independent_noise": ".3f",
-        "psnr_one_image_twice": ".3f",
-        "share": ".2g",
-        "kl_per_slice": ".2g",
+    columns = {
+        "g": ("g", ".4g"),
+        "PSNR, same noise": ("psnr_same_noise", ".2f"),
+        "PSNR, independent noise": ("psnr_independent_noise", ".3f"),
+        "the same of one image twice": ("psnr_one_image_twice", ".3f"),
+        "share of the missing detail": ("share", ".2g"),
+        "KL per slice": ("kl_per_slice", ".2g"),
     }
     table = []
     for k in sorted({*PUBLISHED, suggestion.k}):
         name = f"{k} (published)" if k in PUBLISHED else str(k)
-        table.append([name, *(format(rows[k][column], f) for column, f in formats.items())])
+        table.append([name, *(format(rows[k][column], f) for column, f in columns.values())])
     return (
-        f"{markdown(header, table)}\n"
+        f"{results.markdown(['K', *columns], table)}\n"
         f"Suggested: K = {suggestion.k} (g = {suggestion.g:.4g}), the first step at which no band's share is "
         f"above {threshold:g}; {suggestion.lowest} to {suggestion.highest} for single patients "
         f"({len(latents.patients)}).\n"
     )
 
 
+def latents_figure(latents: Latents, suggestion: Suggestion, threshold: float) -> bytes:
+    """PSNR between the latents (after PartDiff Fig. 3) and the share of the missing detail, per step."""
+    figure = results.new_figure(11, 4.4)
+    left, right = figure.subplots(1, 2)
+    t, last = np.arange(len(latents.g)), len(latents.g) - 1
+    curves = (
+        (latents.same, results.BLUE, "same noise"),
+        (latents.independent, results.ORANGE, "independent noise"),
+    )
+    for curve, colour, label in curves:
+        left.plot(t, curve.mean, color=colour, lw=2, label=label)
+        left.fill_between(t, curve.low, curve.high, color=colour, alpha=0.25, lw=0)
+    twice = _one_image_twice(latents.g)[1:]
+    left.plot(t[1:], twice, ":", color=results.GREY, label="one image twice (expected)")
+    left.set(ylim=(0, None), ylabel="PSNR between the latents (dB)")
+    left.set_title(f"mean and 95% interval, {results.patients(latents.same.n)}", fontsize=10)
+    left.legend(frameon=False)
+    for power in latents.patients.values():
+        right.semilogy(
+            t, shares(power, latents.g).max(axis=1), color=results.GREEN, lw=0.6, alpha=0.5
+        )
+    share = shares(latents.power, latents.g).max(axis=1)
+    right.semilogy(
+        t, share, color=results.GREEN, lw=2, label="largest band: mean; thin: each patient"
+    )
+    right.axhline(threshold, color="black", lw=0.8, ls="--")
+    right.annotate(f"threshold {threshold:.2g}", (1, threshold), va="bottom", fontsize=8)
+    k = suggestion.k
+    right.plot([k], [share[k]], "o", color="black")
+    right.annotate(f" K = {k} (g = {suggestion.g:.3f})", (k, share[k]), va="bottom")
+    right.set(ylim=(1e-6, 1.5), ylabel="share of the missing detail in the latent")
+    right.legend(frameon=False, loc="lower left")
+    for axes in (left, right):  # steps below, signal levels above, the published starts as lines
+        axes.set(xlim=(0, last), xlabel="step t of the inference schedule")
+        for start in PUBLISHED:
+            axes.axvline(start, color=results.GREY, lw=0.7, alpha=0.6)
+        above = axes.twiny()
+        above.set(xlim=(0, last), xticks=SHOWN, xlabel="signal level g")
+        above.set_xticklabels([f"{latents.g[s]:.3g}" for s in SHOWN])
+    return results.png(figure)
+
+
+def latents_picture(latents: Latents) -> bytes:
+    """One slice's latents (after PartDiff Fig. 2): x_HR above, x_LR below, noise drawn for each on its own.
+
+    Both images of a column share one grey scale, which widens from -1..1 to two standard deviations of noise.
+    """
+    figure = results.new_figure(2.1 * len(SHOWN), 4.6)
+    rows = figure.subplots(2, len(SHOWN))
+    generator = seeded("cpu", 0)
+    names = ("diffused $x_{HR}$", "diffused $x_{LR}$")
+    for panels, image, name in zip(rows, latents.example, names, strict=True):
+        for axes, t in zip(panels, SHOWN, strict=True):
+            g = latents.g[t]
+            noise = torch.randn(image.shape, generator=generator)
+            shown = start_latent(image, image.new_tensor(g), noise)
+            reach = g + 2 * np.sqrt(1 - g * g)
+            axes.imshow(shown.numpy(), cmap="gray", vmin=-reach, vmax=reach)
+            axes.set(xticks=(), yticks=())
+            if panels is rows[0]:
+                axes.set_title(f"t = {t}, g = {g:.3g}", fontsize=10)
+        panels[0].set_ylabel(name)
+    return results.png(figure, dpi=150)
+
+
 def analyze_latents(
     data: Path,
     output: Path,
-    settings: LatentSettings,
+    how: LatentSettings,
     report: Callable[[str], None] = lambda line: None,
 ) -> str:
-    """Write ``latents.csv``, ``.json``, ``.md``, ``.png`` and ``latents_picture.png`` into ``output``.
-
-    Returns:
-        The Markdown text.
+    """Write ``latents.csv``, ``.json``, ``.md``, ``.png`` and ``latents_picture.png`` into ``output``;
+    returns the Markdown text.
 
     Raises:
         InputError: the cache cannot be read or lacks a patient.
         UsageError: the factor does not suit the images.
         OutputError: the folder cannot be written.
     """
-    from mrisr.analysis.latents_figures import latents_figure, latents_picture
-
-    job, factor, threshold = settings.job, settings.factor, settings.threshold
-    slices = read_slices(data, job, settings.cases, settings)
+    cases = names_of(how.cases)
+    slices = read_slices(data, how.job, cases, factor=how.factor, count=how.slices)
     make_folder(output)
-    found = measure_latents(slices, job, factor, report)
-    suggestion = suggest(found, threshold)
-    text, rows = as_markdown(found, suggestion, threshold), as_rows(found)
+    found = measure_latents(slices, how.job, how.factor, report)
+    suggestion = suggest(found, how.threshold)
+    text, rows = as_markdown(found, suggestion, how.threshold), as_rows(found)
     content = {
-        "command": command("latents", settings),
+        "command": command("latents", how),
         "patients": sorted(found.patients),
         "suggestion": suggestion._asdict(),
-        "threshold": threshold,
+        "threshold": how.threshold,
         "curve": rows,
     }
     pictures = {
-        "latents.png": latents_figure(found, suggestion, threshold),
+        "latents.png": latents_figure(found, suggestion, how.threshold),
         "latents_picture.png": latents_picture(found),
     }
-    write_analysis(output, "latents", rows, content, text, pictures)
+    results.write_analysis(output, "latents", rows, content, text, pictures)
     return text

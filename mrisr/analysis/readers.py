@@ -19,25 +19,20 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from mrisr.analysis.output import Row
-from mrisr.analysis.scoring import RestoredSlices, Setting, unit
+from mrisr.analysis.scoring import Slices, unit
 from mrisr.core.errors import UsageError
 
 #: Edge in pixels of the central square that readers see.
 SHOWN = 192
+SIDES = ("left", "right")
 
 
 class Trial(NamedTuple):
-    """A pair to show: its patient, series and slice, its setting's index, and the side (0 left, 1 right) of
-    the real scan."""
+    """A pair to show: which slice it is, how it was restored and on which side the real scan is, for whoever
+    runs the test; and the left and the right image ``(h, w)``."""
 
-    case: str
-    series: str
-    slice: int
-    setting: int
-    real: int
-    restored: Tensor
-    reference: Tensor
+    key: dict[str, str | int]
+    pair: tuple[Tensor, Tensor]
 
 
 def check_enough(settings: int, slices: int) -> None:
@@ -49,29 +44,29 @@ def check_enough(settings: int, slices: int) -> None:
 
 
 def draw_trials(
-    settings: Sequence[Setting], restored: Sequence[RestoredSlices], seed: int = 0
+    settings: Sequence[str], restored: Sequence[tuple[Slices, Sequence[Tensor]]], seed: int = 0
 ) -> list[Trial]:
     """Draw every slice once, in random order, the settings in turn, so that all have equally many pairs.
 
-    Slices that would make it uneven are left out. Interpolation (0 steps) is too easy to be asked for.
-
-    Raises:
-        UsageError: there are fewer slices than settings.
+    ``restored`` are series with their images ``(n, 1, h, w)`` by each setting, of which the first is
+    interpolation, too easy to be asked for. Slices that would make it uneven are left out. Raises UsageError
+    where there are fewer slices than settings.
     """
     random = np.random.default_rng(seed)
-    asked = [i for i, s in enumerate(settings) if s.steps > 0]
-    slices = [(part, k) for part in restored for k in range(len(part.slices.images))]
+    slices = [(*series, k) for series in restored for k in range(len(series[0].images))]
+    asked = range(1, len(settings))
     check_enough(len(asked), len(slices))
     each = len(slices) // len(asked)
     order = random.permutation(len(slices))[: each * len(asked)]
     turns = random.permutation(np.tile(asked, each))
     sides = random.permutation(np.arange(len(order)) % 2)
     trials = []
-    for index, setting, real in zip(order, turns, sides, strict=True):
-        part, k = slices[index]
-        case, series, truth = part.slices
-        made = part.images[setting][k, 0]
-        trials.append(Trial(case, series, k, int(setting), int(real), made, truth[k, 0]))
+    for number, (index, setting, real) in enumerate(zip(order, turns, sides, strict=True), 1):
+        (case, series, truth), images, k = slices[index]
+        key = {"pair": number, "case": case, "series": series, "slice": k}
+        key |= {"setting": settings[setting], "real": SIDES[real]}
+        pair = truth[k, 0], images[setting][k, 0]
+        trials.append(Trial(key, pair if real == 0 else pair[::-1]))
     return trials
 
 
@@ -96,17 +91,14 @@ def encode(content: object, seed: int) -> str:
     return base64.b64encode(bytes(out)).decode()
 
 
-def reader_page(settings: Sequence[Setting], trials: Sequence[Trial]) -> str:
-    """The page as HTML. It names no patient; :func:`key_rows` tells which pair is which."""
-    pairs = []
-    for trial in trials:
-        made, real = data_uri(trial.restored), data_uri(trial.reference)
-        pairs.append([real, made] if trial.real == 0 else [made, real])
-    asked = sorted({t.setting for t in trials})
+def reader_page(settings: Sequence[str], trials: Sequence[Trial]) -> str:
+    """The page as HTML. It names no patient; the trials' keys tell which pair is which."""
+    pairs = [[data_uri(image) for image in t.pair] for t in trials]
+    asked = settings[1:]
     key = {
-        "settings": [settings[i].name for i in asked],
-        "setting": [asked.index(t.setting) for t in trials],
-        "real": [t.real for t in trials],
+        "settings": asked,
+        "setting": [asked.index(str(t.key["setting"])) for t in trials],
+        "real": [SIDES.index(str(t.key["real"])) for t in trials],
     }
     digest = hashlib.sha256(json.dumps([pairs, key]).encode()).hexdigest()
     seed = int(digest[:8], 16)
@@ -118,19 +110,3 @@ def reader_page(settings: Sequence[Setting], trials: Sequence[Trial]) -> str:
         data=json.dumps(data),
         count=len(trials),
     )
-
-
-def key_rows(settings: Sequence[Setting], trials: Sequence[Trial]) -> list[Row]:
-    """The slice of every pair, how it was restored, and the side of the real scan: for whoever runs the
-    test."""
-    return [
-        {
-            "pair": i + 1,
-            "case": t.case,
-            "series": t.series,
-            "slice": t.slice,
-            "setting": settings[t.setting].name,
-            "real": ("left", "right")[t.real],
-        }
-        for i, t in enumerate(trials)
-    ]

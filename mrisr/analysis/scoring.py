@@ -1,4 +1,4 @@
-"""Restoration of degraded slices as the product does it, their scores, and an automated preference.
+"""Slices of the cache: degraded, restored as the product does it, scored, and preferred to each other.
 
 On each slice a restoration is a point in a plane: ``1 - SSIM`` (are structures in their places) against the
 spectrum error in dB (is there as much detail of each fineness), both divided by those of interpolation on
@@ -10,30 +10,89 @@ what interpolation lacks by either measure counts the same. That is a convention
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mrisr import metrics
-from mrisr.analysis.slices import Array, Slices, drawn_for, job_of
-from mrisr.config import Job
-from mrisr.core.options import Sampling
-from mrisr.data import pairs
+from mrisr.config import Job, Plane
+from mrisr.core.errors import InputError, UsageError
+from mrisr.core.options import Kind, Sampling
+from mrisr.data import cache, pairs
 from mrisr.models.store import Model, load_model
 from mrisr.restore.restore import restore
 
+Array = NDArray[np.float64]
+
+#: Plane whose slices are degraded, because the truth is known there, and kind of the degradation.
+PROTOCOL: dict[Job, tuple[Plane, Kind]] = {
+    "inplane": ("axial", "bicubic"),
+    "throughplane": ("coronal", "gaussian"),
+}
+#: Figures of a slice, in the order of an array of them: PSNR in dB, SSIM, spectrum error in dB.
+FIGURES = ("psnr", "ssim", "spectrum")
 #: Distances of interpolation below this count as this: SSIM and spectra have single precision.
 _LEAST = 1e-6
 
 
-class Scores(NamedTuple):
-    """Figures per slice ``(n,)``: PSNR and spectrum error in dB, SSIM; of intensities 0..1."""
+class Slices(NamedTuple):
+    """Slices ``(n, 1, h, w)`` in -1..1 of one series of one patient."""
 
-    psnr: Array
-    ssim: Array
-    spectrum: Array
+    case: str
+    series: str
+    images: Tensor
+
+
+def job_of(model: Model) -> Job:
+    """The job of a trained model. Raises UsageError for an interpolation, which serves both."""
+    if model.card.job is None:
+        raise UsageError(f"{model.card.name}: expected a trained model, found an interpolation")
+    return model.card.job
+
+
+def cases_in(data: Path, job: Job, cases: Sequence[str]) -> list[str]:
+    """Those of ``cases`` of which the cache has a series in the job's plane. Raises InputError."""
+    plane = PROTOCOL[job][0]
+    found = {entry["case"] for entry in cache.read_index(data) if entry["plane"] == plane}
+    return [case for case in cases if case in found]
+
+
+def read_slices(
+    data: Path, job: Job, cases: Sequence[str], *, factor: float, count: int, crop: int = 320
+) -> list[Slices]:
+    """Read the ``count`` central slices of each series of ``cases`` (of all patients where that is empty) in
+    the job's plane: of each its central square of ``crop`` pixels.
+
+    Raises:
+        InputError: the cache cannot be read, or one of the cases has no such series.
+        UsageError: the slices cannot be degraded by the factor.
+    """
+    plane = PROTOCOL[job][0]
+    stacks = cache.read_stacks(data, [plane])
+    found = {s.case for s in stacks}
+    missing = sorted(set(cases) - found)
+    if missing or not stacks:
+        wanted = f"{plane} series of {', '.join(missing) or 'any patient'}"
+        raise InputError(data, expected=wanted, found=", ".join(sorted(found)) or "none")
+    chosen = [s for s in stacks if not cases or s.case in cases]
+    out = []
+    for stack, images in pairs.validation_images(chosen, [plane], crop):
+        first = max(0, (len(images) - count) // 2)
+        out.append(Slices(stack.case, stack.series, images[first : first + count]))
+        limit = min(images.shape[-2:]) / 8
+        if not 1 < factor <= limit:
+            raise UsageError(f"factor: expected above 1 and at most {limit:g}, found {factor:g}")
+    return out
+
+
+def drawn_for(job: Job, factor: float) -> pairs.Drawn:
+    """The job's degradation: bicubic on both axes in-plane, a Gaussian slice profile along the rows' axis
+    through-plane."""
+    return pairs.Drawn(PROTOCOL[job][1], factor)
 
 
 def interpolation(job: Job) -> Model:
@@ -52,57 +111,15 @@ def unit(images: Tensor) -> Tensor:
     return ((images + 1) / 2).clamp(0, 1)
 
 
-def score(result: Tensor, reference: Tensor, job: Job) -> Scores:
-    """Score images ``(n, 1, h, w)`` in -1..1, one by one. Through-plane, the spectrum is that along the
-    degraded axis."""
+def score(result: Tensor, reference: Tensor, job: Job) -> Array:
+    """Score images ``(n, 1, h, w)`` in -1..1, one by one: figures ``(3, n)`` of intensities 0..1.
+
+    Through-plane, the spectrum is that along the degraded axis.
+    """
     a, b = unit(result), unit(reference)
     dims = (-2, -1) if job == "inplane" else (-2,)
     found = (metrics.psnr(a, b), metrics.ssim(a, b), metrics.spectrum_error(a, b, dims=dims))
-    return Scores(*(figure.double().numpy() for figure in found))
-
-
-class Setting(NamedTuple):
-    """One way to restore: its name, the model and how to sample; 0 steps are interpolation."""
-
-    name: str
-    steps: int
-    model: Model
-    sampling: Sampling
-
-    @property
-    def evaluations(self) -> int:
-        """Evaluations of the network for an image."""
-        return self.model.restorer.evaluations(self.sampling)
-
-
-class RestoredSlices(NamedTuple):
-    """A series with its restorations: images ``(n, 1, h, w)`` in -1..1 and figures, one for each setting."""
-
-    slices: Slices
-    images: list[Tensor]
-    scores: list[Scores]
-
-
-def restore_all(
-    settings: Sequence[Setting],
-    slices: Sequence[Slices],
-    factor: float,
-    report: Callable[[str], None] = lambda line: None,
-) -> list[RestoredSlices]:
-    """Restore and score every series by every setting, of which the last one tells the job."""
-    job = job_of(settings[-1].model)
-    out = []
-    for part in slices:
-        images = [restored(part.images, job, factor, s.model, s.sampling) for s in settings]
-        scores = [score(x, part.images, job) for x in images]
-        out.append(RestoredSlices(part, images, scores))
-        psnr = [float(s.psnr.mean()) for s in scores]
-        best = int(np.argmax(psnr))
-        report(
-            f"{part.case} {part.series}: {len(part.images)} slices, best PSNR "
-            f"{psnr[best]:.2f} dB by {settings[best].name}"
-        )
-    return out
+    return np.stack([figure.double().numpy() for figure in found])
 
 
 def distance(ssim: Array, spectrum: Array) -> Array:
@@ -131,3 +148,11 @@ def win_rates(shares: Array) -> Array:
     """Mean of each row of :func:`preferred` over the other settings ``(settings,)``: how often a setting is
     preferred to another one drawn at random."""
     return np.asarray((shares.sum(axis=1) - 0.5) / (len(shares) - 1))
+
+
+def per_patient(rows: Sequence[tuple[str, Array]]) -> dict[str, Array]:
+    """Mean of each patient's series; ``rows`` are (case, figures of one series)."""
+    groups: dict[str, list[Array]] = {}
+    for case, figures in rows:
+        groups.setdefault(case, []).append(figures)
+    return {case: np.mean(group, axis=0) for case, group in groups.items()}

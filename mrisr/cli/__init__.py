@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from mrisr.cli import analyze, archive, batch, evaluate, models, study, upsample
+from mrisr.cli import analyze, archive, batch, evaluate, models, study
 from mrisr.core.errors import MrisrError, out_of_memory
 
 app = typer.Typer(
@@ -47,9 +47,9 @@ def _common(
 
 
 for _command in (
-    upsample.inplane,
-    upsample.throughplane,
-    upsample.segment,
+    study.inplane,
+    study.throughplane,
+    study.segment,
     models.prepare,
     models.train,
     models.models,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mrisr.cli.console import progress_bar, say
-from mrisr.cli.options import Force, Quiet
+from mrisr.cli.options import Force, Quiet, option, study_option
 from mrisr.core.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 Url = Annotated[
     str,
-    typer.Option(
-        help="Root of the DICOMweb service, e.g. https://pacs.example/dicom-web. Credentials: "
+    option(
+        "Root of the DICOMweb service, e.g. https://pacs.example/dicom-web. Credentials: "
         "MRISR_DICOMWEB_USER and MRISR_DICOMWEB_PASSWORD, or MRISR_DICOMWEB_TOKEN.",
     ),
 ]
@@ -25,17 +25,12 @@ Url = Annotated[
 
 def fetch(
     url: Url,
-    study: Annotated[str, typer.Option(help="StudyInstanceUID.")],
-    series: Annotated[
-        str | None,
-        typer.Option(help="Series to take: its UID, number or description."),
-    ] = None,
+    study: Annotated[str, option("StudyInstanceUID.")],
+    series: Annotated[str | None, option("Series to take: its UID, number or description.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder to write the series into.")
+        Path | None, option("Folder to write the series into.", "--output", "-o")
     ] = None,
-    only_list: Annotated[
-        bool, typer.Option("--list", help="Only list the series of the study.")
-    ] = False,
+    only_list: Annotated[bool, option("Only list the series of the study.", "--list")] = False,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -61,9 +56,7 @@ def fetch(
 
 def send(
     url: Url,
-    input: Annotated[
-        Path, typer.Option("--input", "-i", help="Folder of a DICOM series.", readable=False)
-    ],
+    input: Annotated[Path, study_option("Folder of a DICOM series.", "--input", "-i")],
     quiet: Quiet = False,
 ) -> None:
     """Send a DICOM series to an archive (DICOMweb) and make sure that it arrived."""
@@ -79,8 +72,9 @@ def _table(found: list[RemoteSeries]) -> str:
     """One line per series."""
     from mrisr.cli.tables import plain_table, rendered
 
-    table = plain_table("number", "modality", "instances", "description", "series")
+    rows = []
     for s in found:
         count = "?" if s.instances is None else str(s.instances)
-        table.add_row(s.number, s.modality, count, s.description, s.uid)
-    return rendered(table)
+        rows.append((s.number, s.modality, count, s.description, s.uid))
+    columns = ("number", "modality", "instances", "description", "series")
+    return rendered(plain_table(columns, rows))

@@ -8,29 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mrisr.cli.console import say, stage_bars
-from mrisr.cli.options import Force, Quiet
+from mrisr.cli.options import Force, Quiet, option, study_option
 
 if TYPE_CHECKING:
     from mrisr.batch.outcome import StudyOutcome
 
 #: Failed studies that are listed on the terminal.
 MOST_LISTED = 20
-Out = Annotated[
-    Path,
-    typer.Option("--output", "-o", help="Folder of the results. A batch started again goes on."),
-]
+STUDIES = (
+    "Folder of patients (t2w_ax, t2w_cor, t2w_sag, zones), BIDS tree, or folder of DICOM studies with a "
+    "folder for each subject."
+)
 
 
 def manifest(
-    data: Annotated[
-        Path,
-        typer.Argument(
-            help="Folder of patients (t2w_ax, t2w_cor, t2w_sag, zones), BIDS tree, or folder of DICOM "
-            "studies with a folder for each subject.",
-            readable=False,
-        ),
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="CSV to write.")],
+    data: Annotated[Path, typer.Argument(help=STUDIES, readable=False)],
+    output: Annotated[Path, option("CSV to write.", "--output", "-o")],
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -47,34 +40,28 @@ def manifest(
 
 def batch(
     manifest: Annotated[
-        Path,
-        typer.Option(
-            "--manifest",
-            "-m",
-            help="CSV of the studies; `mrisr manifest` makes one.",
-            readable=False,
-        ),
+        Path, study_option("CSV of the studies; `mrisr manifest` makes one.", "--manifest", "-m")
     ],
-    output: Out,
+    output: Annotated[
+        Path,
+        option("Folder of the results. A batch started again goes on.", "--output", "-o"),
+    ],
     config: Annotated[
         Path | None,
-        typer.Option(
-            "--config", "-c", help="What is made of each study. Left out: configs/batch.yaml's."
-        ),
+        option("What is made of each study. Left out: configs/batch.yaml's.", "--config", "-c"),
     ] = None,
     jobs: Annotated[
-        int | None,
-        typer.Option("--jobs", "-j", min=1, help="Jobs at a time; on this machine, cores."),
+        int | None, option("Jobs at a time; on this machine, cores.", "--jobs", "-j", min=1)
     ] = None,
     profile: Annotated[
-        str, typer.Option(help="local, slurm, or the folder of a Snakemake profile.")
+        str, option("local, slurm, or the folder of a Snakemake profile.")
     ] = "local",
     chunk: Annotated[
         int | None,
-        typer.Option(min=1, help="Studies that share a process. Left out: what the profile says."),
+        option("Studies that share a process. Left out: what the profile says.", min=1),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="Say what would be done, and do nothing.")
+        bool, option("Say what would be done, and do nothing.", "--dry-run", "-n")
     ] = False,
     extra: Annotated[
         list[str] | None, typer.Argument(help="After --: further arguments of Snakemake.")
@@ -103,9 +90,7 @@ def batch(
 
 def chunk(
     chunk: Annotated[Path, typer.Argument(help="A chunk that mrisr batch planned.")],
-    alone: Annotated[
-        bool, typer.Option("--alone", help="In this process, whatever happens to it.")
-    ] = False,
+    alone: Annotated[bool, option("In this process, whatever happens to it.", "--alone")] = False,
 ) -> None:
     """All stages over the studies of a chunk; the rule of the workflow calls it."""
     if alone:
@@ -124,14 +109,12 @@ def _summary(studies: list[StudyOutcome], output: Path) -> str:
     from mrisr.cli.tables import plain_table, rendered
 
     failed = [study for study in studies if study.state == "failed"]
-    table = plain_table("failed", "why")
-    for study in failed[:MOST_LISTED]:
-        table.add_row(study.folder, "; ".join(study.reasons))
+    rows = ((study.folder, "; ".join(study.reasons)) for study in failed[:MOST_LISTED])
     seconds = sum(sum(study.seconds.values()) for study in studies)
     lines = [
         f"{len(studies) - len(failed)} of {len(studies)} studies done, {seconds:.0f} s of work"
     ]
-    lines += [rendered(table)] if failed else []
+    lines += [rendered(plain_table(("failed", "why"), rows))] if failed else []
     if len(failed) > MOST_LISTED:
         lines.append(f"and {len(failed) - MOST_LISTED} more, see {output / 'outcome.csv'}")
     return "\n".join([*lines, f"report: {output / 'report.html'}"])

@@ -9,51 +9,38 @@ from typing import Annotated
 import typer
 
 from mrisr.cli.console import say
-from mrisr.cli.options import Device, Force, Json, Quiet
+from mrisr.cli.options import Cache, Device, Force, Json, Quiet, option, study_option
+from mrisr.core.errors import UsageError
+
+DATA = "Folder with a folder per patient, or a manifest CSV (case, path[, series])."
+EDGE = "Reduce pictures to this many pixels along the shorter edge, before the crop."
 
 
 def prepare(
-    data: Annotated[
-        Path,
-        typer.Option(
-            help="Folder with a folder per patient, or a manifest CSV (case, path[, series]).",
-            readable=False,
-        ),
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the cache.")],
+    data: Annotated[Path, study_option(DATA)],
+    output: Annotated[Path, option("Folder of the cache.", "--output", "-o")],
     crop: Annotated[
-        int | None, typer.Option(help="Keep only the central square of this many pixels.", min=1)
+        int | None, option("Keep only the central square of this many pixels.", min=1)
     ] = None,
     pictures: Annotated[
-        bool, typer.Option("--pictures", help="The folder holds RGB pictures (PNG, JPEG ...).")
+        bool, option("The folder holds RGB pictures (PNG, JPEG ...).", "--pictures")
     ] = False,
-    edge: Annotated[
-        int | None,
-        typer.Option(
-            help="Reduce pictures to this many pixels along the shorter edge, before the crop.",
-            min=16,
-        ),
-    ] = None,
+    edge: Annotated[int | None, option(EDGE, min=16)] = None,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """Turn volumes, or pictures, into one compact training cache."""
-    from mrisr.core.errors import UsageError
-
+    what, report = "pictures" if pictures else "volumes", say(quiet)
     if pictures:
         from mrisr.data.pictures import prepare_pictures
 
-        what = "pictures"
-        errors = prepare_pictures(
-            data, output, edge=edge, crop=crop, force=force, report=say(quiet)
-        )
+        errors = prepare_pictures(data, output, edge=edge, crop=crop, force=force, report=report)
+    elif edge is not None:
+        raise UsageError("--edge: only pictures are reduced; it goes with --pictures")
     else:
         from mrisr.data.prepare import prepare as run
 
-        if edge is not None:
-            raise UsageError("--edge: only pictures are reduced; it goes with --pictures")
-        what = "volumes"
-        errors = run(data, output, crop=crop, force=force, report=say(quiet))
+        errors = run(data, output, crop=crop, force=force, report=report)
     if errors:
         typer.echo(f"{len(errors)} {what} left out", err=True)
         raise typer.Exit(8)
@@ -61,14 +48,11 @@ def prepare(
 
 def train(
     config: Annotated[
-        Path,
-        typer.Option("--config", "-c", help="Configuration, e.g. configs/partdiff-inplane.yaml."),
+        Path, option("Configuration, e.g. configs/partdiff-inplane.yaml.", "--config", "-c")
     ],
-    data: Annotated[Path, typer.Option(help="Cache made by `mrisr prepare`.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue from the last checkpoint.")
-    ] = False,
+    data: Cache,
+    output: Annotated[Path, option("Folder of the run.", "--output", "-o")],
+    resume: Annotated[bool, option("Continue from the last checkpoint.", "--resume")] = False,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -23,40 +23,33 @@ def rendered(*parts: object, width: int = 110) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
-def plain_table(*columns: str) -> Table:
+def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """A table without lines, whose cells wrap."""
     table = Table(box=None, pad_edge=False, show_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
 def listing(cards: Sequence[Card]) -> str:
     """One line per model."""
     columns = ("model", "method", "factors", "steps", "gain over interpolation, or Dice", "sha256")
-    table = plain_table(*columns)
-    for card in cards:
-        if isinstance(card, ZonesCard):
-            dice = ", ".join(f"{zone} {value:.3f}" for zone, value in dice_of(card).items())
-            table.add_row(card.name, "zones", "-", "-", dice or "not scored", card.sha256[:12])
-        if not isinstance(card, ModelCard):
-            continue
-        low, high = card.factors
-        table.add_row(
-            card.name,
-            card.method,
-            f"x{low:g} to x{high:g}" if low < high else f"x{low:g}",
-            str(card.default_steps),
-            _gains(card),
-            card.sha256[:12],
-        )
-    return rendered(table) if cards else "no models"
+    rows = ((card.name, *_in_brief(card), card.sha256[:12]) for card in cards)
+    return rendered(plain_table(columns, rows)) if cards else "no models"
 
 
-def _gains(card: ModelCard) -> str:
-    """Mean gain per factor over the scored patients, as the card states it."""
-    found = gains(card.figures) if card.figures else {}
-    return ", ".join(f"x{f:g} {gain:+.2f} dB" for f, gain in found.items()) or "not scored"
+def _in_brief(card: Card) -> tuple[str, str, str, str]:
+    """Method, factors, steps, and the figures that the card states: Dice or the mean gain for each factor."""
+    if not isinstance(card, ModelCard):
+        dice = dice_of(card) if isinstance(card, ZonesCard) else {}
+        found = ", ".join(f"{zone} {value:.3f}" for zone, value in dice.items())
+        return "zones", "-", "-", found or "not scored"
+    mean = gains(card.figures) if card.figures else {}
+    found = ", ".join(f"x{f:g} {gain:+.2f} dB" for f, gain in mean.items())
+    factors = " to ".join(dict.fromkeys(f"x{f:g}" for f in card.factors))
+    return card.method, factors, str(card.default_steps), found or "not scored"
 
 
 def card_facts(card: Card) -> dict[str, str]:
@@ -113,57 +106,28 @@ def figures_tables(card: Card) -> list[Figures]:
 
 def card_text(card: Card) -> str:
     """A model card for reading."""
-    facts = plain_table("", "")
-    for key, value in {
-        "model": card.name,
-        "description": card.description,
-        **card_facts(card),
-    }.items():
-        facts.add_row(key, value)
-    parts: list[object] = [facts]
+    facts = {"model": card.name, "description": card.description, **card_facts(card)}
+    parts: list[object] = [plain_table(("", ""), facts.items())]
     if card.figures:
         parts += ["", f"held-out figures, by: {card.figures['command']}"]
         for table in figures_tables(card):
-            parts += ["", table.title, _printed(table)]
+            parts += ["", table.title, plain_table(table.columns, table.cells)]
     return rendered(*parts)
-
-
-def _printed(table: Figures) -> Table:
-    printed = plain_table(*table.columns)
-    for row in table.cells:
-        printed.add_row(*row)
-    return printed
 
 
 def survey_text(found: Sequence[SeriesInfo]) -> str:
     """One row per series, and below each what is wrong with it or worth knowing."""
     if not found:
         return "no volumes found"
-    table = plain_table(
-        "series",
-        "kind",
-        "plane",
-        "shape",
-        "spacing mm",
-        "thickness mm",
-        "axes",
-        "type",
-        "description",
-    )
-    remarks = []
+    rows, remarks = [], []
     for s in found:
-        spacing = " x ".join(f"{v:.4g}" for v in s.spacing) if s.spacing else "-"
-        table.add_row(
-            s.name,
-            s.kind,
-            s.plane or "-",
-            "x".join(map(str, s.shape)) if s.shape else "-",
-            spacing,
-            f"{s.slice_thickness:g}" if s.slice_thickness else "-",
-            s.orientation or "-",
-            s.dtype or "-",
-            s.description,
-        )
+        shape = "x".join(map(str, s.shape or ()))
+        spacing = " x ".join(f"{v:.4g}" for v in s.spacing or ())
+        thickness = f"{s.slice_thickness:g}" if s.slice_thickness else ""
+        known = (s.plane, shape, spacing, thickness, s.orientation, s.dtype)
+        rows.append((s.name, s.kind, *(value or "-" for value in known), s.description))
         remarks += [f"note: {s.name}: {note}" for note in s.notes]
         remarks += [f"problem: {problem}" for problem in s.problems]
-    return "\n".join([rendered(table), *remarks])
+    named = ("plane", "shape", "spacing mm", "thickness mm", "axes", "type")
+    columns = ("series", "kind", *named, "description")
+    return "\n".join([rendered(plain_table(columns, rows)), *remarks])

@@ -5,20 +5,14 @@ lists replaced, and ``null`` takes a setting (or a key of the base) back to its 
 written beside every run, so a run can be repeated from its own folder.
 """
 
-from mrisr.config.base import Positive, Settings, Share, load_settings
-from mrisr.config.loading import load_config
+from mrisr.config.base import Positive, Settings, load_settings
 from mrisr.config.methods import (
     AdversarialSettings,
-    DenoiserSettings,
     DiffusionSettings,
     InterpolationSettings,
-    InversionSettings,
     LiifSettings,
-    Method,
     MethodSettings,
     NetworkSettings,
-    ScheduleSettings,
-    StartScale,
     UNetSettings,
     UnshuffleSettings,
 )
@@ -26,9 +20,7 @@ from mrisr.config.training import (
     CardSettings,
     Config,
     DataSettings,
-    DegradationSettings,
     Plane,
-    TrainingPlane,
     TrainSettings,
 )
 from mrisr.config.zones import (
@@ -36,6 +28,7 @@ from mrisr.config.zones import (
     ZonesConfig,
     ZonesDataSettings,
     ZonesNetworkSettings,
+    load_config,
 )
 from mrisr.core.options import Job, Kind
 
@@ -45,25 +38,17 @@ __all__ = [
     "CardSettings",
     "Config",
     "DataSettings",
-    "DegradationSettings",
-    "DenoiserSettings",
     "DiffusionSettings",
     "InterpolationSettings",
-    "InversionSettings",
     "Job",
     "Kind",
     "LiifSettings",
-    "Method",
     "MethodSettings",
     "NetworkSettings",
     "Plane",
     "Positive",
-    "ScheduleSettings",
     "Settings",
-    "Share",
-    "StartScale",
     "TrainSettings",
-    "TrainingPlane",
     "UNetSettings",
     "UnshuffleSettings",
     "ZonesConfig",

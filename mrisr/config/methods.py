@@ -14,6 +14,7 @@ from mrisr.physics.rows import Interpolation
 Method = Literal["diffusion", "regression", "implicit", "inversion", "interpolation"]
 #: Signal level g = sqrt(alpha_bar) at which InvSR may start: g^2 / (1 - g^2) of at least 1.44.
 StartScale = Annotated[float, Field(ge=0.768, lt=1)]
+INVSR_LEVELS = (0.8208, 0.8682, 0.9098, 0.9456, 0.9755)
 
 
 class ScheduleSettings(Settings):
@@ -118,13 +119,7 @@ class InversionSettings(Settings):
     network: DenoiserSettings | None = None
     #: The five signal levels among which 1 to 5 steps choose, rising. These are InvSR's steps 250, 200, 150,
     #: 100 and 50 of Stable Diffusion's 1000; none may have g^2 / (1 - g^2) below 1.44 (its Sec. 3.3).
-    levels: tuple[StartScale, StartScale, StartScale, StartScale, StartScale] = (
-        0.8208,
-        0.8682,
-        0.9098,
-        0.9456,
-        0.9755,
-    )
+    levels: Annotated[tuple[StartScale, ...], Field(min_length=5, max_length=5)] = INVSR_LEVELS
     #: Weight of the KL term that keeps the noise of the later levels Gaussian; the start is free.
     kl: Annotated[float, Field(ge=0)] = 0.1
     #: Share of each batch that is trained as a start, from x_LR; the rest are later states, from x_HR.

@@ -1,13 +1,14 @@
-"""Settings of the zonal segmenter: network, training data, augmentation."""
+"""Settings of the zonal segmenter, network, training data, augmentation; and of whatever is trained."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mrisr.config.base import Positive, Settings, Share
-from mrisr.config.training import CardSettings, TrainSettings
+from mrisr.config.base import Positive, Settings, Share, checked, read_mapping
+from mrisr.config.training import CardSettings, Config, TrainSettings
 
 
 class ZonesNetworkSettings(Settings):
@@ -100,3 +101,11 @@ class ZonesConfig(Settings):
         if self.train.adversarial is not None:
             raise ValueError("a segmenter has no critic")
         return self
+
+
+def load_config(path: str | Path) -> Config | ZonesConfig:
+    """Read the configuration of a training; its ``job`` says of what kind. See :func:`load_settings`."""
+    content = read_mapping(Path(path))
+    if content.get("job") == "zones":
+        return checked(path, content, ZonesConfig)
+    return checked(path, content, Config)

@@ -23,28 +23,19 @@ ELASTIC_POINTS, BIAS_POINTS = 6, 4
 
 
 class Variation(NamedTuple):
-    """Parameters of the augmentation of one stack.
+    """Parameters of the augmentation of one stack."""
 
-    Attributes:
-        matrix: ``(2, 2)``, places ``(row, column)`` of the new image to those of the old, about the centre.
-        elastic: displacements of control points in pixels, ``(2, n, n)``.
-        gamma, gain: ``gain * intensity ** gamma``.
-        bias: logarithm of the bias field at its control points, ``(m, m)``.
-        noise: standard deviation.
-        factor: by which pixels are made coarser; 1 for not.
-        kspace: whether by cutting k-space instead of averaging.
-        bleed: weight of the neighbouring slices.
-    """
-
-    matrix: Tensor
-    elastic: Tensor
-    gamma: float
+    matrix: (
+        Tensor  #: ``(2, 2)``, places (row, column) of the new image to the old, about the centre
+    )
+    elastic: Tensor  #: displacements of control points in pixels, ``(2, n, n)``
+    gamma: float  #: of ``gain * intensity ** gamma``
     gain: float
-    bias: Tensor
-    noise: float
-    factor: float
-    kspace: bool
-    bleed: float
+    bias: Tensor  #: logarithm of the bias field at its control points, ``(m, m)``
+    noise: float  #: standard deviation
+    factor: float  #: by which pixels are made coarser; 1 for not
+    kspace: bool  #: whether by cutting k-space instead of averaging
+    bleed: float  #: weight of the neighbouring slices
 
 
 def draw_variation(

@@ -14,7 +14,7 @@ from torch import Tensor
 from mrisr.config import AugmentationSettings, ZonesDataSettings
 from mrisr.data import cache
 from mrisr.physics.resample import resample_pixels
-from mrisr.physics.separable import interpolation_matrix
+from mrisr.physics.rows import interpolation_matrix
 from mrisr.zones.labels import ZONES
 
 #: Soft label of a voxel that all readers agree on, as it is stored.
@@ -24,51 +24,39 @@ PADDING = 1.6
 
 
 class LabelledStack(NamedTuple):
-    """A stack on the working pixels, slices from inferior to superior.
-
-    Attributes:
-        case, series: patient and stack.
-        levels: int16 ``(slices, rows, columns)``, as in the cache.
-        shares: soft labels, uint8 ``(2, slices, rows, columns)``: the share of the readers, 255 for all, who
-            call it peripheral and transition zone; in between also where a voxel is cut by a border.
-        spacing: mm between slices, rows, columns.
-        centre: row and column of the gland's centroid.
-    """
+    """A stack on the working pixels, slices from inferior to superior."""
 
     case: str
     series: str
-    levels: NDArray[np.int16]
+    levels: NDArray[np.int16]  #: ``(slices, rows, columns)``, as in the cache
+    #: Soft labels ``(2, slices, rows, columns)``: the share of the readers, 255 for all, who call it
+    #: peripheral and transition zone; in between also where a voxel is cut by a border.
     shares: NDArray[np.uint8]
-    spacing: tuple[float, float, float]
-    centre: tuple[float, float]
+    spacing: tuple[float, float, float]  #: mm between slices, rows, columns
+    centre: tuple[float, float]  #: row and column of the gland's centroid
 
 
 class RawCrops(NamedTuple):
-    """A batch before augmentation.
+    """A batch before augmentation."""
 
-    Attributes:
-        levels: int16 ``(b, slices, n, n)``.
-        shares: soft labels, uint8 ``(b, 2, slices, n, n)``.
-        offset: ``(b, 2)``, pixels (rows, columns) from the crop's centre to the wanted one.
-    """
-
-    levels: Tensor
-    shares: Tensor
-    offset: Tensor
+    levels: Tensor  #: int16 ``(b, slices, n, n)``
+    shares: Tensor  #: soft labels, uint8 ``(b, 2, slices, n, n)``
+    offset: Tensor  #: ``(b, 2)``, pixels (rows, columns) from the crop's centre to the wanted one
 
 
 def labelled_stacks(
     stacks: Sequence[cache.Stack], settings: ZonesDataSettings
 ) -> tuple[list[LabelledStack], list[LabelledStack]]:
     """The labelled axial stacks to train on and those to validate on, split by patient."""
-    training, validation = [], []
+    training: list[LabelledStack] = []
+    validation: list[LabelledStack] = []
     for stack in stacks:
         if stack.labels is None or stack.plane != "axial" or not stack.labels.any():
             continue
-        if stack.case in settings.validation:
-            validation.append(on_working_pixels(stack, settings.pixel_mm))
-        elif stack.case not in settings.exclude:
-            training.append(on_working_pixels(stack, settings.pixel_mm))
+        held_out = stack.case in settings.validation
+        if held_out or stack.case not in settings.exclude:
+            made = on_working_pixels(stack, settings.pixel_mm)
+            (validation if held_out else training).append(made)
     return training, validation
 
 
@@ -81,7 +69,10 @@ def on_working_pixels(stack: cache.Stack, pixel_mm: float) -> LabelledStack:
     votes = np.stack([(stack.labels == label).mean(axis=0) for label in ZONES.values()])
     factors = [s / pixel_mm for s in pixels]
     shares = resized(torch.from_numpy(votes.astype(np.float32)), factors, levels.shape[1:])
-    rows, columns = (np.average(np.arange(n), weights=w) for n, w in _profiles(shares))
+    gland = shares.sum((0, 1))
+    rows, columns = (
+        np.average(np.arange(gland.shape[d]), weights=gland.sum(1 - d).numpy()) for d in (0, 1)
+    )
     return LabelledStack(
         stack.case,
         stack.series,
@@ -90,11 +81,6 @@ def on_working_pixels(stack: cache.Stack, pixel_mm: float) -> LabelledStack:
         (between, pixel_mm, pixel_mm),
         (float(rows), float(columns)),
     )
-
-
-def _profiles(shares: Tensor) -> list[tuple[int, NDArray[np.float32]]]:
-    gland = shares.sum((0, 1))
-    return [(gland.shape[d], gland.sum(1 - d).numpy()) for d in (0, 1)]
 
 
 def to_pixel_size(

@@ -1,4 +1,4 @@
-"""Labels of the zones of the prostate, and the table that gives a external model's labels their meaning."""
+"""Labels of the zones of the prostate, and the table that gives an external model's labels their meaning."""
 
 from __future__ import annotations
 
@@ -31,11 +31,8 @@ _EXAMPLE = "1=TZ,2=PZ"
 
 @dataclass(frozen=True)
 class LabelTable:
-    """Meaning of the labels of an external model.
-
-    Attributes:
-        meanings: external label -> ``PZ``, ``TZ`` or ``BACKGROUND``. Several may stand for one zone;
-            0 is background and need not be named.
+    """Meaning of the labels of an external model: label -> ``PZ``, ``TZ`` or ``BACKGROUND``. Several may
+    stand for one zone; 0 is background and need not be named.
 
     Raises:
         UsageError: a zone is left out (a gland without its zones would pass for one of no volume), or
@@ -63,33 +60,25 @@ class LabelTable:
         for label, name in named.items():
             meaning = _meaning(name)
             if meaning is None or not re.fullmatch(r"\d{1,9}", str(label).strip()):
-                raise UsageError(
-                    f"label table: expected entries such as {_EXAMPLE}, found {label}={name}"
-                )
+                wanted = f"entries such as {_EXAMPLE}"
+                raise UsageError(f"label table: expected {wanted}, found {label}={name}")
             meanings[int(label)] = meaning
         return cls(meanings)
 
     @classmethod
     def parse(cls, text: str) -> LabelTable:
         """A table from ``1=TZ,2=PZ``. Raises UsageError."""
-        named: dict[str, str] = {}
-        for entry in text.split(","):
-            label, equals, name = (part.strip() for part in entry.partition("="))
-            if not equals or label in named:
-                raise UsageError(
-                    f"label table: expected entries such as {_EXAMPLE}, each label once, found {text!r}"
-                )
-            named[label] = name
+        entries = [entry.partition("=") for entry in text.split(",")]
+        named = {label.strip(): name.strip() for label, _, name in entries}
+        if len(named) < len(entries) or not all(equals for _, equals, _ in entries):
+            wanted = f"entries such as {_EXAMPLE}, each label once"
+            raise UsageError(f"label table: expected {wanted}, found {text!r}")
         return cls.of(named)
 
     @classmethod
     def read(cls, path: Path) -> LabelTable:
-        """A table from a YAML or JSON file that maps labels to names.
-
-        Raises:
-            InputError: it cannot be read as such a mapping.
-            UsageError: a zone is left out, or a name means nothing.
-        """
+        """A table from a YAML or JSON file that maps labels to names. Raises InputError where it cannot be
+        read as such a mapping, UsageError where a zone is left out or a name means nothing."""
         import yaml
 
         try:
@@ -128,31 +117,18 @@ class LabelTable:
         except UsageError:
             pass  # it is said below, with the names
         found = ", ".join(f"{n} {' '.join(str(name).split())!r}" for n, name in names.items())
-        raise InputError(
-            where,
-            expected=f"labels called peripheral and transition zone, or a --table such as {_EXAMPLE}",
-            found=found[:300] or "no names",
-        )
+        wanted = f"labels called peripheral and transition zone, or a --table such as {_EXAMPLE}"
+        raise InputError(where, expected=wanted, found=found[:300] or "no names")
 
     def apply(self, array: NDArray[Any], where: Path | str) -> NDArray[np.uint8]:
-        """Translate external labels into those of the zones, in uint8.
-
-        Args:
-            array: whole numbers, of any dtype.
-            where: the model, for the message.
-
-        Raises:
-            InputError: values that the table does not name.
-        """
+        """Translate external labels, whole numbers of any dtype, into those of the zones, in uint8. Raises
+        InputError that names the model ``where`` and values that the table does not."""
         values, index = np.unique(array, return_inverse=True)
         unknown = [v for v in values.tolist() if v not in self.meanings]
         if unknown:
-            raise InputError(
-                where,
-                expected=f"labels of the table {self}",
-                found=", ".join(f"{v:g}" for v in unknown[:5])
-                + (" and others" if len(unknown) > 5 else ""),
-            )
+            found = ", ".join(f"{v:g}" for v in unknown[:5])
+            found += " and others" if len(unknown) > 5 else ""
+            raise InputError(where, expected=f"labels of the table {self}", found=found)
         ours = np.array([self.meanings[v] for v in values.tolist()], dtype=np.uint8)
         return ours[index].reshape(array.shape)
 

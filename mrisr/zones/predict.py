@@ -68,7 +68,9 @@ class ZonesSegmenter(Segmenter):
             return labels
         for phase in range(step):
             probabilities = predict_at(images[phase::step], centre, window)
-            labels[phase::step] = _most_likely(probabilities, factors, labels.shape[1:])
+            for k, one in enumerate(probabilities.movedim(1, 0)):  # slice by slice to save memory
+                found = resized(one, factors, labels.shape[1:]).argmax(0)
+                labels[phase + k * step] = found.byte().numpy()
         return labels
 
     def _scores(self, x: Tensor) -> Tensor:
@@ -79,15 +81,8 @@ class ZonesSegmenter(Segmenter):
 
 
 def make_segmenter(model: ZonesModel, device: str = "auto") -> ZonesSegmenter:
-    """The segmenter of a model, whose network is moved to the device.
-
-    Args:
-        model: from :func:`mrisr.zones.model.load_zones_model`.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-
-    Raises:
-        UsageError: there is no such device.
-    """
+    """The segmenter of a model, whose network is moved to the device: ``auto``, ``cpu``, ``cuda`` or
+    ``cuda:N``. Raises UsageError where there is no such device."""
     on = resolve_device(device)
     return ZonesSegmenter(
         kind="mrisr",
@@ -107,15 +102,6 @@ def stride(between: float, trained: float) -> int:
     (1, 6, 5, 2)
     """
     return max(1, round(trained / between))
-
-
-def _most_likely(
-    probabilities: Tensor, factors: tuple[float, float], size: tuple[int, ...]
-) -> NDArray[np.uint8]:
-    """The likeliest label on the volume's own pixels, slice by slice to save memory."""
-    slices = [resized(one, factors, size).argmax(0) for one in probabilities.movedim(1, 0)]
-    labels: NDArray[np.uint8] = torch.stack(slices).byte().numpy()
-    return labels
 
 
 def largest_gland(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,23 +27,14 @@ Matrix = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class ZoneScore:
-    """Scores of one zone; NaN where a figure is not defined.
+    """Scores of one zone; NaN where a figure is not defined: distances where either has nothing of it."""
 
-    Attributes:
-        dice: NaN where the reference has nothing of the zone, 0 where only the result has nothing.
-        hd95_mm: 95th percentile of the symmetric Hausdorff distance; NaN where either has nothing.
-        asd_mm: symmetric average surface distance; NaN where either has nothing.
-        volume_ml: of the result.
-        reference_ml: of the reference.
-        volume_bias_ml: the result's less the reference's.
-    """
-
-    dice: float
-    hd95_mm: float
-    asd_mm: float
-    volume_ml: float
+    dice: float  #: NaN where the reference has nothing of the zone, 0 where only the result has nothing
+    hd95_mm: float  #: 95th percentile of the symmetric Hausdorff distance
+    asd_mm: float  #: symmetric average surface distance
+    volume_ml: float  #: of the result
     reference_ml: float
-    volume_bias_ml: float
+    volume_bias_ml: float  #: the result's less the reference's
 
     def as_json(self) -> dict[str, float | None]:
         """The figures, `None` in the place of those that are not defined."""
@@ -58,13 +48,11 @@ def score_zones(labels: Volume, reference: Volume) -> dict[str, ZoneScore]:
         InputError: the two lie on different grids, or one holds other labels than those of the zones.
     """
     check_same_grid(labels, reference)
-    volumes = zone_volumes_ml(labels), zone_volumes_ml(reference)
+    here, wanted = zone_volumes_ml(labels), zone_volumes_ml(reference)
     found = {}
     for zone, label in ZONES.items():
-        of_result, of_reference = (v.array == label for v in (labels, reference))
-        figures = _figures(of_result, of_reference, labels.spacing)
-        here, wanted = (v[zone] for v in volumes)
-        found[zone] = ZoneScore(*figures, here, wanted, here - wanted)
+        figures = _figures(labels.array == label, reference.array == label, labels.spacing)
+        found[zone] = ZoneScore(*figures, here[zone], wanted[zone], here[zone] - wanted[zone])
     return found
 
 
@@ -81,9 +69,8 @@ def check_labels(labels: Volume) -> None:
     other = sorted(set(np.unique(labels.array).tolist()) - set(known))
     if other:
         expected = f"the labels {', '.join(map(str, known))}"
-        raise InputError(
-            labels.name, expected=expected, found=", ".join(f"{v:g}" for v in other[:5])
-        )
+        found = ", ".join(f"{v:g}" for v in other[:5])
+        raise InputError(labels.name, expected=expected, found=found)
 
 
 def check_same_grid(labels: Volume, image: Volume) -> None:
@@ -120,14 +107,7 @@ def to_grid(labels: Volume, grid: Volume) -> Volume:
         for label in (BACKGROUND, *ZONES.values())
     ]
     array = np.argmax(shares, axis=0).astype(np.uint8)
-    return Volume(
-        array,
-        grid.affine,
-        Storage(np.dtype(np.uint8)),
-        slice_thickness=grid.slice_thickness,
-        stacked_along=grid.stacked_along,
-        name=labels.name,
-    )
+    return replace(grid, array=array, storage=Storage(array.dtype), name=labels.name)
 
 
 def _figures(
@@ -152,11 +132,10 @@ def _figures(
     with warnings.catch_warnings():
         # MONAI 1.6 warns of an argument that its own functions hand on.
         warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
-        return (
-            float(compute_dice(a, b, include_background=True)),
-            float(compute_hausdorff_distance(a, b, percentile=PERCENTILE, **mm)),
-            float(compute_average_surface_distance(a, b, symmetric=True, **mm)),
-        )
+        dice = compute_dice(a, b, include_background=True)
+        hausdorff = compute_hausdorff_distance(a, b, percentile=PERCENTILE, **mm)
+        average = compute_average_surface_distance(a, b, symmetric=True, **mm)
+    return float(dice), float(hausdorff), float(average)
 
 
 def _steps(labels: Volume, grid: Volume) -> list[tuple[float, float]]:
@@ -173,22 +152,15 @@ def _steps(labels: Volume, grid: Volume) -> list[tuple[float, float]]:
         found = _grid(labels)
     else:
         return [(float(s), float(o)) for s, o in zip(size, start, strict=True)]
-    expected = (
-        f"labels over the field of view of {grid.name} ({_grid(grid)}, "
-        f"axes {geometry.axis_codes(grid.affine)})"
-    )
+    where = f"{_grid(grid)}, axes {geometry.axis_codes(grid.affine)}"
+    expected = f"labels over the field of view of {grid.name} ({where})"
     raise InputError(labels.name, expected=expected, found=found)
 
 
 def _overlap(size: float, start: float, n: int, m: int, more: float) -> Matrix | None:
-    """Share ``(n, m)`` of each of ``n`` voxels that each of ``m`` voxels of the labels covers; `None`
-    where they are one by one.
-
-    Args:
-        size: of the labels' voxels, in voxels of the grid.
-        start: the first one's centre.
-        more: how much more than the other one half of a voxel counts, to settle ties.
-    """
+    """Share ``(n, m)`` of each of ``n`` voxels that each of ``m`` voxels of the labels covers, whose ``size``
+    and first centre ``start`` are in voxels of the grid; `None` where they are one by one. One half of a
+    voxel counts ``more`` than the other, to settle ties."""
     if n == m and abs(size - 1) * n < 1e-3 and abs(start) < 1e-3:
         return None
     voxels = np.arange(n)[:, None]
@@ -203,12 +175,8 @@ def _overlap(size: float, start: float, n: int, m: int, more: float) -> Matrix |
 
 
 def _applied(matrices: list[Matrix | None], array: Matrix) -> Matrix:
-    """One matrix for each axis, those that reduce most first."""
-    order = sorted(
-        range(3), key=lambda a: 1.0 if (h := matrices[a]) is None else len(h) / h.shape[1]
-    )
-    for axis in order:
-        matrix = matrices[axis]
+    """One matrix for each axis, that of the slices first, which reduces most."""
+    for axis, matrix in reversed(list(enumerate(matrices))):
         if matrix is not None:
             array = np.moveaxis(np.tensordot(matrix, array, (1, axis)), 0, axis)
     return array
@@ -222,8 +190,3 @@ def _grid(volume: Volume) -> str:
     """
     voxels, mm = "x".join(map(str, volume.shape)), "x".join(f"{s:.4g}" for s in volume.spacing)
     return f"{voxels} voxels of {mm} mm"
-
-
-def as_json(scores: Mapping[str, ZoneScore]) -> dict[str, Any]:
-    """Scores of all zones, ready for JSON."""
-    return {zone: score.as_json() for zone, score in scores.items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,12 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """Zones of a volume.
-
-    Attributes:
-        labels: uint8 0, 1 (peripheral zone) and 2 (transition zone) on exactly the volume's grid.
-        notes: deviations from the request that a record should state.
-    """
+    """Zones of a volume: labels in uint8, 0, 1 (peripheral zone) and 2 (transition zone), on exactly its
+    grid, and notes of what a record should state."""
 
     labels: Volume
     notes: tuple[str, ...] = ()
@@ -36,23 +31,17 @@ class Segmentation:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Segmenter(ABC):
-    """A function from volumes to zones, without state: it may be called from several threads.
+    """A function from volumes to zones, without state: it may be called from several threads."""
 
-    Attributes:
-        kind: ``mrisr``, ``bundle`` or ``nnunet``.
-        name: for records and tables.
-        sha256: digest of everything that decides the labels: weights, label table, margin.
-        device: where it computes.
-        table: meaning of an external model's labels; None for the project's own.
-        margin: share of the width left out at each of the four edges of axial slices, for models trained on
-            cropped images; nothing is found there.
-    """
-
-    kind: str
-    name: str
-    sha256: str
+    kind: str  #: ``mrisr``, ``bundle`` or ``nnunet``
+    name: str  #: for records and tables
+    sha256: str  #: digest of everything that decides the labels: weights, label table, margin
     device: torch.device
-    table: LabelTable | None = None
+    table: LabelTable | None = (
+        None  #: meaning of an external model's labels; `None` for the project's own
+    )
+    #: Share of the width left out at each of the four edges of axial slices, for models trained on cropped
+    #: images; nothing is found there.
     margin: float = 0.0
 
     def __call__(self, volume: Volume) -> Segmentation:
@@ -76,18 +65,12 @@ class Segmenter(ABC):
 
 
 def check_axial(volume: Volume) -> None:
-    """Refuse a coronal or sagittal stack of thick slices; thin ones of any plane are as good as axial ones.
-
-    Raises:
-        InputError: models of the zones are trained on axial slices.
-    """
+    """Refuse a coronal or sagittal stack of thick slices: models are trained on axial ones. Thin slices of
+    any plane are as good. Raises InputError."""
     if volume.plane != "axial" and volume.is_stack:
-        slices = volume.spacing[volume.slice_axis]
-        raise InputError(
-            volume.name,
-            expected="axial slices, or voxels of about the same size along all axes",
-            found=f"a {volume.plane} stack with {slices:.3g} mm between slices",
-        )
+        wanted = "axial slices, or voxels of about the same size along all axes"
+        found = f"{volume.spacing[volume.slice_axis]:.3g} mm between slices"
+        raise InputError(volume.name, expected=wanted, found=f"a {volume.plane} stack with {found}")
 
 
 def load_segmenter(settings: Segmenting) -> Segmenter:
@@ -97,35 +80,31 @@ def load_segmenter(settings: Segmenting) -> Segmenter:
         UsageError: there is no such model or device, or the table cannot be read as one.
         InputError: it cannot be loaded.
     """
-    segmenter, margin = _load(settings), settings.margin
-    if not margin:
-        return segmenter
-    decides = f"{segmenter.sha256} margin {margin!r}"
-    return replace(segmenter, margin=margin, sha256=hashlib.sha256(decides.encode()).hexdigest())
-
-
-def _load(settings: Segmenting) -> Segmenter:
-    """The segmenter for whole images."""
     table = None if settings.table is None else LabelTable.given(settings.table)
+    segmenter: Segmenter
     if settings.bundle is not None:
         from mrisr.zones.external.bundle import load_bundle
 
-        return load_bundle(Path(settings.bundle), table, settings.device)
-    if settings.nnunet is not None:
+        segmenter = load_bundle(settings.bundle, table, settings.device)
+    elif settings.nnunet is not None:
         from mrisr.zones.external.nnunet import load_nnunet
 
-        return load_nnunet(Path(settings.nnunet), table, settings.device)
-    from mrisr.zones.model import DEFAULT, load_zones_model
-    from mrisr.zones.predict import make_segmenter
+        segmenter = load_nnunet(settings.nnunet, table, settings.device)
+    else:
+        from mrisr.zones.model import DEFAULT, load_zones_model
+        from mrisr.zones.predict import make_segmenter
 
-    return make_segmenter(load_zones_model(settings.model or DEFAULT), settings.device)
+        segmenter = make_segmenter(load_zones_model(settings.model or DEFAULT), settings.device)
+    if not settings.margin:
+        return segmenter
+    decides = f"{segmenter.sha256} margin {settings.margin!r}"
+    sha256 = hashlib.sha256(decides.encode()).hexdigest()
+    return replace(segmenter, margin=settings.margin, sha256=sha256)
 
 
 def _central(volume: Volume, margin: float) -> tuple[slice, slice, slice]:
     """The voxels left when a share of the width is left out at each edge within axial slices."""
-    edges = [
-        int(n * margin) if world < 2 else 0
-        for n, world in zip(volume.shape, geometry.world_axes(volume.affine), strict=True)
-    ]
+    worlds = geometry.world_axes(volume.affine)
+    edges = [int(n * margin) * (w < 2) for n, w in zip(volume.shape, worlds, strict=True)]
     i, j, k = (slice(edge, n - edge) for edge, n in zip(edges, volume.shape, strict=True))
     return i, j, k

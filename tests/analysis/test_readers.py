@@ -9,9 +9,9 @@ import json
 import re
 import shutil
 import subprocess
+from collections import Counter
 from importlib.resources import files
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,28 +20,22 @@ import torch
 from PIL import Image
 from scipy.stats import binomtest
 
-from mrisr.analysis.readers import Trial, data_uri, draw_trials, encode, key_rows, reader_page
-from mrisr.analysis.scoring import RestoredSlices, Scores, Setting
-from mrisr.analysis.slices import Slices
+from mrisr.analysis.readers import data_uri, draw_trials, reader_page
+from mrisr.analysis.scoring import Slices
 from mrisr.core.errors import UsageError
-from mrisr.core.options import Sampling
 
 SCRIPT = Path(str(files("mrisr.analysis").joinpath("readers.js")))
-SETTINGS = [
-    Setting(name, steps, SimpleNamespace(), Sampling())  # type: ignore[arg-type]
-    for name, steps in (("interpolation", 0), ("1 step", 1), ("4 <steps>", 4))
-]
+SETTINGS = ("interpolation", "1 step", "4 <steps>")
 
 
-def restored(*counts: int) -> list[RestoredSlices]:
+def restored(*counts: int) -> list[tuple[Slices, list[torch.Tensor]]]:
     """Series whose real slices are 0 and whose restorations by setting i are 0.1 i, apart from a mark."""
     out = []
     for number, count in enumerate(counts):
         truth = torch.zeros(count, 1, 40, 30)
         truth[:, 0, 0, 0] = 0.01 * torch.arange(count)
         images = [truth + 0.1 * i for i in range(len(SETTINGS))]
-        slices = Slices(f"patient-{number}", "t2w", truth)
-        out.append(RestoredSlices(slices, images, [Scores(*[np.zeros(count)] * 3)] * len(SETTINGS)))
+        out.append((Slices(f"patient-{number}", "t2w", truth), images))
     return out
 
 
@@ -53,26 +47,19 @@ def node() -> str:
     return path
 
 
-# --- pairs ----------------------------------------------------------------------------------------
-
-
 def test_each_slice_is_shown_once_and_all_settings_equally_often() -> None:
-    trials, again, other = (draw_trials(SETTINGS, restored(6, 5), seed=s) for s in (1, 1, 2))
-    assert [t[:5] for t in trials] == [t[:5] for t in again] != [t[:5] for t in other]
-    assert len(trials) == 10
-    assert len({(t.case, t.slice) for t in trials}) == 10
-    assert sorted(t.setting for t in trials) == [1] * 5 + [2] * 5  # interpolation is not asked for
-    assert sorted(t.real for t in trials) == [0] * 5 + [1] * 5
-    for t in trials:
-        assert torch.allclose(t.restored - t.reference, torch.tensor(0.1 * t.setting))
+    keys, again, other = (
+        [t.key for t in draw_trials(SETTINGS, restored(6, 5), seed=s)] for s in (1, 1, 2)
+    )
+    assert keys == again != other
+    assert len({(k["case"], k["slice"]) for k in keys}) == len(keys) == 10
+    counts = Counter(k["setting"] for k in keys), Counter(k["real"] for k in keys)
+    assert counts == ({"1 step": 5, "4 <steps>": 5}, {"left": 5, "right": 5})
 
 
 def test_too_few_slices_are_refused() -> None:
     with pytest.raises(UsageError, match="at least 2 slices, one for each setting, found 1"):
         draw_trials(SETTINGS, restored(1))
-
-
-# --- the page -------------------------------------------------------------------------------------
 
 
 def payload(page: str) -> dict[str, Any]:
@@ -98,29 +85,26 @@ def test_nothing_comes_from_outside_and_nothing_is_given_away() -> None:
 def test_pictures_are_plain_and_on_the_side_that_the_key_says() -> None:
     trials = draw_trials(SETTINGS, restored(6, 6))
     pairs = payload(reader_page(SETTINGS, trials))["pairs"]
-    rows = key_rows(SETTINGS, trials)
-    assert len(pairs) == len(trials) == len(rows)
-    for trial, pair, row in zip(trials, pairs, rows, strict=True):
+    for trial, pair in zip(trials, pairs, strict=True):
         levels = []
         for uri in pair:
-            with Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) as picture:
-                assert (picture.size, picture.mode, picture.info) == ((30, 40), "L", {})
-                levels.append(int(np.asarray(picture)[20, 20]))
-        made = round((1 + 0.1 * trial.setting) / 2 * 255)
-        assert levels == ([128, made] if row["real"] == "left" else [made, 128])
-        assert row["setting"] == SETTINGS[trial.setting].name
+            picture = opened(uri)
+            assert (picture.size, picture.mode, picture.info) == ((30, 40), "L", {})
+            levels.append(int(np.asarray(picture)[20, 20]))
+        made = round((1 + 0.1 * SETTINGS.index(trial.key["setting"])) / 2 * 255)
+        assert levels == ([128, made] if trial.key["real"] == "left" else [made, 128])
+
+
+def opened(uri: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
 
 
 def test_the_centre_is_shown() -> None:
     image = torch.full((300, 200), -1.0)
     image[150, 100] = 1.0
-    with Image.open(io.BytesIO(base64.b64decode(data_uri(image).partition(",")[2]))) as picture:
-        shown = np.asarray(picture)
+    shown = np.asarray(opened(data_uri(image)))
     assert shown.shape == (192, 192)
     assert np.argwhere(shown == 255).tolist() == [[96, 96]]
-
-
-# --- its script -----------------------------------------------------------------------------------
 
 
 def played(*command: str) -> Any:
@@ -128,26 +112,9 @@ def played(*command: str) -> Any:
     return json.loads(run.stdout)
 
 
-def in_node(node: str, expression: str) -> Any:
-    code = f"const page = require({json.dumps(str(SCRIPT))}); console.log(JSON.stringify({expression}))"
-    return played(node, "-e", code)
-
-
-def test_what_python_encodes_the_page_decodes(node: str) -> None:
-    content = {"settings": ["1 step", "é 4"], "real": [0, 1, 1]}
-    text = json.dumps(encode(content, 4_000_000_123))
-    assert in_node(node, f"page.decode({text}, 4000000123)") == content
-
-
-@pytest.mark.parametrize(("k", "n"), [(0, 5), (3, 7), (10, 20), (12, 12)])
-def test_the_interval_is_wilson_s(node: str, k: int, n: int) -> None:
-    wanted = binomtest(k, n).proportion_ci(method="wilson")
-    assert in_node(node, f"page.wilson({k}, {n})") == pytest.approx([wanted.low, wanted.high])
-
-
 @pytest.mark.parametrize("plan", ["straight", "reload", "no storage"])
 def test_a_reader_plays_the_page(node: str, tmp_path: Path, plan: str) -> None:
-    trials: list[Trial] = draw_trials(SETTINGS, restored(4, 2), seed=5)
+    trials = draw_trials(SETTINGS, restored(4, 2), seed=5)
     data = payload(reader_page(SETTINGS, trials))
     (tmp_path / "data.json").write_text(json.dumps(data))
     driver = Path(__file__).with_name("page_driver.js")
@@ -159,11 +126,11 @@ def test_a_reader_plays_the_page(node: str, tmp_path: Path, plan: str) -> None:
     assert found["shown"] == data["pairs"]
     assert found["reader"] == ""  # the next reader starts anew
 
-    chosen = [[1, 1, 0][i % 3] for i in range(6)]
-    fooled = [side != t.real for side, t in zip(chosen, trials, strict=True)]
-    for row, setting in zip(found["table"], (1, 2, None), strict=True):
-        mine = [f for f, t in zip(fooled, trials, strict=True) if setting in (None, t.setting)]
-        name = "all" if setting is None else SETTINGS[setting].name
+    chosen = [("right", "right", "left")[i % 3] for i in range(6)]
+    keys = [t.key for t in trials]
+    fooled = [side != k["real"] for side, k in zip(chosen, keys, strict=True)]
+    for row, name in zip(found["table"], (*SETTINGS[1:], "all"), strict=True):
+        mine = [f for f, k in zip(fooled, keys, strict=True) if name in ("all", k["setting"])]
         ci = binomtest(sum(mine), len(mine)).proportion_ci(method="wilson")
         interval = f"{100 * ci.low:.0f}% to {100 * ci.high:.0f}%"
         rate = f"{100 * sum(mine) / len(mine):.0f}%"
@@ -172,7 +139,7 @@ def test_a_reader_plays_the_page(node: str, tmp_path: Path, plan: str) -> None:
     (table, result) = found["saved"]
     rows = list(csv.DictReader(io.StringIO(table["text"])))
     assert [r["reader"] for r in rows] == ["'=re\"ader"] * 6  # no formula in a spreadsheet
-    assert [r["chosen"] for r in rows] == [("left", "right")[side] for side in chosen]
-    assert [r["real"] for r in rows] == [r["real"] for r in key_rows(SETTINGS, trials)]
+    assert [r["chosen"] for r in rows] == chosen
+    assert [r["real"] for r in rows] == [k["real"] for k in keys]
     assert [int(r["fooled"]) for r in rows] == fooled
     assert json.loads(result["text"])["rates"][-1]["fooled"] == sum(fooled)

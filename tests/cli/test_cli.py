@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import nibabel as nib
-import numpy as np
 import pytest
 import yaml
 
@@ -69,9 +67,6 @@ def refused(outcome: Outcome, code: int, *words: str) -> None:
     assert list(Path.cwd().iterdir()) == []
 
 
-# --- upsampling -----------------------------------------------------------------------------------
-
-
 def test_inplane(run: Run, study: Path) -> None:
     done = run("inplane", "--input", study, "--scale", "2.5", "--device", "cpu")
     assert done.code == 0
@@ -103,44 +98,27 @@ def test_every_option_of_the_contract(run: Run, study: Path) -> None:
     ):
         options = [str(o).replace("JOB", command) for o in shared]
         done = run(command, name, study, *options, *more)
-        assert done.code == 0
-        assert done.err == ""
+        assert (done.code, done.err) == (0, "")
         record = json.loads(done.out)
-        assert Path(record["path"]).is_file()
+        written = Path(record.pop("path"))
+        assert json.loads(Path(written.name.partition(".")[0] + ".json").read_text()) == record
         parameters = record["parameters"]
         assert (parameters["steps"], parameters["seed"], parameters["tile"]) == (2, 3, 128)
         assert parameters["degradation"] == more[-1]
         assert record["precision"] == "fp32"
 
 
-def test_json_alone_on_standard_output(run: Run, study: Path) -> None:
-    done = run("inplane", "--input", study, "--scale", 2, "--json")
-    record = json.loads(done.out)
-    written = json.loads(Path("t2w_inplane-x2.json").read_text())
-    assert {k: v for k, v in record.items() if k != "path"} == written
-    assert "slices" in done.err
-
-
-def test_quiet_says_nothing(run: Run, study: Path) -> None:
-    assert run("inplane", "--input", study, "--scale", 2, "--quiet") == Outcome(0, "", "")
-
-
 def test_a_bar_on_a_terminal(run: Run, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     assert run("inplane", "--input", study, "--scale", 2).code == 0
-
-
-# --- errors ---------------------------------------------------------------------------------------
+    assert run("inplane", "--input", study, "--scale", 3, "--quiet") == Outcome(0, "", "")
 
 
 def test_usage_errors(run: Run, study: Path) -> None:
     inplane = ("inplane", "--input", study)
     refused(run(*inplane, "--scale", 9), 1, "scale", "1.5 to 8", "9")
-    refused(run(*inplane, "--scale", "nan"), 1, "scale")
     refused(run(*inplane, "--scale", "much"), 1, "--scale")
     refused(run(*inplane, "--sharpness", 3), 1, "--sharpness")
-    refused(run(*inplane, "--steps", 0), 1, "steps", "0")
-    refused(run(*inplane, "--consistency", 2), 1, "consistency", "2")
     refused(run(*inplane, "--precision", "fp8"), 1, "fp8")
     refused(run(*inplane, "--degradation", "box"), 1, "bicubic, kspace", "box")
     refused(run(*inplane, "--device", "tpu"), 1, "tpu")
@@ -152,38 +130,6 @@ def test_usage_errors(run: Run, study: Path) -> None:
     refused(run(*through, "--factor", 30), 1, "factor", "30")
     refused(run("inplane"), 1, "--input")
     refused(run("sharpen"), 1, "sharpen")
-
-
-def test_input_errors(run: Run, study: Path, tmp_path: Path) -> None:
-    image = nib.load(study)
-    values = np.asarray(image.dataobj).astype(np.float32)
-    values[3, 4, 1] = np.nan
-    bad = tmp_path / "bad.nii.gz"
-    nib.save(nib.Nifti1Image(values, image.affine), bad)
-    refused(run("inplane", "--input", bad), 2, str(bad), "1")
-    refused(run("throughplane", "--axial", bad), 2, str(bad))
-    nib.save(nib.Nifti1Image(np.full_like(values, 7), image.affine), bad)
-    refused(run("inplane", "--input", bad), 2, str(bad))
-    bad.write_bytes(study.read_bytes()[:-20])
-    refused(run("inplane", "--input", bad), 2, str(bad))
-    refused(run("inplane", "--input", tmp_path / "missing.nii"), 2, "missing.nii", "nothing")
-    refused(run("inplane", "--input", study, "--series", "3"), 2, "series")
-    (tmp_path / "empty").mkdir()
-    refused(run("inplane", "--input", tmp_path / "empty"), 2, "empty")
-    single = write_volume(phantom((24, 20, 1)), tmp_path / "single.nii")
-    refused(run("throughplane", "--axial", single), 2, "at least 2 slices")
-
-
-def test_output_errors(run: Run, study: Path) -> None:
-    inplane = ("inplane", "--input", study, "--scale", 2)
-    refused(run(*inplane, "--output", study, "--force"), 3, str(study), "input")
-    refused(run(*inplane, "--output", "missing/out.nii"), 3, "missing")
-    refused(run(*inplane, "--output", "out.png"), 3, "out.png")
-    assert run(*inplane, "--quiet").code == 0
-    again = run(*inplane)
-    assert again.code == 3
-    assert "--force" in again.err
-    assert run(*inplane, "--force", "--quiet").code == 0
 
 
 def test_a_defect_is_not_hidden(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,9 +149,6 @@ def test_stopped_by_the_user(run: Run, study: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("mrisr.runs.run.run_files", stopped)
     refused(run("inplane", "--input", study), 1, "stopped")
-
-
-# --- the other commands ---------------------------------------------------------------------------
 
 
 def test_version_and_help(run: Run) -> None:
@@ -229,21 +172,14 @@ def test_models(run: Run) -> None:
 
 
 def test_info(run: Run, study: Path, tmp_path: Path) -> None:
-    done = run("info", study)
-    assert done.code == 0
-    assert "24x20x4" in done.out
-    assert "axial" in done.out
+    assert "24x20x4" in run("info", study).out
     (found,) = json.loads(run("info", study, "--json").out)
-    assert found["plane"] == "axial"
-    assert found["shape"] == [24, 20, 4]
+    assert (found["plane"], found["shape"]) == ("axial", [24, 20, 4])
     bad = tmp_path / "bad.nii.gz"
     bad.write_bytes(study.read_bytes()[:-20])
-    both = run("info", tmp_path)
-    assert both.code == 0
-    assert "problem: " in both.out
-    alone = run("info", bad)
-    assert alone.code == 2
-    assert "problem: " in alone.out
+    for path, code in ((tmp_path, 0), (bad, 2)):  # of two volumes one can be used
+        found = run("info", path)
+        assert (found.code, "problem: " in found.out) == (code, True)
     refused(run("info", tmp_path / "missing"), 2, "missing")
 
 
@@ -291,21 +227,6 @@ def test_prepare_leaves_out_and_says_so(run: Run, tmp_path: Path) -> None:
     assert done.code == 8
     assert "left out: " in done.err
     assert "1 volumes left out" in done.err
-    manifest = tmp_path / "manifest.csv"
-    manifest.write_text("case,path\n" + 2 * "../../out,data/good/t2w.nii.gz\n")
-    before = set(tmp_path.iterdir())
-    assert run("prepare", "--data", manifest, "--output", "deep/er/cache", "-q").code == 0
-    assert len(list(Path("deep/er/cache").rglob("*.npz"))) == 2
-    assert set(tmp_path.iterdir()) == before
     (tmp_path / "nothing").mkdir()
-    none = run("prepare", "--data", tmp_path / "nothing", "--output", "other")
-    assert none.code == 2
+    assert run("prepare", "--data", tmp_path / "nothing", "--output", "other").code == 2
     assert not Path("other").exists()
-
-
-def test_a_folder_that_cannot_be_made(run: Run, study: Path, tmp_path: Path) -> None:
-    (tmp_path / "patient").mkdir()
-    study.rename(tmp_path / "patient" / "t2w.nii.gz")
-    target = tmp_path / "patient" / "t2w.nii.gz" / "cache"
-    refused(run("prepare", "--data", tmp_path, "--output", target), 3, str(target))
-    refused(run("demo", "--output", target), 3, str(target))

@@ -7,25 +7,14 @@ from pathlib import Path
 import pytest
 
 from mrisr.cli.tables import card_text, listing, rendered, survey_text
-from mrisr.data.phantom import phantom
-from mrisr.io import write_volume
-from mrisr.io.survey import SeriesInfo, survey
+from mrisr.io.survey import SeriesInfo
 from mrisr.models.card import ModelCard
-from mrisr.models.store import card_path, read_card
+from mrisr.models.find import card_path, read_card
 
 
 def row(method: str, case: str, factor: float, gain: float) -> dict[str, object]:
-    return {
-        "method": method,
-        "case": case,
-        "series": "t2w_ax",
-        "factor": factor,
-        "psnr": 26.5 + gain,
-        "ssim": 0.812,
-        "texture": -3.0,
-        "residual": 2e-4,
-        "gain": gain,
-    }
+    figures = {"psnr": 26.5 + gain, "ssim": 0.812, "texture": -3.0, "residual": 2e-4, "gain": gain}
+    return {"method": method, "case": case, "series": "t2w_ax", "factor": factor, **figures}
 
 
 @pytest.fixture
@@ -80,30 +69,24 @@ def test_a_card_says_everything(card: ModelCard, scored: ModelCard) -> None:
         assert words in plain
     assert "held-out figures" not in plain
     text = card_text(scored)
-    assert (
-        "held-out figures, by: mrisr evaluate --config configs/evaluate_card_inplane.yaml" in text
-    )
-    assert "26.50 / 0.8120" in text
-    assert "28.50 / 0.8120" in text
-    assert "+1.50" in text
-    assert "x4, mean over patients" in text
-    assert "method diffusion" in plain
+    for words in (
+        f"held-out figures, by: {scored.figures['command']}",
+        "26.50 / 0.8120",
+        "28.50 / 0.8120",
+        "+1.50",
+        "x4, mean over patients",
+    ):
+        assert words in text
 
 
-def test_survey_text(tmp_path: Path) -> None:
-    good = write_volume(phantom((24, 20, 4)), tmp_path / "good.nii.gz")
-    (tmp_path / "bad.nii.gz").write_bytes(good.read_bytes()[:-20])
-    text = survey_text(survey(tmp_path))
-    assert "24x20x4" in text
-    assert "0.75 x 0.75 x 3" in text
-    assert "axial" in text
-    assert sum(line.startswith("problem: ") for line in text.splitlines()) == 1
+def test_survey_text() -> None:
     assert survey_text([]) == "no volumes found"
-
-
-def test_notes_are_below_the_table() -> None:
-    info = SeriesInfo("t2w", "dicom", slice_thickness=3.0, notes=("positions win",))
-    assert survey_text([info]).splitlines()[-1] == "note: t2w: positions win"
+    info = SeriesInfo(
+        "t2w", "dicom", plane="axial", spacing=(0.75, 0.75, 3.0), notes=("positions win",)
+    )
+    _, row, note = survey_text([info]).splitlines()
+    assert row.split() == "t2w dicom axial - 0.75 x 0.75 x 3 - - -".split()
+    assert note == "note: t2w: positions win"
 
 
 def test_no_colour_and_no_trailing_blanks(card: ModelCard) -> None:

@@ -108,25 +108,11 @@ def image(
     affine[:3, :3] = affine[:3, :3] * [-1, -1, 1] * np.array(spacing)
     affine[:3, 3] = [31.0, 22.0, -40.0]
     lps = Volume(array, affine, Storage(np.dtype(np.int16)), slice_thickness=spacing[2])
-    return stored_along(lps, codes)
+    return lps.reoriented(codes)
 
 
 def box(size: Any, low: tuple[float, ...], high: tuple[float, ...]) -> tuple[slice, ...]:
     return tuple(slice(round(a * m), round(b * m)) for a, b, m in zip(low, high, size, strict=True))
-
-
-def stored_along(lps: Volume, codes: str) -> Volume:
-    """The same image as one stored along LPS, its array along other axes."""
-    order = [next(a for a, pair in enumerate(("LR", "PA", "SI")) if c in pair) for c in codes]
-    affine = lps.affine[:, [*order, 3]].copy()
-    flips = [axis for axis, c in enumerate(codes) if c not in "LPS"]
-    array = np.flip(lps.array.transpose(order), flips)
-    for axis in flips:
-        affine[:3, 3] += affine[:3, axis] * (array.shape[axis] - 1)
-        affine[:3, axis] *= -1
-    return Volume(
-        np.ascontiguousarray(array), affine, lps.storage, slice_thickness=lps.slice_thickness
-    )
 
 
 def expected(volume: Volume) -> np.ndarray:

@@ -108,13 +108,9 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return install
 
 
-def first_bright(volume: Volume) -> list[int]:
+def first_bright(volume: Volume) -> Any:
     """The lowest indices of the bright box."""
-    lowest: list[int] = np.argwhere(volume.array == BRIGHT).min(axis=0).tolist()
-    return lowest
-
-
-# --- the library ----------------------------------------------------------------------------------
+    return np.argwhere(volume.array == BRIGHT).min(axis=0).tolist()
 
 
 @pytest.mark.parametrize("codes", ["LPS", "RAS", "PIR", "SRA"])
@@ -147,21 +143,14 @@ def test_folds_and_checkpoints(tmp_path: Path, library) -> None:
     load_nnunet(folder(tmp_path / "both", ("0", "all")))(image())
     assert library()["folds"] == (0,)
     root = folder(tmp_path / "best")
+    before = load_nnunet(root).sha256
+    (root / "fold_2" / "checkpoint_final.pth").write_bytes(b"other weights")
+    assert load_nnunet(root).sha256 != before
     for path in root.glob("fold_*/checkpoint_final.pth"):
         path.rename(path.with_name("checkpoint_best.pth"))
     found = load_nnunet(root)(image())
     assert library()["checkpoint"] == "checkpoint_best.pth"
     assert found.notes == ("checkpoint_best.pth of an unfinished training",)
-
-
-def test_checkpoints_are_part_of_the_digest(tmp_path: Path, library) -> None:
-    root = folder(tmp_path / "model")
-    before = load_nnunet(root).sha256
-    (root / "fold_2" / "checkpoint_final.pth").write_bytes(b"other weights")
-    assert load_nnunet(root).sha256 != before
-
-
-# --- the program ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("codes", ["LPS", "SRA"])
@@ -180,9 +169,6 @@ def test_programs_that_fail(tmp_path: Path, program, monkeypatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="pip install nnunetv2"):
         load_nnunet(root)
-
-
-# --- what is refused ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -206,9 +192,6 @@ def test_missing_files(tmp_path: Path, library, gone: str) -> None:
     (root / gone).unlink()
     with pytest.raises(InputError, match=gone):
         load_nnunet(root)
-
-
-# --- for real -------------------------------------------------------------------------------------
 
 
 PLANS = """

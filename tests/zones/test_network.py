@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 
 from mrisr.config import ZonesNetworkSettings
-from mrisr.zones.network import CrossSliceUNet, slice_positions
+from mrisr.zones.network import CrossSliceUNet
 
 SMALL = ZonesNetworkSettings(widths=(8, 12, 16), attention_levels=(1, 2), heads=2)
 
@@ -46,23 +46,6 @@ def test_without_attention_a_slice_stands_alone() -> None:
     x = torch.randn(1, 1, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(made(x[:, :, 1:2]), made(x)[:, :, 1:2], atol=1e-5, rtol=1e-5)
-
-
-def test_the_order_of_the_slices_matters() -> None:
-    made = network()
-    x = torch.randn(1, 1, 4, 32, 32)
-    with torch.no_grad():
-        turned = made(x.flip(2)).flip(2)
-        assert float((turned - made(x)).abs().max()) > 1e-3
-
-
-def test_positions_are_of_the_slice_alone() -> None:
-    places = slice_positions(5, 8)
-    assert places.shape == (5, 8)
-    assert len({tuple(row.tolist()) for row in places}) == 5
-    torch.testing.assert_close(places[:, 0::2], -places.flip(0)[:, 0::2])  # sines
-    torch.testing.assert_close(places[:, 1::2], places.flip(0)[:, 1::2])  # cosines
-    assert slice_positions(3, 7).shape == (3, 7)
 
 
 def test_the_released_size() -> None:

@@ -15,7 +15,7 @@ from mrisr.core.volume import Volume
 from mrisr.zones.model import ZonesModel, load_zones_model
 from mrisr.zones.predict import ZonesSegmenter, largest_gland, make_segmenter
 from mrisr.zones.segmenter import load_segmenter
-from tests.zones.models import random_zones_model, stored_along
+from tests.zones.models import random_zones_model
 
 LPS = np.array([[-1.0, 0, 0, 40], [0, -1, 0, 50], [0, 0, 1, -20], [0, 0, 0, 1]])
 
@@ -62,7 +62,7 @@ def dice(a: Volume, b: Volume, label: int) -> float:
 @pytest.mark.parametrize("codes", ["LPS", "RAS", "LAI", "SPL", "IAR", "PSR"])
 def test_the_order_of_the_array_makes_no_difference(tmp_path: Path, codes: str) -> None:
     segment, _ = segmenter(tmp_path)
-    image, labels = (stored_along(v, codes) for v in study())
+    image, labels = (v.reoriented(codes) for v in study())
     found = segment(image)
     assert found.notes == ()
     assert np.array_equal(found.labels.affine, image.affine)

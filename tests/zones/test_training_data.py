@@ -31,15 +31,11 @@ def stack(case: str = "one", *, readers: int = 2, plane: str = "axial") -> cache
 
 def test_working_pixels_keep_places_and_areas() -> None:
     made = on_working_pixels(stack(), 0.6)
-    assert made.levels.shape == (6, 100, 117)
-    assert made.shares.shape == (2, 6, 100, 117)
-    assert made.spacing == (3.0, 0.6, 0.6)
+    assert (made.levels.shape, made.spacing) == ((6, 100, 117), (3.0, 0.6, 0.6))
     # The centroid of the gland in mm, from the first pixel's edge.
     assert np.allclose((np.array(made.centre) + 0.5) * 0.6, [55 * 0.5, 70 * 0.5], atol=0.05)
     area = made.shares[1, 2].astype(float).sum() / WHOLE * 0.6**2
     assert area == pytest.approx(30 * 40 * 0.25, rel=0.01)
-    whole = made.shares.sum(0)
-    assert whole.max() <= WHOLE + 1  # rounding of two shares
 
 
 def test_readers_are_averaged() -> None:
@@ -52,17 +48,13 @@ def test_readers_are_averaged() -> None:
 
 
 def test_split_by_patient_and_only_labelled_axial_stacks() -> None:
+    with pytest.raises(ValueError, match="no labelled axial stacks"):
+        ZoneCrops([], ZonesDataSettings(), STILL)
     bare = stack("bare")._replace(labels=None)
     stacks = [stack("one"), stack("two"), stack("out"), bare, stack("cor", plane="coronal")]
     settings = ZonesDataSettings(validation=("two",), exclude=("out",))
     training, held_out = labelled_stacks(stacks, settings)
-    assert [s.case for s in training] == ["one"]
-    assert [s.case for s in held_out] == ["two"]
-
-
-def test_nothing_to_learn_from() -> None:
-    with pytest.raises(ValueError, match="no labelled axial stacks"):
-        ZoneCrops([], ZonesDataSettings(), STILL)
+    assert [[s.case for s in part] for part in (training, held_out)] == [["one"], ["two"]]
 
 
 def crops(variation: AugmentationSettings = STILL, n: int = 4) -> RawCrops:

@@ -23,11 +23,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mrisr.core.errors import InputError
-from mrisr.core.geometry import Affine
 from mrisr.core.volume import Volume
 from mrisr.io import write_volume
 from mrisr.io.json_file import read_json
@@ -73,9 +71,10 @@ def load_bundle(
         parts["network_def"].load_state_dict(_weights(weights))
         parts["network_def"].to(on).eval()
     files = [*(root / "configs").glob("*"), weights, *(root / "scripts").rglob("*.py")]
+    name = " ".join(str(stated.get("name") or root.resolve().name).split())
     return ExternalSegmenter(
         kind="bundle",
-        name=_name(stated, root),
+        name="".join(c for c in name if c.isprintable())[:64],
         sha256=digest(root, [f for f in files if f.is_file()], table),
         device=on,
         table=table,
@@ -86,12 +85,8 @@ def load_bundle(
 
 def _run(
     parts: Mapping[str, Any], device: torch.device, volume: Volume
-) -> tuple[NDArray[np.generic], Affine, tuple[str, ...]]:
-    """The bundle's labels of a volume, their affine, and notes.
-
-    Args:
-        parts: the content of ``_ENTRIES``: modules, callables and MONAI transforms.
-    """
+) -> tuple[Volume, tuple[str, ...]]:
+    """The bundle's labels of a volume by the content of ``_ENTRIES``, their affine, and notes."""
     from monai.data.meta_tensor import MetaTensor
 
     with tempfile.TemporaryDirectory(prefix="mrisr-") as folder:
@@ -109,8 +104,8 @@ def _run(
     if found.shape[0] > 1:
         notes.append(_CHANNELS.format(found.shape[0]))
         found = found.argmax(dim=0, keepdim=True)
-    affine = np.asarray(found.affine, dtype=np.float64)
-    return np.asarray(found[0].cpu()), affine, tuple(notes)
+    labels = Volume(np.asarray(found[0].cpu()), np.asarray(found.affine, dtype=np.float64))
+    return labels, tuple(notes)
 
 
 def _postprocessing(parts: Mapping[str, Any]) -> tuple[list[Any], list[str]]:
@@ -159,9 +154,8 @@ def _file(folder: Path, names: tuple[str, ...], what: str) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    found = "none"
-    if (folder / "model.ts").exists():
-        found = "model.ts alone (TorchScript is not loaded)"
+    alone = (folder / "model.ts").exists()
+    found = "model.ts alone (TorchScript is not loaded)" if alone else "none"
     raise InputError(folder / names[-1 if "model.pt" in names else 0], expected=what, found=found)
 
 
@@ -193,9 +187,11 @@ def _weights(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     with guarded(path, "is weights alone, loaded without running code"):
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
-    held = found if isinstance(found, dict) else {}
-    within = (held[key] for key in _WEIGHT_KEYS if isinstance(held.get(key), dict))
-    weights: dict[str, Tensor] = next(within, found)
+    for key in _WEIGHT_KEYS:
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
+            break
+    weights: dict[str, Tensor] = found
     return weights
 
 
@@ -207,9 +203,3 @@ def _channels(metadata: dict[str, Any]) -> dict[int, str]:
     if not isinstance(found, dict):
         return {}
     return {int(k): str(v) for k, v in found.items() if str(k).isdecimal()}
-
-
-def _name(metadata: dict[str, Any], root: Path) -> str:
-    """The bundle's name in at most 64 printable characters."""
-    name = str(metadata.get("name") or root.resolve().name)
-    return "".join(c for c in " ".join(name.split()) if c.isprintable())[:64]

@@ -9,7 +9,7 @@ import logging
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -17,15 +17,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mrisr.core.errors import InputError, MrisrError, out_of_memory
-from mrisr.core.geometry import Affine
+from mrisr.core.errors import InputError, MrisrError, one_line, out_of_memory
 from mrisr.core.volume import Volume
 from mrisr.zones.labels import LabelTable
 from mrisr.zones.score import check_same_grid
 from mrisr.zones.segmenter import Segmenter
 
-#: A volume to the model's own labels, the affine of their grid, and notes.
-Run: TypeAlias = Callable[[Volume], tuple[NDArray[np.generic], Affine, tuple[str, ...]]]
+#: A volume to the model's own labels on their own grid, and notes.
+Run: TypeAlias = Callable[[Volume], tuple[Volume, tuple[str, ...]]]
 
 #: Output and warnings are redirected for the whole process, so only one model runs at a time.
 _LOCK = threading.RLock()
@@ -33,12 +32,7 @@ _LOCK = threading.RLock()
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ExternalSegmenter(Segmenter):
-    """A model of another program, ready to run.
-
-    Attributes:
-        root: the model's folder, which messages name.
-        run: the model.
-    """
+    """A model of another program: the folder that messages name, and what runs it."""
 
     table: LabelTable
     root: Path
@@ -51,24 +45,19 @@ class ExternalSegmenter(Segmenter):
             InputError: the model fails, or its result is no labels of the table on the volume's grid.
         """
         with guarded(self.root, "segments this image"), torch.no_grad():
-            array, affine, notes = self.run(volume)
-        check_same_grid(Volume(array, affine, name=str(self.root)), volume)
-        return self.table.apply(array, self.root), notes
+            found, notes = self.run(volume)
+        check_same_grid(replace(found, name=str(self.root)), volume)
+        return self.table.apply(found.array, self.root), notes
 
 
 def digest(root: Path, files: Iterable[Path], table: LabelTable) -> str:
     """SHA-256 of everything that decides a model's labels: files by their place below ``root``, the table.
-
-    Raises:
-        InputError: a file cannot be read.
-    """
+    Raises InputError where a file cannot be read."""
     total = hashlib.sha256(str(table).encode())
     for path in sorted(set(files)):
         total.update(f"\0{path.relative_to(root).as_posix()}\0".encode())
         try:
-            with path.open("rb") as handle:
-                while block := handle.read(1 << 20):
-                    total.update(block)
+            total.update(path.read_bytes())
         except OSError as error:
             why = error.strerror or str(error)
             raise InputError(path, expected="a file of the model", found=why) from error
@@ -102,19 +91,14 @@ def _unlogged() -> Iterator[None]:
     """Keep this thread's log off standard error, where it goes unless the caller has set up logging."""
     thread, handler = threading.get_ident(), logging.lastResort or logging.NullHandler()
 
-    def is_of_others(record: logging.LogRecord) -> bool:
+    def of_others(record: logging.LogRecord) -> bool:
         return record.thread != thread
 
-    handler.addFilter(is_of_others)
+    handler.addFilter(of_others)
     try:
         yield
     finally:
-        handler.removeFilter(is_of_others)
-
-
-def _in_a_line(error: BaseException) -> str:
-    """An error's kind and message on one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+        handler.removeFilter(of_others)
 
 
 def _cause(error: BaseException) -> str:
@@ -127,4 +111,4 @@ def _cause(error: BaseException) -> str:
             return f"{link.name} is not installed (pip install {link.name})"
         if "skimage.measure required" in str(link).lower():
             return "scikit-image is not installed (pip install scikit-image)"
-    return _in_a_line(chain[-1])
+    return one_line(chain[-1])[:300]

@@ -18,10 +18,10 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 
 from mrisr.core import geometry
 from mrisr.core.errors import InputError, UsageError
-from mrisr.core.geometry import Affine
 from mrisr.core.volume import Volume
 from mrisr.io import read_volume, write_volume
 from mrisr.io.json_file import read_json
@@ -46,28 +45,14 @@ _ENDINGS = (".nii.gz", ".nii", ".mha", ".nrrd")
 Predict: TypeAlias = Callable[[Volume], NDArray[np.generic]]
 
 
-@dataclass(frozen=True)
-class ResultFolder:
-    """The result folder of a trained configuration.
-
-    Attributes:
-        folds: folds whose predictions are averaged, as nnU-Net names them.
-        checkpoint: the file's name in each fold's folder.
-        ending: file name ending that its readers take.
-        codes: direction of the array axes of its images.
-    """
+class ResultFolder(NamedTuple):
+    """The result folder of a trained configuration."""
 
     root: Path
-    folds: tuple[str, ...]
-    checkpoint: str
-    ending: str
-    codes: str
-
-    @property
-    def files(self) -> list[Path]:
-        """Files that decide its labels."""
-        checkpoints = [self.root / f"fold_{fold}" / self.checkpoint for fold in self.folds]
-        return [self.root / "dataset.json", self.root / "plans.json", *checkpoints]
+    folds: tuple[str, ...]  #: whose predictions are averaged, as nnU-Net names them
+    checkpoint: str  #: the file's name in each fold's folder
+    ending: str  #: file name ending that its readers take
+    codes: str  #: direction of the array axes of its images
 
 
 def load_nnunet(
@@ -91,6 +76,7 @@ def load_nnunet(
     plans = read_json(root / "plans.json", "the plans of an nnU-Net v2")
     table = table or LabelTable.recognised(_labels(dataset), root / "dataset.json")
     folder = _folder(root, dataset, plans)
+    checkpoints = (root / f"fold_{fold}" / folder.checkpoint for fold in folder.folds)
     on = resolve_device(device)
     if importlib.util.find_spec("nnunetv2") is not None:
         predict = _in_process(folder, on)
@@ -101,7 +87,7 @@ def load_nnunet(
     return ExternalSegmenter(
         kind="nnunet",
         name=root.resolve().name[:64],
-        sha256=digest(root, folder.files, table),
+        sha256=digest(root, [root / "dataset.json", root / "plans.json", *checkpoints], table),
         device=on,
         table=table,
         root=root,
@@ -109,27 +95,22 @@ def load_nnunet(
     )
 
 
-def _run(
-    folder: ResultFolder, predict: Predict, volume: Volume
-) -> tuple[NDArray[np.generic], Affine, tuple[str, ...]]:
+def _run(folder: ResultFolder, predict: Predict, volume: Volume) -> tuple[Volume, tuple[str, ...]]:
     """nnU-Net's labels of a volume, which keeps its grid, and notes."""
     turned = volume.reoriented(folder.codes)
-    codes = geometry.axis_codes(volume.affine)
-    found, _ = geometry.reoriented(predict(turned), turned.affine, codes)
+    found = turned.with_array(predict(turned)).reoriented(geometry.axis_codes(volume.affine))
     final = folder.checkpoint == _CHECKPOINTS[0]
-    notes = () if final else (f"{folder.checkpoint} of an unfinished training",)
-    return found, volume.affine, notes
+    return found, () if final else (f"{folder.checkpoint} of an unfinished training",)
 
 
 def _labels(dataset: dict[str, Any]) -> dict[int, str]:
     """Label -> name. A region (a list of labels) comes as a name that means nothing to us."""
     labels = dataset.get("labels")
-    if not isinstance(labels, dict):
-        return {}
-    regions = any(isinstance(value, list) for value in labels.values())
-    named = {name: value for name, value in labels.items() if isinstance(value, int)}
-    found = {value: name for name, value in named.items()}
-    return found if not regions else {**found, max(found, default=0) + 1: "regions"}
+    labels = labels if isinstance(labels, dict) else {}
+    found = {value: name for name, value in labels.items() if isinstance(value, int)}
+    if any(isinstance(value, list) for value in labels.values()):
+        found[max(found, default=0) + 1] = "regions"
+    return found
 
 
 def _folder(root: Path, dataset: dict[str, Any], plans: dict[str, Any]) -> ResultFolder:

@@ -1,4 +1,4 @@
-"""Output of the analyses: numbers, tables, figures by plain matplotlib, and the command that repeats them."""
+"""Output of the analyses: numbers, tables, figures by plain matplotlib."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from mrisr.analysis.slices import Selection
 from mrisr.io.atomic import json_bytes, write_together
 
 if TYPE_CHECKING:
@@ -28,30 +26,8 @@ def number(value: float) -> float | None:
 
 
 def patients(n: int) -> str:
-    """A number of patients in words.
-
-    >>> patients(1), patients(2)
-    ('1 patient', '2 patients')
-    """
+    """A number of patients in words."""
     return f"{n} patient{'s' * (n != 1)}"
-
-
-def command(name: str, how: Selection, model: str | None = None) -> str:
-    """The command that repeats an analysis; settings that have their defaults are left out.
-
-    >>> command("latents", Selection(factor=4.0, crop=64))
-    'mrisr analyze latents --data CACHE --factor 4 --crop 64 --output OUT'
-    """
-    words = [f"mrisr analyze {name}", *([f"--model {model}"] if model else []), "--data CACHE"]
-    for field in fields(how):
-        value = getattr(how, field.name)
-        if value == field.default or field.name == "device":
-            continue
-        repeated = isinstance(value, tuple) and isinstance(value[0], float)
-        for one in value if repeated else [value]:
-            text = ",".join(map(str, one)) if isinstance(one, tuple) else one
-            words.append(f"--{field.name} {f'{text:g}' if isinstance(text, float) else text}")
-    return " ".join([*words, "--output OUT"])
 
 
 def csv_bytes(rows: Sequence[Row]) -> bytes:
@@ -85,10 +61,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 def png(figure: Figure, dpi: int = 120) -> bytes:
     """The figure as the bytes of a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
     picture = io.BytesIO()
-    FigureCanvasAgg(figure)
     figure.savefig(picture, format="png", dpi=dpi, metadata={"Software": "mrisr"})
     return picture.getvalue()
 

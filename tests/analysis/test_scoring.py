@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,31 +9,30 @@ import numpy as np
 import pytest
 import torch
 
-from mrisr.analysis.slices import Selection, cases_in, job_of, per_patient, read_slices
+from mrisr.analysis.scoring import cases_in, job_of, per_patient, read_slices
 from mrisr.core.errors import InputError, UsageError
 
 
 def test_the_central_slices_of_the_job_s_plane(data: Path) -> None:
-    how = Selection(factor=2.0, slices=2, crop=48)
-    found = read_slices(data, "inplane", ["unseen"], how)
+    found = read_slices(data, "inplane", ["unseen"], factor=2.0, count=2, crop=48)
     assert [(s.case, s.series, s.images.shape) for s in found] == [
         ("unseen", "t2w_axial", (2, 1, 48, 48))
     ]
-    (whole,) = read_slices(data, "inplane", ["unseen"], replace(how, slices=99))
+    (whole,) = read_slices(data, "inplane", ["unseen"], factor=2.0, count=99, crop=48)
     assert torch.equal(whole.images[1:3], found[0].images)
-    coronal = read_slices(data, "throughplane", [], how)
+    coronal = read_slices(data, "throughplane", [], factor=2.0, count=2, crop=48)
     assert [s.case for s in coronal] == ["seen", "unseen"]
     assert cases_in(data, "throughplane", ["stranger", "unseen"]) == ["unseen"]
 
 
 def test_refusals(data: Path) -> None:
-    how = Selection(factor=2.0, crop=48)
+    how = {"count": 8, "crop": 48}
     with pytest.raises(InputError, match="coronal series of stranger, found seen, unseen"):
-        read_slices(data, "throughplane", ["stranger", "unseen"], how)
+        read_slices(data, "throughplane", ["stranger", "unseen"], factor=2.0, **how)
     for factor in (0.5, 1.0, 6.5):
         with pytest.raises(UsageError, match=f"at most 6, found {factor:g}"):
-            read_slices(data, "inplane", [], replace(how, factor=factor))
-    assert read_slices(data, "inplane", [], replace(how, factor=6.0))
+            read_slices(data, "inplane", [], factor=factor, **how)
+    assert read_slices(data, "inplane", [], factor=6.0, **how)
 
 
 def test_an_interpolation_has_no_job() -> None:
