@@ -84,9 +84,8 @@ def digest_of(content: Any) -> str:
 
 def _digest(stamps: tuple[Stamp, ...]) -> str:
     content = file_sha256(*(Path(stamp.path) for stamp in stamps))
-    if len(stamps) == 1:
-        return content
-    return digest_of([content, *([stamp.name, stamp.size] for stamp in stamps)])
+    named = [content, *([stamp.name, stamp.size] for stamp in stamps)]
+    return content if len(stamps) == 1 else digest_of(named)
 
 
 def _files(path: Path) -> Iterator[tuple[Path, str]]:

@@ -24,6 +24,7 @@ SOURCE = "source"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 HIDDEN = ".batch"
 VOLUME = ".nii.gz"
+SCORES = "scores.json"
 
 
 def study_folder(subject: str, session: str) -> str:

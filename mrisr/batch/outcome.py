@@ -48,16 +48,12 @@ class StudyOutcome:
         """The most memory of any stage, of the process and on CUDA of the device, where measurable."""
         return most([stage.peak_memory_gib for stage in self.stages])
 
-    @property
-    def names(self) -> dict[str, str]:
-        """Subject and session as in the manifest."""
-        subject, _, session = self.folder.removeprefix("sub-").partition("/ses-")
-        return {"subject": subject, "session": session}
-
     def as_json(self) -> dict[str, Any]:
-        """The study in ``outcome.json``."""
+        """The study in ``outcome.json``, with subject and session as in the manifest."""
+        subject, _, session = self.folder.removeprefix("sub-").partition("/ses-")
         return {
-            **self.names,
+            "subject": subject,
+            "session": session,
             "folder": self.folder,
             "state": self.state,
             "stages": {stage.name: stage.state for stage in self.stages},
@@ -69,17 +65,15 @@ class StudyOutcome:
         }
 
 
-def read_outcome(out: Path) -> list[StudyOutcome]:
-    """The outcome of each study of the last plan. Raises UsageError where there is no batch."""
-    return [
+def write_outcome(out: Path) -> list[StudyOutcome]:
+    """Write ``outcome.json`` and ``outcome.csv``; the outcome of each study of the last plan.
+
+    Raises UsageError: there is no batch; OutputError.
+    """
+    studies = [
         study_outcome(study.folder, read_status(out / study.folder).of_plan(study.parts))
         for study in read_plan(out).studies
     ]
-
-
-def write_outcome(out: Path) -> list[StudyOutcome]:
-    """Write ``outcome.json`` and ``outcome.csv``; returns what they say. Raises UsageError, OutputError."""
-    studies = read_outcome(out)
     content = {
         "format": FORMAT,
         "mrisr": mrisr.__version__,
@@ -109,21 +103,18 @@ def _as_csv(studies: Sequence[StudyOutcome]) -> str:
     """A row for each study; the scores of all volumes, zones and figures that any has are columns."""
     rows: list[dict[str, Any]] = []
     for study in studies:
-        row: dict[str, Any] = {
-            **study.names,
-            "state": study.state,
-            "reasons": "; ".join(study.reasons),
-            "seconds": round(sum(study.seconds.values()), 1),
-            "peak_memory_gib": study.peak_memory_gib.get("process", ""),
-        }
+        told = study.as_json()
+        row = {key: told[key] for key in ("subject", "session", "state")}
+        row["reasons"] = "; ".join(study.reasons)
+        row["seconds"] = round(told["total_seconds"], 1)
+        row["peak_memory_gib"] = study.peak_memory_gib.get("process", "")
         for volume, zones in study.scores.items():
             for zone, figures in zones.items():
                 row |= {f"{volume}_{zone}_{figure}": value for figure, value in figures.items()}
         rows.append(row)
     out = io.StringIO(newline="")
-    writer = csv.DictWriter(
-        out, list(dict.fromkeys(k for row in rows for k in row)), lineterminator="\n"
-    )
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(out, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()

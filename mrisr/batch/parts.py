@@ -10,13 +10,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import mrisr
 from mrisr.batch.digest import Digests, digest_of
 from mrisr.batch.manifest import StackSource, Study
-from mrisr.batch.names import LABELS, ROLES, SOURCE, VOLUME, Stage
+from mrisr.batch.names import LABELS, ROLES, SCORES, SOURCE, VOLUME, Stage
 from mrisr.batch.settings import BatchSettings
 from mrisr.core.errors import InputError, UsageError
 from mrisr.io import input_format
@@ -24,15 +23,8 @@ from mrisr.models.find import INTERPOLATIONS, card_path, model_for
 
 State = Literal["unfinished", "done", "failed", "skipped"]
 #: What a card says for people only; it may change without another result.
-_PROSE = (
-    "figures",
-    "description",
-    "training",
-    "data_licences",
-    "weights_licence",
-    "intended_use",
-    "limitations",
-)
+_PROSE = {"figures", "description", "training", "data_licences", "weights_licence"}
+_PROSE |= {"intended_use", "limitations"}
 #: Raised whenever pages are to be made anew though nothing that they show has changed.
 PAGE_FORMAT = 2
 
@@ -107,12 +99,8 @@ def model_identity(name: str) -> dict[str, str]:
     path = card_path(name)
     try:
         card = json.loads(path.read_bytes())
-        deciding = {key: value for key, value in card.items() if key not in _PROSE}
-        return {
-            "name": card["name"],
-            "sha256": card["sha256"],
-            "card_sha256": digest_of(deciding),
-        }
+        deciding = digest_of({key: value for key, value in card.items() if key not in _PROSE})
+        return {"name": card["name"], "sha256": card["sha256"], "card_sha256": deciding}
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise InputError(path, expected="a model card", found=str(error)) from error
 
@@ -153,11 +141,27 @@ class Planner:
     def parts(self, study: Study) -> tuple[Part, ...]:
         """Everything that is to be made of a study, each after what it needs."""
         inputs = {role: self._digest(source) for role, source in study.sources.items()}
-        made = {part.id: part for part in self._converted(inputs)}
-        made |= {part.id: part for part in self._upsampled(study, inputs)}
-        zones = self._segmented(study, made)
-        made |= {part.id: part for part in (*zones, *self._scored(inputs, zones))}
-        page = Part("report", "page", outputs=("report.html", "scores.json"))
+        made: dict[str, Part] = {}
+        for role in (r for r in ROLES if r in inputs):
+            outputs = (f"source/{role}{VOLUME}",)
+            part = Part("convert", role, outputs=outputs, inputs={role: inputs[role]}).keyed()
+            made[part.id] = part
+        for name in self.settings.upsampled:
+            if self.settings.source_of(name) in inputs:
+                part = self._upsampled(name, study, inputs)
+                made[part.id] = part
+        for volume in self.settings.segmented:
+            stack = self.settings.source_of(volume)
+            need = made.get(f"convert/{stack}" if volume == SOURCE else f"upsample/{volume}")
+            if need is None:
+                continue
+            zones = self._segmented(volume, study.sources[stack], need)
+            made[zones.id] = zones
+            if LABELS in inputs and stack == "axial":
+                needs, of = (f"convert/{LABELS}", zones.id), {LABELS: inputs[LABELS]}
+                part = Part("score", volume, needs=needs, inputs=of).keyed(of=zones.key)
+                made[part.id] = part
+        page = Part("report", "page", outputs=("report.html", SCORES))
         keys = sorted(part.key for part in made.values())
         return *made.values(), page.keyed(format=PAGE_FORMAT, parts=keys)
 
@@ -165,91 +169,49 @@ class Planner:
         digest = self.digests.of(source.path)
         return digest and digest_of([digest, source.series]) if source.series else digest
 
-    def _converted(self, inputs: Mapping[str, str | None]) -> list[Part]:
-        return [
-            Part(
-                "convert", role, outputs=(f"source/{role}{VOLUME}",), inputs={role: inputs[role]}
-            ).keyed()
-            for role in ROLES
-            if role in inputs
-        ]
+    def _upsampled(self, name: str, study: Study, inputs: Mapping[str, str | None]) -> Part:
+        options = self.settings.upsampling(name)
+        source = study.sources[options.of]
+        given = {k: v for k, v in vars(options).items() if v is not None}
+        return Part(
+            "upsample",
+            name,
+            outputs=_written("upsampled", name, name if self._dicom(source) else None),
+            needs=(f"convert/{options.of}",),
+            inputs={options.of: inputs[options.of]},
+            parameters={k: v for k, v in given.items() if k not in ("model", "method")}
+            | self._patient(source),
+            model=self.models[name],
+        ).keyed()
 
-    def _upsampled(self, study: Study, inputs: Mapping[str, str | None]) -> list[Part]:
-        parts = []
-        for name in self.settings.upsampled:
-            options = self.settings.upsampling(name)
-            if options.of not in inputs:
-                continue
-            source = study.sources[options.of]
-            given = {k: v for k, v in vars(options).items() if v is not None}
-            part = Part(
-                "upsample",
-                name,
-                outputs=_written("upsampled", name, name if self._dicom(source) else None),
-                needs=(f"convert/{options.of}",),
-                inputs={options.of: inputs[options.of]},
-                parameters={k: v for k, v in given.items() if k not in ("model", "method")}
-                | self._patient(source),
-                model=self.models[name],
-            )
-            parts.append(part.keyed())
-        return parts
-
-    def _segmented(self, study: Study, made: Mapping[str, Part]) -> list[Part]:
-        parts, options = [], self.settings.segmenting()
-        for volume in self.settings.segmented:
-            stack = self.settings.source_of(volume)
-            need = made.get(f"convert/{stack}" if volume == SOURCE else f"upsample/{volume}")
-            if need is None:
-                continue
-            dicom = volume == SOURCE and self._dicom(study.sources[stack])
-            part = Part(
-                "segment",
-                volume,
-                outputs=_written("zones", volume, "zones.dcm" if dicom else None),
-                needs=(need.id,),
-                inputs=need.inputs,
-                parameters={"volume": volume, "margin": options.margin, "device": options.device}
-                | self._patient(study.sources[stack]),
-                model=self.segmenter,
-            )
-            parts.append(part.keyed(of=need.key))
-        return parts
-
-    def _scored(self, inputs: Mapping[str, str | None], zones: list[Part]) -> list[Part]:
-        if LABELS not in inputs:
-            return []
-        return [
-            Part(
-                "score",
-                part.name,
-                needs=(f"convert/{LABELS}", part.id),
-                inputs={LABELS: inputs[LABELS]},
-            ).keyed(of=part.key)
-            for part in zones
-            if self.settings.source_of(part.name) == "axial"
-        ]
+    def _segmented(self, volume: str, source: StackSource, need: Part) -> Part:
+        options = self.settings.segmenting()
+        dicom = volume == SOURCE and self._dicom(source)
+        return Part(
+            "segment",
+            volume,
+            outputs=_written("zones", volume, "zones.dcm" if dicom else None),
+            needs=(need.id,),
+            inputs=need.inputs,
+            parameters={"volume": volume, "margin": options.margin, "device": options.device}
+            | self._patient(source),
+            model=self.segmenter,
+        ).keyed(of=need.key)
 
     def _dicom(self, source: StackSource) -> bool:
-        """Whether results of a stack are written as DICOM too."""
-        return self.settings.dicom and _is_dicom(source.path)
+        """Whether results of a stack are written as DICOM too; those of a missing one are not."""
+        try:
+            return self.settings.dicom and input_format(source.path) == "dicom"
+        except InputError:
+            return False
 
     def _patient(self, source: StackSource) -> dict[str, Any]:
         """The settings that results in DICOM depend on; empty where there are none."""
-        return (
-            {"dicom": True, "deidentify": self.settings.deidentify} if self._dicom(source) else {}
-        )
+        dicom = {"dicom": True, "deidentify": self.settings.deidentify}
+        return dicom if self._dicom(source) else {}
 
 
 def _written(folder: str, name: str, dicom: str | None) -> tuple[str, ...]:
     """A volume and its record, and those in DICOM."""
     beside = () if dicom is None else (f"dicom/{dicom}", f"dicom/{dicom.removesuffix('.dcm')}.json")
     return (f"{folder}/{name}{VOLUME}", f"{folder}/{name}.json", *beside)
-
-
-def _is_dicom(path: Path) -> bool:
-    """Whether a source is DICOM, by its name; one that is missing is not."""
-    try:
-        return input_format(path) == "dicom"
-    except InputError:
-        return False

@@ -101,8 +101,13 @@ def make_plan(
     models = planner.models
     report(f"{len(studies)} studies: looking at their files")
     digests.look_at(source.path for study in studies for source in study.sources.values())
-    plans = tuple(_study_plan(study, planner, out) for study in studies)
-    return Plan(uuid.uuid4().hex, settings, plans, models), digests
+    plans = []
+    for study in studies:
+        parts = planner.parts(study)
+        kept = {part.id for part in settled(out / study.folder, parts, digests)}
+        todo = frozenset({part.id for part in parts} - kept)
+        plans.append(StudyPlan(study.folder, study.sources, parts, todo))
+    return Plan(uuid.uuid4().hex, settings, tuple(plans), models), digests
 
 
 def write_plan(plan: Plan, digests: Digests, out: Path, chunk: int = 10) -> list[str]:
@@ -130,12 +135,6 @@ def read_plan(out: Path) -> Plan:
         return _adapter().validate_json(plan_file(out).read_bytes())
     except (OSError, ValueError) as error:
         raise UsageError(f"{out}: expected the folder of a batch, found none") from error
-
-
-def _study_plan(study: Study, planner: Planner, out: Path) -> StudyPlan:
-    parts, folder = planner.parts(study), out / study.folder
-    kept = {part.id for part in settled(folder, parts, planner.digests)}
-    return StudyPlan(study.folder, study.sources, parts, frozenset({p.id for p in parts} - kept))
 
 
 @cache

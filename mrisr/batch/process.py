@@ -10,7 +10,7 @@ import ctypes
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,7 +36,12 @@ def supervise(chunk: Path, report: Callable[[str], None]) -> int:
     out, (_, studies) = out_of(chunk), studies_of(chunk)
     while True:
         before = [read_status(out / study.folder) for study in studies]
-        code = _run([*COMMAND, str(chunk)])
+        process = subprocess.Popen([*COMMAND, str(chunk)], preexec_fn=die_with_parent)
+        try:
+            code = process.wait()
+        except BaseException:
+            _stop(process)
+            raise
         if code >= 0:
             return code
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
@@ -62,20 +67,11 @@ def die_with_parent() -> None:
     end_with_parent()
 
 
-def stop(process: subprocess.Popen[bytes], patience_s: float = PATIENCE_S) -> None:
+def _stop(process: subprocess.Popen[bytes]) -> None:
     """Let a process end cleanly; kill it if it does not. Ctrl-C reaches it without help."""
-    for tell, seconds in ((None, 1.0), (process.terminate, patience_s), (process.kill, None)):
+    for tell, seconds in ((None, 1.0), (process.terminate, PATIENCE_S), (process.kill, None)):
         if tell is not None:
             tell()
         with suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
             return
-
-
-def _run(command: Sequence[str]) -> int:
-    process = subprocess.Popen(command, preexec_fn=die_with_parent)
-    try:
-        return process.wait()
-    except BaseException:
-        stop(process)
-        raise

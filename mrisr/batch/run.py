@@ -9,28 +9,20 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mrisr.batch.digest import Digests
 from mrisr.batch.machine import peak_memory_gib, start_measuring
 from mrisr.batch.names import HIDDEN, lock_file, out_of
 from mrisr.batch.parts import Part
 from mrisr.batch.plan import Plan, StudyPlan, read_plan
-from mrisr.batch.stages import MAKE
-from mrisr.batch.status import (
-    Status,
-    read_status,
-    settled,
-    stages_of,
-    write_quickly,
-    write_status,
-)
+from mrisr.batch.status import Status, read_status, settled, stages_of, write_status
 from mrisr.batch.work import Models, Work
 from mrisr.core.errors import OutputError, UsageError, one_line
 from mrisr.io.atomic import make_folder
 from mrisr.io.files import locked
 from mrisr.io.temporary import remove
 
-Report = Callable[[str], None]
 #: A part at which the process died this often is given up.
 DEATHS = 2
 DIED = f"the process died here {DEATHS} times (killed, out of memory, or a crash of a library)"
@@ -47,7 +39,7 @@ def studies_of(chunk: Path) -> tuple[Plan, list[StudyPlan]]:
     return plan, [study for study in plan.studies if study.folder in names]
 
 
-def run_chunk(path: Path, report: Report = lambda line: None) -> None:
+def run_chunk(path: Path, report: Callable[[str], None] = lambda line: None) -> None:
     """Make what is to be made of the studies of a chunk, and write the status of each.
 
     Raises:
@@ -81,15 +73,13 @@ class StudyRun:
         self.work, self.batch, self.digests = work, batch, digests
         self.before = read_status(work.folder)
         planned = work.plan.parts
-        self.parts = {p.id: p for p in planned} | {
-            p.id: p for p in settled(work.folder, planned, digests)
-        }
+        self.parts = {p.id: p for p in (*planned, *settled(work.folder, planned, digests))}
         if self.before.batch == batch:  # a process has died, or its job has been started again
             for part in self.before.of_plan(planned).parts:
-                if self.parts[part.id].state == "unfinished":
-                    ended = part.state in ("failed", "skipped")
-                    again = replace(self.parts[part.id], attempts=part.attempts)
-                    self.parts[part.id] = part if ended else again
+                if part.state in ("failed", "skipped"):
+                    self.parts[part.id] = part
+                elif self.parts[part.id].state == "unfinished":
+                    self._set(self.parts[part.id], attempts=part.attempts)
 
     @property
     def todo(self) -> list[Part]:
@@ -99,13 +89,12 @@ class StudyRun:
     def run(self) -> None:
         """Make what is missing."""
         self.work.models.prepare()
-        make_folder(self.work.folder)
         self._write()
-        self._remove_outputs({path for p in self.before.parts for path in p.outputs})
+        self._remove_outputs(self.before.parts)
         for part in self.todo:
             self._take(part)
-        self._remove_outputs({path for p in self.parts.values() for path in p.outputs})
-        write_status(self.work.folder, self._status)
+        self._remove_outputs(tuple(self.parts.values()))
+        self._write(lasting=True)
 
     @property
     def told(self) -> str:
@@ -117,17 +106,13 @@ class StudyRun:
             said.append(f"{stage.name} {ended}" + (f" ({stage.reason})" if stage.reason else ""))
         return "; ".join(said)
 
-    @property
-    def _status(self) -> Status:
-        return Status(self.batch, tuple(self.parts.values()))
+    def _write(self, *, lasting: bool = False) -> None:
+        status = Status(self.batch, tuple(self.parts.values()))
+        write_status(self.work.folder, status, lasting=lasting)
 
-    def _write(self) -> None:
-        write_quickly(self.work.folder, self._status)
-
-    def _set(self, part: Part, **changes: object) -> Part:
-        part = replace(part, **changes)  # type: ignore[arg-type]
-        self.parts[part.id] = part
-        return part
+    def _set(self, part: Part, **changes: Any) -> Part:
+        self.parts[part.id] = replace(part, **changes)
+        return self.parts[part.id]
 
     def _take(self, part: Part) -> None:
         """Make one part, or say why not."""
@@ -148,17 +133,15 @@ class StudyRun:
 
     def _made(self, part: Part) -> Part:
         """A part once it is made; an error becomes its reason."""
-        measuring = start_measuring()
-        began = time.perf_counter()
+        measuring, began = start_measuring(), time.perf_counter()
         folder = self.work.folder
         try:
             for path in part.outputs:
                 make_folder((folder / path).parent)
-            part = MAKE[part.stage](self.work, part)
-            digest = (
-                self.digests.of(*(folder / path for path in part.outputs)) if part.outputs else None
-            )
-            if part.outputs and digest is None:
+            part = getattr(self.work, part.stage)(part)
+            outputs = [folder / path for path in part.outputs]
+            digest = self.digests.of(*outputs) if outputs else None
+            if outputs and digest is None:
                 raise OutputError(f"{part.outputs[0]}: cannot be read back")
             part = replace(part, state="done", sha256=digest)
         except Exception as error:
@@ -169,18 +152,17 @@ class StudyRun:
 
     def _lacking(self, part: Part) -> str:
         """The reason why a part cannot be made: the first result that it needs and that is not there."""
-        for need in part.needs:
-            needed = self.parts[need]
+        for needed in (self.parts[need] for need in part.needs):
             if needed.state == "failed":
                 return f"{needed.name} failed in {needed.stage}"
             if needed.state == "skipped":
                 return needed.reason
         return ""
 
-    def _remove_outputs(self, paths: set[str]) -> None:
+    def _remove_outputs(self, parts: tuple[Part, ...]) -> None:
         """Remove outputs that do not belong to a part that is done, and what a process left half written."""
         done = {path for p in self.parts.values() if p.state == "done" for path in p.outputs}
-        for path in paths:
+        for path in {path for part in parts for path in part.outputs}:
             target = self.work.folder / path
             if path not in done:
                 remove(target)

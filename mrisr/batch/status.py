@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -23,8 +22,6 @@ from mrisr.io.atomic import as_output_error, json_bytes, make_folder, write_byte
 from mrisr.io.temporary import temporary_path
 
 FORMAT = 1
-#: What differs between two runs that give the same result.
-VOLATILE = ("batch", "seconds", "peak_memory_gib", "finished", "attempts")
 
 
 @dataclass(frozen=True)
@@ -74,11 +71,19 @@ def state_of(parts: Iterable[Part]) -> State:
     return next((state for state in order if state in states), "done")
 
 
-def stages_of(parts: Iterable[Part]) -> list[StageStatus]:
+def stages_of(parts: Collection[Part]) -> list[StageStatus]:
     """The stages that have parts, in their order."""
-    parts = list(parts)
+    by_stage = {stage: [p for p in parts if p.stage == stage] for stage in STAGES}
     return [
-        _stage(stage, own) for stage in STAGES if (own := [p for p in parts if p.stage == stage])
+        StageStatus(
+            stage,
+            state_of(own),
+            _reason(own),
+            round(sum(p.seconds for p in own), 3),
+            most(p.peak_memory_gib or {} for p in own),
+        )
+        for stage, own in by_stage.items()
+        if own
     ]
 
 
@@ -112,44 +117,29 @@ def read_status(folder: Path) -> Status:
         return Status()
 
 
-def write_status(folder: Path, status: Status, **more: Any) -> None:
-    """Write a status for good. Raises OutputError."""
-    write_bytes(status_file(make_folder(folder)), json_bytes(_content(folder, status) | more))
+def write_status(folder: Path, status: Status, *, lasting: bool = True) -> None:
+    """Write a status in one step. Raises OutputError.
 
-
-def write_quickly(folder: Path, status: Status) -> None:
-    """Write a status in one step, but without waiting for the disk. Raises OutputError.
-
-    What a crash of the machine loses of it is made again.
+    ``lasting``: wait for the disk; what a crash of the machine loses otherwise is made again.
     """
     path = status_file(make_folder(folder))
+    content = json.loads(_adapter().dump_json(status, exclude_defaults=True))
+    text = json_bytes({"format": FORMAT, "state": status.state, **content})
+    if lasting:
+        write_bytes(path, text)
+        return
     temporary = temporary_path(path)
     with as_output_error(path):
         try:
-            temporary.write_bytes(json_bytes(_content(folder, status)))
+            temporary.write_bytes(text)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
 
 
-def _content(folder: Path, status: Status) -> dict[str, Any]:
-    content = json.loads(_adapter().dump_json(status, exclude_defaults=True))
-    return {"format": FORMAT, "state": status.state, **content}
-
-
 @cache
 def _adapter() -> TypeAdapter[Status]:
     return TypeAdapter(Status)
-
-
-def _stage(stage: Stage, parts: list[Part]) -> StageStatus:
-    return StageStatus(
-        stage,
-        state_of(parts),
-        _reason(parts),
-        round(sum(p.seconds for p in parts), 3),
-        most(p.peak_memory_gib or {} for p in parts),
-    )
 
 
 def _reason(parts: list[Part]) -> str:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mrisr.batch.names import STAGES, Stage, status_file
-from mrisr.batch.plan import Plan, StudyPlan
-from mrisr.batch.status import read_status, stages_of
+from mrisr.batch.plan import Plan
+from mrisr.batch.status import read_status
 
 
 @dataclass
@@ -29,10 +29,8 @@ class Watch:
     """
 
     def __init__(self, plan: Plan, out: Path) -> None:
-        self._out = out
-        self._totals = {stage: plan.count(stage)[1] for stage in STAGES}
-        self._studies = {study.folder: study for study in plan.studies if study.todo}
-        self._seen = {folder: self._changed(folder) for folder in self._studies}
+        self._plan, self._out = plan, out
+        self._seen = {study.folder: self._changed(study.folder) for study in plan.studies}
         #: Study -> stages that have been dealt with, and those that failed.
         self._ended: dict[str, tuple[set[Stage], set[Stage]]] = {
             study.folder: (study.stages - study.stages_todo, set()) for study in plan.studies
@@ -40,22 +38,21 @@ class Watch:
 
     def look(self) -> Mapping[Stage, Count]:
         """The counts as they are now."""
-        for folder, study in self._studies.items():
-            changed = self._changed(folder)
+        for study in self._plan.studies:
+            folder, changed = study.folder, self._changed(study.folder)
             if changed != self._seen[folder]:
                 self._seen[folder] = changed
-                self._ended[folder] = self._stages(study)
-        ended = self._ended.values()
+                parts = read_status(self._out / folder).of_plan(study.parts).parts
+                ended = study.stages - {p.stage for p in parts if p.state == "unfinished"}
+                failed = {p.stage for p in parts if p.state == "failed"}
+                self._ended[folder] = ended, ended & failed
         return {
-            stage: Count(total, *(sum(stage in study[i] for study in ended) for i in (0, 1)))
-            for stage, total in self._totals.items()
+            stage: Count(
+                self._plan.count(stage)[1],
+                *(sum(stage in study[i] for study in self._ended.values()) for i in (0, 1)),
+            )
+            for stage in STAGES
         }
-
-    def _stages(self, study: StudyPlan) -> tuple[set[Stage], set[Stage]]:
-        parts = read_status(self._out / study.folder).of_plan(study.parts).parts
-        waiting = {part.stage for part in parts if part.state == "unfinished"}
-        failed = {stage.name for stage in stages_of(parts) if stage.state == "failed"}
-        return study.stages - waiting, failed - waiting
 
     def _changed(self, folder: str) -> int:
         try:

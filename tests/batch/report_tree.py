@@ -12,7 +12,7 @@ import numpy as np
 from mrisr.batch.names import Stage
 from mrisr.batch.outcome import StudyOutcome, study_outcome
 from mrisr.batch.parts import Part, State
-from mrisr.batch.status import Status, read_status, write_quickly
+from mrisr.batch.status import Status, read_status, write_status
 from mrisr.core import geometry
 from mrisr.core.volume import Volume
 from mrisr.data.phantom import label_volume, phantom
@@ -39,7 +39,7 @@ def add_part(
     """Add a part to ``status.json``, in the place of an earlier one of its stage and name."""
     made = Part(stage, name or stage, key="7e" * 32, inputs={"axial": SHA}, state=state, **more)
     parts = {part.id: part for part in read_status(folder).parts} | {made.id: made}
-    write_quickly(folder, Status("", tuple(parts.values())))
+    write_status(folder, Status("", tuple(parts.values())), lasting=False)
 
 
 def record_of(job: str, parameters: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -10,9 +10,16 @@ import pytest
 
 from mrisr.batch.outcome import study_outcome
 from mrisr.batch.parts import Part
-from mrisr.batch.report.distributions import Chart, Group, draw
-from mrisr.batch.report.overview import faults, worth, write_overview
-from mrisr.batch.report.rows import StudyRow, gains, read_rows, scored, titles_of, undefined
+from mrisr.batch.report.charts import Chart
+from mrisr.batch.report.overview import (
+    StudyRow,
+    faults,
+    read_rows,
+    scored,
+    titles_of,
+    worth,
+    write_overview,
+)
 from mrisr.batch.report.subject import write_subject_page
 from mrisr.batch.status import Status
 from mrisr.io import write_json
@@ -89,8 +96,6 @@ def test_rows_hold_what_the_folders_say(out: Path) -> None:
     assert third.thumbnails == ()
     rows = [first, second, third]
     assert scored(rows, "source", "PZ") == [0.7512]
-    assert undefined(rows, "inplane-x2", "TZ") == 1
-    assert gains(rows, "throughplane", "PZ") == [pytest.approx(0.0422)]
 
 
 def test_the_outcome_says_which_studies_there_are_and_how_they_ended(tmp_path: Path) -> None:
@@ -134,8 +139,8 @@ def test_failures_alike_stand_together(tmp_path: Path) -> None:
         write_failed(tmp_path / f"sub-{number:02d}", f"axial: found {number}.5 bytes")
     write_failed(tmp_path / "sub-99", "out of memory", "upsample")
     first, second = faults(read_rows(tmp_path, outcome_of(tmp_path)))
-    assert (len(first.rows), first.alike) == (15, False)
-    assert (len(second.rows), second.alike) == (1, True)
+    assert (first.stage, len(first.rows)) == ("convert", 15)
+    assert second.reasons == ["axial: out of memory"]
     text = Page(write_overview(tmp_path, outcome_of(tmp_path)).read_text(encoding="utf-8")).text
     assert "and 3 more" in text
     assert "For example: axial: found 0.5 bytes" in text
@@ -169,7 +174,7 @@ def test_means_are_over_studies_and_gains_are_paired() -> None:
 
 def test_a_chart_is_small_and_has_a_dot_for_each_study() -> None:
     values = [0.5 + 0.4 * (n % 97) / 97 for n in range(1000)]
-    svg = draw(Chart("zone", "Dice", [Group("a b", values), Group("c", [])], (0, 1)))
+    svg = Chart("zone", "Dice", "", {"a b": values, "c": []}, limits=(0, 1)).drawn()
     assert len(svg) < 80_000
     assert max(path.count("M") for path in re.findall(r' d="([^"]*)"', svg)) == 1000
     assert svg.startswith("<svg")

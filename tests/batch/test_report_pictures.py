@@ -12,13 +12,14 @@ import pytest
 from PIL import Image
 
 from mrisr.batch.report import view
-from mrisr.batch.report.outlines import COLOURS, UNITS, outline, zone_paths
 from mrisr.batch.report.pictures import make_pictures
-from mrisr.batch.report.tree import read_study
+from mrisr.batch.report.study import read_study
+from mrisr.batch.report.view import UNITS, outline, zone_paths
 from mrisr.core.volume import Volume
 from mrisr.data.phantom import label_volume, phantom_affine
 from mrisr.dicom.segmentation import PROSTATE_ZONES
 from mrisr.io import read_volume, write_json, write_volume
+from mrisr.view.qc import ROWS, ZONE_COLOURS
 from mrisr.zones.labels import ZONES
 from tests.batch.report_tree import record_of, repeated, write_study
 
@@ -67,7 +68,7 @@ def test_zones_are_told_apart_and_left_out_where_they_are_not() -> None:
 
 
 def test_colours_are_those_of_the_dicom_segmentations() -> None:
-    assert {ZONES[zone]: colour for zone, colour in COLOURS.items()} == {
+    assert {ZONES[zone]: colour for zone, colour in ZONE_COLOURS.items()} == {
         segment.number: segment.colour for segment in PROSTATE_ZONES
     }
 
@@ -108,7 +109,7 @@ def test_stray_voxels_do_not_move_the_frame() -> None:
 
 def test_without_zones_the_frame_lies_in_the_middle_of_the_volume() -> None:
     volume = numbers()
-    frame = view.gland_frame(volume, volume.with_array(np.zeros(SHAPE, np.uint8)))
+    frame = view.gland_frame(volume, None)
     middle = (volume.affine @ [*((np.array(SHAPE) - 1) / 2), 1])[:3]
     np.testing.assert_allclose(frame.centre, middle, atol=1e-9)
     assert frame.extent_mm == view.FIELD_MM
@@ -145,7 +146,7 @@ def test_pictures_show_the_volumes_at_the_same_place(tmp_path: Path) -> None:
     assert [c.key for c in viewer.left] == ["measured", "interpolated"]
     assert [c.title for c in viewer.right] == ["through-plane ×3", "in-plane ×2"]
     axial, coronal, _ = viewer.figures
-    assert [f.plane for f in viewer.figures] == list(view.PLANES)
+    assert [f.plane for f in viewer.figures] == list(ROWS)
     assert len(axial.pictures) == 4 * len(axial.positions)
     shown = {(p.layer, p.position): p for p in axial.pictures}
     assert decoded(shown["measured", 0].image).shape == (axial.height, axial.width)

@@ -247,10 +247,6 @@ def test_advice_fits_the_reason(reason: str, told: str) -> None:
     assert told in words.advice(reason)
 
 
-def test_the_disclaimer_is_that_of_the_records() -> None:
-    assert words.DISCLAIMER == DISCLAIMER
-
-
 @pytest.mark.slow
 def test_a_study_of_the_usual_size_is_quick_and_small(tmp_path: Path) -> None:
     folder = tmp_path / "sub-01"

@@ -14,7 +14,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from mrisr.batch import process, stages
+from mrisr.batch import process
 from mrisr.batch.names import HIDDEN, chunk_file, status_file
 from mrisr.batch.outcome import write_outcome
 from mrisr.batch.process import supervise
@@ -22,7 +22,7 @@ from mrisr.batch.report.subject import write_subject_page
 from mrisr.batch.run import DIED, run_chunk
 from mrisr.batch.status import read_status
 from mrisr.batch.watch import Watch
-from mrisr.batch.work import as_written
+from mrisr.batch.work import Work, as_written
 from mrisr.core.errors import MrisrError, OutputError, UsageError, one_line
 from mrisr.core.volume import Storage, Volume
 from mrisr.data.phantom import phantom_affine
@@ -206,7 +206,7 @@ def test_stopped_is_not_died(tmp_path: Path) -> None:
     plan_of(write_studies(tmp_path, "a"), out)
     stop = mock.Mock(side_effect=KeyboardInterrupt)
     for _ in range(3):
-        with mock.patch.dict(stages.MAKE, {"upsample": stop}), pytest.raises(KeyboardInterrupt):
+        with mock.patch.object(Work, "upsample", stop), pytest.raises(KeyboardInterrupt):
             run_all(out)
     run_all(out)
     assert stop.call_count == 3
@@ -229,8 +229,8 @@ def deadly(real):
 if where == "replace":
     os.replace = deadly(os.replace)
 elif where == "throughplane":
-    upsample = run.MAKE["upsample"]
-    run.MAKE["upsample"] = lambda work, part: (
+    upsample = run.Work.upsample
+    run.Work.upsample = lambda work, part: (
         os.kill(os.getpid(), signal.SIGKILL)
         if (work.plan.folder, part.name) == ("sub-a", where) else upsample(work, part)
     )

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mrisr.batch.report import words
-from mrisr.batch.report.outlines import COLOURS
 from mrisr.io.atomic import write_bytes
+from mrisr.view.pages import environment
+from mrisr.view.qc import ZONE_COLOURS
 from mrisr.zones.labels import TITLES
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+#: Name of the page of a study, and of that of all.
+PAGE = "report.html"
+
+
+class Tile(NamedTuple):
+    """A figure, what it is, what it is to be seen beside, and how good it is (a class of the style)."""
+
+    label: str
+    value: str
+    more: str = ""
+    grade: str = ""
 
 
 def fill(template: str, **content: Any) -> str:
@@ -27,26 +40,13 @@ def write_page(path: Path, template: str, **content: Any) -> Path:
 
 @cache
 def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("mrisr.batch.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "duration": words.duration,
-        "fixed": words.fixed,
-        "memory": words.memory,
-        "percent": words.percent,
-    }
-    environment.globals |= {
-        "colours": {zone: f"rgb({r} {g} {b})" for zone, (r, g, b) in COLOURS.items()},
-        "disclaimer": words.DISCLAIMER,
+    made = environment("mrisr.batch.report")
+    filters = ("advice", "agreement", "duration", "fixed", "memory", "number", "percent", "sides")
+    made.filters |= {name: getattr(words, name) for name in filters}
+    made.globals |= {
+        "colours": {zone: f"rgb({r} {g} {b})" for zone, (r, g, b) in ZONE_COLOURS.items()},
+        "look": words.look,
         "stage_titles": words.STAGE_TITLES,
-        "states": words.STATES,
         "zone_titles": TITLES,
     }
-    return environment
+    return made

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
-from mrisr.batch.report import facts
-from mrisr.batch.report.page import write_page
+from mrisr.batch.names import SOURCE, VOLUME
+from mrisr.batch.report import words
+from mrisr.batch.report.page import PAGE, Tile, write_page
 from mrisr.batch.report.pictures import Read, make_pictures
-from mrisr.batch.report.tree import PAGE, read_study
-from mrisr.batch.report.view import LETTERS
+from mrisr.batch.report.study import Study, read_study
+from mrisr.batch.status import StageStatus, stages_of, state_of
 from mrisr.io import read_volume
 from mrisr.view.qc import PIXEL_MM
+from mrisr.zones.labels import TITLES
+
+_COUNTS = {1: "One", 2: "Two", 3: "Three", 4: "Four", 5: "Five", 6: "Six"}
 
 
 def write_subject_page(folder: Path, read: Read = read_volume) -> Path:
@@ -28,24 +34,108 @@ def write_subject_page(folder: Path, read: Read = read_volume) -> Path:
     Raises:
         OutputError: it cannot be written.
     """
-    folder = Path(folder)
     study = read_study(folder)
     pictures = make_pictures(study, read)
+    state, stages = state_of(study.parts), stages_of(study.parts)
     return write_page(
         folder / PAGE,
         "subject.html",
         study=study,
+        state=state,
+        stages=stages,
+        failures=[stage for stage in stages if stage.state == "failed"],
         back=f"{'../' * (2 if folder.name.startswith('ses-') else 1)}{PAGE}",
-        headline=facts.headline(study),
-        failures=facts.failures(study.stages),
+        headline=headline([study.title(n) for n in study.records], failed=state == "failed"),
         pictures=pictures,
-        summary={"study": study.name, "thumbnails": pictures.thumbnails},
-        tiles=facts.tiles(study) if study.records else [],
-        made=facts.made(study),
-        scores=facts.scores(study),
-        sizes=[(facts.title_of(study, name), zones) for name, zones in study.volumes_ml.items()],
-        notes=facts.notes(study, pictures.problems),
-        provenance=facts.provenance(study),
-        letters=LETTERS,
+        tiles=tiles(study, stages) if study.records else [],
+        notes=notes(study, pictures.problems),
+        provenance=provenance(study),
+        measured=SOURCE,
+        volume_ending=VOLUME,
         pixel_mm=PIXEL_MM,
     )
+
+
+def headline(titles: list[str], *, failed: bool) -> str:
+    """The study in a sentence or two."""
+    if not titles:
+        return "No super-resolved volume was made."
+    count = _COUNTS.get(len(titles), str(len(titles)))
+    what = "volume was" if len(titles) == 1 else "volumes were"
+    text = f"{count} super-resolved {what} made: {', '.join(titles)}."
+    return f"{text} Then a stage failed." if failed else text
+
+
+def tiles(study: Study, stages: Iterable[StageStatus]) -> list[Tile]:
+    """The figures at the head of the page: zones, agreement, time and memory, where there are any."""
+    found = _dice(study) if study.scores else _sizes(study)
+    residuals = {v: r for v, r in study.residuals.items() if r is not None}
+    if residuals:
+        worst = max(residuals, key=lambda volume: residuals[volume])
+        more = "residual" if len(residuals) == 1 else "largest residual"
+        grade, _ = words.agreement(study.records[worst])
+        told = words.percent(residuals[worst]), f"{more}, of the range"
+        found.append(Tile("Agreement with the scan", *told, grade))
+    seconds = sum(stage.seconds for stage in stages)
+    if seconds:
+        found.append(Tile("Time", words.duration(seconds), "all stages"))
+    memory = max((stage.peak_memory_gib.get("process", 0.0) for stage in stages), default=0.0)
+    if memory:
+        found.append(Tile("Peak memory", words.memory(memory), "of a stage"))
+    return found
+
+
+def _dice(study: Study) -> list[Tile]:
+    """Dice of the first upsampled volume beside that of the measured one."""
+    shown = next((n for n in study.scores if n != SOURCE), SOURCE)
+    found = []
+    for zone, figures in study.scores[shown].items():
+        before = words.look(study.scores, SOURCE, zone, "dice")
+        more = "" if shown == SOURCE else f"; measured {words.fixed(before, 3)}"
+        value = words.fixed(words.look(figures, "dice"), 3)
+        found.append(Tile(f"Dice, {TITLES[zone]}", value, f"{study.title(shown)}{more}"))
+    return found
+
+
+def _sizes(study: Study) -> list[Tile]:
+    name, zones = next(iter(study.volumes_ml.items()), ("", {}))
+    title = f"in the {study.title(name)} volume"
+    return [
+        Tile(TITLES[zone].capitalize(), f"{words.fixed(ml, 1)} ml", title)
+        for zone, ml in zones.items()
+        if zone in TITLES
+    ]
+
+
+def notes(study: Study, problems: list[str]) -> list[tuple[str, str]]:
+    """Notes of readers, models and writers: the volume that each is about, and the text."""
+    told = [*problems, *(f"{path} holds no record." for path in study.unreadable)]
+    found = [("this page", text) for text in told]
+    found += [(part.name, text) for part in study.parts for text in part.notes]
+    for of, records in (("", study.records), ("zones, ", study.zones)):
+        for name, record in records.items():
+            stated = record.get("notes")
+            texts = stated if isinstance(stated, list) else []
+            found += [(f"{of}{study.title(name)}", str(text)) for text in texts]
+    return list(dict.fromkeys(found))
+
+
+def provenance(study: Study) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Everything that the volumes depend on: records of volumes and zones, digests of each part."""
+
+    def shown(title: str, content: Mapping[str, object]) -> tuple[str, list[tuple[str, str]]]:
+        return title, words.flattened(content)
+
+    parts = []
+    for what, room, records in (
+        ("Volume", "upsampled", study.records),
+        ("Zones of", "zones", study.zones),
+    ):
+        for name, record in records.items():
+            told = {k: v for k, v in record.items() if k not in ("notes", "use")}
+            parts.append(shown(f"{what} {study.title(name)} ({room}/{name}{VOLUME})", told))
+    keys = ("key", "parameters", "model", "inputs", "outputs", "sha256")
+    for part in study.parts:
+        told = {key: value for key, value in asdict(part).items() if key in keys and value}
+        parts.append(shown(f"Stage {part.stage}, {part.name}", told))
+    return [part for part in parts if part[1]]

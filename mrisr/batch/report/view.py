@@ -1,34 +1,35 @@
-"""Cuts of several volumes through the same points of the world, as pictures for a page."""
+"""Cuts of several volumes through the same points of the world, and outlines of zones, for a page."""
 
 from __future__ import annotations
 
 import base64
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrisr.batch.report.outlines import zone_paths
 from mrisr.core import geometry
 from mrisr.core.volume import Volume
 from mrisr.view import qc
+from mrisr.zones.labels import ZONES
 
-PLANES = qc.ROWS
-#: What lies at the left, right, upper and lower edge of a picture.
-LETTERS = {"axial": "RLAP", "coronal": "RLSI", "sagittal": "APSI"}
 #: Side in mm of the field shown where the gland is not known.
 FIELD_MM = 90.0
 #: The field is wider than the gland by this factor, within these limits in mm.
 _MARGIN, _NARROW, _WIDE = 1.4, 64.0, 110.0
 #: Share of the gland's voxels that may lie outside its box at either end.
 _STRAY = 0.003
-#: Axial slices to browse, and pictures in all.
-SLICES, PICTURES = 9, 60
+#: Axial slices to browse.
+SLICES = 9
 #: Of the JPEG files.
 QUALITY = 85
+#: Units of the outlines' paths in a pixel, so that they are written in whole numbers.
+UNITS = 10
+#: Standard deviation in pixels of the smoothing that takes the stairs off, and vertices to a step.
+_SMOOTHING, _STRIDE = 1.0, 3
 
 Panel = NDArray[np.float32]
 Box = tuple[slice, slice]
@@ -51,6 +52,11 @@ class Frame:
     extent_mm: float
     positions: tuple[Position, ...]
 
+    @property
+    def start(self) -> int:
+        """The position nearest to the centre."""
+        return int(np.abs([p.offset_mm for p in self.positions]).argmin())
+
     def at(self, offset_mm: float) -> Point:
         """The centre of the axial cut at an offset."""
         return self.centre + offset_mm * self.directions[:, 2]
@@ -61,11 +67,6 @@ class Frame:
         """A cut, as :func:`mrisr.view.qc.panel` makes it."""
         where = plane, self.at(offset_mm), self.extent_mm
         return qc.panel(volume, *where, directions=self.directions, spline=spline)
-
-    def central(self, volume: Volume, plane: str, extent_mm: float, pixel_mm: float) -> Panel:
-        """The central cut by the nearest voxels, of another extent and pixel size."""
-        offset = _middle(self.positions) if plane == "axial" else 0.0
-        return qc.panel(volume, plane, self.at(offset), extent_mm, pixel_mm, self.directions)
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,7 @@ class Layer:
     zones: Volume | None = None
 
 
-@dataclass(frozen=True)
-class Shown:
+class Shown(NamedTuple):
     """A layer at a position: its image as a data URI and outlines by zone."""
 
     layer: str
@@ -98,9 +98,11 @@ class Shown:
     outlines: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Figure:
-    """All layers at all positions of a plane; sizes in pixels."""
+class Figure(NamedTuple):
+    """All layers at all positions of a plane; sizes in pixels.
+
+    ``reference`` are the outlines of the reference labels, ``lines`` the rows at which axial cuts cross.
+    """
 
     plane: str
     width: int
@@ -108,56 +110,77 @@ class Figure:
     positions: tuple[Position, ...]
     start: int
     pictures: list[Shown]
-    reference: list[dict[str, str]] = field(default_factory=list)
-    lines: tuple[float, ...] = ()  # rows of the axial positions, on the other planes
+    reference: list[dict[str, str]]
+    lines: list[float]
 
 
-def gland_frame(source: Volume, zones: Volume | None, slices: int = SLICES) -> Frame:
-    """The frame around the gland, or in the middle of the source where there are no zones."""
+def gland_frame(source: Volume, gland: Volume | None, slices: int = SLICES) -> Frame:
+    """The frame around the labels of the gland, or in the middle of the source where there are none."""
     d = qc.anatomical_directions(source.affine)
     to_frame = np.asarray(np.linalg.inv(d), dtype=np.float64)
-    low, high = _extent(source, None, to_frame)
-    extent, reach = FIELD_MM, (-FIELD_MM / 2, FIELD_MM / 2)
-    found = zones is not None and np.asarray(zones.array).any()
-    if zones is not None and found:
-        low, high = _extent(zones, zones.array != 0, to_frame)
-        extent = float(np.clip(_MARGIN * (high - low).max(), _NARROW, _WIDE))
-        reach = (-(high - low)[2] / 2, (high - low)[2] / 2)
-    centre = d @ ((low + high) / 2)
+    if gland is None:
+        corners = np.array(np.meshgrid(*((0, n - 1) for n in source.shape))).reshape(3, -1)
+        points, stray = source.affine[:3, :3] @ corners + source.affine[:3, 3:], 0.0
+    else:
+        found = np.array(np.nonzero(gland.array))
+        points, stray = gland.affine[:3, :3] @ found + gland.affine[:3, 3:], _STRAY
+    low, high = np.quantile(to_frame @ points, (stray, 1 - stray), axis=1)
+    centre, size = d @ ((low + high) / 2), high - low
+    if gland is None:
+        extent, reach = FIELD_MM, FIELD_MM / 2
+    else:
+        extent, reach = float(np.clip(_MARGIN * size.max(), _NARROW, _WIDE)), size[2] / 2
     positions = _positions(source, to_frame, centre, reach, slices)
     return Frame(d, centre, 2 * round(extent / 2), positions)
 
 
-def cut(frame: Frame, layers: Sequence[Layer], labels: Volume | None = None) -> list[Figure]:
+def _positions(
+    source: Volume, to_frame: NDArray[np.float64], centre: Point, reach: float, slices: int
+) -> tuple[Position, ...]:
+    """Slices of the source within reach, evenly spread; each is a whole slice of an axial stack."""
+    axis = geometry.world_axes(source.affine).index(2)
+    count = source.shape[axis]
+    index = np.tile((np.array(source.shape)[:, None] - 1) / 2, count)
+    index[axis] = np.arange(count)
+    world = source.affine[:3, :3] @ index + source.affine[:3, 3:]
+    offsets = np.sort((to_frame @ (world - centre[:, None]))[2])
+    near = np.flatnonzero(np.abs(offsets) <= max(reach, np.abs(offsets).min()) + 1e-6)
+    chosen = near[np.unique(np.rint(np.linspace(0, near.size - 1, slices)).astype(int))]
+    what = "slice" if source.slice_axis == axis else "row"
+    return tuple(
+        Position(float(offsets[n]), f"{what} {n + 1} of {count}, counted from the feet")
+        for n in chosen
+    )
+
+
+def cut(frame: Frame, layers: Sequence[Layer], labels: Volume | None = None) -> Iterator[Figure]:
     """The figures of the three planes: axial at all positions, the others through the centre.
 
     Args:
         layers: the first is the measured volume; what it covers is shown.
         labels: a reader's, whose outlines are drawn over all layers.
     """
-    figures = []
-    for plane in PLANES:
+    for plane in qc.ROWS:
         axial = plane == "axial"
         positions = frame.positions if axial else (Position(0.0, "through the centre"),)
-        box = _box(frame.cut(layers[0].volume, plane, _middle(positions)))
-        pictures = [
-            picture
-            for layer in layers
-            for picture in _pictures(frame, layer, plane, positions, box)
-        ]
-        figures.append(
-            Figure(
-                plane,
-                box[1].stop - box[1].start,
-                box[0].stop - box[0].start,
-                positions,
-                _start(positions),
-                pictures,
-                _outlines(frame, labels, plane, positions, box),
-                () if axial else tuple(_row(frame, p.offset_mm, box) for p in frame.positions),
-            )
-        )
-    return figures
+        start = frame.start if axial else 0
+        box = _box(frame.cut(layers[0].volume, plane, positions[start].offset_mm))
+
+        def outlines(
+            zones: Volume | None, offset_mm: float, plane: str = plane, box: Box = box
+        ) -> dict[str, str]:
+            return {} if zones is None else zone_paths(frame.cut(zones, plane, offset_mm)[box])
+
+        pictures = []
+        for layer in layers:
+            for number, (offset, _) in enumerate(positions):
+                panel = frame.cut(layer.volume, plane, offset, layer.spline)[box]
+                image = data_uri(panel, layer.window)
+                pictures.append(Shown(layer.key, number, image, outlines(layer.zones, offset)))
+        reference = [] if labels is None else [outlines(labels, p.offset_mm) for p in positions]
+        lines = [] if axial else [_row(frame, p.offset_mm, box) for p in frame.positions]
+        height, width = (side.stop - side.start for side in box)
+        yield Figure(plane, width, height, positions, start, pictures, reference, lines)
 
 
 def data_uri(panel: Panel, window: tuple[float, float], quality: int = QUALITY) -> str:
@@ -167,77 +190,46 @@ def data_uri(panel: Panel, window: tuple[float, float], quality: int = QUALITY) 
     low, high = window
     levels = np.clip((np.nan_to_num(panel, nan=low) - low) / (high - low), 0, 1) * 255
     file = io.BytesIO()
-    Image.fromarray(np.rint(levels).astype(np.uint8)).save(
-        file, format="JPEG", quality=quality, optimize=True
-    )
+    picture = Image.fromarray(np.rint(levels).astype(np.uint8))
+    picture.save(file, format="JPEG", quality=quality, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _pictures(
-    frame: Frame, layer: Layer, plane: str, positions: Sequence[Position], box: Box
-) -> Iterator[Shown]:
-    outlines = _outlines(frame, layer.zones, plane, positions, box)
-    for index, position in enumerate(positions):
-        panel = frame.cut(layer.volume, plane, position.offset_mm, layer.spline)
-        drawn = outlines[index] if outlines else {}
-        yield Shown(layer.key, index, data_uri(panel[box], layer.window), drawn)
+def zone_paths(labels: Panel) -> dict[str, str]:
+    """SVG paths around the zones of a cut, by the zones' short names; those that occur.
+
+    Args:
+        labels: ``(h, w)``, NaN outside the volume.
+    """
+    paths = {zone: outline(labels == label) for zone, label in ZONES.items()}
+    return {zone: path for zone, path in paths.items() if path}
 
 
-def _outlines(
-    frame: Frame, labels: Volume | None, plane: str, positions: Sequence[Position], box: Box
-) -> list[dict[str, str]]:
-    if labels is None:
-        return []
-    return [zone_paths(frame.cut(labels, plane, p.offset_mm)[box]) for p in positions]
+def outline(mask: NDArray[np.bool_]) -> str:
+    """The borders of a mask ``(h, w)`` as an SVG path, closed, holes included; ``""`` without any.
 
+    A pixel is ``UNITS`` wide, and the upper left corner of the first one is the origin.
 
-def _extent(
-    volume: Volume, mask: NDArray[np.bool_] | None, to_frame: NDArray[np.float64]
-) -> tuple[Point, Point]:
-    """Lowest and highest coordinate, in the frame's axes, of the box of voxels that are set but for a few
-    stray ones, or of all."""
-    low, high = np.zeros(3), np.array(volume.shape, dtype=np.float64)
-    if mask is not None:
-        for axis in range(3):
-            others = tuple(a for a in range(3) if a != axis)
-            share = np.cumsum(np.count_nonzero(mask, axis=others)) / np.count_nonzero(mask)
-            low[axis], high[axis] = np.searchsorted(share, (_STRAY, 1 - _STRAY)) + (0, 1)
-    ends = np.array(np.meshgrid(*zip(low, high, strict=True))).reshape(3, -1) - 0.5
-    corners = to_frame @ (volume.affine[:3, :3] @ ends + volume.affine[:3, 3:])
-    return corners.min(axis=1), corners.max(axis=1)
+    >>> outline(np.zeros((4, 4), dtype=bool))
+    ''
+    """
+    if not mask.any():
+        return ""
+    from contourpy import contour_generator
+    from scipy.ndimage import gaussian_filter
 
-
-def _positions(
-    source: Volume,
-    to_frame: NDArray[np.float64],
-    centre: Point,
-    reach: tuple[float, float],
-    slices: int,
-) -> tuple[Position, ...]:
-    """Slices of the source within reach, evenly spread; each is a whole slice of an axial stack."""
-    axis = geometry.world_axes(source.affine).index(2)
-    count = source.shape[axis]
-    index = np.tile((np.array(source.shape)[:, None] - 1) / 2, count)
-    index[axis] = np.arange(count)
-    world = source.affine[:3, :3] @ index + source.affine[:3, 3:]
-    offsets = np.sort((to_frame @ (world - centre[:, None]))[2])
-    near = np.flatnonzero((offsets >= reach[0]) & (offsets <= reach[1]))
-    if not near.size:
-        near = np.array([np.abs(offsets).argmin()])
-    chosen = near[np.unique(np.rint(np.linspace(0, near.size - 1, slices)).astype(int))]
-    what = "slice" if source.slice_axis == axis else "row"
-    return tuple(
-        Position(float(offsets[n]), f"{what} {n + 1} of {count}, counted from the feet")
-        for n in chosen
-    )
-
-
-def _start(positions: Sequence[Position]) -> int:
-    return int(np.abs([p.offset_mm for p in positions]).argmin())
-
-
-def _middle(positions: Sequence[Position]) -> float:
-    return positions[_start(positions)].offset_mm
+    margin = 4
+    smooth = gaussian_filter(np.pad(mask, margin).astype(np.float32), _SMOOTHING)
+    path = ""
+    for line in contour_generator(z=smooth).lines(0.5):
+        if len(line) <= 2 * _STRIDE:
+            continue
+        points = (np.asarray(line)[:-1:_STRIDE] + 0.5 - margin) * UNITS
+        at = np.rint(points).astype(int)
+        steps = np.diff(at, axis=0)
+        told = " ".join(f"{x} {y}" for x, y in steps[np.any(steps != 0, axis=1)])
+        path += f"M{at[0, 0]} {at[0, 1]}l{told}z"
+    return path
 
 
 def _box(panel: Panel) -> Box:

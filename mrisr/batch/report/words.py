@@ -7,21 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from mrisr.batch.names import SOURCE
-from mrisr.batch.report.tree import Json, mapping, number
 
-#: As in the record of every volume; here without the libraries that make one.
-DISCLAIMER = "For research use only. Not for diagnosis."
+Json = Mapping[str, Any]
 #: In the place of a figure that is not defined.
 NONE = "–"
 #: Residuals, as a share of the intensity range, up to which a volume agrees, and agrees in the main.
 AGREES, NEARLY = 1e-3, 1e-2
-
-STATES = {
-    "done": "done",
-    "failed": "failed",
-    "skipped": "skipped",
-    "unfinished": "not finished",
-}
 STAGE_TITLES = {
     "convert": "read and check the scans",
     "upsample": "super-resolve",
@@ -29,32 +20,21 @@ STAGE_TITLES = {
     "score": "compare with the labels",
     "report": "write the page",
 }
-
 # What a reason holds -> what to do; the first that fits.
-_ADVICE = (
-    (
-        r"out of memory|memory|killed|exit code 137|signal 9",
-        "The stage needed more memory than it had. Give its rule more in the profile, or set a smaller tile.",
-    ),
-    (
-        r"time ?limit|timed? ?out|out of time|due to time",
-        "The stage needed more time than it had. Give its rule more in the profile.",
-    ),
-    (
-        r"no space|disk|quota|permission|read-only",
-        "The output could not be written. Make room on the disk, or see who may write there.",
-    ),
-    (
-        r"expected .+ found",
-        "The input cannot be used as it is. Replace the file, or correct its row of the manifest.",
-    ),
-    (
-        r"kill|preempt|cancel|node|signal",
-        "The job was ended from outside. Nothing is wrong with the study as far as known.",
-    ),
-)
-_OTHERWISE = "Set MRISR_TRACEBACK=1 and start again to see where the error arose."
-AGAIN = (
+_ADVICE = {
+    r"out of memory|memory|killed|exit code 137|signal 9": "The stage needed more memory than it had. "
+    "Give its rule more in the profile, or set a smaller tile.",
+    r"time ?limit|timed? ?out|out of time|due to time": "The stage needed more time than it had. "
+    "Give its rule more in the profile.",
+    r"no space|disk|quota|permission|read-only": "The output could not be written. "
+    "Make room on the disk, or see who may write there.",
+    r"expected .+ found": "The input cannot be used as it is. "
+    "Replace the file, or correct its row of the manifest.",
+    r"kill|preempt|cancel|node|signal": "The job was ended from outside. "
+    "Nothing is wrong with the study as far as known.",
+    "": "Set MRISR_TRACEBACK=1 and start again to see where the error arose.",
+}
+_AGAIN = (
     "Then start the same command again: it redoes this study and leaves the finished ones alone."
 )
 
@@ -65,9 +45,28 @@ def advice(reason: str) -> str:
     >>> advice("axial.nii.gz: expected 221184 bytes of voxels, found 1000")[:45]
     'The input cannot be used as it is. Replace th'
     """
-    told = reason.lower()
-    found = next((text for pattern, text in _ADVICE if re.search(pattern, told)), _OTHERWISE)
-    return f"{found} {AGAIN}"
+    found = next(text for pattern, text in _ADVICE.items() if re.search(pattern, reason.lower()))
+    return f"{found} {_AGAIN}"
+
+
+def look(record: Any, *keys: str) -> Any:
+    """The value in nested objects of a file; `None` where there is none.
+
+    >>> look({"a": {"b": 3}}, "a", "b"), look({"a": 3}, "a", "b")
+    (3, None)
+    """
+    for key in keys:
+        record = record.get(key) if isinstance(record, Mapping) else None
+    return record
+
+
+def number(value: Any) -> float | None:
+    """A figure, or `None` where there is none.
+
+    >>> number(3), number(None), number("many"), number(True)
+    (3.0, None, None, None)
+    """
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def fixed(value: float | None, digits: int, *, sign: bool = False) -> str:
@@ -112,26 +111,18 @@ def percent(share: float | None) -> str:
     >>> percent(0.00032), percent(0.0214), percent(0.4), percent(0.0)
     ('0.032%', '2.1%', '40%', '0%')
     """
-    if share is None:
-        return NONE
-    return f"{100 * share:.2g}%"
+    return NONE if share is None else f"{100 * share:.2g}%"
 
 
-def millimetres(spacing: Any) -> str:
-    """Voxel size of a record.
+def sides(values: Any, digits: int | None = None, unit: str = "") -> str:
+    """Voxel size or matrix of a record.
 
-    >>> millimetres([0.5, 0.5, 3])
-    '0.50 × 0.50 × 3.00 mm'
+    >>> sides([0.5, 0.5, 3], 2, " mm"), sides([64, 60, 12]), sides(None)
+    ('0.50 × 0.50 × 3.00 mm', '64 × 60 × 12', '–')
     """
-    sides = [number(s) for s in spacing] if isinstance(spacing, (list, tuple)) else []
-    if not sides or None in sides:
-        return NONE
-    return " × ".join(f"{s:.2f}" for s in sides) + " mm"
-
-
-def voxels(shape: Any) -> str:
-    """Matrix of a record."""
-    return " × ".join(map(str, shape)) if isinstance(shape, (list, tuple)) and shape else NONE
+    given = values if isinstance(values, (list, tuple)) else []
+    texts = [str(v) if digits is None else fixed(number(v), digits) for v in given]
+    return " × ".join(texts) + unit if texts else NONE
 
 
 def volume_title(name: str, record: Json) -> str:
@@ -144,36 +135,31 @@ def volume_title(name: str, record: Json) -> str:
     """
     if name == SOURCE:
         return "measured"
-    parameters = mapping(record.get("parameters"))
-    factor = number(parameters.get("factor", parameters.get("scale")))
+    factors = (number(look(record, "parameters", key)) for key in ("factor", "scale"))
+    factor = next((f for f in factors if f is not None), None)
     job = {"throughplane": "through-plane", "inplane": "in-plane"}.get(str(record.get("job")))
-    if job is None or factor is None:
-        return name
-    return f"{job} ×{factor:.3g}"
+    return name if job is None or factor is None else f"{job} ×{factor:.3g}"
 
 
 def agreement(record: Json) -> tuple[str, str]:
     """Grade of the agreement with the measurement: ``"good"``, ``"fair"``, ``"poor"`` or ``"unknown"``, and
     that in a sentence."""
-    share = number(mapping(record.get("residual")).get("rms_of_range"))
+    share = number(look(record, "residual", "rms_of_range"))
     if share is None:
         return "unknown", "The record states no residual."
     if share <= AGREES:
         return "good", "Agrees with the measurement: nothing that was measured has been lost."
-    weight = number(mapping(record.get("parameters")).get("consistency"))
-    if weight is not None and weight < 1:
-        told = f"It was made with consistency {weight:g}, so it was not held to the measurement."
-    else:
-        told = (
-            "The assumed degradation or slice thickness may not be what the scanner did; see the notes "
-            "and parameters."
-        )
-    if share <= NEARLY:
-        return (
-            "fair",
-            f"Agrees in the main, less closely than the usual few hundredths of a percent. {told}",
-        )
-    return "poor", f"Does not agree with the measurement. {told}"
+    weight = number(look(record, "parameters", "consistency"))
+    why = (
+        f"It was made with consistency {weight:g}, so it was not held to the measurement."
+        if weight is not None and weight < 1
+        else "The assumed degradation or slice thickness may not be what the scanner did; see the notes "
+        "and parameters."
+    )
+    if share > NEARLY:
+        return "poor", f"Does not agree with the measurement. {why}"
+    told = "Agrees in the main, less closely than the usual few hundredths of a percent."
+    return "fair", f"{told} {why}"
 
 
 def flattened(content: Json, prefix: str = "") -> list[tuple[str, str]]:
@@ -185,10 +171,7 @@ def flattened(content: Json, prefix: str = "") -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for key, value in content.items():
         name = f"{prefix} {key}".strip()
-        if isinstance(value, Mapping):
-            rows.extend(flattened(value, name))
-        else:
-            rows.append((name, _text(value)))
+        rows += flattened(value, name) if isinstance(value, Mapping) else [(name, _text(value))]
     return rows
 
 
@@ -199,7 +182,7 @@ def _text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.6g}"
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return ", ".join(_text(v) for v in value) or "none"
     if isinstance(value, Mapping):
         return "; ".join(f"{key} {text}" for key, text in flattened(value))

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from mrisr.batch.names import SOURCE, VOLUME, read_json, status_file
-from mrisr.batch.parts import Part, State
-from mrisr.batch.status import StageStatus, read_status, stages_of, state_of
+from mrisr.batch.parts import Part
+from mrisr.batch.report.words import Json, look, number, volume_title
+from mrisr.batch.status import read_status
 
-PAGE = "report.html"
-Json = Mapping[str, Any]
 #: Zone -> figure -> value; `None` where it is not defined.
 Figures = Mapping[str, Mapping[str, float | None]]
 Value = TypeVar("Value")
@@ -28,7 +27,6 @@ class Study:
 
     Attributes:
         folder: where it lies.
-        name: subject and session as the manifest has them.
         parts: all but the page, which is not made yet when it is written.
         records: upsampled volume -> the record beside it, empty where there is none.
         zones: segmented volume, ``SOURCE`` or an upsampled one -> the record of its zones.
@@ -36,21 +34,16 @@ class Study:
     """
 
     folder: Path
-    name: str
     parts: tuple[Part, ...]
     records: Mapping[str, Json]
     zones: Mapping[str, Json]
     unreadable: tuple[str, ...] = ()
 
     @property
-    def stages(self) -> list[StageStatus]:
-        """The stages, in their order."""
-        return stages_of(self.parts)
-
-    @property
-    def state(self) -> State:
-        """The state as the outcome of the batch has it."""
-        return state_of(self.parts)
+    def name(self) -> str:
+        """Subject and session as the manifest has them."""
+        parent, name = self.folder.parts[-2:]
+        return f"{parent} {name}" if name.startswith("ses-") else name
 
     @property
     def scores(self) -> dict[str, Figures]:
@@ -58,17 +51,28 @@ class Study:
         return _in_order({p.name: p.scores for p in self.parts if p.stage == "score" and p.scores})
 
     @property
-    def volumes_ml(self) -> dict[str, Mapping[str, float | None]]:
+    def volumes_ml(self) -> dict[str, dict[str, float | None]]:
         """Segmented volume -> zone -> ml, by the records."""
+        stated = {name: look(record, "volumes_ml") for name, record in self.zones.items()}
         return {
-            name: {zone: number(ml) for zone, ml in mapping(record["volumes_ml"]).items()}
-            for name, record in self.zones.items()
-            if record.get("volumes_ml")
+            name: {zone: number(ml) for zone, ml in sizes.items()}
+            for name, sizes in stated.items()
+            if isinstance(sizes, Mapping)
         }
 
-    def volume(self, room: str, name: str) -> Path:
-        """A volume of ``source``, ``upsampled`` or ``zones``, whether or not it is there."""
-        return self.folder / room / f"{name}{VOLUME}"
+    @property
+    def residuals(self) -> dict[str, float | None]:
+        """Upsampled volume -> residual as a share of the intensity range."""
+        return {n: number(look(r, "residual", "rms_of_range")) for n, r in self.records.items()}
+
+    def title(self, volume: str) -> str:
+        """The name of a volume on the pages."""
+        return volume_title(volume, self.records.get(volume, {}))
+
+    def gain(self, volume: str, zone: str) -> float | None:
+        """Dice of a zone less that in the measured volume."""
+        after, before = (look(self.scores, v, zone, "dice") for v in (volume, SOURCE))
+        return None if volume == SOURCE or after is None or before is None else after - before
 
 
 def read_study(folder: Path) -> Study:
@@ -85,42 +89,9 @@ def read_study(folder: Path) -> Study:
         names = (p.name.removesuffix(VOLUME) for p in sorted((folder / room).glob(f"*{VOLUME}")))
         return _in_order({name: read(folder / room / f"{name}.json") for name in names})
 
-    parts = read_status(folder).parts
-    if not parts and status_file(folder).exists():
-        unreadable.append(status_file(folder).name)
-    return Study(
-        folder,
-        study_name(folder),
-        tuple(part for part in parts if part.stage != "report"),
-        records("upsampled"),
-        records("zones"),
-        tuple(unreadable),
-    )
-
-
-def study_name(folder: Path) -> str:
-    """Subject and session of a folder.
-
-    >>> study_name(Path("out/sub-007/ses-a")), study_name(Path("out/sub-007"))
-    ('sub-007 ses-a', 'sub-007')
-    """
-    if folder.name.startswith("ses-"):
-        return f"{folder.parent.name} {folder.name}"
-    return folder.name
-
-
-def number(value: Any) -> float | None:
-    """A figure, or `None` where there is none.
-
-    >>> number(3), number(None), number("many"), number(True)
-    (3.0, None, None, None)
-    """
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-def mapping(value: Any) -> Json:
-    """A part of a file that should be an object; an empty one where it is not."""
-    return value if isinstance(value, Mapping) else {}
+    read(status_file(folder))
+    parts = tuple(part for part in read_status(folder).parts if part.stage != "report")
+    return Study(folder, parts, records("upsampled"), records("zones"), tuple(unreadable))
 
 
 def _in_order(named: dict[str, Value]) -> dict[str, Value]:
