@@ -35,7 +35,7 @@ def find_studies(data: Path, report: Report = lambda line: None) -> list[Study]:
     """
     if not data.is_dir():
         raise InputError(data, expected="a folder with studies", found="none")
-    names = _Names(report)
+    given: dict[str, str] = {}
     found: list[Study] = []
     for folder in sorted(p for p in data.iterdir() if not p.name.startswith(".")):
         if not folder.is_dir():
@@ -45,7 +45,8 @@ def find_studies(data: Path, report: Report = lambda line: None) -> list[Study]:
         for session, sources in _sessions(folder, report):
             where = f"{folder.name}{f' {session}' if session else ''}"
             if "axial" in sources:
-                found.append(Study(names.safe(folder.name.removeprefix("sub-")), session, sources))
+                name = _safe(folder.name.removeprefix("sub-"), given, report)
+                found.append(Study(name, session, sources))
             else:
                 report(f"left out: {where}, which has no axial T2w stack")
     if not found:
@@ -54,37 +55,30 @@ def find_studies(data: Path, report: Report = lambda line: None) -> list[Study]:
     return found
 
 
-class _Names:
-    """Names that can be part of a path, each given once."""
-
-    def __init__(self, report: Report) -> None:
-        self.report, self.given = report, dict[str, str]()
-
-    def safe(self, name: str) -> str:
-        """The name that stands for a folder's."""
-        if name not in self.given:
-            taken = {given.casefold() for given in self.given.values()}
-            plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:56] or "subject"
-            chosen, number = plain, 2
-            while chosen.casefold() in taken:
-                chosen, number = f"{plain}-{number}", number + 1
-            if chosen != name:
-                self.report(f"note: {name!r} is called {chosen}")
-            self.given[name] = chosen
-        return self.given[name]
+def _safe(name: str, given: dict[str, str], report: Report) -> str:
+    """The name that stands for a folder's and can be part of a path; each is given once."""
+    if name not in given:
+        taken = {other.casefold() for other in given.values()}
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:56] or "subject"
+        chosen, number = plain, 2
+        while chosen.casefold() in taken:
+            chosen, number = f"{plain}-{number}", number + 1
+        if chosen != name:
+            report(f"note: {name!r} is called {chosen}")
+        given[name] = chosen
+    return given[name]
 
 
 def _sessions(folder: Path, report: Report) -> Iterator[tuple[str, dict[str, StackSource]]]:
     """Session and sources of each study in a subject's folder."""
     anatomies = [folder / "anat", *sorted(folder.glob("ses-*/anat"))]
     anatomies = [a for a in anatomies if a.is_dir()] if folder.name.startswith("sub-") else []
+    for anat in anatomies:
+        session = anat.parent.name.removeprefix("ses-") if anat.parent != folder else ""
+        yield session, _bids(anat, folder, report)
     if anatomies:
-        for anat in anatomies:
-            session = anat.parent.name.removeprefix("ses-") if anat.parent != folder else ""
-            yield session, _bids(anat, folder, report)
         return
-    named = _patient(folder, report)
-    if named:
+    if named := _patient(folder, report):
         yield "", named
     else:
         yield from dicom_studies(folder, report)
@@ -110,10 +104,9 @@ def _bids(anat: Path, subject: Path, report: Report) -> dict[str, StackSource]:
     sources: dict[str, StackSource] = {}
     for path in _volumes(anat, "*_T2w.*"):
         plane = _plane(path, report)
-        if plane is not None and plane in sources:
-            report(
-                f"left out: {path.name}, a second {plane} stack after {sources[plane].path.name}"
-            )
+        first = sources.get(plane or "")
+        if first:
+            report(f"left out: {path.name}, a second {plane} stack after {first.path.name}")
         elif plane is not None:
             sources[plane] = StackSource(path)
     inner = anat.relative_to(subject.parent)

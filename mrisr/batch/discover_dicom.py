@@ -11,12 +11,11 @@ import numpy as np
 
 from mrisr.batch.manifest import StackSource
 from mrisr.core.errors import InputError
+from mrisr.io.dicom_frames import frame_attributes
 
 Report = Callable[[str], None]
 #: Words of a SeriesDescription, in lower case, by which other series are told, and T2w ones.
-_OTHER = re.compile(
-    r"dwi|diff|adc|dce|dyn|perf|t1|loc|scout|survey|t2\*|map|super-resolved",
-)
+_OTHER = re.compile(r"dwi|diff|adc|dce|dyn|perf|t1|loc|scout|survey|t2\*|map|super-resolved")
 _T2W = re.compile(r"t2|tse|fse")
 #: Echo and repetition times in ms from which a series without a telling description counts as T2w.
 _LEAST_TE, _LEAST_TR = 60.0, 1500.0
@@ -42,14 +41,13 @@ def dicom_studies(folder: Path, report: Report) -> Iterator[tuple[str, dict[str,
         for series in found:
             header = series.files[0].header
             studies.setdefault(str(header.get("StudyInstanceUID", "")), []).append(series)
-        ordered = sorted(
-            studies.values(),
-            key=lambda s: [
-                str(s[0].files[0].header.get(k, "")) for k in ("StudyDate", "StudyTime")
-            ],
-        )
-        for number, members in enumerate(ordered, start=1):
-            session = str(number) if len(ordered) > 1 else ""
+
+        def when(members: list[Series]) -> list[str]:
+            header = members[0].files[0].header
+            return [str(header.get(key, "")) for key in ("StudyDate", "StudyTime")]
+
+        for number, members in enumerate(sorted(studies.values(), key=when), start=1):
+            session = str(number) if len(studies) > 1 else ""
             yield session, _stacks(members, folder, report)
 
 
@@ -70,68 +68,51 @@ def _stacks(members: list[Any], folder: Path, report: Report) -> dict[str, Stack
 def _source(series: Any, members: list[Any], folder: Path) -> StackSource:
     """The series' own folder where it is alone there, else the folder that holds it, and its UID."""
     places = {file.path.parent for file in series.files}
-    if len(places) == 1:
-        place = places.pop()
-        others = (f.path for s in members if s is not series for f in s.files)
-        if not any(place == path.parent or place in path.parents for path in others):
-            return StackSource(place)
-        return StackSource(place, series.uid)
-    return StackSource(folder, series.uid)
+    if len(places) > 1:
+        return StackSource(folder, series.uid)
+    place = places.pop()
+    others = (f.path for s in members if s is not series for f in s.files)
+    alone = not any(place in path.parents for path in others)
+    return StackSource(place, None if alone else series.uid)
 
 
 def _is_t2w(series: Any) -> bool:
-    words = series.description.lower()
-    if _OTHER.search(words):
-        return False
-    if _T2W.search(words):
-        return True
-    header = series.files[0].header
-    te, tr = (_number(header.get(key)) for key in ("EchoTime", "RepetitionTime"))
-    return (
-        te >= _LEAST_TE and tr >= _LEAST_TR and "EP" not in _texts(header.get("ScanningSequence"))
-    )
+    words, header = series.description.lower(), series.files[0].header
+    if _OTHER.search(words) or _T2W.search(words):
+        return not _OTHER.search(words)
+    te, tr = (_numbers(header.get(key))[0] for key in ("EchoTime", "RepetitionTime"))
+    sequence = header.get("ScanningSequence") or ()
+    return te >= _LEAST_TE and tr >= _LEAST_TR and "EP" not in sequence
 
 
 def _plane(header: Any) -> str | None:
     """The plane of a series by the orientation of its first image."""
-    orientation = _attribute(header, "ImageOrientationPatient", "PlaneOrientationSequence")
-    try:
-        row, column = np.asarray(orientation, dtype=np.float64).reshape(2, 3)
-    except (TypeError, ValueError):
+    orientation = _numbers(_attribute(header, "ImageOrientationPatient"))
+    if len(orientation) != 6:
         return None
-    return _PLANES[int(np.argmax(np.abs(np.cross(row, column))))]
+    normal = np.cross(orientation[:3], orientation[3:])
+    return _PLANES[int(np.argmax(np.abs(normal)))]
 
 
 def _pixel_mm(header: Any) -> float:
-    spacing = _attribute(header, "PixelSpacing", "PixelMeasuresSequence")
-    try:
-        return round(float(spacing[0]), 2)
-    except (TypeError, ValueError, IndexError):
-        return np.inf
+    return round(_numbers(_attribute(header, "PixelSpacing"))[0], 2) or np.inf
 
 
-def _attribute(header: Any, keyword: str, sequence: str) -> Any:
+def _attribute(header: Any, keyword: str) -> Any:
     """An attribute of a classic image, or of the first frame of a multi-frame one."""
-    value = header.get(keyword)
-    for group in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-        if value is None and header.get(group):
-            inner = header[group][0].get(sequence)
-            value = inner[0].get(keyword) if inner else None
-    return value
+    if header.get(keyword) is None and "PerFrameFunctionalGroupsSequence" in header:
+        return frame_attributes(header, 0).get(keyword)
+    return header.get(keyword)
+
+
+def _numbers(value: Any) -> list[float]:
+    """The numbers of an attribute; a zero where it has none."""
+    try:
+        return [float(v) for v in np.atleast_1d(value)] or [0.0]
+    except (TypeError, ValueError):
+        return [0.0]
 
 
 def _told(series: Any) -> str:
-    return (
-        f"series {series.number or 'without a number'} ({series.description or 'no description'})"
-    )
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return 0.0
-
-
-def _texts(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else [str(v) for v in value or ()]
+    number, description = series.number or "without a number", series.description
+    return f"series {number} ({description or 'no description'})"

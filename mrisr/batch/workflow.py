@@ -50,14 +50,11 @@ def pipelines() -> Path:
 
 def check_snakemake() -> None:
     """Say what to do where Snakemake is missing. Raises UsageError."""
-    if importlib.util.find_spec("snakemake") is not None:
-        return
-    if sys.version_info < (3, 11):
-        found = f"{sys.version_info.major}.{sys.version_info.minor}"
-        raise UsageError(
-            f"mrisr batch needs Python 3.11 or later, as Snakemake 9 does; this is {found}"
-        )
-    raise UsageError("Snakemake is not installed; pip install 'mrisr[batch]' brings it")
+    if importlib.util.find_spec("snakemake") is None:
+        needed = "mrisr batch needs Python 3.11 or later, as Snakemake 9 does; this is"
+        if sys.version_info < (3, 11):
+            raise UsageError(f"{needed} {sys.version_info[0]}.{sys.version_info[1]}")
+        raise UsageError("Snakemake is not installed; pip install 'mrisr[batch]' brings it")
 
 
 def find_profile(name: str) -> Profile:

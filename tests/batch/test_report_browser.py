@@ -113,7 +113,7 @@ def style(browser: Chrome, selector: str, what: str) -> Any:
 
 def clip(browser: Chrome, plane: str, side: str) -> float:
     """How much of the width is cut from a side's picture, in percent."""
-    told = style(browser, f'figure[data-plane="{plane}"] .layer.{side}', "clipPath")
+    told = style(browser, f'figure[data-plane="{plane}"] .layer.on.{side}', "clipPath")
     return max(float(v) for v in re.findall(r"([\d.]+)%", told))
 
 
@@ -203,8 +203,8 @@ def test_volumes_are_switched(page: Chrome) -> None:
     assert shown(page, "sagittal", "left")[0] == "interpolated"
     tags = [tag.text for tag in every(page, 'figure[data-plane="axial"] .tag')]
     assert tags == ["interpolated", "in-plane ×2"]
-    alt = one(page, 'figure[data-plane="axial"] .layer.right img').get_attribute("alt")
-    assert alt == "axial cut, interpolated beside in-plane ×2"
+    alt = one(page, 'figure[data-plane="axial"] .layer.on.right img').get_attribute("alt")
+    assert alt == "Axial cut, in-plane ×2"
 
 
 def test_slices_are_browsed(page: Chrome) -> None:
@@ -228,25 +228,25 @@ def test_slices_are_browsed(page: Chrome) -> None:
 
 
 def test_outlines_are_switched(page: Chrome) -> None:
-    zones = 'figure[data-plane="axial"] .layer.left svg.zones'
+    zones = 'figure[data-plane="axial"] .layer.on.left svg.zones'
     reference = 'figure[data-plane="axial"] .over.on svg.reference'
     assert style(page, zones, "display") != "none"
     assert style(page, reference, "display") == "none"
     assert style(page, f"{zones} path.PZ", "stroke") == "rgb(230, 159, 0)"
     assert style(page, f"{zones} path.TZ", "stroke") == "rgb(86, 180, 233)"
     for kind in ("zones", "reference"):
-        click(page, one(page, f'input[data-outline="{kind}"]'))
+        click(page, one(page, f".show-{kind}"))
     assert style(page, zones, "display") == "none"
     assert style(page, reference, "display") != "none"
     assert style(page, f"{reference} path.PZ", "strokeDasharray") != "none"
 
 
 def test_pictures_are_drawn_and_grow(page: Chrome) -> None:
-    script = """return [...document.querySelectorAll('.layer.left img, .layer.right img')]
+    script = """return [...document.querySelectorAll('.layer.on.left img, .layer.on.right img')]
         .map((i) => i.complete && i.naturalWidth > 0)"""
     assert page.execute_script(script) == [True] * 6
     width = one(page, 'figure[data-plane="axial"] .stage').size["width"]
-    click(page, one(page, "input[data-large]"))
+    click(page, one(page, ".enlarge"))
     assert one(page, 'figure[data-plane="axial"] .stage').size["width"] > 1.5 * width
 
 

@@ -148,7 +148,7 @@ def test_pictures_show_the_volumes_at_the_same_place(tmp_path: Path) -> None:
     axial, coronal, _ = viewer.figures
     assert [f.plane for f in viewer.figures] == list(ROWS)
     assert len(axial.pictures) == 4 * len(axial.positions)
-    shown = {(p.layer, p.position): p for p in axial.pictures}
+    shown = {(p.layer.key, p.position): p for p in axial.pictures}
     assert decoded(shown["measured", 0].image).shape == (axial.height, axial.width)
     # The upsampled phantom repeats the measured voxels, 7 brighter: the pictures agree.
     for position in range(len(axial.positions)):

@@ -139,14 +139,14 @@ def test_a_study_without_labels_states_volumes_only(tmp_path: Path) -> None:
     assert "HD95" not in page.text
     assert "sub-02 ses-b" in page.text
     assert page.of("a")[0]["href"] == "../../report.html"
-    assert 'data-outline="reference"' not in text
-    assert 'data-outline="zones"' in text
+    assert 'class="show-reference"' not in text
+    assert 'class="show-zones"' in text
 
 
 def test_a_study_without_zones_has_no_outlines(tmp_path: Path) -> None:
     folder = write_study(tmp_path / "sub-01", labels=False, zones=False)
     text = write_subject_page(folder).read_text(encoding="utf-8")
-    assert "data-outline=" not in text
+    assert "legend>Outlines" not in text
     assert 'class="zones"' not in text
     assert re.search(r"slice [67] of 12, counted from the feet", text)
 

@@ -92,7 +92,7 @@ class Layer:
 class Shown(NamedTuple):
     """A layer at a position: its image as a data URI and outlines by zone."""
 
-    layer: str
+    layer: Layer
     position: int
     image: str
     outlines: dict[str, str]
@@ -176,7 +176,7 @@ def cut(frame: Frame, layers: Sequence[Layer], labels: Volume | None = None) -> 
             for number, (offset, _) in enumerate(positions):
                 panel = frame.cut(layer.volume, plane, offset, layer.spline)[box]
                 image = data_uri(panel, layer.window)
-                pictures.append(Shown(layer.key, number, image, outlines(layer.zones, offset)))
+                pictures.append(Shown(layer, number, image, outlines(layer.zones, offset)))
         reference = [] if labels is None else [outlines(labels, p.offset_mm) for p in positions]
         lines = [] if axial else [_row(frame, p.offset_mm, box) for p in frame.positions]
         height, width = (side.stop - side.start for side in box)
