@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, Literal
 
 import mrisr
@@ -74,18 +73,6 @@ class Part:
         """Stage and name, which no other part of the study has both."""
         return f"{self.stage}/{self.name}"
 
-    def keyed(self, **more: Any) -> Part:
-        """The part with its key; ``more`` is what decides the result besides its fields."""
-        deciding = {
-            "mrisr": mrisr.__version__,
-            "part": [self.stage, self.name],
-            "inputs": self.inputs,
-            "parameters": self.parameters,
-            "model": self.model,
-            "more": more,
-        }
-        return replace(self, key=digest_of(deciding))
-
 
 def model_identity(name: str) -> dict[str, str]:
     """Name and digests of a model: of its weights, and of what else its card decides.
@@ -105,110 +92,118 @@ def model_identity(name: str) -> dict[str, str]:
         raise InputError(path, expected="a model card", found=str(error)) from error
 
 
-class Planner:
-    """Lists the parts of each study of a batch.
+def models_of(settings: BatchSettings, digests: Digests) -> dict[str, dict[str, str]]:
+    """Upsampled volume, or ``"zones"`` -> its model.
+
+    Raises: as :func:`model_identity`; UsageError for a missing folder.
+    """
+    models = {
+        name: model_identity(u.model or model_for(u.job, u.method))
+        for name, u in settings.upsampled.items()
+    }
+    options = settings.segmenting()
+    folder = options.bundle or options.nnunet
+    if not settings.segmented:
+        return models
+    if folder is None:
+        return models | {"zones": model_identity(options.model or "zones")}
+    digest = digests.of(folder)
+    if digest is None:
+        raise UsageError(f"zones: expected the folder of a model, found none at {folder}")
+    table = {} if options.table is None else {"table_sha256": digest_of(options.table)}
+    return models | {"zones": {"name": folder.name, "sha256": digest, **table}}
+
+
+class Parts:
+    """The parts of a study, by their ids.
 
     Args:
-        settings: of the batch.
+        settings, models: of the batch; as :func:`models_of` gives them.
         digests: of the inputs; those not known yet are taken as they are asked for.
     """
 
-    def __init__(self, settings: BatchSettings, digests: Digests) -> None:
-        self.settings, self.digests = settings, digests
-
-    @cached_property
-    def models(self) -> dict[str, dict[str, str]]:
-        """Upsampled volume, or ``"zones"`` -> its model. Raises as :func:`model_identity`."""
-        found = {
-            name: model_identity(u.model or model_for(u.job, u.method))
-            for name, u in self.settings.upsampled.items()
-        }
-        return found | ({"zones": self.segmenter} if self.settings.segmented else {})
-
-    @cached_property
-    def segmenter(self) -> dict[str, str]:
-        """The model of the zones. Raises as :func:`model_identity`; UsageError for a missing folder."""
-        options = self.settings.segmenting()
-        folder = options.bundle or options.nnunet
-        if folder is None:
-            return model_identity(options.model or "zones")
-        digest = self.digests.of(folder)
-        if digest is None:
-            raise UsageError(f"zones: expected the folder of a model, found none at {folder}")
-        table = {} if options.table is None else {"table_sha256": digest_of(options.table)}
-        return {"name": folder.name, "sha256": digest, **table}
-
-    def parts(self, study: Study) -> tuple[Part, ...]:
-        """Everything that is to be made of a study, each after what it needs."""
-        inputs = {role: self._digest(source) for role, source in study.sources.items()}
-        made: dict[str, Part] = {}
+    def __init__(
+        self,
+        study: Study,
+        settings: BatchSettings,
+        models: Mapping[str, dict[str, str]],
+        digests: Digests,
+    ) -> None:
+        self.settings, self.models, self.sources = settings, models, study.sources
+        inputs = {role: _digest(source, digests) for role, source in study.sources.items()}
+        self.made: dict[str, Part] = {}
         for role in (r for r in ROLES if r in inputs):
             outputs = (f"source/{role}{VOLUME}",)
-            part = Part("convert", role, outputs=outputs, inputs={role: inputs[role]}).keyed()
-            made[part.id] = part
-        for name in self.settings.upsampled:
-            if self.settings.source_of(name) in inputs:
-                part = self._upsampled(name, study, inputs)
-                made[part.id] = part
-        for volume in self.settings.segmented:
-            stack = self.settings.source_of(volume)
-            need = made.get(f"convert/{stack}" if volume == SOURCE else f"upsample/{volume}")
-            if need is None:
+            self._add(Part("convert", role, outputs=outputs, inputs={role: inputs[role]}))
+        for name, upsampling in settings.upsampled.items():
+            if upsampling.of in inputs:
+                self._upsample(name)
+        for volume in settings.segmented:
+            stack = settings.source_of(volume)
+            need = f"convert/{stack}" if volume == SOURCE else f"upsample/{volume}"
+            if need not in self.made:
                 continue
-            zones = self._segmented(volume, study.sources[stack], need)
-            made[zones.id] = zones
+            zones = self._segment(volume, stack, self.made[need])
             if LABELS in inputs and stack == "axial":
                 needs, of = (f"convert/{LABELS}", zones.id), {LABELS: inputs[LABELS]}
-                part = Part("score", volume, needs=needs, inputs=of).keyed(of=zones.key)
-                made[part.id] = part
+                self._add(Part("score", volume, needs=needs, inputs=of), of=zones.key)
         page = Part("report", "page", outputs=("report.html", SCORES))
-        keys = sorted(part.key for part in made.values())
-        return *made.values(), page.keyed(format=PAGE_FORMAT, parts=keys)
+        self._add(page, format=PAGE_FORMAT, parts=sorted(p.key for p in self.made.values()))
 
-    def _digest(self, source: StackSource) -> str | None:
-        digest = self.digests.of(source.path)
-        return digest and digest_of([digest, source.series]) if source.series else digest
+    def _add(self, part: Part, **more: Any) -> Part:
+        """Keep a part under its key; ``more`` is what decides the result besides its fields."""
+        deciding = {
+            "mrisr": mrisr.__version__,
+            "part": [part.stage, part.name],
+            "inputs": part.inputs,
+            "parameters": part.parameters,
+            "model": part.model,
+            "more": more,
+        }
+        self.made[part.id] = replace(part, key=digest_of(deciding))
+        return self.made[part.id]
 
-    def _upsampled(self, name: str, study: Study, inputs: Mapping[str, str | None]) -> Part:
+    def _upsample(self, name: str) -> None:
         options = self.settings.upsampling(name)
-        source = study.sources[options.of]
+        need, dicom = self.made[f"convert/{options.of}"], self._dicom(options.of)
         given = {k: v for k, v in vars(options).items() if v is not None}
-        return Part(
+        part = Part(
             "upsample",
             name,
-            outputs=_written("upsampled", name, name if self._dicom(source) else None),
-            needs=(f"convert/{options.of}",),
-            inputs={options.of: inputs[options.of]},
-            parameters={k: v for k, v in given.items() if k not in ("model", "method")}
-            | self._patient(source),
+            outputs=_written("upsampled", name, name if dicom else None),
+            needs=(need.id,),
+            inputs=need.inputs,
+            parameters={k: v for k, v in given.items() if k not in ("model", "method")} | dicom,
             model=self.models[name],
-        ).keyed()
+        )
+        self._add(part)
 
-    def _segmented(self, volume: str, source: StackSource, need: Part) -> Part:
-        options = self.settings.segmenting()
-        dicom = volume == SOURCE and self._dicom(source)
-        return Part(
+    def _segment(self, volume: str, stack: str, need: Part) -> Part:
+        options, dicom = self.settings.segmenting(), self._dicom(stack)
+        part = Part(
             "segment",
             volume,
-            outputs=_written("zones", volume, "zones.dcm" if dicom else None),
+            outputs=_written("zones", volume, "zones.dcm" if dicom and volume == SOURCE else None),
             needs=(need.id,),
             inputs=need.inputs,
             parameters={"volume": volume, "margin": options.margin, "device": options.device}
-            | self._patient(source),
-            model=self.segmenter,
-        ).keyed(of=need.key)
+            | dicom,
+            model=self.models["zones"],
+        )
+        return self._add(part, of=need.key)
 
-    def _dicom(self, source: StackSource) -> bool:
-        """Whether results of a stack are written as DICOM too; those of a missing one are not."""
+    def _dicom(self, stack: str) -> dict[str, Any]:
+        """The settings of results in DICOM; empty for a stack that is none or is missing."""
         try:
-            return self.settings.dicom and input_format(source.path) == "dicom"
+            dicom = self.settings.dicom and input_format(self.sources[stack].path) == "dicom"
         except InputError:
-            return False
+            dicom = False
+        return {"dicom": True, "deidentify": self.settings.deidentify} if dicom else {}
 
-    def _patient(self, source: StackSource) -> dict[str, Any]:
-        """The settings that results in DICOM depend on; empty where there are none."""
-        dicom = {"dicom": True, "deidentify": self.settings.deidentify}
-        return dicom if self._dicom(source) else {}
+
+def _digest(source: StackSource, digests: Digests) -> str | None:
+    digest = digests.of(source.path)
+    return digest and digest_of([digest, source.series]) if source.series else digest
 
 
 def _written(folder: str, name: str, dicom: str | None) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from mrisr.batch.digest import Digests
 from mrisr.batch.manifest import StackSource, Study
 from mrisr.batch.names import HIDDEN, Stage, chunk_file, plan_file
-from mrisr.batch.parts import Part, Planner
+from mrisr.batch.parts import Part, Parts, models_of
 from mrisr.batch.settings import BatchSettings
 from mrisr.batch.status import settled
 from mrisr.core.errors import InputError, OutputError, UsageError
@@ -97,13 +97,12 @@ def make_plan(
     """
     _check_apart(studies, out)
     digests = Digests.load(sorted((out / HIDDEN / "digests").glob("*.json")))
-    planner = Planner(settings, digests)
-    models = planner.models
+    models = models_of(settings, digests)
     report(f"{len(studies)} studies: looking at their files")
     digests.look_at(source.path for study in studies for source in study.sources.values())
     plans = []
     for study in studies:
-        parts = planner.parts(study)
+        parts = tuple(Parts(study, settings, models, digests).made.values())
         kept = {part.id for part in settled(out / study.folder, parts, digests)}
         todo = frozenset({part.id for part in parts} - kept)
         plans.append(StudyPlan(study.folder, study.sources, parts, todo))

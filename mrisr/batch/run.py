@@ -1,8 +1,16 @@
-"""All stages over the studies of a chunk. Whatever a study does, the next one gets its turn."""
+"""All stages over the studies of a chunk. Whatever a study does, the next one gets its turn.
+
+Libraries crash, and systems kill processes that need too much memory. So the studies of a chunk are worked on
+by a child process; when that dies, another one goes on, and what has brought two of them down is given up.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import json
+import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -12,13 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from mrisr.batch.digest import Digests
-from mrisr.batch.machine import peak_memory_gib, start_measuring
 from mrisr.batch.names import HIDDEN, lock_file, out_of
 from mrisr.batch.parts import Part
 from mrisr.batch.plan import Plan, StudyPlan, read_plan
-from mrisr.batch.status import Status, read_status, settled, stages_of, write_status
+from mrisr.batch.status import Status, read_status, settled, write_status
 from mrisr.batch.work import Models, Work
-from mrisr.core.errors import OutputError, UsageError, one_line
+from mrisr.core.errors import MrisrError, OutputError, UsageError, one_line
 from mrisr.io.atomic import make_folder
 from mrisr.io.files import locked
 from mrisr.io.temporary import remove
@@ -27,6 +34,12 @@ from mrisr.io.temporary import remove
 DEATHS = 2
 DIED = f"the process died here {DEATHS} times (killed, out of memory, or a crash of a library)"
 _LONGEST_REASON = 500
+#: Works on a chunk in its own process.
+COMMAND = (sys.executable, "-m", "mrisr", "chunk", "--alone")
+#: Seconds that a process has to end cleanly once it is told to.
+PATIENCE_S = 25.0
+_PR_SET_PDEATHSIG = 1
+_CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
 def studies_of(chunk: Path) -> tuple[Plan, list[StudyPlan]]:
@@ -37,6 +50,30 @@ def studies_of(chunk: Path) -> tuple[Plan, list[StudyPlan]]:
     except (OSError, ValueError, TypeError) as error:
         raise UsageError(f"{chunk}: expected a chunk that mrisr batch wrote ({error})") from error
     return plan, [study for study in plan.studies if study.folder in names]
+
+
+def supervise(chunk: Path, report: Callable[[str], None]) -> int:
+    """Let a process work on a chunk, and another one go on where it dies; the last one's exit code.
+
+    Raises:
+        UsageError: the file is no chunk.
+        MrisrError: it died before it came to a study.
+    """
+    out, (_, studies) = out_of(chunk), studies_of(chunk)
+    while True:
+        before = [read_status(out / study.folder) for study in studies]
+        process = subprocess.Popen([*COMMAND, str(chunk)], preexec_fn=die_with_parent)
+        try:
+            code = process.wait()
+        except BaseException:
+            _stop(process)
+            raise
+        if code >= 0:
+            return code
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        if before == [read_status(out / study.folder) for study in studies]:
+            raise MrisrError(f"the process died ({name}) before it came to a study")
+        report(f"the process died ({name}); going on")
 
 
 def run_chunk(path: Path, report: Callable[[str], None] = lambda line: None) -> None:
@@ -97,18 +134,22 @@ class StudyRun:
         self._write(lasting=True)
 
     @property
+    def status(self) -> Status:
+        """The parts as they are now."""
+        return Status(self.batch, tuple(self.parts.values()))
+
+    @property
     def told(self) -> str:
         """The states of the stages, on one line."""
         said = []
-        for stage in stages_of(self.parts.values()):
-            states = Counter(p.state for p in self.parts.values() if p.stage == stage.name)
+        for stage in self.status.stages:
+            states = Counter(part.state for part in stage.parts)
             ended = ", ".join(f"{count} {state}" for state, count in states.items())
             said.append(f"{stage.name} {ended}" + (f" ({stage.reason})" if stage.reason else ""))
         return "; ".join(said)
 
     def _write(self, *, lasting: bool = False) -> None:
-        status = Status(self.batch, tuple(self.parts.values()))
-        write_status(self.work.folder, status, lasting=lasting)
+        write_status(self.work.folder, self.status, lasting=lasting)
 
     def _set(self, part: Part, **changes: Any) -> Part:
         self.parts[part.id] = replace(part, **changes)
@@ -133,7 +174,7 @@ class StudyRun:
 
     def _made(self, part: Part) -> Part:
         """A part once it is made; an error becomes its reason."""
-        measuring, began = start_measuring(), time.perf_counter()
+        measuring, began = _start_measuring(), time.perf_counter()
         folder = self.work.folder
         try:
             for path in part.outputs:
@@ -147,7 +188,7 @@ class StudyRun:
         except Exception as error:
             reason = self.work.without_paths(one_line(error))[:_LONGEST_REASON]
             part = replace(part, state="failed", reason=reason)
-        peak = peak_memory_gib() if measuring else None
+        peak = _peak_memory_gib() if measuring else None
         return replace(part, seconds=round(time.perf_counter() - began, 3), peak_memory_gib=peak)
 
     def _lacking(self, part: Part) -> str:
@@ -171,3 +212,56 @@ class StudyRun:
             if target.parent != self.work.folder:
                 with suppress(OSError):
                     target.parent.rmdir()
+
+
+def _start_measuring() -> bool:
+    """Let peak memory be counted from here on; False where the system cannot do that."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        _CLEAR.write_text("5")  # resets the peak resident set of this process, see proc(5)
+    except OSError:
+        return False
+    return True
+
+
+def _peak_memory_gib() -> dict[str, float] | None:
+    """Peak resident memory of the process since then, and of a CUDA device that it uses, in GiB."""
+    try:
+        lines = _STATUS.read_text().splitlines()
+        kib = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return None
+    peak = {"process": round(kib / 2**20, 3)}
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        peak["device"] = round(torch.cuda.max_memory_allocated() / 2**30, 3)
+    return peak
+
+
+def end_with_parent() -> None:
+    """Let the system kill this process when the one that started it ends; only Linux can."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def die_with_parent() -> None:
+    """Let this process be killed when its parent is: a run that is killed leaves nothing behind at work.
+
+    For ``preexec_fn``. Only Linux can do that; elsewhere the locks keep the next run apart. A shell lets its
+    background jobs ignore Ctrl-C; the process shall not, because that is how it is stopped.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    end_with_parent()
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Let a process end cleanly; kill it if it does not. Ctrl-C reaches it without help."""
+    for tell, seconds in ((None, 1.0), (process.terminate, PATIENCE_S), (process.kill, None)):
+        if tell is not None:
+            tell()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+            return

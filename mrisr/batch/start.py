@@ -16,21 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import mrisr
-from mrisr.batch import machine
 from mrisr.batch.digest import Digests
 from mrisr.batch.manifest import Study, read_manifest
-from mrisr.batch.names import HIDDEN, STAGES, Stage, lock_file
-from mrisr.batch.outcome import StudyOutcome, write_outcome
+from mrisr.batch.names import HIDDEN, STAGES, Stage, lock_file, status_file
+from mrisr.batch.outcome import Outcome, write_outcome
 from mrisr.batch.plan import Plan, make_plan, write_plan
-from mrisr.batch.process import PATIENCE_S, die_with_parent
 from mrisr.batch.report.overview import write_overview
+from mrisr.batch.run import PATIENCE_S, die_with_parent
 from mrisr.batch.settings import BatchSettings, load_batch
-from mrisr.batch.watch import Count, Watch
+from mrisr.batch.status import read_status
 from mrisr.batch.workflow import (
     Profile,
     check_snakemake,
     chunk_size,
     find_profile,
+    has_gpu,
     snakemake_command,
 )
 from mrisr.core.errors import MrisrError, UsageError
@@ -41,7 +41,7 @@ from mrisr.models.find import FOLDER_VARIABLE
 
 Report = Callable[[str], None]
 #: Receives the progress of the batch.
-Show = Callable[[Mapping[Stage, Count]], None]
+Show = Callable[[Mapping[Stage, "Count"]], None]
 #: Seconds between two looks at the status files, where few studies are left, and per study.
 LOOK_S, LOOK_EACH_S = 0.5, 0.002
 #: Seconds that the workflow of a batch that was killed may take to die.
@@ -61,7 +61,57 @@ class Request:
     extra: tuple[str, ...] = ()
 
 
-def run_batch(request: Request, show: Show, report: Report) -> list[StudyOutcome]:
+@dataclass
+class Count:
+    """Studies of one stage: all of them, those dealt with so far, and those among them that failed."""
+
+    total: int
+    done: int = 0
+    failed: int = 0
+
+
+class Watch:
+    """Counts the studies that are dealt with, by stage.
+
+    Args:
+        plan: of the batch; its studies that need no work count as done from the beginning.
+        out: the batch's folder.
+    """
+
+    def __init__(self, plan: Plan, out: Path) -> None:
+        self._plan, self._out = plan, out
+        self._seen = {study.folder: self._changed(study.folder) for study in plan.studies}
+        #: Study -> stages that have been dealt with, and those that failed.
+        self._ended: dict[str, tuple[set[Stage], set[Stage]]] = {
+            study.folder: (study.stages - study.stages_todo, set()) for study in plan.studies
+        }
+
+    def look(self) -> Mapping[Stage, Count]:
+        """The counts as they are now."""
+        for study in self._plan.studies:
+            folder, changed = study.folder, self._changed(study.folder)
+            if changed != self._seen[folder]:
+                self._seen[folder] = changed
+                parts = read_status(self._out / folder).of_plan(study.parts).parts
+                ended = study.stages - {p.stage for p in parts if p.state == "unfinished"}
+                failed = {p.stage for p in parts if p.state == "failed"}
+                self._ended[folder] = ended, ended & failed
+        return {
+            stage: Count(
+                self._plan.count(stage)[1],
+                *(sum(stage in study[i] for study in self._ended.values()) for i in (0, 1)),
+            )
+            for stage in STAGES
+        }
+
+    def _changed(self, folder: str) -> int:
+        try:
+            return status_file(self._out / folder).stat().st_mtime_ns
+        except OSError:
+            return 0
+
+
+def run_batch(request: Request, show: Show, report: Report) -> Outcome:
     """Run a batch, or go on with one; the outcome of each study.
 
     Raises:
@@ -136,7 +186,7 @@ def _command(
         if total:
             kept = f", {total - todo} kept" if total > todo else ""
             report(f"{stage}: {todo} studies to do{kept}")
-    gpu = plan.settings.device != "cpu" and machine.has_gpu()
+    gpu = plan.settings.device != "cpu" and has_gpu()
     todo = sum(bool(study.todo) for study in plan.studies)
     chunk = request.chunk or chunk_size(todo, profile, request.jobs, gpu)
     if not write_plan(plan, digests, out, chunk):
@@ -181,11 +231,11 @@ def _run(command: list[str], plan: Plan, out: Path, show: Show, lock: int) -> in
         raise
 
 
-def _end(out: Path, code: int) -> list[StudyOutcome]:
+def _end(out: Path, code: int) -> Outcome:
     """Write outcome and page of all studies, once Snakemake has ended."""
-    studies = write_outcome(out)
-    write_overview(out, studies)
-    unfinished = sum(study.state == "unfinished" for study in studies)
+    outcome = write_outcome(out)
+    write_overview(out, outcome)
+    unfinished = sum(status.state == "unfinished" for status in outcome.values())
     if unfinished:
         log = _log(out)
         told = _last_line(log.read_text(encoding="utf-8", errors="replace"))
@@ -193,7 +243,7 @@ def _end(out: Path, code: int) -> list[StudyOutcome]:
             f"the workflow failed (exit code {code}) with {unfinished} studies unfinished: "
             f"{told}; its log is {log}"
         )
-    return studies
+    return outcome
 
 
 def _log(out: Path) -> Path:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -22,6 +22,44 @@ from mrisr.io.atomic import as_output_error, json_bytes, make_folder, write_byte
 from mrisr.io.temporary import temporary_path
 
 FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Parts of one stage, or of all, taken together."""
+
+    name: Stage | None
+    parts: tuple[Part, ...]
+
+    @property
+    def state(self) -> State:
+        """``"failed"`` where any part failed, ``"unfinished"`` where one was not made, else ``"skipped"``
+        where one was, else ``"done"``."""
+        states = {part.state for part in self.parts} or {"unfinished"}
+        order: tuple[State, ...] = ("failed", "unfinished", "skipped")
+        return next((state for state in order if state in states), "done")
+
+    @property
+    def seconds(self) -> float:
+        """Wall clock."""
+        return round(sum(part.seconds for part in self.parts), 3)
+
+    @property
+    def peak_memory_gib(self) -> dict[str, float]:
+        """The most of any part, of the process and on CUDA of the device; empty where not measured."""
+        peaks = [part.peak_memory_gib or {} for part in self.parts]
+        keys = {key: None for peak in peaks for key in peak}
+        return {key: max(peak.get(key, 0.0) for peak in peaks) for key in keys}
+
+    @property
+    def reason(self) -> str:
+        """Reasons of the failures, each said once."""
+        said = []
+        for part in self.parts:
+            named = part.state == "skipped" or part.reason.startswith(f"{part.name}: ")
+            if part.reason:
+                said.append(part.reason if named else f"{part.name}: {part.reason}")
+        return "; ".join(dict.fromkeys(said))
 
 
 @dataclass(frozen=True)
@@ -37,62 +75,41 @@ class Status:
     parts: tuple[Part, ...] = ()
 
     @property
+    def whole(self) -> Stages:
+        """All parts together."""
+        return Stages(None, self.parts)
+
+    @property
     def state(self) -> State:
-        """``"failed"`` where any part failed, ``"unfinished"`` where one was not made, else ``"done"``."""
-        return state_of(self.parts)
+        """The state of the study, from those of its parts."""
+        return self.whole.state
+
+    @property
+    def stages(self) -> list[Stages]:
+        """The stages that have parts, in their order."""
+        by_name = {name: tuple(p for p in self.parts if p.stage == name) for name in STAGES}
+        return [Stages(name, parts) for name, parts in by_name.items() if parts]
+
+    @property
+    def failures(self) -> list[Stages]:
+        """The stages that failed."""
+        return [stage for stage in self.stages if stage.state == "failed"]
+
+    @property
+    def reasons(self) -> list[str]:
+        """What went wrong, a line for each part that failed."""
+        failed = (part for part in self.parts if part.state == "failed")
+        return [f"{p.stage} {p.name}: {p.reason.removeprefix(f'{p.name}: ')}" for p in failed]
+
+    @cached_property
+    def scores(self) -> Mapping[str, dict[str, dict[str, float | None]]]:
+        """Volume -> zone -> figure, where there are labels."""
+        return {p.name: p.scores for p in self.parts if p.stage == "score" and p.state == "done"}
 
     def of_plan(self, planned: Iterable[Part]) -> Status:
         """The status as far as it is one of these parts; the others are unfinished."""
         found = {(part.id, part.key): part for part in self.parts}
         return Status(self.batch, tuple(found.get((part.id, part.key), part) for part in planned))
-
-
-@dataclass(frozen=True)
-class StageStatus:
-    """The parts of one stage taken together.
-
-    Attributes:
-        peak_memory_gib: of the process and, on CUDA, the device; empty where not measured.
-    """
-
-    name: Stage
-    state: State
-    reason: str
-    seconds: float
-    peak_memory_gib: Mapping[str, float]
-
-
-def state_of(parts: Iterable[Part]) -> State:
-    """The state of a study, or of a stage, by that of its parts."""
-    states = {part.state for part in parts}
-    if not states:
-        return "unfinished"
-    order: tuple[State, ...] = ("failed", "unfinished", "skipped")
-    return next((state for state in order if state in states), "done")
-
-
-def stages_of(parts: Collection[Part]) -> list[StageStatus]:
-    """The stages that have parts, in their order."""
-    by_stage = {stage: [p for p in parts if p.stage == stage] for stage in STAGES}
-    return [
-        StageStatus(
-            stage,
-            state_of(own),
-            _reason(own),
-            round(sum(p.seconds for p in own), 3),
-            most(p.peak_memory_gib or {} for p in own),
-        )
-        for stage, own in by_stage.items()
-        if own
-    ]
-
-
-def most(peaks: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """The largest value of each key."""
-    found: dict[str, float] = {}
-    for peak in peaks:
-        found |= {key: max(value, found.get(key, 0.0)) for key, value in peak.items()}
-    return found
 
 
 def settled(folder: Path, planned: Iterable[Part], digests: Digests) -> Iterator[Part]:
@@ -140,13 +157,3 @@ def write_status(folder: Path, status: Status, *, lasting: bool = True) -> None:
 @cache
 def _adapter() -> TypeAdapter[Status]:
     return TypeAdapter(Status)
-
-
-def _reason(parts: list[Part]) -> str:
-    """Reasons of the failures of a stage, each said once."""
-    said = []
-    for part in parts:
-        named = part.state == "skipped" or part.reason.startswith(f"{part.name}: ")
-        if part.reason:
-            said.append(part.reason if named else f"{part.name}: {part.reason}")
-    return "; ".join(dict.fromkeys(said))

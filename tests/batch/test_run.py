@@ -14,14 +14,13 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from mrisr.batch import process
+from mrisr.batch import run
 from mrisr.batch.names import HIDDEN, chunk_file, status_file
 from mrisr.batch.outcome import write_outcome
-from mrisr.batch.process import supervise
 from mrisr.batch.report.subject import write_subject_page
-from mrisr.batch.run import DIED, run_chunk
+from mrisr.batch.run import DIED, run_chunk, supervise
+from mrisr.batch.start import Watch
 from mrisr.batch.status import read_status
-from mrisr.batch.watch import Watch
 from mrisr.batch.work import Work, as_written
 from mrisr.core.errors import MrisrError, OutputError, UsageError, one_line
 from mrisr.core.volume import Storage, Volume
@@ -92,10 +91,10 @@ def test_the_page_is_that_of_the_files(batch: Batch) -> None:
     assert write_subject_page(folder).read_text() == page
     assert "sub-a: done" in page
     status = read_status(folder)
-    assert [s.state for s in write_outcome(batch.out)] == ["done", "done"]
+    assert [s.state for s in write_outcome(batch.out).values()] == ["done", "done"]
     batch.settings["upsampled"]["inplane-x2"]["seed"] = 3
     batch.plan()
-    assert [s.state for s in write_outcome(batch.out)] == ["unfinished"] * 2
+    assert [s.state for s in write_outcome(batch.out).values()] == ["unfinished"] * 2
     assert read_status(folder) == status, "planning changes nothing"
 
 
@@ -110,7 +109,7 @@ def test_an_error_concerns_its_study_alone(tmp_path: Path) -> None:
     assert parts["upsample/inplane-x2"].state == parts["report/page"].state == "done"
     assert set(states_of(out / "sub-c").values()) == {"done"}
     assert "upsample 1 failed, 1 done (throughplane: axial: expected at least 2" in said[1]
-    assert [s.state for s in write_outcome(out)] == ["done", "failed", "done"]
+    assert [s.state for s in write_outcome(out).values()] == ["done", "failed", "done"]
     assert "sub-b: failed" in (out / "sub-b" / "report.html").read_text()
     write_study(tmp_path / "data" / "b", labels=False)
     make_all(manifest, out)
@@ -188,12 +187,12 @@ def test_progress_and_outcome_follow_the_statuses(tmp_path: Path) -> None:
     watch = Watch(plan_of(manifest, out), out)
     assert (watch.look()["convert"].total, watch.look()["convert"].done) == (2, 0)
     assert watch.look()["segment"].total == 0
-    assert [s.state for s in write_outcome(out)] == ["unfinished", "unfinished"]
+    assert [s.state for s in write_outcome(out).values()] == ["unfinished", "unfinished"]
     run_all(out)
     counts = watch.look()
     assert (counts["convert"].done, counts["convert"].failed) == (2, 1)
     assert (counts["upsample"].done, counts["report"].done) == (2, 2)
-    assert [s.state for s in write_outcome(out)] == ["done", "failed"]
+    assert [s.state for s in write_outcome(out).values()] == ["done", "failed"]
     again = Watch(plan_of(manifest, out), out).look()
     assert (again["convert"].done, again["report"].done) == (1, 1)
 
@@ -269,7 +268,7 @@ def test_what_kills_two_processes_is_given_up(
     manifest, out = write_studies(tmp_path, "a", "b"), tmp_path / "out"
     plan_of(manifest, out)
     killer = (sys.executable, "-c", KILLER, "throughplane", "0")
-    monkeypatch.setattr(process, "COMMAND", killer)
+    monkeypatch.setattr(run, "COMMAND", killer)
     said: list[str] = []
     assert supervise(chunk_file(out, "001"), said.append) == 0
     assert said == ["the process died (SIGKILL); going on"] * 2
@@ -289,10 +288,10 @@ def test_a_process_that_dies_at_once_is_not_started_for_ever(
     out = tmp_path / "out"
     plan_of(write_studies(tmp_path, "a"), out)
     chunk = chunk_file(out, "001")
-    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-c", KILLER, "at once", "0"))
+    monkeypatch.setattr(run, "COMMAND", (sys.executable, "-c", KILLER, "at once", "0"))
     with pytest.raises(MrisrError, match=r"SIGKILL.* before it came to a study"):
         supervise(chunk, print)
-    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-c", "raise SystemExit(3)"))
+    monkeypatch.setattr(run, "COMMAND", (sys.executable, "-c", "raise SystemExit(3)"))
     assert supervise(chunk, print) == 3
 
 
@@ -302,12 +301,12 @@ def test_the_chunk_command(tmp_path: Path) -> None:
     plan_of(write_studies(tmp_path, "a"), out, {**SETTINGS, "upsampled": {}})
     command = [sys.executable, "-m", "mrisr", "chunk"]
     chunk = os.path.relpath(chunk_file(out, "001"), out / HIDDEN)
-    run = {"capture_output": True, "text": True, "check": False}
-    done = subprocess.run([*command, chunk], cwd=out / HIDDEN, **run)
+    how = {"capture_output": True, "text": True, "check": False}
+    done = subprocess.run([*command, chunk], cwd=out / HIDDEN, **how)
     expected = "sub-a: convert 1 done; report 1 done\n"
     assert (done.returncode, done.stdout) == (0, expected), done.stderr
     assert (parts_of(out / "sub-a")["convert/axial"].peak_memory_gib or {})["process"] > 0
-    done = subprocess.run([*command, str(tmp_path / "m.csv")], **run)
+    done = subprocess.run([*command, str(tmp_path / "m.csv")], **how)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "expected the folder of a batch" in done.stderr

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from mrisr.batch import machine, workflow
+from mrisr.batch import workflow
 from mrisr.batch.names import HIDDEN, lock_file
 from mrisr.batch.workflow import chunk_size, find_profile, pipelines, snakemake_command
 from mrisr.cli import main
@@ -220,7 +220,7 @@ def test_profiles(tmp_path: Path) -> None:
 
 
 def test_chunks_are_smaller_where_cores_stand_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "cores", lambda: 4)
+    monkeypatch.setattr(workflow, "cores", lambda: 4)
     local, slurm = find_profile("local"), find_profile("slurm")
     assert [chunk_size(n, local, None, False) for n in (1, 8, 9, 1000)] == [1, 2, 3, 10]
     assert chunk_size(8, local, 1, False) == 8
@@ -232,7 +232,7 @@ def test_what_this_machine_has_is_told_to_snakemake(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / HIDDEN).mkdir()
-    monkeypatch.setattr(machine, "memory_mb", lambda: 5000)
+    monkeypatch.setattr(workflow, "memory_mb", lambda: 5000)
     local, slurm = find_profile("local"), find_profile("slurm")
     told = snakemake_command(tmp_path, local, 3, True)
     assert told[-5:] == ["--cores", "3", "--resources", "mem_mb=5000", "gpu=1"]
@@ -242,14 +242,14 @@ def test_what_this_machine_has_is_told_to_snakemake(
 
 
 def test_memory_of_a_container(tmp_path: Path) -> None:
-    whole = machine.memory_mb(())
+    whole = workflow.memory_mb(())
     assert whole is not None
     (tmp_path / "limit").write_text(f"{2**30}\n")
     (tmp_path / "none").write_text("max\n")
-    assert machine.memory_mb((str(tmp_path / "limit"), str(tmp_path / "none"))) == 921
-    assert machine.memory_mb((str(tmp_path / "none"), str(tmp_path / "missing"))) == whole
-    assert machine.cores() >= 1
-    assert machine.has_gpu() in (True, False)
+    assert workflow.memory_mb((str(tmp_path / "limit"), str(tmp_path / "none"))) == 921
+    assert workflow.memory_mb((str(tmp_path / "none"), str(tmp_path / "missing"))) == whole
+    assert workflow.cores() >= 1
+    assert workflow.has_gpu() in (True, False)
 
 
 def test_profiles_name_the_rules_that_there_are() -> None:

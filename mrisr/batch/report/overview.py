@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mrisr.batch.names import SOURCE, STAGES, read_json
-from mrisr.batch.outcome import StudyOutcome
-from mrisr.batch.parts import State
+from mrisr.batch.outcome import Outcome
 from mrisr.batch.report import words
 from mrisr.batch.report.charts import Chart
 from mrisr.batch.report.page import PAGE, Tile, write_page
-from mrisr.batch.report.study import Figures, read_study
-from mrisr.batch.status import StageStatus
+from mrisr.batch.report.study import Study, read_study
 from mrisr.zones.labels import TITLES, ZONES
 
 if TYPE_CHECKING:
@@ -30,39 +28,13 @@ _THUMBNAIL = re.compile(rb'"(data:image/jpeg;base64,[A-Za-z0-9+/=]*)"')
 _DOTS = "Each dot is a study, the line is the median, the box holds the middle half."
 
 
-@dataclass(frozen=True)
-class StudyRow:
-    """A study.
+class Row(NamedTuple):
+    """A study in the table of all: its page, relative to that of all, ``""`` where it has none, and small
+    pictures of the measured and an upsampled volume, where there are any."""
 
-    Attributes:
-        name: subject and session.
-        page: its page, relative to that of all; ``""`` where it has none.
-        state: as the outcome has it.
-        failures: the stages that failed.
-        titles: upsampled volume -> what it is called.
-        dice, volumes_ml: volume -> zone -> figure.
-        residual: upsampled volume -> residual as a share of the intensity range.
-        seconds: stage -> wall clock.
-        memory_gib: the most of any stage.
-        thumbnails: measured and upsampled volume as data URIs, or nothing.
-    """
-
-    name: str
+    study: Study
     page: str = ""
-    state: State = "unfinished"
-    failures: Sequence[StageStatus] = ()
-    titles: Mapping[str, str] = field(default_factory=dict)
-    dice: Figures = field(default_factory=dict)
-    volumes_ml: Figures = field(default_factory=dict)
-    residual: Mapping[str, float | None] = field(default_factory=dict)
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    memory_gib: float | None = None
     thumbnails: tuple[str, ...] = ()
-
-    @property
-    def total_seconds(self) -> float | None:
-        """Wall clock of all stages; `None` where none ran."""
-        return sum(self.seconds.values()) or None
 
 
 class Fault(NamedTuple):
@@ -70,7 +42,7 @@ class Fault(NamedTuple):
 
     stage: str
     reasons: list[str]
-    rows: list[StudyRow]
+    rows: list[Row]
 
 
 class Worth(NamedTuple):
@@ -85,14 +57,14 @@ class Worth(NamedTuple):
     undefined: int
 
 
-def write_overview(out: Path, outcome: Sequence[StudyOutcome]) -> Path:
+def write_overview(out: Path, outcome: Outcome) -> Path:
     """Write ``report.html`` into the folder of a batch, from the outcome and what lies in the folder.
 
     The page needs no other file and no network; it links to the pages of the studies.
 
     Args:
         out: the batch's folder.
-        outcome: of its studies.
+        outcome: status of its studies.
 
     Returns:
         The page.
@@ -109,7 +81,7 @@ def write_overview(out: Path, outcome: Sequence[StudyOutcome]) -> Path:
         titles=titles,
         measured=SOURCE,
         zones=[z for z in ZONES if any(scored(rows, v, z) for v in (SOURCE, *titles))],
-        sized=any(row.volumes_ml for row in rows),
+        sized=any(row.study.volumes_ml for row in rows),
         tiles=tiles(rows, titles),
         faults=faults(rows),
         named=NAMED,
@@ -120,29 +92,14 @@ def write_overview(out: Path, outcome: Sequence[StudyOutcome]) -> Path:
     )
 
 
-def read_rows(out: Path, outcome: Sequence[StudyOutcome]) -> list[StudyRow]:
+def read_rows(out: Path, outcome: Outcome) -> list[Row]:
     """A row for every study of the outcome, by name."""
-    return sorted((_row(out, study) for study in outcome), key=lambda row: row.name)
-
-
-def _row(out: Path, outcome: StudyOutcome) -> StudyRow:
-    study = read_study(out / outcome.folder)
-    page = out / outcome.folder / PAGE
-    return StudyRow(
-        name=study.name,
-        page=f"{outcome.folder}/{PAGE}" if page.exists() else "",
-        state=outcome.state,
-        failures=[stage for stage in outcome.stages if stage.state == "failed"],
-        titles={name: study.title(name) for name in study.records},
-        dice={
-            v: {z: f.get("dice") for z, f in zones.items()} for v, zones in outcome.scores.items()
-        },
-        volumes_ml=study.volumes_ml,
-        residual=study.residuals,
-        seconds=outcome.seconds,
-        memory_gib=outcome.peak_memory_gib.get("process"),
-        thumbnails=_thumbnails(page),
-    )
+    rows = []
+    for folder, status in outcome.items():
+        page = out / folder / PAGE
+        link = f"{folder}/{PAGE}" if page.exists() else ""
+        rows.append(Row(replace(read_study(out / folder), status=status), link, _thumbnails(page)))
+    return sorted(rows, key=lambda row: row.study.name)
 
 
 def _thumbnails(page: Path) -> tuple[str, ...]:
@@ -156,28 +113,30 @@ def _thumbnails(page: Path) -> tuple[str, ...]:
     return tuple(uri.decode() for uri in found) if len(found) == 2 else ()
 
 
-def titles_of(rows: Sequence[StudyRow]) -> dict[str, str]:
+def titles_of(rows: Sequence[Row]) -> dict[str, str]:
     """Volume -> what the page calls it: its title, without the factor where studies differ in it; its name
     where that would not tell it from others."""
     found: dict[str, set[str]] = {}
     for row in rows:
-        for volume, title in row.titles.items():
-            found.setdefault(volume, set()).add(title)
+        for volume in row.study.records:
+            found.setdefault(volume, set()).add(row.study.title(volume))
     jobs = {v: {t.partition(" ×")[0] for t in titles} for v, titles in found.items()}
     titles = {v: next(iter(t if len(t) == 1 else jobs[v])) for v, t in found.items()}
     taken = list(titles.values())
     return {v: t if len(jobs[v]) == 1 and taken.count(t) == 1 else v for v, t in titles.items()}
 
 
-def scored(rows: Sequence[StudyRow], volume: str, zone: str) -> list[float]:
+def scored(rows: Sequence[Row], volume: str, zone: str) -> list[float]:
     """The Dice that is defined, of all studies."""
-    values = (words.look(row.dice, volume, zone) for row in rows)
+    values = (words.look(row.study.scores, volume, zone, "dice") for row in rows)
     return [v for v in values if v is not None]
 
 
-def tiles(rows: Sequence[StudyRow], titles: Mapping[str, str]) -> list[Tile]:
+def tiles(rows: Sequence[Row], titles: Mapping[str, str]) -> list[Tile]:
     """The figures at the head of the page."""
-    done, failed = (sum(r.state == state for r in rows) for state in ("done", "failed"))
+    done, failed = (
+        sum(r.study.status.state == state for r in rows) for state in ("done", "failed")
+    )
     found = [
         Tile("Studies", str(len(rows))),
         Tile("Done", str(done), grade="good" if done else ""),
@@ -194,29 +153,30 @@ def tiles(rows: Sequence[StudyRow], titles: Mapping[str, str]) -> list[Tile]:
                 more += f"; measured {words.fixed(sum(before) / len(before), 3)}"
             mean = words.fixed(sum(after) / len(after), 3)
             found.append(Tile(f"Dice, {TITLES[zone]}", mean, more))
-    seconds = [s for r in rows if (s := r.total_seconds) is not None]
+    seconds = [s for row in rows if (s := row.study.status.whole.seconds)]
     if seconds:
         mean = words.duration(sum(seconds) / len(seconds))
         found.append(Tile("Time", words.duration(sum(seconds)), f"in sum; {mean} a study"))
-    memory = [r.memory_gib for r in rows if r.memory_gib is not None]
+    peaks = (row.study.status.whole.peak_memory_gib for row in rows)
+    memory = max((peak.get("process", 0.0) for peak in peaks), default=0.0)
     if memory:
-        found.append(Tile("Peak memory", words.memory(max(memory)), "of a stage"))
+        found.append(Tile("Peak memory", words.memory(memory), "of a stage"))
     return found
 
 
-def faults(rows: Sequence[StudyRow]) -> list[Fault]:
+def faults(rows: Sequence[Row]) -> list[Fault]:
     """The failures, those alike together, the most frequent first."""
     kinds: dict[tuple[str, str], Fault] = {}
     for row in rows:
-        for failure in row.failures:
-            key = failure.name, re.sub(r"\d+(\.\d+)?", "#", failure.reason)
-            kind = kinds.setdefault(key, Fault(failure.name, [], []))
+        for failure in row.study.status.failures:
+            key = str(failure.name), re.sub(r"\d+(\.\d+)?", "#", failure.reason)
+            kind = kinds.setdefault(key, Fault(key[0], [], []))
             kind.reasons.append(failure.reason)
             kind.rows.append(row)
     return sorted(kinds.values(), key=lambda kind: -len(kind.rows))
 
 
-def worth(rows: Sequence[StudyRow], titles: Mapping[str, str]) -> list[Worth]:
+def worth(rows: Sequence[Row], titles: Mapping[str, str]) -> list[Worth]:
     """Means over the studies that were scored, zone by zone; gains are paired, study by study."""
     found = []
     for zone in ZONES:
@@ -226,17 +186,14 @@ def worth(rows: Sequence[StudyRow], titles: Mapping[str, str]) -> list[Worth]:
                 continue
             from mrisr.evaluation.statistics import mean_of
 
-            pairs = [
-                (r.dice.get(volume, {}).get(zone), words.look(r.dice, SOURCE, zone)) for r in rows
-            ]
-            gained = [a - b for a, b in pairs if a is not None and b is not None]
-            gain = mean_of(gained) if gained and volume != SOURCE else None
-            missing = sum(zone in row.dice.get(volume, {}) for row in rows) - len(values)
+            gained = [g for row in rows if (g := row.study.gain(volume, zone)) is not None]
+            gain = mean_of(gained) if gained else None
+            missing = sum(zone in row.study.scores.get(volume, {}) for row in rows) - len(values)
             found.append(Worth(zone, title, volume == SOURCE, mean_of(values), gain, missing))
     return found
 
 
-def charts(rows: Sequence[StudyRow], titles: Mapping[str, str]) -> list[Chart]:
+def charts(rows: Sequence[Row], titles: Mapping[str, str]) -> list[Chart]:
     """How Dice, residuals and times spread over the studies."""
     found = []
     for zone in ZONES:
@@ -249,7 +206,7 @@ def charts(rows: Sequence[StudyRow], titles: Mapping[str, str]) -> list[Chart]:
         title = f"{TITLES[zone]} ({zone})"
         found.append(Chart(title, "Dice", caption, groups, colours, limits))
     residuals = {
-        title: [100 * v for row in rows if (v := row.residual.get(volume)) is not None]
+        title: [100 * v for row in rows if (v := row.study.residuals.get(volume)) is not None]
         for volume, title in titles.items()
     }
     caption = (
@@ -261,7 +218,8 @@ def charts(rows: Sequence[StudyRow], titles: Mapping[str, str]) -> list[Chart]:
     found.append(
         Chart("agreement with the scan", axis, caption, residuals, {}, limits_of_residuals)
     )
-    times = {stage: [s for r in rows if (s := r.seconds.get(stage, 0.0)) > 0] for stage in STAGES}
+    stages = [stage for row in rows for stage in row.study.status.stages if stage.seconds > 0]
+    times = {name: [s.seconds for s in stages if s.name == name] for name in STAGES}
     caption = f"Time on the clock by stage; each step of the axis is ten times the last. {_DOTS}"
     found.append(Chart("time of a study", "seconds", caption, times, logarithmic=True))
     return [chart for chart in found if any(chart.groups.values())]

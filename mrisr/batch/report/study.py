@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from mrisr.batch.names import SOURCE, VOLUME, read_json, status_file
-from mrisr.batch.parts import Part
 from mrisr.batch.report.words import Json, look, number, volume_title
-from mrisr.batch.status import read_status
+from mrisr.batch.status import Status, read_status
 
 #: Zone -> figure -> value; `None` where it is not defined.
 Figures = Mapping[str, Mapping[str, float | None]]
@@ -27,14 +26,14 @@ class Study:
 
     Attributes:
         folder: where it lies.
-        parts: all but the page, which is not made yet when it is written.
+        status: of all parts but the page, which is not made yet when it is written.
         records: upsampled volume -> the record beside it, empty where there is none.
         zones: segmented volume, ``SOURCE`` or an upsampled one -> the record of its zones.
         unreadable: files of the folder that hold no JSON.
     """
 
     folder: Path
-    parts: tuple[Part, ...]
+    status: Status
     records: Mapping[str, Json]
     zones: Mapping[str, Json]
     unreadable: tuple[str, ...] = ()
@@ -46,9 +45,9 @@ class Study:
         return f"{parent} {name}" if name.startswith("ses-") else name
 
     @property
-    def scores(self) -> dict[str, Figures]:
+    def scores(self) -> Mapping[str, Figures]:
         """Scored volume -> its scores."""
-        return _in_order({p.name: p.scores for p in self.parts if p.stage == "score" and p.scores})
+        return self.status.scores
 
     @property
     def volumes_ml(self) -> dict[str, dict[str, float | None]]:
@@ -91,7 +90,8 @@ def read_study(folder: Path) -> Study:
 
     read(status_file(folder))
     parts = tuple(part for part in read_status(folder).parts if part.stage != "report")
-    return Study(folder, parts, records("upsampled"), records("zones"), tuple(unreadable))
+    status = Status("", parts)
+    return Study(folder, status, records("upsampled"), records("zones"), tuple(unreadable))
 
 
 def _in_order(named: dict[str, Value]) -> dict[str, Value]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,7 +11,6 @@ from mrisr.batch.report import words
 from mrisr.batch.report.page import PAGE, Tile, write_page
 from mrisr.batch.report.pictures import Read, make_pictures
 from mrisr.batch.report.study import Study, read_study
-from mrisr.batch.status import StageStatus, stages_of, state_of
 from mrisr.io import read_volume
 from mrisr.view.qc import PIXEL_MM
 from mrisr.zones.labels import TITLES
@@ -36,18 +35,15 @@ def write_subject_page(folder: Path, read: Read = read_volume) -> Path:
     """
     study = read_study(folder)
     pictures = make_pictures(study, read)
-    state, stages = state_of(study.parts), stages_of(study.parts)
+    failed = study.status.state == "failed"
     return write_page(
         folder / PAGE,
         "subject.html",
         study=study,
-        state=state,
-        stages=stages,
-        failures=[stage for stage in stages if stage.state == "failed"],
         back=f"{'../' * (2 if folder.name.startswith('ses-') else 1)}{PAGE}",
-        headline=headline([study.title(n) for n in study.records], failed=state == "failed"),
+        headline=headline([study.title(n) for n in study.records], failed=failed),
         pictures=pictures,
-        tiles=tiles(study, stages) if study.records else [],
+        tiles=tiles(study) if study.records else [],
         notes=notes(study, pictures.problems),
         provenance=provenance(study),
         measured=SOURCE,
@@ -66,7 +62,7 @@ def headline(titles: list[str], *, failed: bool) -> str:
     return f"{text} Then a stage failed." if failed else text
 
 
-def tiles(study: Study, stages: Iterable[StageStatus]) -> list[Tile]:
+def tiles(study: Study) -> list[Tile]:
     """The figures at the head of the page: zones, agreement, time and memory, where there are any."""
     found = _dice(study) if study.scores else _sizes(study)
     residuals = {v: r for v, r in study.residuals.items() if r is not None}
@@ -76,10 +72,10 @@ def tiles(study: Study, stages: Iterable[StageStatus]) -> list[Tile]:
         grade, _ = words.agreement(study.records[worst])
         told = words.percent(residuals[worst]), f"{more}, of the range"
         found.append(Tile("Agreement with the scan", *told, grade))
-    seconds = sum(stage.seconds for stage in stages)
-    if seconds:
-        found.append(Tile("Time", words.duration(seconds), "all stages"))
-    memory = max((stage.peak_memory_gib.get("process", 0.0) for stage in stages), default=0.0)
+    whole = study.status.whole
+    if whole.seconds:
+        found.append(Tile("Time", words.duration(whole.seconds), "all stages"))
+    memory = whole.peak_memory_gib.get("process")
     if memory:
         found.append(Tile("Peak memory", words.memory(memory), "of a stage"))
     return found
@@ -111,7 +107,7 @@ def notes(study: Study, problems: list[str]) -> list[tuple[str, str]]:
     """Notes of readers, models and writers: the volume that each is about, and the text."""
     told = [*problems, *(f"{path} holds no record." for path in study.unreadable)]
     found = [("this page", text) for text in told]
-    found += [(part.name, text) for part in study.parts for text in part.notes]
+    found += [(part.name, text) for part in study.status.parts for text in part.notes]
     for of, records in (("", study.records), ("zones, ", study.zones)):
         for name, record in records.items():
             stated = record.get("notes")
@@ -135,7 +131,7 @@ def provenance(study: Study) -> list[tuple[str, list[tuple[str, str]]]]:
             told = {k: v for k, v in record.items() if k not in ("notes", "use")}
             parts.append(shown(f"{what} {study.title(name)} ({room}/{name}{VOLUME})", told))
     keys = ("key", "parameters", "model", "inputs", "outputs", "sha256")
-    for part in study.parts:
+    for part in study.status.parts:
         told = {key: value for key, value in asdict(part).items() if key in keys and value}
         parts.append(shown(f"Stage {part.stage}, {part.name}", told))
     return [part for part in parts if part[1]]
