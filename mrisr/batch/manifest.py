@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mrisr.batch.names import ROLES, STACKS, study_folder
+from mrisr.batch.names import ROLES, STACKS
 from mrisr.batch.workflow import pipelines
 from mrisr.core.errors import InputError
 from mrisr.io.atomic import write_bytes
@@ -45,7 +45,7 @@ class Study:
     @property
     def folder(self) -> str:
         """Its folder within the output, which also is its name: ``sub-X`` or ``sub-X/ses-Y``."""
-        return study_folder(self.subject, self.session)
+        return f"sub-{self.subject}" + (f"/ses-{self.session}" if self.session else "")
 
 
 class ManifestError(InputError):

@@ -27,20 +27,6 @@ VOLUME = ".nii.gz"
 SCORES = "scores.json"
 
 
-def study_folder(subject: str, session: str) -> str:
-    """Folder of a study within the output.
-
-    >>> study_folder("007", "a"), study_folder("007", "")
-    ('sub-007/ses-a', 'sub-007')
-    """
-    return f"sub-{subject}/ses-{session}" if session else f"sub-{subject}"
-
-
-def plan_file(out: Path) -> Path:
-    """Everything that is to be made of every study of a batch."""
-    return out / HIDDEN / "plan.json"
-
-
 def chunk_file(out: Path, number: str) -> Path:
     """The names of the studies that share a process."""
     return out / HIDDEN / "chunks" / f"{number}.json"

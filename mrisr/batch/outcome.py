@@ -50,12 +50,12 @@ def _told(folder: str, status: Status) -> dict[str, Any]:
         "session": session,
         "folder": folder,
         "state": status.state,
-        "stages": {stage.name: stage.state for stage in status.stages},
+        "stages": {name: stage.state for name, stage in status.stages.items()},
         "reasons": status.reasons,
-        "seconds": {stage.name: stage.seconds for stage in status.stages},
-        "peak_memory_gib": status.whole.peak_memory_gib,
+        "seconds": {name: stage.seconds for name, stage in status.stages.items()},
+        "peak_memory_gib": status.peak_memory_gib,
         "scores": status.scores,
-        "total_seconds": status.whole.seconds,
+        "total_seconds": status.seconds,
     }
 
 

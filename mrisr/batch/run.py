@@ -131,7 +131,7 @@ class StudyRun:
         for part in self.todo:
             self._take(part)
         self._remove_outputs(tuple(self.parts.values()))
-        self._write(lasting=True)
+        write_status(self.work.folder, self.status)
 
     @property
     def status(self) -> Status:
@@ -142,14 +142,14 @@ class StudyRun:
     def told(self) -> str:
         """The states of the stages, on one line."""
         said = []
-        for stage in self.status.stages:
+        for name, stage in self.status.stages.items():
             states = Counter(part.state for part in stage.parts)
             ended = ", ".join(f"{count} {state}" for state, count in states.items())
-            said.append(f"{stage.name} {ended}" + (f" ({stage.reason})" if stage.reason else ""))
+            said.append(f"{name} {ended}" + (f" ({stage.reason})" if stage.reason else ""))
         return "; ".join(said)
 
-    def _write(self, *, lasting: bool = False) -> None:
-        write_status(self.work.folder, self.status, lasting=lasting)
+    def _write(self) -> None:
+        write_status(self.work.folder, self.status, lasting=False)
 
     def _set(self, part: Part, **changes: Any) -> Part:
         self.parts[part.id] = replace(part, **changes)

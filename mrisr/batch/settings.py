@@ -135,7 +135,7 @@ class BatchSettings(Settings):
         """The options of the segmenter, on the batch's device where they name no other."""
         zones = self.zones or ZonesOfVolumes()
         given = {d.name: getattr(zones, d.name) for d in declared(Segmenting)}
-        return Segmenting(**{**given, "device": self._device(zones.device)})
+        return Segmenting(**given | {"device": self._device(zones.device)})
 
     def _device(self, device: str) -> str:
         return self.device if device == "auto" else device

@@ -18,13 +18,13 @@ from typing import Any
 import mrisr
 from mrisr.batch.digest import Digests
 from mrisr.batch.manifest import Study, read_manifest
-from mrisr.batch.names import HIDDEN, STAGES, Stage, lock_file, status_file
+from mrisr.batch.names import HIDDEN, STAGES, Stage, lock_file
 from mrisr.batch.outcome import Outcome, write_outcome
 from mrisr.batch.plan import Plan, make_plan, write_plan
 from mrisr.batch.report.overview import write_overview
 from mrisr.batch.run import PATIENCE_S, die_with_parent
 from mrisr.batch.settings import BatchSettings, load_batch
-from mrisr.batch.status import read_status
+from mrisr.batch.status import Status, read_status
 from mrisr.batch.workflow import (
     Profile,
     check_snakemake,
@@ -43,9 +43,10 @@ Report = Callable[[str], None]
 #: Receives the progress of the batch.
 Show = Callable[[Mapping[Stage, "Count"]], None]
 #: Seconds between two looks at the status files, where few studies are left, and per study.
-LOOK_S, LOOK_EACH_S = 0.5, 0.002
+LOOK_S, LOOK_EACH_S = 0.5, 0.01
 #: Seconds that the workflow of a batch that was killed may take to die.
 DYING_S = 5.0
+LOG = f"{HIDDEN}/logs/snakemake.log"
 
 
 @dataclass(frozen=True)
@@ -70,45 +71,20 @@ class Count:
     failed: int = 0
 
 
-class Watch:
-    """Counts the studies that are dealt with, by stage.
-
-    Args:
-        plan: of the batch; its studies that need no work count as done from the beginning.
-        out: the batch's folder.
-    """
-
-    def __init__(self, plan: Plan, out: Path) -> None:
-        self._plan, self._out = plan, out
-        self._seen = {study.folder: self._changed(study.folder) for study in plan.studies}
-        #: Study -> stages that have been dealt with, and those that failed.
-        self._ended: dict[str, tuple[set[Stage], set[Stage]]] = {
-            study.folder: (study.stages - study.stages_todo, set()) for study in plan.studies
-        }
-
-    def look(self) -> Mapping[Stage, Count]:
-        """The counts as they are now."""
-        for study in self._plan.studies:
-            folder, changed = study.folder, self._changed(study.folder)
-            if changed != self._seen[folder]:
-                self._seen[folder] = changed
-                parts = read_status(self._out / folder).of_plan(study.parts).parts
-                ended = study.stages - {p.stage for p in parts if p.state == "unfinished"}
-                failed = {p.stage for p in parts if p.state == "failed"}
-                self._ended[folder] = ended, ended & failed
-        return {
-            stage: Count(
-                self._plan.count(stage)[1],
-                *(sum(stage in study[i] for study in self._ended.values()) for i in (0, 1)),
-            )
-            for stage in STAGES
-        }
-
-    def _changed(self, folder: str) -> int:
-        try:
-            return status_file(self._out / folder).stat().st_mtime_ns
-        except OSError:
-            return 0
+def progress(plan: Plan, out: Path) -> dict[Stage, Count]:
+    """The studies of each stage that are dealt with; those that need no work are from the beginning."""
+    counts = {stage: Count(plan.count(stage)[1]) for stage in STAGES}
+    for study in plan.studies:
+        ended, failed = study.stages - study.stages_todo, set[Stage]()
+        status = read_status(out / study.folder) if study.todo else Status()
+        if status.batch == plan.batch:
+            parts = status.of_plan(study.parts).parts
+            ended = study.stages - {p.stage for p in parts if p.state == "unfinished"}
+            failed = {p.stage for p in parts if p.state == "failed"}
+        for stage in ended:
+            counts[stage].done += 1
+            counts[stage].failed += stage in failed
+    return counts
 
 
 def run_batch(request: Request, show: Show, report: Report) -> Outcome:
@@ -200,9 +176,8 @@ def _run(command: list[str], plan: Plan, out: Path, show: Show, lock: int) -> in
     It inherits the batch's lock: should it outlive this process, no other batch begins beside it. It and its
     jobs are stopped together when this is left by Ctrl-C, SIGTERM or an error.
     """
-    log = _log(out)
+    log = out / LOG
     make_folder(log.parent)
-    watch = Watch(plan, out)
     pause = LOOK_S + LOOK_EACH_S * len(plan.studies)
     with as_output_error(log), log.open("wb") as file:
         process = subprocess.Popen(
@@ -217,10 +192,10 @@ def _run(command: list[str], plan: Plan, out: Path, show: Show, lock: int) -> in
         )
     try:
         while process.poll() is None:
-            show(watch.look())
+            show(progress(plan, out))
             with suppress(subprocess.TimeoutExpired):
                 process.wait(pause)
-        show(watch.look())
+        show(progress(plan, out))
         return process.returncode
     except BaseException:
         for number in (signal.SIGINT, signal.SIGKILL):
@@ -237,17 +212,13 @@ def _end(out: Path, code: int) -> Outcome:
     write_overview(out, outcome)
     unfinished = sum(status.state == "unfinished" for status in outcome.values())
     if unfinished:
-        log = _log(out)
+        log = out / LOG
         told = _last_line(log.read_text(encoding="utf-8", errors="replace"))
         raise MrisrError(
             f"the workflow failed (exit code {code}) with {unfinished} studies unfinished: "
             f"{told}; its log is {log}"
         )
     return outcome
-
-
-def _log(out: Path) -> Path:
-    return out / HIDDEN / "logs" / "snakemake.log"
 
 
 def _told(plan: Plan, request: Request, profile: Profile) -> dict[str, Any]:

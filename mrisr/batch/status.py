@@ -7,7 +7,6 @@ process that dies leaves a trace of where, and once more when the study is throu
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -18,18 +17,34 @@ from pydantic import TypeAdapter
 from mrisr.batch.digest import Digests
 from mrisr.batch.names import STAGES, Stage, status_file
 from mrisr.batch.parts import Part, State
-from mrisr.io.atomic import as_output_error, json_bytes, make_folder, write_bytes
+from mrisr.io.atomic import as_output_error, json_bytes, make_folder, write_json
 from mrisr.io.temporary import temporary_path
 
 FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Stages:
-    """Parts of one stage, or of all, taken together."""
+class Status:
+    """The content of a study's ``status.json``, or what it says of one stage.
 
-    name: Stage | None
-    parts: tuple[Part, ...]
+    Attributes:
+        batch: id of the run that wrote it.
+        parts: all that the study's plan holds, or those of the stage.
+    """
+
+    batch: str = ""
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def stages(self) -> dict[Stage, Status]:
+        """The stages that have parts, in their order."""
+        named = {name: tuple(p for p in self.parts if p.stage == name) for name in STAGES}
+        return {name: Status(self.batch, parts) for name, parts in named.items() if parts}
+
+    @property
+    def failures(self) -> dict[Stage, Status]:
+        """The stages that failed."""
+        return {name: stage for name, stage in self.stages.items() if stage.state == "failed"}
 
     @property
     def state(self) -> State:
@@ -48,12 +63,12 @@ class Stages:
     def peak_memory_gib(self) -> dict[str, float]:
         """The most of any part, of the process and on CUDA of the device; empty where not measured."""
         peaks = [part.peak_memory_gib or {} for part in self.parts]
-        keys = {key: None for peak in peaks for key in peak}
+        keys = dict.fromkeys(key for peak in peaks for key in peak)
         return {key: max(peak.get(key, 0.0) for peak in peaks) for key in keys}
 
     @property
     def reason(self) -> str:
-        """Reasons of the failures, each said once."""
+        """Reasons of the parts of a stage that were not made, each said once."""
         said = []
         for part in self.parts:
             named = part.state == "skipped" or part.reason.startswith(f"{part.name}: ")
@@ -61,43 +76,9 @@ class Stages:
                 said.append(part.reason if named else f"{part.name}: {part.reason}")
         return "; ".join(dict.fromkeys(said))
 
-
-@dataclass(frozen=True)
-class Status:
-    """The content of a study's ``status.json``.
-
-    Attributes:
-        batch: id of the run that wrote it.
-        parts: all that the study's plan holds.
-    """
-
-    batch: str = ""
-    parts: tuple[Part, ...] = ()
-
-    @property
-    def whole(self) -> Stages:
-        """All parts together."""
-        return Stages(None, self.parts)
-
-    @property
-    def state(self) -> State:
-        """The state of the study, from those of its parts."""
-        return self.whole.state
-
-    @property
-    def stages(self) -> list[Stages]:
-        """The stages that have parts, in their order."""
-        by_name = {name: tuple(p for p in self.parts if p.stage == name) for name in STAGES}
-        return [Stages(name, parts) for name, parts in by_name.items() if parts]
-
-    @property
-    def failures(self) -> list[Stages]:
-        """The stages that failed."""
-        return [stage for stage in self.stages if stage.state == "failed"]
-
     @property
     def reasons(self) -> list[str]:
-        """What went wrong, a line for each part that failed."""
+        """What went wrong in all stages, a line for each part that failed."""
         failed = (part for part in self.parts if part.state == "failed")
         return [f"{p.stage} {p.name}: {p.reason.removeprefix(f'{p.name}: ')}" for p in failed]
 
@@ -141,15 +122,15 @@ def write_status(folder: Path, status: Status, *, lasting: bool = True) -> None:
     """
     path = status_file(make_folder(folder))
     content = json.loads(_adapter().dump_json(status, exclude_defaults=True))
-    text = json_bytes({"format": FORMAT, "state": status.state, **content})
+    told = {"format": FORMAT, "state": status.state, **content}
     if lasting:
-        write_bytes(path, text)
+        write_json(path, told)
         return
     temporary = temporary_path(path)
     with as_output_error(path):
         try:
-            temporary.write_bytes(text)
-            os.replace(temporary, path)
+            temporary.write_bytes(json_bytes(told))
+            temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
 

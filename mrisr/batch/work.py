@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mrisr.batch.names import LABELS, SCORES, SOURCE, STACKS, VOLUME
+from mrisr.batch.names import LABELS, SCORES, SOURCE, VOLUME
 from mrisr.batch.parts import Part
 from mrisr.batch.plan import StudyPlan
 from mrisr.batch.settings import BatchSettings, Upsampling
@@ -171,7 +171,9 @@ class Work:
                 read = _read_labels(source.path, limit)
             else:
                 read = read_file(source.path, series=source.series, max_voxels=limit)
-                _check_plane(read.volume, role)
+                if read.volume.plane != role and read.volume.is_stack:
+                    expected, found = f"a stack of {role} slices", f"{read.volume.plane} ones"
+                    raise InputError(read.volume.name, expected=expected, found=found)
             planned = next(p for p in self.plan.parts if p.id == f"convert/{role}").inputs[role]
             if ending(source.path) not in (None, ".mhd") and read.sha256 != planned:
                 # Its results would bear another's key.
@@ -227,13 +229,6 @@ def _read_labels(path: Path, max_voxels: int) -> VolumeFile:
 
         return read_segmentation(path, max_voxels=max_voxels)
     return read_file(path, max_voxels=max_voxels, allow_constant=True)
-
-
-def _check_plane(volume: Volume, role: str) -> None:
-    """Refuse a stack of thick slices that stands in the column of another plane."""
-    if role in STACKS and volume.plane != role and volume.is_stack:
-        expected = f"a stack of {role} slices"
-        raise InputError(volume.name, expected=expected, found=f"{volume.plane} ones")
 
 
 def _spellings(path: Path) -> set[str]:

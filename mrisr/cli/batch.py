@@ -125,7 +125,7 @@ def _summary(outcome: Outcome, output: Path) -> str:
     table = plain_table("failed", "why")
     for name in list(failed)[:MOST_LISTED]:
         table.add_row(name, "; ".join(failed[name].reasons))
-    seconds = sum(status.whole.seconds for status in outcome.values())
+    seconds = sum(status.seconds for status in outcome.values())
     done = len(outcome) - len(failed)
     lines = [f"{done} of {len(outcome)} studies done, {seconds:.0f} s of work"]
     lines += [rendered(table)] if failed else []

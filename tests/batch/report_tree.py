@@ -38,7 +38,7 @@ def add_part(
     """Add a part to ``status.json``, in the place of an earlier one of its stage and name."""
     made = Part(stage, name or stage, key="7e" * 32, inputs={"axial": SHA}, state=state, **more)
     parts = {part.id: part for part in read_status(folder).parts} | {made.id: made}
-    write_status(folder, Status("", tuple(parts.values())), lasting=False)
+    write_status(folder, Status("", tuple(parts.values())))
 
 
 def record_of(job: str, parameters: dict[str, Any], **more: Any) -> dict[str, Any]:

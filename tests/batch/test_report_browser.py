@@ -28,16 +28,8 @@ pytestmark = [
     pytest.mark.timeout(120),
 ]
 FLAGS = (
-    "headless=new",
-    "no-sandbox",
-    "disable-gpu",
-    "disable-quic",
-    "disable-dev-shm-usage",
-    "no-first-run",
-    "disable-background-networking",
-    "disable-component-update",
-    "disable-sync",
-    "window-size=1280,1000",
+    "headless=new no-sandbox disable-gpu disable-quic disable-dev-shm-usage no-first-run "
+    "disable-background-networking disable-component-update disable-sync window-size=1280,1000"
 )
 
 
@@ -56,7 +48,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     options = ChromeOptions()
     assert CHROMIUM is not None
     options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"user-data-dir={tmp_path_factory.mktemp('profile')}"):
+    for flag in (*FLAGS.split(), f"user-data-dir={tmp_path_factory.mktemp('profile')}"):
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = Chrome(options=options, service=ChromeService(DRIVER))
@@ -223,7 +215,7 @@ def test_pictures_are_drawn_and_grow_and_the_provenance_opens(page: Chrome) -> N
     click(page, one(page, ".enlarge"))
     assert one(page, 'figure[data-plane="axial"] .stage').size["width"] > 1.5 * width
     details = one(page, "#provenance details")
-    assert not one(details, "table").is_displayed()
+    assert not one(details, "pre").is_displayed()
     click(page, one(details, "summary"))
     assert "c0" * 32 in details.text
 
@@ -296,16 +288,3 @@ def test_pages_fit_a_phone(browser: Chrome, out: Path, name: str) -> None:
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     check_quiet(browser)
-
-
-def test_the_dark_style_is_dark(browser: Chrome, out: Path) -> None:
-    def background(scheme: str) -> list[int]:
-        feature = {"name": "prefers-color-scheme", "value": scheme}
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
-        browser.get((out / "report.html").as_uri())
-        return [int(v) for v in re.findall(r"\d+", style(browser, "body", "backgroundColor"))][:3]
-
-    light, dark = background("light"), background("dark")
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-    assert min(light) > 200
-    assert max(dark) < 50

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Mapping
@@ -13,11 +12,10 @@ from typing import Any
 import pytest
 
 from mrisr.batch.parts import Part
-from mrisr.batch.report import words
-from mrisr.batch.report.charts import Chart
+from mrisr.batch.report.charts import chart
 from mrisr.batch.report.overview import Row, titles_of, worth, write_overview
-from mrisr.batch.report.study import Study
-from mrisr.batch.report.subject import write_subject_page
+from mrisr.batch.report.page import advice, agreement
+from mrisr.batch.report.subject import Study, write_subject_page
 from mrisr.batch.status import Status
 from mrisr.io import write_json
 from mrisr.runs.record import DISCLAIMER
@@ -108,7 +106,7 @@ def test_what_was_made_and_what_it_is_worth(out: Path) -> None:
     assert len(page.source) < 2.5e6
     page.holds(
         "sub-01 done",
-        "Two super-resolved volumes were made: through-plane ×3, in-plane ×2.",
+        "Super-resolved: through-plane ×3, in-plane ×2.",
         "1.00 × 1.00 × 3.00 mm",
         "0.793 +0.042",  # Dice of the peripheral zone and its gain
         "0.850 −0.002",
@@ -131,13 +129,6 @@ def test_what_was_made_and_what_it_is_worth(out: Path) -> None:
     assert "Axial: slice" in page.of("input", "aria-label")
     assert all(page.of("img", "alt"))
     assert study_page(out / "sub-01").source == page.source, "the same for the same study"
-
-
-def test_pictures_for_the_page_of_all_stand_at_the_beginning(out: Path) -> None:
-    start = (out / "sub-01" / "report.html").read_bytes()[: 1 << 16]
-    text = re.search(rb'<script type="application/json" id="summary">(.*?)</script>', start)
-    assert text is not None
-    assert len(json.loads(text[1])["thumbnails"]) == 2
 
 
 @pytest.mark.parametrize("zones", [True, False])
@@ -211,8 +202,8 @@ def test_odd_files_are_told_and_do_no_harm(tmp_path: Path) -> None:
 )
 def test_agreement_in_words(share: float, consistency: float, grade: str, told: str) -> None:
     record = {"residual": {"rms_of_range": share}, "parameters": {"consistency": consistency}}
-    assert words.agreement(record)[0] == grade
-    assert told in words.agreement(record)[1]
+    assert agreement(record)[0] == grade
+    assert told in agreement(record)[1]
 
 
 @pytest.mark.parametrize(
@@ -227,7 +218,7 @@ def test_agreement_in_words(share: float, consistency: float, grade: str, told: 
     ],
 )
 def test_advice_fits_the_reason(reason: str, told: str) -> None:
-    assert told in words.advice(reason)
+    assert told in advice(reason)
 
 
 # --- all studies ----------------------------------------------------------------------------------
@@ -253,7 +244,6 @@ def test_the_page_of_all_counts_and_links(out: Path) -> None:
     )
     pages = ["sub-01/report.html", "sub-02/ses-b/report.html", "sub-03/report.html"]
     assert page.of("a", "href") == [pages[2], *pages]
-    assert page.of("img", "loading") == ["lazy"] * 4
     assert page.of("th", "aria-sort").count("none") > 8
     assert batch_page(out).source == page.source, "the same for the same batch"
 
@@ -315,7 +305,7 @@ def row(
 @pytest.mark.parametrize(
     ("studies", "titles"),
     [
-        ([{"a": ("throughplane", 6)}, {"a": ("throughplane", 5.7)}], {"a": "through-plane"}),
+        ([{"a": ("throughplane", 6)}, {"a": ("throughplane", 5.7)}], {"a": "a"}),
         ([{"a": ("inplane", 2), "b": ("inplane", 2)}], {"a": "a", "b": "b"}),
         ([{"a": ("inplane", 2), "b": ("inplane", 4)}], {"a": "in-plane ×2", "b": "in-plane ×4"}),
     ],
@@ -332,19 +322,20 @@ def test_means_are_over_studies_and_gains_are_paired() -> None:
         {"up": None},
     ]
     measured, up = worth([row(values) for values in dice], {"up": "in-plane ×2"})
-    assert (measured.measured, measured.dice.n, measured.gain) == (True, 3, None)
+    assert (measured.volume, measured.dice.n, measured.gain) == ("measured", 3, None)
     assert measured.dice.value == pytest.approx(0.7)
     assert up.gain is not None
     assert (up.gain.n, up.gain.value) == (2, pytest.approx(0.05))
-    assert up.undefined == 1
 
 
 def test_a_chart_is_small_and_has_a_dot_for_each_study() -> None:
     values = [0.5 + 0.4 * (n % 97) / 97 for n in range(1000)]
-    svg = Chart("zone", "Dice", "", {"a b": values, "c": []}, limits=(0, 1)).drawn()
-    assert len(svg) < 80_000
-    assert max(path.count("M") for path in re.findall(r' d="([^"]*)"', svg)) == 1000
-    assert "n = 1000" in svg
+    drawn = chart("zone", "Dice", "", {"a b": values, "c": []}, limits=(0, 1))
+    (column,) = drawn["columns"]
+    assert (column["dots"].count("M"), column["lines"]) == (1000, ["a", "b", "n = 1000"])
+    assert len(column["dots"]) < 20_000
+    assert [text for text, _ in drawn["ticks"]] == ["0", "0.2", "0.4", "0.6", "0.8", "1"]
+    assert chart("zone", "Dice", "", {"c": []}) == {}
 
 
 def test_a_thousand_studies_are_quick_and_small(out: Path, tmp_path: Path) -> None:
@@ -361,5 +352,4 @@ def test_a_thousand_studies_are_quick_and_small(out: Path, tmp_path: Path) -> No
     assert page.stat().st_size < 15e6
     text = page.read_text(encoding="utf-8")
     assert text.count("<tr data-state=") == 1000
-    assert text.count('loading="lazy"') == 2 * 900
     assert "and 88 more" in text

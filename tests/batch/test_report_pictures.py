@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mrisr.batch.report import view
-from mrisr.batch.report.pictures import make_pictures
-from mrisr.batch.report.study import read_study
+from mrisr.batch.report import pictures
+from mrisr.batch.report.subject import read_study
 from mrisr.core.volume import Volume
 from mrisr.data.phantom import label_volume, phantom_affine
 from mrisr.dicom.segmentation import PROSTATE_ZONES
@@ -37,13 +36,13 @@ def vertices(path: str) -> np.ndarray:
     """The vertices of a path in pixels."""
     start = [int(v) for v in re.findall(r"M(-?\d+) (-?\d+)l", path)[0]]
     steps = np.array(re.findall(r"-?\d+", path.split("l")[1]), dtype=float).reshape(-1, 2)
-    return np.vstack([start, start + np.cumsum(steps, axis=0)]) / view.UNITS
+    return np.vstack([start, start + np.cumsum(steps, axis=0)]) / pictures.UNITS
 
 
 def test_an_outline_runs_along_the_border() -> None:
     rows, columns = np.mgrid[:90, :120] + 0.5
     disc = np.hypot(rows - 40, columns - 70) < 25
-    points = vertices(view.outline(disc))
+    points = vertices(pictures.outline(disc))
     assert np.hypot(points[:, 1] - 40, points[:, 0] - 70) == pytest.approx(25, abs=0.6)
     assert len(points) > 40
 
@@ -52,12 +51,12 @@ def test_outlines_are_closed_at_the_edge_have_holes_and_tell_zones_apart() -> No
     labels = np.full((40, 50), np.nan, dtype=np.float32)
     labels[:, :20] = ZONES["PZ"]
     labels[10:30, 5:15] = np.nan
-    path = view.zone_paths(labels)["PZ"]
+    path = pictures.zone_paths(labels)["PZ"]
     assert path.count("M") == path.count("z") == 2
     assert vertices(path).min() > -1
-    assert list(view.zone_paths(labels)) == ["PZ"]
+    assert list(pictures.zone_paths(labels)) == ["PZ"]
     labels[10:30, 5:15] = ZONES["TZ"]
-    assert list(view.zone_paths(labels)) == ["PZ", "TZ"]
+    assert list(pictures.zone_paths(labels)) == ["PZ", "TZ"]
 
 
 def test_colours_are_those_of_the_dicom_segmentations() -> None:
@@ -67,7 +66,7 @@ def test_colours_are_those_of_the_dicom_segmentations() -> None:
 
 
 def test_the_frame_lies_about_the_gland(gland: Volume) -> None:
-    frame = view.gland_frame(gland, gland)
+    frame = pictures.gland_frame(gland, gland)
     index = np.argwhere(gland.array > 0)
     world = index @ gland.affine[:3, :3].T + gland.affine[:3, 3]
     in_frame = (world - frame.centre) @ frame.directions
@@ -76,31 +75,31 @@ def test_the_frame_lies_about_the_gland(gland: Volume) -> None:
     assert size < frame.extent_mm < 1.6 * size + 2
     slices = {int(p.label.split()[1]) - 1 for p in frame.positions}
     assert slices <= set(np.unique(index[:, 2]))
-    assert len(slices) <= view.SLICES
+    assert len(slices) <= pictures.SLICES
     for position in frame.positions:  # each cut lies in the slice that it names
         at = np.linalg.inv(gland.affine) @ [*frame.at(position.offset_mm), 1]
         assert at[2] == pytest.approx(int(position.label.split()[1]) - 1, abs=1e-6)
 
 
 def test_stray_voxels_do_not_move_the_frame(gland: Volume) -> None:
-    wanted, array = view.gland_frame(gland, gland), gland.array.copy()
+    wanted, array = pictures.gland_frame(gland, gland), gland.array.copy()
     array[0, 0, 0] = 1
-    found = view.gland_frame(gland, gland.with_array(array))
+    found = pictures.gland_frame(gland, gland.with_array(array))
     assert np.linalg.norm(found.centre - wanted.centre) < 2
     assert found.extent_mm == pytest.approx(wanted.extent_mm, abs=4)
 
 
 def test_without_zones_the_frame_lies_in_the_middle_whatever_the_order_on_disk() -> None:
     volume, _ = scanned(0)
-    frame = view.gland_frame(volume, None)
+    frame = pictures.gland_frame(volume, None)
     middle = (volume.affine @ [*((np.array(volume.shape) - 1) / 2), 1])[:3]
     np.testing.assert_allclose(frame.centre, middle, atol=1e-9)
-    assert frame.extent_mm == view.FIELD_MM
+    assert frame.extent_mm == pictures.FIELD_MM
     assert frame.positions[0].label == "slice 1 of 12, counted from the feet"
     affine = volume.affine.copy()
     affine[:3, 3] += affine[:3, 2] * (volume.shape[2] - 1)
     affine[:3, 2] *= -1
-    found = view.gland_frame(Volume(volume.array[:, :, ::-1], affine), None)
+    found = pictures.gland_frame(Volume(volume.array[:, :, ::-1], affine), None)
     for one, other in zip(found.positions, frame.positions, strict=True):
         assert (one.label, one.offset_mm) == (other.label, pytest.approx(other.offset_mm))
 
@@ -113,9 +112,8 @@ def decoded(uri: str) -> np.ndarray:
 
 
 def test_pictures_show_the_volumes_at_the_same_place(tmp_path: Path) -> None:
-    pictures = make_pictures(read_study(write_study(tmp_path / "sub-01")))
-    assert pictures.problems == []
-    (viewer,) = pictures.viewers
+    (viewer,), problems = pictures.make_pictures(read_study(write_study(tmp_path / "sub-01")))
+    assert problems == []
     assert [x.key for x in viewer.left] == ["measured", "interpolated"]
     assert [x.title for x in viewer.right] == ["through-plane ×3", "in-plane ×2"]
     axial, coronal, _ = viewer.figures
@@ -137,17 +135,16 @@ def test_pictures_show_the_volumes_at_the_same_place(tmp_path: Path) -> None:
     assert axial.reference[axial.start] == middle.outlines  # the same labels in this tree
     assert len(coronal.lines) == len(axial.positions)
     assert coronal.lines[0] > coronal.lines[-1]  # the first cut lies nearest to the feet
-    assert [decoded(uri).shape for uri in pictures.thumbnails] == [(96, 96)] * 2
 
 
 def test_what_cannot_be_read_is_told_and_left_out(tmp_path: Path) -> None:
     folder = write_study(tmp_path / "sub-01")
     for path in (folder / "upsampled" / "inplane-x2.nii.gz", folder / "zones" / "source.nii.gz"):
         path.write_bytes(path.read_bytes()[:400])
-    pictures = make_pictures(read_study(folder))
-    assert [x.key for x in pictures.viewers[0].right] == ["throughplane"]
-    assert len(pictures.problems) == 2
-    assert all("cannot be read" in p and str(tmp_path) not in p for p in pictures.problems)
+    (viewer,), problems = pictures.make_pictures(read_study(folder))
+    assert [x.key for x in viewer.right] == ["throughplane"]
+    assert len(problems) == 2
+    assert all("cannot be read" in p and str(tmp_path) not in p for p in problems)
 
 
 def test_other_scans_can_be_seen_beside_and_have_a_viewer_of_what_is_made_of_them(
@@ -156,12 +153,12 @@ def test_other_scans_can_be_seen_beside_and_have_a_viewer_of_what_is_made_of_the
     folder = write_study(tmp_path / "sub-01", labels=False)
     axial = read_volume(folder / "source" / "axial.nii.gz")
     write_volume(axial, folder / "source" / "coronal.nii.gz")
-    (viewer,) = make_pictures(read_study(folder)).viewers
+    (viewer,), _ = pictures.make_pictures(read_study(folder))
     assert [x.title for x in viewer.left] == ["measured", "interpolated", "coronal scan"]
     write_volume(repeated(axial, (1, 1, 2)), folder / "upsampled" / "coronal-x2.nii.gz")
     record = record_of("throughplane", {"factor": 2.0}, input={"plane": "coronal"})
     write_json(folder / "upsampled" / "coronal-x2.json", record)
-    viewers = make_pictures(read_study(folder)).viewers
+    viewers, _ = pictures.make_pictures(read_study(folder))
     assert {v.plane: [x.key for x in v.right] for v in viewers} == {
         "axial": ["throughplane", "inplane-x2"],
         "coronal": ["coronal-x2"],

@@ -19,7 +19,7 @@ from mrisr.batch.names import HIDDEN, chunk_file, status_file
 from mrisr.batch.outcome import write_outcome
 from mrisr.batch.report.subject import write_subject_page
 from mrisr.batch.run import DIED, run_chunk, supervise
-from mrisr.batch.start import Watch
+from mrisr.batch.start import progress
 from mrisr.batch.status import read_status
 from mrisr.batch.work import Work, as_written
 from mrisr.core.errors import MrisrError, OutputError, UsageError, one_line
@@ -77,11 +77,9 @@ def test_a_volume_in_memory_is_that_of_its_file(tmp_path: Path, dtype: Any, slop
     kept, read = as_written(volume, path), read_volume(path)
     np.testing.assert_array_equal(kept.array, read.array)
     np.testing.assert_array_equal(kept.affine, read.affine)
-    assert (kept.array.dtype, kept.storage, kept.name) == (
-        read.array.dtype,
-        read.storage,
-        read.name,
-    )
+    for what in ("storage", "name"):
+        assert getattr(kept, what) == getattr(read, what)
+    assert kept.array.dtype == read.array.dtype
 
 
 def test_the_page_is_that_of_the_files(batch: Batch) -> None:
@@ -116,17 +114,12 @@ def test_an_error_concerns_its_study_alone(tmp_path: Path) -> None:
     assert set(states_of(out / "sub-b").values()) == {"done"}
 
 
-@pytest.mark.parametrize(
-    ("error", "line"),
-    [
-        (MemoryError(), "out of memory"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out of memory"),
-        (ZeroDivisionError("division\nby \x1bzero"), "ZeroDivisionError: division by zero"),
-        (UsageError("no model"), "no model"),
-    ],
-)
-def test_reasons_are_one_line(error: Exception, line: str) -> None:
-    assert one_line(error) == line
+def test_reasons_are_one_line_of_printable_text() -> None:
+    assert (
+        one_line(ZeroDivisionError("division\nby \x1bzero"))
+        == "ZeroDivisionError: division by zero"
+    )
+    assert one_line(MemoryError()) == "out of memory"
 
 
 def test_a_bad_coronal_does_not_stop_the_axial(batch: Batch) -> None:
@@ -184,17 +177,17 @@ def test_progress_and_outcome_follow_the_statuses(tmp_path: Path) -> None:
     (tmp_path / "data" / "b" / "t2w_ax.nii.gz").write_bytes(b"\x1f\x8b and no more")
     with pytest.raises(UsageError, match="expected the folder of a batch"):
         write_outcome(out)
-    watch = Watch(plan_of(manifest, out), out)
-    assert (watch.look()["convert"].total, watch.look()["convert"].done) == (2, 0)
-    assert watch.look()["segment"].total == 0
+    plan = plan_of(manifest, out)
+    counts = progress(plan, out)
+    assert (counts["convert"].total, counts["convert"].done, counts["segment"].total) == (2, 0, 0)
     assert [s.state for s in write_outcome(out).values()] == ["unfinished", "unfinished"]
     run_all(out)
-    counts = watch.look()
+    counts = progress(plan, out)
     assert (counts["convert"].done, counts["convert"].failed) == (2, 1)
     assert (counts["upsample"].done, counts["report"].done) == (2, 2)
     assert [s.state for s in write_outcome(out).values()] == ["done", "failed"]
-    again = Watch(plan_of(manifest, out), out).look()
-    assert (again["convert"].done, again["report"].done) == (1, 1)
+    again = progress(plan_of(manifest, out), out)
+    assert (again["convert"].done, again["convert"].failed, again["report"].done) == (1, 0, 1)
 
 
 # --- processes that are stopped or die ---------------------------------------------------------------
@@ -285,9 +278,8 @@ def test_what_kills_two_processes_is_given_up(
 def test_a_process_that_dies_at_once_is_not_started_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "out"
-    plan_of(write_studies(tmp_path, "a"), out)
-    chunk = chunk_file(out, "001")
+    plan_of(write_studies(tmp_path, "a"), tmp_path / "out")
+    chunk = chunk_file(tmp_path / "out", "001")
     monkeypatch.setattr(run, "COMMAND", (sys.executable, "-c", KILLER, "at once", "0"))
     with pytest.raises(MrisrError, match=r"SIGKILL.* before it came to a study"):
         supervise(chunk, print)

@@ -128,14 +128,8 @@ def tree(out: Path) -> dict[str, Any]:
 def comparable(content: Any) -> Any:
     """JSON without times, memory, and digests of files that hold such."""
     if isinstance(content, dict):
-        volatile = any(
-            str(path).endswith((".json", ".html")) for path in content.get("outputs", ())
-        )
-        return {
-            key: comparable(value)
-            for key, value in content.items()
-            if key not in (*VOLATILE, "created")
-            and not key.endswith("seconds")
-            and not (volatile and key == "sha256")
-        }
+        outputs = map(str, content.get("outputs", ()))
+        volatile = any(path.endswith((".json", ".html")) for path in outputs)
+        left_out = {*VOLATILE, "created", "total_seconds", *(["sha256"] if volatile else [])}
+        return {k: comparable(v) for k, v in content.items() if k not in left_out}
     return [comparable(value) for value in content] if isinstance(content, list) else content

@@ -1,21 +1,70 @@
-"""The page of one study: its pictures, its scores, its cost, how it was made, what went wrong."""
+"""The page of one study: its pictures, its scores, its cost, how it was made, what went wrong.
+
+A file that is missing or cannot be read is no error: the page of a failed study is the one that matters
+most, and says what it did not find.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 
-from mrisr.batch.names import SOURCE, VOLUME
-from mrisr.batch.report import words
-from mrisr.batch.report.page import PAGE, Tile, write_page
+from mrisr.batch.names import SOURCE, VOLUME, read_json, status_file
+from mrisr.batch.report.page import PAGE, Json, look, number, volume_title, write_page
 from mrisr.batch.report.pictures import Read, make_pictures
-from mrisr.batch.report.study import Study, read_study
+from mrisr.batch.status import Status, read_status
 from mrisr.io import read_volume
 from mrisr.view.qc import PIXEL_MM
-from mrisr.zones.labels import TITLES
 
-_COUNTS = {1: "One", 2: "Two", 3: "Three", 4: "Four", 5: "Five", 6: "Six"}
+
+@dataclass(frozen=True)
+class Study:
+    """A study's folder.
+
+    Attributes:
+        folder: where it lies.
+        status: of all parts but the page, which is not made yet when it is written.
+        records: upsampled volume -> the record beside it, empty where there is none.
+        zones: segmented volume, ``SOURCE`` or an upsampled one -> the record of its zones.
+        unreadable: files of the folder that hold no JSON.
+    """
+
+    folder: Path
+    status: Status
+    records: Mapping[str, Json]
+    zones: Mapping[str, Json]
+    unreadable: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Subject and session as the manifest has them."""
+        name = self.folder.name
+        return f"{self.folder.parent.name} {name}" if name.startswith("ses-") else name
+
+    @property
+    def volumes_ml(self) -> dict[str, dict[str, float | None]]:
+        """Segmented volume -> zone -> ml, by the records."""
+        stated = {name: look(record, "volumes_ml") for name, record in self.zones.items()}
+        return {
+            name: {zone: number(ml) for zone, ml in sizes.items()}
+            for name, sizes in stated.items()
+            if isinstance(sizes, Mapping)
+        }
+
+    @property
+    def residuals(self) -> dict[str, float | None]:
+        """Upsampled volume -> residual as a share of the intensity range."""
+        return {n: number(look(r, "residual", "rms_of_range")) for n, r in self.records.items()}
+
+    def title(self, volume: str) -> str:
+        """The name of a volume on the pages."""
+        return volume_title(volume, self.records.get(volume, {}))
+
+    def gain(self, volume: str, zone: str) -> float | None:
+        """Dice of a zone less that in the measured volume."""
+        after, before = (look(self.status.scores, v, zone, "dice") for v in (volume, SOURCE))
+        return None if volume == SOURCE or after is None or before is None else after - before
 
 
 def write_subject_page(folder: Path, read: Read = read_volume) -> Path:
@@ -34,73 +83,18 @@ def write_subject_page(folder: Path, read: Read = read_volume) -> Path:
         OutputError: it cannot be written.
     """
     study = read_study(folder)
-    pictures = make_pictures(study, read)
-    failed = study.status.state == "failed"
+    viewers, problems = make_pictures(study, read)
     return write_page(
         folder / PAGE,
         "subject.html",
         study=study,
         back=f"{'../' * (2 if folder.name.startswith('ses-') else 1)}{PAGE}",
-        headline=headline([study.title(n) for n in study.records], failed=failed),
-        pictures=pictures,
-        tiles=tiles(study) if study.records else [],
-        notes=notes(study, pictures.problems),
-        provenance=provenance(study),
+        viewers=viewers,
+        notes=notes(study, problems),
         measured=SOURCE,
         volume_ending=VOLUME,
         pixel_mm=PIXEL_MM,
     )
-
-
-def headline(titles: list[str], *, failed: bool) -> str:
-    """The study in a sentence or two."""
-    if not titles:
-        return "No super-resolved volume was made."
-    count = _COUNTS.get(len(titles), str(len(titles)))
-    what = "volume was" if len(titles) == 1 else "volumes were"
-    text = f"{count} super-resolved {what} made: {', '.join(titles)}."
-    return f"{text} Then a stage failed." if failed else text
-
-
-def tiles(study: Study) -> list[Tile]:
-    """The figures at the head of the page: zones, agreement, time and memory, where there are any."""
-    found = _dice(study) if study.scores else _sizes(study)
-    residuals = {v: r for v, r in study.residuals.items() if r is not None}
-    if residuals:
-        worst = max(residuals, key=lambda volume: residuals[volume])
-        more = "residual" if len(residuals) == 1 else "largest residual"
-        grade, _ = words.agreement(study.records[worst])
-        told = words.percent(residuals[worst]), f"{more}, of the range"
-        found.append(Tile("Agreement with the scan", *told, grade))
-    whole = study.status.whole
-    if whole.seconds:
-        found.append(Tile("Time", words.duration(whole.seconds), "all stages"))
-    memory = whole.peak_memory_gib.get("process")
-    if memory:
-        found.append(Tile("Peak memory", words.memory(memory), "of a stage"))
-    return found
-
-
-def _dice(study: Study) -> list[Tile]:
-    """Dice of the first upsampled volume beside that of the measured one."""
-    shown = next((n for n in study.scores if n != SOURCE), SOURCE)
-    found = []
-    for zone, figures in study.scores[shown].items():
-        before = words.look(study.scores, SOURCE, zone, "dice")
-        more = "" if shown == SOURCE else f"; measured {words.fixed(before, 3)}"
-        value = words.fixed(words.look(figures, "dice"), 3)
-        found.append(Tile(f"Dice, {TITLES[zone]}", value, f"{study.title(shown)}{more}"))
-    return found
-
-
-def _sizes(study: Study) -> list[Tile]:
-    name, zones = next(iter(study.volumes_ml.items()), ("", {}))
-    title = f"in the {study.title(name)} volume"
-    return [
-        Tile(TITLES[zone].capitalize(), f"{words.fixed(ml, 1)} ml", title)
-        for zone, ml in zones.items()
-        if zone in TITLES
-    ]
 
 
 def notes(study: Study, problems: list[str]) -> list[tuple[str, str]]:
@@ -116,22 +110,25 @@ def notes(study: Study, problems: list[str]) -> list[tuple[str, str]]:
     return list(dict.fromkeys(found))
 
 
-def provenance(study: Study) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Everything that the volumes depend on: records of volumes and zones, digests of each part."""
+def read_study(folder: Path) -> Study:
+    """Content of the small files of a study."""
+    unreadable: list[str] = []
 
-    def shown(title: str, content: Mapping[str, object]) -> tuple[str, list[tuple[str, str]]]:
-        return title, words.flattened(content)
+    def read(path: Path) -> Json:
+        content = read_json(path)
+        if not content and path.exists():
+            unreadable.append(path.relative_to(folder).as_posix())
+        return content
 
-    parts = []
-    for what, room, records in (
-        ("Volume", "upsampled", study.records),
-        ("Zones of", "zones", study.zones),
-    ):
-        for name, record in records.items():
-            told = {k: v for k, v in record.items() if k not in ("notes", "use")}
-            parts.append(shown(f"{what} {study.title(name)} ({room}/{name}{VOLUME})", told))
-    keys = ("key", "parameters", "model", "inputs", "outputs", "sha256")
-    for part in study.status.parts:
-        told = {key: value for key, value in asdict(part).items() if key in keys and value}
-        parts.append(shown(f"Stage {part.stage}, {part.name}", told))
-    return [part for part in parts if part[1]]
+    def records(room: str) -> dict[str, Json]:
+        names = [path.name.removesuffix(VOLUME) for path in (folder / room).glob(f"*{VOLUME}")]
+        return {name: read(folder / room / f"{name}.json") for name in sorted(names, key=place)}
+
+    def place(name: str) -> tuple[bool, bool, str]:
+        """The measured volume first, then through-plane ones, then the rest by name."""
+        return name != SOURCE, not name.startswith("throughplane"), name
+
+    read(status_file(folder))
+    parts = tuple(part for part in read_status(folder).parts if part.stage != "report")
+    status = Status("", parts)
+    return Study(folder, status, records("upsampled"), records("zones"), tuple(unreadable))
