@@ -209,11 +209,9 @@ def test_agreement_in_words(share: float, consistency: float, grade: str, told: 
 @pytest.mark.parametrize(
     ("reason", "told"),
     [
-        ("throughplane: out of memory", "more memory"),
         ("the process died here 2 times (killed, out of memory, or a crash)", "more memory"),
         ("JOB 7 CANCELLED DUE TO TIME LIMIT", "more time"),
         ("OSError: No space left on device", "Make room"),
-        ("axial: expected a stack, found nothing at that path", "Replace the file"),
         ("ValueError: surprise", "MRISR_TRACEBACK=1"),
     ],
 )

@@ -167,7 +167,7 @@ def charts(rows: Sequence[Row], titles: Mapping[str, str]) -> list[dict[str, Any
     title, axis = "agreement with the scan", "residual, % of range"
     found.append(chart(title, axis, caption, residuals, limits=(0, None)))
     stages = [item for row in rows for item in row.study.status.stages.items()]
-    times = {name: [s.seconds for n, s in stages if n == name and s.seconds] for name in STAGES}
+    times = {str(k): [s.seconds for n, s in stages if n == k and s.seconds] for k in STAGES}
     caption = f"Time on the clock by stage; each step of the axis is ten times the last. {_DOTS}"
     found.append(chart("time of a study", "seconds", caption, times, logarithmic=True))
     return [drawn for drawn in found if drawn]

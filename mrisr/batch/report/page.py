@@ -201,5 +201,10 @@ def agreement(record: Json) -> tuple[str, str]:
 def as_yaml(content: Json) -> str:
     """Nested values as text, in the order in which they are given."""
     given = json.loads(json.dumps(content))
-    layout = {"sort_keys": False, "allow_unicode": True, "default_flow_style": None, "width": 100}
+    layout: dict[str, Any] = {
+        "sort_keys": False,
+        "allow_unicode": True,
+        "default_flow_style": None,
+        "width": 100,
+    }
     return str(yaml.safe_dump(given, **layout))
