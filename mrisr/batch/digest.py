@@ -60,7 +60,11 @@ class Digests:
         """
         try:
             stamps = tuple(_stamp(file, name) for path in paths for file, name in _files(path))
-            digest = self._used.get(stamps) or self._known.get(stamps) or _digest(stamps)
+            digest = self._used.get(stamps) or self._known.get(stamps)
+            if digest is None:
+                digest = file_sha256(*(Path(stamp.path) for stamp in stamps))
+                if len(stamps) > 1:
+                    digest = digest_of([digest, *([stamp.name, stamp.size] for stamp in stamps)])
         except OSError:
             return None
         self._used[stamps] = digest
@@ -80,13 +84,6 @@ def digest_of(content: Any) -> str:
     """
     text = json.dumps(content, sort_keys=True, ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _digest(stamps: tuple[Stamp, ...]) -> str:
-    content = file_sha256(*(Path(stamp.path) for stamp in stamps))
-    if len(stamps) == 1:
-        return content
-    return digest_of([content, *([stamp.name, stamp.size] for stamp in stamps)])
 
 
 def _files(path: Path) -> Iterator[tuple[Path, str]]:

@@ -1,21 +1,23 @@
-"""The manifest of a batch: a CSV with a row for each study, and its JSON schema."""
+"""The manifest of a batch: a CSV with a row for each study, as ``pipelines/manifest.schema.json`` has it."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mrisr.batch.names import LABELS, NAME, ROLES, STACKS, study_folder
+from mrisr.batch.names import ROLES, STACKS
+from mrisr.batch.workflow import pipelines
 from mrisr.core.errors import InputError
 from mrisr.io.atomic import write_bytes
 
-_PATH = r"^[^\x00-\x1f]+$"
 _SERIES = "{}_series"
 
 
@@ -43,7 +45,7 @@ class Study:
     @property
     def folder(self) -> str:
         """Its folder within the output, which also is its name: ``sub-X`` or ``sub-X/ses-Y``."""
-        return study_folder(self.subject, self.session)
+        return f"sub-{self.subject}" + (f"/ses-{self.session}" if self.session else "")
 
 
 class ManifestError(InputError):
@@ -55,50 +57,10 @@ class ManifestError(InputError):
         super().__init__(path, expected="a manifest of studies", found=found)
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column of the manifest: what its cells hold."""
-
-    name: str
-    pattern: str
-    description: str
-    #: Whether the file must have the column and every cell a value.
-    required: bool = False
-
-
-COLUMNS = (
-    Column("subject", NAME, "Name of the subject: letters, digits, dot, underscore, hyphen.", True),
-    Column("session", NAME, "Name of the session, likewise; empty where a subject has one only."),
-    Column("axial", _PATH, "Axial stack: a volume, or a folder of DICOM, from the manifest.", True),
-    Column("coronal", _PATH, "Coronal stack."),
-    Column("sagittal", _PATH, "Sagittal stack."),
-    Column(LABELS, _PATH, "Reference zones on the axial grid: 1 peripheral, 2 transition zone."),
-    *(
-        Column(
-            _SERIES.format(stack),
-            _PATH,
-            f"Series of the {stack} DICOM folder, where it holds several: UID, number or description.",
-        )
-        for stack in STACKS
-    ),
-)
-
-
-def manifest_schema() -> dict[str, Any]:
-    """The JSON schema of a row; ``pipelines/manifest.schema.json`` is this."""
-
-    def cell(column: Column) -> dict[str, Any]:
-        pattern = column.pattern if column.required else f"{column.pattern}|^$"
-        return {"type": "string", "description": column.description, "pattern": pattern}
-
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "A study of the manifest of mrisr batch",
-        "type": "object",
-        "properties": {column.name: cell(column) for column in COLUMNS},
-        "required": [column.name for column in COLUMNS if column.required],
-        "additionalProperties": False,
-    }
+@cache
+def _schema() -> dict[str, Any]:
+    """The JSON schema of a row: its ``properties`` are the columns, a ``pattern`` for the cells of each."""
+    return dict(json.loads((pipelines() / "manifest.schema.json").read_bytes()))
 
 
 def read_manifest(path: Path) -> list[Study]:
@@ -138,7 +100,7 @@ def write_manifest(path: Path, studies: Iterable[Study]) -> None:
     """Write a manifest; paths below its folder, or near it, are relative to it. Raises OutputError."""
     studies = list(studies)
     used = {role for s in studies for role, source in s.sources.items() if source.series}
-    names = [c.name for c in COLUMNS if not c.name.endswith("_series")]
+    names = [name for name in _schema()["properties"] if not name.endswith("_series")]
     names += [_SERIES.format(stack) for stack in STACKS if stack in used]
     out = io.StringIO(newline="")
     writer = csv.DictWriter(out, names, lineterminator="\n")
@@ -154,8 +116,8 @@ def write_manifest(path: Path, studies: Iterable[Study]) -> None:
 
 
 def _faults_of_header(names: Sequence[str]) -> list[str]:
-    known = [c.name for c in COLUMNS]
-    missing = [c.name for c in COLUMNS if c.required and c.name not in names]
+    known = _schema()["properties"]
+    missing = [name for name in _schema()["required"] if name not in names]
     unknown = [repr(n) for n in names if n not in known]
     twice = sorted({n for n in names if list(names).count(n) > 1})
     faults = []
@@ -173,13 +135,11 @@ def _row(row: dict[str | Any, Any], base: Path) -> tuple[list[str], Study | None
     if None in row or None in row.values():
         return ["expected as many cells as columns"], None
     cells = {name: value.strip() for name, value in row.items()}
-    faults = []
-    for column in COLUMNS:
-        value = cells.get(column.name, "")
-        if value == "" and not column.required:
-            continue
-        if not re.fullmatch(column.pattern, value):
-            faults.append(f"{column.name}: {_expected(column)}, found {value!r}")
+    faults = [
+        f"{name}: expected {_expected(name)}, found {cells.get(name, '')!r}"
+        for name, column in _schema()["properties"].items()
+        if not re.search(column["pattern"], cells.get(name, ""))
+    ]
     for stack in STACKS:
         if cells.get(_SERIES.format(stack)) and not cells.get(stack):
             faults.append(f"{_SERIES.format(stack)}: a series without {stack}")
@@ -195,7 +155,7 @@ def _row(row: dict[str | Any, Any], base: Path) -> tuple[list[str], Study | None
     return faults, Study(cells["subject"], cells.get("session", ""), sources)
 
 
-def _expected(column: Column) -> str:
-    if column.pattern == NAME:
-        return "expected letters, digits, '.', '_' and '-', the first a letter or digit, at most 64"
-    return "expected a path" if column.name in ROLES else "expected a series"
+def _expected(column: str) -> str:
+    if column in ("subject", "session"):
+        return "letters, digits, '.', '_' and '-', the first a letter or digit, at most 64"
+    return "a path" if column in ROLES else "a series"

@@ -24,20 +24,7 @@ SOURCE = "source"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 HIDDEN = ".batch"
 VOLUME = ".nii.gz"
-
-
-def study_folder(subject: str, session: str) -> str:
-    """Folder of a study within the output.
-
-    >>> study_folder("007", "a"), study_folder("007", "")
-    ('sub-007/ses-a', 'sub-007')
-    """
-    return f"sub-{subject}/ses-{session}" if session else f"sub-{subject}"
-
-
-def plan_file(out: Path) -> Path:
-    """Everything that is to be made of every study of a batch."""
-    return out / HIDDEN / "plan.json"
+SCORES = "scores.json"
 
 
 def chunk_file(out: Path, number: str) -> Path:

@@ -9,14 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import mrisr
 from mrisr.batch.digest import Digests, digest_of
 from mrisr.batch.manifest import StackSource, Study
-from mrisr.batch.names import LABELS, ROLES, SOURCE, VOLUME, Stage
+from mrisr.batch.names import LABELS, ROLES, SCORES, SOURCE, VOLUME, Stage
 from mrisr.batch.settings import BatchSettings
 from mrisr.core.errors import InputError, UsageError
 from mrisr.io import input_format
@@ -24,15 +22,8 @@ from mrisr.models.find import INTERPOLATIONS, card_path, model_for
 
 State = Literal["unfinished", "done", "failed", "skipped"]
 #: What a card says for people only; it may change without another result.
-_PROSE = (
-    "figures",
-    "description",
-    "training",
-    "data_licences",
-    "weights_licence",
-    "intended_use",
-    "limitations",
-)
+_PROSE = {"figures", "description", "training", "data_licences", "weights_licence"}
+_PROSE |= {"intended_use", "limitations"}
 #: Raised whenever pages are to be made anew though nothing that they show has changed.
 PAGE_FORMAT = 2
 
@@ -82,18 +73,6 @@ class Part:
         """Stage and name, which no other part of the study has both."""
         return f"{self.stage}/{self.name}"
 
-    def keyed(self, **more: Any) -> Part:
-        """The part with its key; ``more`` is what decides the result besides its fields."""
-        deciding = {
-            "mrisr": mrisr.__version__,
-            "part": [self.stage, self.name],
-            "inputs": self.inputs,
-            "parameters": self.parameters,
-            "model": self.model,
-            "more": more,
-        }
-        return replace(self, key=digest_of(deciding))
-
 
 def model_identity(name: str) -> dict[str, str]:
     """Name and digests of a model: of its weights, and of what else its card decides.
@@ -107,149 +86,127 @@ def model_identity(name: str) -> dict[str, str]:
     path = card_path(name)
     try:
         card = json.loads(path.read_bytes())
-        deciding = {key: value for key, value in card.items() if key not in _PROSE}
-        return {
-            "name": card["name"],
-            "sha256": card["sha256"],
-            "card_sha256": digest_of(deciding),
-        }
+        deciding = digest_of({key: value for key, value in card.items() if key not in _PROSE})
+        return {"name": card["name"], "sha256": card["sha256"], "card_sha256": deciding}
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise InputError(path, expected="a model card", found=str(error)) from error
 
 
-class Planner:
-    """Lists the parts of each study of a batch.
+def models_of(settings: BatchSettings, digests: Digests) -> dict[str, dict[str, str]]:
+    """Upsampled volume, or ``"zones"`` -> its model.
+
+    Raises: as :func:`model_identity`; UsageError for a missing folder.
+    """
+    models = {
+        name: model_identity(u.model or model_for(u.job, u.method))
+        for name, u in settings.upsampled.items()
+    }
+    options = settings.segmenting()
+    folder = options.bundle or options.nnunet
+    if not settings.segmented:
+        return models
+    if folder is None:
+        return models | {"zones": model_identity(options.model or "zones")}
+    digest = digests.of(folder)
+    if digest is None:
+        raise UsageError(f"zones: expected the folder of a model, found none at {folder}")
+    table = {} if options.table is None else {"table_sha256": digest_of(options.table)}
+    return models | {"zones": {"name": folder.name, "sha256": digest, **table}}
+
+
+class Parts:
+    """The parts of a study, by their ids.
 
     Args:
-        settings: of the batch.
+        settings, models: of the batch; as :func:`models_of` gives them.
         digests: of the inputs; those not known yet are taken as they are asked for.
     """
 
-    def __init__(self, settings: BatchSettings, digests: Digests) -> None:
-        self.settings, self.digests = settings, digests
+    def __init__(
+        self,
+        study: Study,
+        settings: BatchSettings,
+        models: Mapping[str, dict[str, str]],
+        digests: Digests,
+    ) -> None:
+        self.settings, self.models, self.sources = settings, models, study.sources
+        inputs = {role: _digest(source, digests) for role, source in study.sources.items()}
+        self.made: dict[str, Part] = {}
+        for role in (r for r in ROLES if r in inputs):
+            outputs = (f"source/{role}{VOLUME}",)
+            self._add(Part("convert", role, outputs=outputs, inputs={role: inputs[role]}))
+        for name, upsampling in settings.upsampled.items():
+            if upsampling.of in inputs:
+                self._upsample(name)
+        for volume in settings.segmented:
+            stack = settings.source_of(volume)
+            need = f"convert/{stack}" if volume == SOURCE else f"upsample/{volume}"
+            if need not in self.made:
+                continue
+            zones = self._segment(volume, stack, self.made[need])
+            if LABELS in inputs and stack == "axial":
+                needs, of = (f"convert/{LABELS}", zones.id), {LABELS: inputs[LABELS]}
+                self._add(Part("score", volume, needs=needs, inputs=of), of=zones.key)
+        page = Part("report", "page", outputs=("report.html", SCORES))
+        self._add(page, format=PAGE_FORMAT, parts=sorted(p.key for p in self.made.values()))
 
-    @cached_property
-    def models(self) -> dict[str, dict[str, str]]:
-        """Upsampled volume, or ``"zones"`` -> its model. Raises as :func:`model_identity`."""
-        found = {
-            name: model_identity(u.model or model_for(u.job, u.method))
-            for name, u in self.settings.upsampled.items()
+    def _add(self, part: Part, **more: Any) -> Part:
+        """Keep a part under its key; ``more`` is what decides the result besides its fields."""
+        deciding = {
+            "mrisr": mrisr.__version__,
+            "part": [part.stage, part.name],
+            "inputs": part.inputs,
+            "parameters": part.parameters,
+            "model": part.model,
+            "more": more,
         }
-        return found | ({"zones": self.segmenter} if self.settings.segmented else {})
+        self.made[part.id] = replace(part, key=digest_of(deciding))
+        return self.made[part.id]
 
-    @cached_property
-    def segmenter(self) -> dict[str, str]:
-        """The model of the zones. Raises as :func:`model_identity`; UsageError for a missing folder."""
-        options = self.settings.segmenting()
-        folder = options.bundle or options.nnunet
-        if folder is None:
-            return model_identity(options.model or "zones")
-        digest = self.digests.of(folder)
-        if digest is None:
-            raise UsageError(f"zones: expected the folder of a model, found none at {folder}")
-        table = {} if options.table is None else {"table_sha256": digest_of(options.table)}
-        return {"name": folder.name, "sha256": digest, **table}
-
-    def parts(self, study: Study) -> tuple[Part, ...]:
-        """Everything that is to be made of a study, each after what it needs."""
-        inputs = {role: self._digest(source) for role, source in study.sources.items()}
-        made = {part.id: part for part in self._converted(inputs)}
-        made |= {part.id: part for part in self._upsampled(study, inputs)}
-        zones = self._segmented(study, made)
-        made |= {part.id: part for part in (*zones, *self._scored(inputs, zones))}
-        page = Part("report", "page", outputs=("report.html", "scores.json"))
-        keys = sorted(part.key for part in made.values())
-        return *made.values(), page.keyed(format=PAGE_FORMAT, parts=keys)
-
-    def _digest(self, source: StackSource) -> str | None:
-        digest = self.digests.of(source.path)
-        return digest and digest_of([digest, source.series]) if source.series else digest
-
-    def _converted(self, inputs: Mapping[str, str | None]) -> list[Part]:
-        return [
-            Part(
-                "convert", role, outputs=(f"source/{role}{VOLUME}",), inputs={role: inputs[role]}
-            ).keyed()
-            for role in ROLES
-            if role in inputs
-        ]
-
-    def _upsampled(self, study: Study, inputs: Mapping[str, str | None]) -> list[Part]:
-        parts = []
-        for name in self.settings.upsampled:
-            options = self.settings.upsampling(name)
-            if options.of not in inputs:
-                continue
-            source = study.sources[options.of]
-            given = {k: v for k, v in vars(options).items() if v is not None}
-            part = Part(
-                "upsample",
-                name,
-                outputs=_written("upsampled", name, name if self._dicom(source) else None),
-                needs=(f"convert/{options.of}",),
-                inputs={options.of: inputs[options.of]},
-                parameters={k: v for k, v in given.items() if k not in ("model", "method")}
-                | self._patient(source),
-                model=self.models[name],
-            )
-            parts.append(part.keyed())
-        return parts
-
-    def _segmented(self, study: Study, made: Mapping[str, Part]) -> list[Part]:
-        parts, options = [], self.settings.segmenting()
-        for volume in self.settings.segmented:
-            stack = self.settings.source_of(volume)
-            need = made.get(f"convert/{stack}" if volume == SOURCE else f"upsample/{volume}")
-            if need is None:
-                continue
-            dicom = volume == SOURCE and self._dicom(study.sources[stack])
-            part = Part(
-                "segment",
-                volume,
-                outputs=_written("zones", volume, "zones.dcm" if dicom else None),
-                needs=(need.id,),
-                inputs=need.inputs,
-                parameters={"volume": volume, "margin": options.margin, "device": options.device}
-                | self._patient(study.sources[stack]),
-                model=self.segmenter,
-            )
-            parts.append(part.keyed(of=need.key))
-        return parts
-
-    def _scored(self, inputs: Mapping[str, str | None], zones: list[Part]) -> list[Part]:
-        if LABELS not in inputs:
-            return []
-        return [
-            Part(
-                "score",
-                part.name,
-                needs=(f"convert/{LABELS}", part.id),
-                inputs={LABELS: inputs[LABELS]},
-            ).keyed(of=part.key)
-            for part in zones
-            if self.settings.source_of(part.name) == "axial"
-        ]
-
-    def _dicom(self, source: StackSource) -> bool:
-        """Whether results of a stack are written as DICOM too."""
-        return self.settings.dicom and _is_dicom(source.path)
-
-    def _patient(self, source: StackSource) -> dict[str, Any]:
-        """The settings that results in DICOM depend on; empty where there are none."""
-        return (
-            {"dicom": True, "deidentify": self.settings.deidentify} if self._dicom(source) else {}
+    def _upsample(self, name: str) -> None:
+        options = self.settings.upsampling(name)
+        need, dicom = self.made[f"convert/{options.of}"], self._dicom(options.of)
+        given = {k: v for k, v in vars(options).items() if v is not None}
+        part = Part(
+            "upsample",
+            name,
+            outputs=_written("upsampled", name, name if dicom else None),
+            needs=(need.id,),
+            inputs=need.inputs,
+            parameters={k: v for k, v in given.items() if k not in ("model", "method")} | dicom,
+            model=self.models[name],
         )
+        self._add(part)
+
+    def _segment(self, volume: str, stack: str, need: Part) -> Part:
+        options, dicom = self.settings.segmenting(), self._dicom(stack)
+        part = Part(
+            "segment",
+            volume,
+            outputs=_written("zones", volume, "zones.dcm" if dicom and volume == SOURCE else None),
+            needs=(need.id,),
+            inputs=need.inputs,
+            parameters={"volume": volume, "margin": options.margin, "device": options.device}
+            | dicom,
+            model=self.models["zones"],
+        )
+        return self._add(part, of=need.key)
+
+    def _dicom(self, stack: str) -> dict[str, Any]:
+        """The settings of results in DICOM; empty for a stack that is none or is missing."""
+        try:
+            dicom = self.settings.dicom and input_format(self.sources[stack].path) == "dicom"
+        except InputError:
+            dicom = False
+        return {"dicom": True, "deidentify": self.settings.deidentify} if dicom else {}
+
+
+def _digest(source: StackSource, digests: Digests) -> str | None:
+    digest = digests.of(source.path)
+    return digest and digest_of([digest, source.series]) if source.series else digest
 
 
 def _written(folder: str, name: str, dicom: str | None) -> tuple[str, ...]:
     """A volume and its record, and those in DICOM."""
     beside = () if dicom is None else (f"dicom/{dicom}", f"dicom/{dicom.removesuffix('.dcm')}.json")
     return (f"{folder}/{name}{VOLUME}", f"{folder}/{name}.json", *beside)
-
-
-def _is_dicom(path: Path) -> bool:
-    """Whether a source is DICOM, by its name; one that is missing is not."""
-    try:
-        return input_format(path) == "dicom"
-    except InputError:
-        return False

@@ -13,8 +13,8 @@ from pydantic import TypeAdapter
 
 from mrisr.batch.digest import Digests
 from mrisr.batch.manifest import StackSource, Study
-from mrisr.batch.names import HIDDEN, Stage, chunk_file, plan_file
-from mrisr.batch.parts import Part, Planner
+from mrisr.batch.names import HIDDEN, Stage, chunk_file
+from mrisr.batch.parts import Part, Parts, models_of
 from mrisr.batch.settings import BatchSettings
 from mrisr.batch.status import settled
 from mrisr.core.errors import InputError, OutputError, UsageError
@@ -23,6 +23,8 @@ from mrisr.io.atomic import make_folder
 from mrisr.io.temporary import remove
 
 Report = Callable[[str], None]
+#: Everything that is to be made of every study of a batch.
+PLAN = f"{HIDDEN}/plan.json"
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,7 @@ class Plan:
 
 
 def make_plan(
-    studies: Sequence[Study],
-    settings: BatchSettings,
-    out: Path,
-    report: Report = lambda line: None,
+    studies: Sequence[Study], settings: BatchSettings, out: Path, report: Report = lambda line: None
 ) -> tuple[Plan, Digests]:
     """Plan a batch; nothing is written.
 
@@ -97,12 +96,16 @@ def make_plan(
     """
     _check_apart(studies, out)
     digests = Digests.load(sorted((out / HIDDEN / "digests").glob("*.json")))
-    planner = Planner(settings, digests)
-    models = planner.models
+    models = models_of(settings, digests)
     report(f"{len(studies)} studies: looking at their files")
     digests.look_at(source.path for study in studies for source in study.sources.values())
-    plans = tuple(_study_plan(study, planner, out) for study in studies)
-    return Plan(uuid.uuid4().hex, settings, plans, models), digests
+    plans = []
+    for study in studies:
+        parts = tuple(Parts(study, settings, models, digests).made.values())
+        kept = {part.id for part in settled(out / study.folder, parts, digests)}
+        todo = frozenset({part.id for part in parts} - kept)
+        plans.append(StudyPlan(study.folder, study.sources, parts, todo))
+    return Plan(uuid.uuid4().hex, settings, tuple(plans), models), digests
 
 
 def write_plan(plan: Plan, digests: Digests, out: Path, chunk: int = 10) -> list[str]:
@@ -114,7 +117,7 @@ def write_plan(plan: Plan, digests: Digests, out: Path, chunk: int = 10) -> list
         remove(out / HIDDEN / folder)
         make_folder(out / HIDDEN / folder)
     digests.save(out / HIDDEN / "digests" / "plan.json")
-    write_bytes(plan_file(out), _adapter().dump_json(plan))
+    write_bytes(out / PLAN, _adapter().dump_json(plan))
     folders = [study.folder for study in plan.studies if study.todo]
     chunks = [folders[i : i + chunk] for i in range(0, len(folders), chunk)]
     width = max(3, len(str(len(chunks))))
@@ -127,15 +130,9 @@ def write_plan(plan: Plan, digests: Digests, out: Path, chunk: int = 10) -> list
 def read_plan(out: Path) -> Plan:
     """The last plan of a batch. Raises UsageError where there is none."""
     try:
-        return _adapter().validate_json(plan_file(out).read_bytes())
+        return _adapter().validate_json((out / PLAN).read_bytes())
     except (OSError, ValueError) as error:
         raise UsageError(f"{out}: expected the folder of a batch, found none") from error
-
-
-def _study_plan(study: Study, planner: Planner, out: Path) -> StudyPlan:
-    parts, folder = planner.parts(study), out / study.folder
-    kept = {part.id for part in settled(folder, parts, planner.digests)}
-    return StudyPlan(study.folder, study.sources, parts, frozenset({p.id for p in parts} - kept))
 
 
 @cache

@@ -134,9 +134,8 @@ class BatchSettings(Settings):
     def segmenting(self) -> Segmenting:
         """The options of the segmenter, on the batch's device where they name no other."""
         zones = self.zones or ZonesOfVolumes()
-        names = (d.name for d in declared(Segmenting))
-        given = {name: getattr(zones, name) for name in names}
-        return Segmenting(**{**given, "device": self._device(zones.device)})
+        given = {d.name: getattr(zones, d.name) for d in declared(Segmenting)}
+        return Segmenting(**given | {"device": self._device(zones.device)})
 
     def _device(self, device: str) -> str:
         return self.device if device == "auto" else device
@@ -154,23 +153,16 @@ def load_batch(path: Path | None) -> BatchSettings:
         UsageError: there is no such model.
     """
     settings = BatchSettings() if path is None else load_settings(path, BatchSettings)
-    upsampled = {
-        name: replace(
-            u,
-            model=_lasting(u.model),
-        )
-        for name, u in settings.upsampled.items()
-    }
+    upsampled = {n: replace(u, model=_lasting(u.model)) for n, u in settings.upsampled.items()}
     zones = settings.zones
     if zones is not None:
+        table = zones.table
         zones = replace(
             zones,
             model=_lasting(zones.model),
             bundle=zones.bundle and zones.bundle.absolute(),
             nnunet=zones.nnunet and zones.nnunet.absolute(),
-            table=str(LabelTable.given(zones.table))
-            if isinstance(zones.table, str)
-            else zones.table,
+            table=str(LabelTable.given(table)) if isinstance(table, str) else table,
         )
     return settings.model_copy(update={"upsampled": upsampled, "zones": zones})
 

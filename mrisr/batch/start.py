@@ -10,27 +10,27 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mrisr
-from mrisr.batch import machine
 from mrisr.batch.digest import Digests
 from mrisr.batch.manifest import Study, read_manifest
 from mrisr.batch.names import HIDDEN, STAGES, Stage, lock_file
-from mrisr.batch.outcome import StudyOutcome, write_outcome
+from mrisr.batch.outcome import Outcome, write_outcome
 from mrisr.batch.plan import Plan, make_plan, write_plan
-from mrisr.batch.process import PATIENCE_S, die_with_parent
 from mrisr.batch.report.overview import write_overview
+from mrisr.batch.run import PATIENCE_S, die_with_parent
 from mrisr.batch.settings import BatchSettings, load_batch
-from mrisr.batch.watch import Count, Watch
+from mrisr.batch.status import Status, read_status
 from mrisr.batch.workflow import (
     Profile,
     check_snakemake,
     chunk_size,
     find_profile,
+    has_gpu,
     snakemake_command,
 )
 from mrisr.core.errors import MrisrError, UsageError
@@ -41,26 +41,17 @@ from mrisr.models.find import FOLDER_VARIABLE
 
 Report = Callable[[str], None]
 #: Receives the progress of the batch.
-Show = Callable[[Mapping[Stage, Count]], None]
+Show = Callable[[Mapping[Stage, "Count"]], None]
 #: Seconds between two looks at the status files, where few studies are left, and per study.
-LOOK_S, LOOK_EACH_S = 0.5, 0.002
+LOOK_S, LOOK_EACH_S = 0.5, 0.01
 #: Seconds that the workflow of a batch that was killed may take to die.
 DYING_S = 5.0
+LOG = f"{HIDDEN}/logs/snakemake.log"
 
 
 @dataclass(frozen=True)
 class Request:
-    """A batch as it is asked for.
-
-    Attributes:
-        manifest: of the studies.
-        out: folder of the results.
-        config: settings; left out, the default ones.
-        profile: name or folder of a Snakemake profile.
-        jobs: at a time; on this machine, cores.
-        chunk: studies that share a process; left out, what the profile says.
-        extra: further arguments of Snakemake.
-    """
+    """A batch as it is asked for; the options of ``mrisr batch``, and further arguments of Snakemake."""
 
     manifest: Path
     out: Path
@@ -71,7 +62,32 @@ class Request:
     extra: tuple[str, ...] = ()
 
 
-def run_batch(request: Request, show: Show, report: Report) -> list[StudyOutcome]:
+@dataclass
+class Count:
+    """Studies of one stage: all of them, those dealt with so far, and those among them that failed."""
+
+    total: int
+    done: int = 0
+    failed: int = 0
+
+
+def progress(plan: Plan, out: Path) -> dict[Stage, Count]:
+    """The studies of each stage that are dealt with; those that need no work are from the beginning."""
+    counts = {stage: Count(plan.count(stage)[1]) for stage in STAGES}
+    for study in plan.studies:
+        ended, failed = study.stages - study.stages_todo, set[Stage]()
+        status = read_status(out / study.folder) if study.todo else Status()
+        if status.batch == plan.batch:
+            parts = status.of_plan(study.parts).parts
+            ended = study.stages - {p.stage for p in parts if p.state == "unfinished"}
+            failed = {p.stage for p in parts if p.state == "failed"}
+        for stage in ended:
+            counts[stage].done += 1
+            counts[stage].failed += stage in failed
+    return counts
+
+
+def run_batch(request: Request, show: Show, report: Report) -> Outcome:
     """Run a batch, or go on with one; the outcome of each study.
 
     Raises:
@@ -81,8 +97,7 @@ def run_batch(request: Request, show: Show, report: Report) -> list[StudyOutcome
     """
     profile, settings, studies = _read(request)
     out = make_folder(request.out)
-    with ExitStack() as stack:
-        handle = _alone(out, stack)
+    with _alone(out) as handle:
         plan, digests = make_plan(studies, settings, out, report)
         write_json(out / "batch.json", _told(plan, request, profile))
         command = _command(plan, digests, request, profile, out, report)
@@ -122,16 +137,20 @@ def _read(request: Request) -> tuple[Profile, BatchSettings, list[Study]]:
     return profile, load_batch(request.config), read_manifest(request.manifest)
 
 
-def _alone(out: Path, stack: ExitStack) -> int:
-    """The handle of the batch's lock, which the stack holds. Raises UsageError: another batch holds it."""
+@contextmanager
+def _alone(out: Path) -> Iterator[int]:
+    """Hold the batch's lock; its handle. Raises UsageError: another batch holds it."""
     lock, end = lock_file(out, "batch"), time.monotonic() + DYING_S
-    while True:
-        try:
-            return stack.enter_context(locked(lock, wait=False))
-        except BlockingIOError:
-            if time.monotonic() > end:
-                raise UsageError(f"{out}: another batch is running here") from None
-            time.sleep(0.1)
+    with ExitStack() as stack:
+        while True:
+            try:
+                handle = stack.enter_context(locked(lock, wait=False))
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise UsageError(f"{out}: another batch is running here") from None
+                time.sleep(0.1)
+        yield handle
 
 
 def _command(
@@ -141,11 +160,9 @@ def _command(
     for stage in STAGES:
         todo, total = plan.count(stage)
         if total:
-            report(
-                f"{stage}: {todo} studies to do"
-                + (f", {total - todo} kept" if total > todo else "")
-            )
-    gpu = plan.settings.device != "cpu" and machine.has_gpu()
+            kept = f", {total - todo} kept" if total > todo else ""
+            report(f"{stage}: {todo} studies to do{kept}")
+    gpu = plan.settings.device != "cpu" and has_gpu()
     todo = sum(bool(study.todo) for study in plan.studies)
     chunk = request.chunk or chunk_size(todo, profile, request.jobs, gpu)
     if not write_plan(plan, digests, out, chunk):
@@ -156,11 +173,11 @@ def _command(
 def _run(command: list[str], plan: Plan, out: Path, show: Show, lock: int) -> int:
     """Run Snakemake and show how far it is; its exit code.
 
-    It inherits the batch's lock: should it outlive this process, no other batch begins beside it.
+    It inherits the batch's lock: should it outlive this process, no other batch begins beside it. It and its
+    jobs are stopped together when this is left by Ctrl-C, SIGTERM or an error.
     """
-    log = out / HIDDEN / "logs" / "snakemake.log"
+    log = out / LOG
     make_folder(log.parent)
-    watch = Watch(plan, out)
     pause = LOOK_S + LOOK_EACH_S * len(plan.studies)
     with as_output_error(log), log.open("wb") as file:
         process = subprocess.Popen(
@@ -173,81 +190,59 @@ def _run(command: list[str], plan: Plan, out: Path, show: Show, lock: int) -> in
             start_new_session=True,
             preexec_fn=die_with_parent,
         )
-    with _stopped_together(process):
-        while True:
-            show(watch.look())
-            try:
-                code = process.wait(pause)
-            except subprocess.TimeoutExpired:
-                continue
-            show(watch.look())
-            return code
-
-
-@contextmanager
-def _stopped_together(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Stop Snakemake and its jobs when this block is left by Ctrl-C, SIGTERM or an error."""
     try:
-        yield
+        while process.poll() is None:
+            show(progress(plan, out))
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(pause)
+        show(progress(plan, out))
+        return process.returncode
     except BaseException:
         for number in (signal.SIGINT, signal.SIGKILL):
             if process.poll() is None:
                 os.killpg(process.pid, number)
-                try:
+                with suppress(subprocess.TimeoutExpired):
                     process.wait(2 * PATIENCE_S)
-                except subprocess.TimeoutExpired:
-                    continue
         raise
 
 
-def _end(out: Path, code: int) -> list[StudyOutcome]:
+def _end(out: Path, code: int) -> Outcome:
     """Write outcome and page of all studies, once Snakemake has ended."""
-    log = out / HIDDEN / "logs" / "snakemake.log"
-    studies = write_outcome(out)
-    write_overview(out, studies)
-    unfinished = sum(study.state == "unfinished" for study in studies)
+    outcome = write_outcome(out)
+    write_overview(out, outcome)
+    unfinished = sum(status.state == "unfinished" for status in outcome.values())
     if unfinished:
-        text = log.read_text(encoding="utf-8", errors="replace")
+        log = out / LOG
+        told = _last_line(log.read_text(encoding="utf-8", errors="replace"))
         raise MrisrError(
             f"the workflow failed (exit code {code}) with {unfinished} studies unfinished: "
-            f"{_last_line(text)}; its log is {log}"
+            f"{told}; its log is {log}"
         )
-    return studies
+    return outcome
 
 
 def _told(plan: Plan, request: Request, profile: Profile) -> dict[str, Any]:
     """The content of ``batch.json``: how the results were made, without a path of this machine."""
+    settings = plan.settings.model_dump(mode="json", exclude_none=True)
+    for part in (*settings["upsampled"].values(), settings.get("zones") or {}):
+        part |= {k: Path(part[k]).name for k in ("model", "bundle", "nnunet") if k in part}
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "snakemake")}
     return {
         "format": 1,
         "mrisr": mrisr.__version__,
         "studies": len(plan.studies),
-        "settings": _without_folders(plan.settings),
+        "settings": settings,
         "models": plan.models,
         "profile": Path(request.profile).name,
         "chunk": request.chunk or profile.chunk,
-        "software": {
-            "python": platform.python_version(),
-            "torch": importlib.metadata.version("torch"),
-            "snakemake": importlib.metadata.version("snakemake"),
-        },
+        "software": {"python": platform.python_version(), **versions},
     }
-
-
-def _without_folders(settings: BatchSettings) -> dict[str, Any]:
-    content = settings.model_dump(mode="json", exclude_none=True)
-    for part in (*content["upsampled"].values(), content.get("zones") or {}):
-        for key in ("model", "bundle", "nnunet"):
-            if key in part:
-                part[key] = Path(part[key]).name
-    return content
 
 
 def _environment() -> dict[str, str]:
     """The environment of the workflow, which works in another folder than this process."""
-    environment = dict(os.environ)
-    if environment.get(FOLDER_VARIABLE):
-        environment[FOLDER_VARIABLE] = str(Path(environment[FOLDER_VARIABLE]).absolute())
-    return environment
+    models = os.environ.get(FOLDER_VARIABLE)
+    return os.environ | ({FOLDER_VARIABLE: str(Path(models).absolute())} if models else {})
 
 
 def _last_line(text: str) -> str:

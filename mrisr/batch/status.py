@@ -7,87 +7,90 @@ process that dies leaves a trace of where, and once more when the study is throu
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter
 
 from mrisr.batch.digest import Digests
 from mrisr.batch.names import STAGES, Stage, status_file
 from mrisr.batch.parts import Part, State
-from mrisr.io.atomic import as_output_error, json_bytes, make_folder, write_bytes
+from mrisr.io.atomic import as_output_error, json_bytes, make_folder, write_json
 from mrisr.io.temporary import temporary_path
 
 FORMAT = 1
-#: What differs between two runs that give the same result.
-VOLATILE = ("batch", "seconds", "peak_memory_gib", "finished", "attempts")
 
 
 @dataclass(frozen=True)
 class Status:
-    """The content of a study's ``status.json``.
+    """The content of a study's ``status.json``, or what it says of one stage.
 
     Attributes:
         batch: id of the run that wrote it.
-        parts: all that the study's plan holds.
+        parts: all that the study's plan holds, or those of the stage.
     """
 
     batch: str = ""
     parts: tuple[Part, ...] = ()
 
     @property
+    def stages(self) -> dict[Stage, Status]:
+        """The stages that have parts, in their order."""
+        named = {name: tuple(p for p in self.parts if p.stage == name) for name in STAGES}
+        return {name: Status(self.batch, parts) for name, parts in named.items() if parts}
+
+    @property
+    def failures(self) -> dict[Stage, Status]:
+        """The stages that failed."""
+        return {name: stage for name, stage in self.stages.items() if stage.state == "failed"}
+
+    @property
     def state(self) -> State:
-        """``"failed"`` where any part failed, ``"unfinished"`` where one was not made, else ``"done"``."""
-        return state_of(self.parts)
+        """``"failed"`` where any part failed, ``"unfinished"`` where one was not made, else ``"skipped"``
+        where one was, else ``"done"``."""
+        states = {part.state for part in self.parts} or {"unfinished"}
+        order: tuple[State, ...] = ("failed", "unfinished", "skipped")
+        return next((state for state in order if state in states), "done")
+
+    @property
+    def seconds(self) -> float:
+        """Wall clock."""
+        return round(sum(part.seconds for part in self.parts), 3)
+
+    @property
+    def peak_memory_gib(self) -> dict[str, float]:
+        """The most of any part, of the process and on CUDA of the device; empty where not measured."""
+        peaks = [part.peak_memory_gib or {} for part in self.parts]
+        keys = dict.fromkeys(key for peak in peaks for key in peak)
+        return {key: max(peak.get(key, 0.0) for peak in peaks) for key in keys}
+
+    @property
+    def reason(self) -> str:
+        """Reasons of the parts of a stage that were not made, each said once."""
+        said = []
+        for part in self.parts:
+            named = part.state == "skipped" or part.reason.startswith(f"{part.name}: ")
+            if part.reason:
+                said.append(part.reason if named else f"{part.name}: {part.reason}")
+        return "; ".join(dict.fromkeys(said))
+
+    @property
+    def reasons(self) -> list[str]:
+        """What went wrong in all stages, a line for each part that failed."""
+        failed = (part for part in self.parts if part.state == "failed")
+        return [f"{p.stage} {p.name}: {p.reason.removeprefix(f'{p.name}: ')}" for p in failed]
+
+    @cached_property
+    def scores(self) -> Mapping[str, dict[str, dict[str, float | None]]]:
+        """Volume -> zone -> figure, where there are labels."""
+        return {p.name: p.scores for p in self.parts if p.stage == "score" and p.state == "done"}
 
     def of_plan(self, planned: Iterable[Part]) -> Status:
         """The status as far as it is one of these parts; the others are unfinished."""
         found = {(part.id, part.key): part for part in self.parts}
         return Status(self.batch, tuple(found.get((part.id, part.key), part) for part in planned))
-
-
-@dataclass(frozen=True)
-class StageStatus:
-    """The parts of one stage taken together.
-
-    Attributes:
-        peak_memory_gib: of the process and, on CUDA, the device; empty where not measured.
-    """
-
-    name: Stage
-    state: State
-    reason: str
-    seconds: float
-    peak_memory_gib: Mapping[str, float]
-
-
-def state_of(parts: Iterable[Part]) -> State:
-    """The state of a study, or of a stage, by that of its parts."""
-    states = {part.state for part in parts}
-    if not states:
-        return "unfinished"
-    order: tuple[State, ...] = ("failed", "unfinished", "skipped")
-    return next((state for state in order if state in states), "done")
-
-
-def stages_of(parts: Iterable[Part]) -> list[StageStatus]:
-    """The stages that have parts, in their order."""
-    parts = list(parts)
-    return [
-        _stage(stage, own) for stage in STAGES if (own := [p for p in parts if p.stage == stage])
-    ]
-
-
-def most(peaks: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """The largest value of each key."""
-    found: dict[str, float] = {}
-    for peak in peaks:
-        found |= {key: max(value, found.get(key, 0.0)) for key, value in peak.items()}
-    return found
 
 
 def settled(folder: Path, planned: Iterable[Part], digests: Digests) -> Iterator[Part]:
@@ -112,51 +115,26 @@ def read_status(folder: Path) -> Status:
         return Status()
 
 
-def write_status(folder: Path, status: Status, **more: Any) -> None:
-    """Write a status for good. Raises OutputError."""
-    write_bytes(status_file(make_folder(folder)), json_bytes(_content(folder, status) | more))
+def write_status(folder: Path, status: Status, *, lasting: bool = True) -> None:
+    """Write a status in one step. Raises OutputError.
 
-
-def write_quickly(folder: Path, status: Status) -> None:
-    """Write a status in one step, but without waiting for the disk. Raises OutputError.
-
-    What a crash of the machine loses of it is made again.
+    ``lasting``: wait for the disk; what a crash of the machine loses otherwise is made again.
     """
     path = status_file(make_folder(folder))
+    content = json.loads(_adapter().dump_json(status, exclude_defaults=True))
+    told = {"format": FORMAT, "state": status.state, **content}
+    if lasting:
+        write_json(path, told)
+        return
     temporary = temporary_path(path)
     with as_output_error(path):
         try:
-            temporary.write_bytes(json_bytes(_content(folder, status)))
-            os.replace(temporary, path)
+            temporary.write_bytes(json_bytes(told))
+            temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-def _content(folder: Path, status: Status) -> dict[str, Any]:
-    content = json.loads(_adapter().dump_json(status, exclude_defaults=True))
-    return {"format": FORMAT, "state": status.state, **content}
 
 
 @cache
 def _adapter() -> TypeAdapter[Status]:
     return TypeAdapter(Status)
-
-
-def _stage(stage: Stage, parts: list[Part]) -> StageStatus:
-    return StageStatus(
-        stage,
-        state_of(parts),
-        _reason(parts),
-        round(sum(p.seconds for p in parts), 3),
-        most(p.peak_memory_gib or {} for p in parts),
-    )
-
-
-def _reason(parts: list[Part]) -> str:
-    """Reasons of the failures of a stage, each said once."""
-    said = []
-    for part in parts:
-        named = part.state == "skipped" or part.reason.startswith(f"{part.name}: ")
-        if part.reason:
-            said.append(part.reason if named else f"{part.name}: {part.reason}")
-    return "; ".join(dict.fromkeys(said))

@@ -1,23 +1,29 @@
-"""Models of a process and volumes of the study that it works on, each loaded once and kept in memory."""
+"""One study of a batch: its volumes, each loaded once and kept in memory, and the stages that make its parts.
+
+A stage makes one part, and writes the outputs that its plan names. It returns the part with what later
+readers need to know of it, and raises whatever goes wrong; :mod:`mrisr.batch.run` deals with that.
+"""
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mrisr.batch.manifest import StackSource
-from mrisr.batch.names import LABELS, STACKS, VOLUME
+from mrisr.batch.names import LABELS, SCORES, SOURCE, VOLUME
+from mrisr.batch.parts import Part
 from mrisr.batch.plan import StudyPlan
 from mrisr.batch.settings import BatchSettings, Upsampling
+from mrisr.batch.status import read_status
 from mrisr.core.errors import InputError
 from mrisr.core.options import Files
 from mrisr.core.volume import Storage, Volume, VolumeFile
-from mrisr.io import input_format, read_file, read_volume
+from mrisr.io import input_format, read_file, read_volume, write_json, write_volume
 from mrisr.io.paths import ending
 from mrisr.io.voxels import writable_storage
 
@@ -61,7 +67,7 @@ class Models:
 
 
 class Work:
-    """One study: where its files lie, and its volumes.
+    """One study. Its methods by the name of a stage make a part of that stage.
 
     Args:
         out: the batch's folder.
@@ -75,35 +81,64 @@ class Work:
         self._read: dict[str, VolumeFile] = {}
         self._kept: dict[Path, Volume] = {}
 
-    def source(self, role: str) -> StackSource:
-        """Where a stack or the labels come from."""
-        return self.plan.sources[role]
+    def convert(self, part: Part) -> Part:
+        """Read a stack or the labels, by all the checks of the readers, and write it as NIfTI."""
+        read, path = self._measured(part.name), self._path("source", part.name)
+        write_volume(read.volume, path, force=True)
+        self._kept[path] = as_written(read.volume, path)
+        return replace(part, notes=read.notes)
 
-    def path(self, room: str, name: str) -> Path:
-        """A volume in one of the study's folders ``source``, ``upsampled`` and ``zones``."""
-        return self.folder / room / f"{name}{VOLUME}"
+    def upsample(self, part: Part) -> Part:
+        """Super-resolve a stack; volume and record, and the derived DICOM series where asked for."""
+        from mrisr.runs.results import upsample
 
-    def measured(self, role: str) -> VolumeFile:
-        """A stack or the labels as the manifest's file holds them, by all checks of the readers.
+        options = self.settings.upsampling(part.name)
+        file = _named(self._measured(options.of), options.of)
+        made = upsample(file, options, model=self.models.restoring(options))
+        self._write(made, self._path("upsampled", part.name))
+        if part.parameters.get("dicom"):
+            self._write_dicom(made, options.of, self.folder / "dicom" / part.name)
+        return part
 
-        Raises:
-            InputError: it cannot be used, shows another plane than it should, or is not the file of the plan.
-        """
-        if role not in self._read:
-            path, limit = self.source(role).path, self.settings.max_voxels
-            if role == LABELS:
-                read = _read_labels(path, limit)
-            else:
-                read = read_file(path, series=self.source(role).series, max_voxels=limit)
-                _check_plane(read.volume, role)
-            planned = next(p for p in self.plan.parts if p.id == f"convert/{role}")
-            _check_unchanged(read, path, planned.inputs[role])
-            self._read[role] = read
-        return self._read[role]
+    def segment(self, part: Part) -> Part:
+        """Label the zones of a volume; labels and record, and DICOM SEG of the measured stack where asked
+        for."""
+        from mrisr.runs.results import segment
 
-    def keep(self, path: Path, volume: Volume) -> None:
-        """Remember a volume that has been written, as reading it would give it."""
-        self._kept[path] = as_written(volume, path)
+        if part.name == SOURCE:
+            file = _named(self._measured("axial"), "axial")
+        else:
+            file = _named(VolumeFile(self.volume(self._path("upsampled", part.name))), part.name)
+        made = segment(file, segmenter=self.models.segmenter)
+        self._write(made, self._path("zones", part.name))
+        if part.name == SOURCE and part.parameters.get("dicom"):
+            self._write_dicom(made, "axial", self.folder / "dicom" / "zones.dcm", labels=True)
+        return part
+
+    def score(self, part: Part) -> Part:
+        """Score the zones of a volume against the reference labels, on the measured grid."""
+        from mrisr.zones.score import score_zones, to_grid
+
+        labels, reference = (
+            self.volume(self._path(room, name), allow_constant=True)
+            for room, name in (("zones", part.name), ("source", LABELS))
+        )
+        reference = replace(reference, name=LABELS)
+        labels = replace(labels, name=f"zones of {part.name}")
+        if part.name != SOURCE:
+            labels = to_grid(labels, reference)
+        scores = score_zones(labels, reference)
+        return replace(part, scores={zone: figures.as_json() for zone, figures in scores.items()})
+
+    def report(self, part: Part) -> Part:
+        """Write the scores of all volumes into one file, and the page of the study."""
+        from mrisr.batch.report.subject import write_subject_page
+
+        volumes = {p.name: p.scores for p in read_status(self.folder).parts if p.scores}
+        if volumes:
+            write_json(self.folder / SCORES, {"reference": LABELS, "volumes": volumes})
+        page = write_subject_page(self.folder, self.volume)
+        return replace(part, outputs=(page.name, *([SCORES] if volumes else [])))
 
     def volume(self, path: Path, *, allow_constant: bool = False) -> Volume:
         """A volume of the study. Raises InputError."""
@@ -111,19 +146,55 @@ class Work:
             self._kept[path] = read_volume(path, allow_constant=allow_constant)
         return self._kept[path]
 
-    def write(self, made: Result, path: Path) -> None:
-        """Write a volume of the study and its record, and keep the volume."""
+    def without_paths(self, text: str) -> str:
+        """A message with roles in the place of paths, which may name a patient or a machine."""
+        roles = {f"{spelt}/": "" for spelt in _spellings(self.folder)}
+        for role, source in self.plan.sources.items():
+            roles |= dict.fromkeys(_spellings(source.path), role)
+        for spelt in sorted(roles, key=len, reverse=True):
+            text = text.replace(spelt, roles[spelt])
+        return text
+
+    def _path(self, room: str, name: str) -> Path:
+        """A volume in one of the study's folders ``source``, ``upsampled`` and ``zones``."""
+        return self.folder / room / f"{name}{VOLUME}"
+
+    def _measured(self, role: str) -> VolumeFile:
+        """A stack or the labels as the manifest's file holds them, by all checks of the readers.
+
+        Raises:
+            InputError: it cannot be used, shows another plane than it should, or is not the file of the plan.
+        """
+        if role not in self._read:
+            source, limit = self.plan.sources[role], self.settings.max_voxels
+            if role == LABELS:
+                read = _read_labels(source.path, limit)
+            else:
+                read = read_file(source.path, series=source.series, max_voxels=limit)
+                if read.volume.plane != role and read.volume.is_stack:
+                    expected, found = f"a stack of {role} slices", f"{read.volume.plane} ones"
+                    raise InputError(read.volume.name, expected=expected, found=found)
+            planned = next(p for p in self.plan.parts if p.id == f"convert/{role}").inputs[role]
+            if ending(source.path) not in (None, ".mhd") and read.sha256 != planned:
+                # Its results would bear another's key.
+                expected = "the file as it was when the batch began"
+                raise InputError(source.path, expected=expected, found="another")
+            self._read[role] = read
+        return self._read[role]
+
+    def _write(self, made: Result, path: Path) -> None:
+        """Write a volume of the study and its record, and keep the volume as reading it would give it."""
         from mrisr.runs.outputs import VolumeOutput
         from mrisr.runs.run import write
 
         write(made, VolumeOutput(path, (), force=True))
-        self.keep(path, made.volume)
+        self._kept[path] = as_written(made.volume, path)
 
-    def write_dicom(self, made: Result, role: str, path: Path, *, labels: bool = False) -> None:
+    def _write_dicom(self, made: Result, role: str, path: Path, *, labels: bool = False) -> None:
         """Write a DICOM object that is derived from a stack."""
         from mrisr.runs.run import FileRun, write
 
-        source, settings = self.source(role), self.settings
+        source, settings = self.plan.sources[role], self.settings
         files = Files(
             output=path,
             format="dicom",
@@ -133,32 +204,23 @@ class Work:
             force=True,
         )
         on = FileRun(source.path, files, labels)
-        output = on.output(path.stem)
-        patient = on.dicom_source(self.measured(role))
-        write(made, output, patient, deidentify=settings.deidentify)
-
-    def without_paths(self, text: str) -> str:
-        """A message with roles in the place of paths, which may name a patient or a machine."""
-        roles = {
-            spelt: role
-            for role, source in self.plan.sources.items()
-            for spelt in _spellings(source.path)
-        }
-        roles |= {f"{spelt}/": "" for spelt in _spellings(self.folder)}
-        for spelt in sorted(roles, key=len, reverse=True):
-            text = text.replace(spelt, roles[spelt])
-        return text
+        patient = on.dicom_source(self._measured(role))
+        write(made, on.output(path.stem), patient, deidentify=settings.deidentify)
 
 
 def as_written(volume: Volume, path: Path) -> Volume:
     """The volume that reading it back from a NIfTI file gives: its stored numbers and a float32 grid."""
     storage = writable_storage(volume.storage, scaled=True)
-    found = Storage(
-        storage.dtype, float(np.float32(storage.slope)), float(np.float32(storage.intercept))
-    )
+    slope, intercept = (float(np.float32(v)) for v in (storage.slope, storage.intercept))
+    found = Storage(storage.dtype, slope, intercept)
     array = found.decode(storage.encode(volume.array))
     affine = volume.affine.astype(np.float32).astype(np.float64)
     return Volume(array, affine, found, name=str(path))
+
+
+def _named(file: VolumeFile, name: str) -> VolumeFile:
+    """A file whose volume messages call by its role in the study."""
+    return replace(file, volume=replace(file.volume, name=name))
 
 
 def _read_labels(path: Path, max_voxels: int) -> VolumeFile:
@@ -167,19 +229,6 @@ def _read_labels(path: Path, max_voxels: int) -> VolumeFile:
 
         return read_segmentation(path, max_voxels=max_voxels)
     return read_file(path, max_voxels=max_voxels, allow_constant=True)
-
-
-def _check_plane(volume: Volume, role: str) -> None:
-    """Refuse a stack of thick slices that stands in the column of another plane."""
-    if role in STACKS and volume.plane != role and volume.is_stack:
-        expected = f"a stack of {role} slices"
-        raise InputError(volume.name, expected=expected, found=f"{volume.plane} ones")
-
-
-def _check_unchanged(read: VolumeFile, path: Path, planned: str | None) -> None:
-    """Refuse a file that has been replaced since the batch began: its results would bear another's key."""
-    if ending(path) not in (None, ".mhd") and read.sha256 != planned:
-        raise InputError(path, expected="the file as it was when the batch began", found="another")
 
 
 def _spellings(path: Path) -> set[str]:

@@ -1,4 +1,4 @@
-"""The Snakemake workflow: where it lies, its profiles, and the command that runs it."""
+"""The Snakemake workflow: its profiles, what this machine has for it, and the command that runs it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import importlib.util
 import os
 import shlex
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,17 @@ from typing import Any
 import yaml
 
 import mrisr
-from mrisr.batch import machine
 from mrisr.batch.names import HIDDEN
 from mrisr.core.errors import InputError, UsageError
 from mrisr.io.atomic import json_bytes, write_bytes
 
 #: Studies that share a process where the profile does not say.
 CHUNK = 10
+#: Share of the memory that jobs may ask for.
+_SHARE = 0.9
+#: Where Linux states a limit of the memory of a container, in bytes.
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_GPUS = ("/dev/nvidia[0-9]*", "/dev/kfd")
 
 
 @dataclass(frozen=True)
@@ -50,14 +56,11 @@ def pipelines() -> Path:
 
 def check_snakemake() -> None:
     """Say what to do where Snakemake is missing. Raises UsageError."""
-    if importlib.util.find_spec("snakemake") is not None:
-        return
-    if sys.version_info < (3, 11):
-        found = f"{sys.version_info.major}.{sys.version_info.minor}"
-        raise UsageError(
-            f"mrisr batch needs Python 3.11 or later, as Snakemake 9 does; this is {found}"
-        )
-    raise UsageError("Snakemake is not installed; pip install 'mrisr[batch]' brings it")
+    if importlib.util.find_spec("snakemake") is None:
+        needed = "mrisr batch needs Python 3.11 or later, as Snakemake 9 does; this is"
+        if sys.version_info < (3, 11):
+            raise UsageError(f"{needed} {sys.version_info[0]}.{sys.version_info[1]}")
+        raise UsageError("Snakemake is not installed; pip install 'mrisr[batch]' brings it")
 
 
 def find_profile(name: str) -> Profile:
@@ -92,7 +95,7 @@ def chunk_size(studies: int, profile: Profile, jobs: int | None, gpu: bool) -> i
     """Studies that share a process: what the profile says, or fewer where more cores would stand idle."""
     if not profile.local or gpu:
         return profile.chunk
-    return max(1, min(profile.chunk, -(-studies // (jobs or machine.cores()))))
+    return max(1, min(profile.chunk, -(-studies // (jobs or cores()))))
 
 
 def snakemake_command(out: Path, profile: Profile, jobs: int | None, gpu: bool) -> list[str]:
@@ -113,7 +116,7 @@ def snakemake_command(out: Path, profile: Profile, jobs: int | None, gpu: bool) 
     command = " ".join(shlex.quote(word) for word in (sys.executable, "-m", "mrisr"))
     write_bytes(hidden / "config.json", json_bytes({"mrisr": command}))
     limits = [] if jobs is None else ["--cores" if profile.local else "--jobs", str(jobs)]
-    memory = machine.memory_mb()
+    memory = memory_mb()
     if profile.local and not profile.has_resources and (memory or gpu):
         limits += ["--resources", *([f"mem_mb={memory}"] if memory else [])]
         limits += ["gpu=1"] if gpu else []
@@ -132,3 +135,27 @@ def _entries(config: Any) -> dict[str, Any]:
     if isinstance(config, dict):
         return config
     return dict(str(entry).split("=", 1) for entry in config or () if "=" in str(entry))
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def memory_mb(limits: Sequence[str] = _LIMITS) -> int | None:
+    """Memory that jobs may ask for together; None where the system does not tell."""
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
+    for path in limits:
+        with suppress(OSError, ValueError):
+            total = min(total, int(Path(path).read_text()))
+    return int(total * _SHARE / 2**20)
+
+
+def has_gpu() -> bool:
+    """Tell whether there is a GPU that PyTorch may find."""
+    return any(True for pattern in _GPUS for _ in Path("/").glob(pattern.lstrip("/")))

@@ -11,7 +11,7 @@ from mrisr.cli.console import say, stage_bars
 from mrisr.cli.options import Force, Quiet, option, study_option
 
 if TYPE_CHECKING:
-    from mrisr.batch.outcome import StudyOutcome
+    from mrisr.batch.outcome import Outcome
 
 #: Failed studies that are listed on the terminal.
 MOST_LISTED = 20
@@ -78,13 +78,13 @@ def batch(
             typer.echo(start.dry_run(asked, say(quiet)))
             return
         with stage_bars(quiet) as show:
-            studies = start.run_batch(asked, show, say(quiet))
+            outcome = start.run_batch(asked, show, say(quiet))
     except ManifestError as error:
         for fault in error.faults if len(error.faults) > 1 else ():
             typer.echo(f"{manifest}: {fault}", err=True)
         raise
-    typer.echo(_summary(studies, output))
-    if any(study.state == "failed" for study in studies):
+    typer.echo(_summary(outcome, output))
+    if any(status.state == "failed" for status in outcome.values()):
         raise typer.Exit(8)
 
 
@@ -93,27 +93,25 @@ def chunk(
     alone: Annotated[bool, option("In this process, whatever happens to it.", "--alone")] = False,
 ) -> None:
     """All stages over the studies of a chunk; the rule of the workflow calls it."""
-    if alone:
-        from mrisr.batch.run import run_chunk
+    from mrisr.batch.run import end_with_parent, run_chunk, supervise
 
+    if alone:
         run_chunk(chunk, typer.echo)
         return
-    from mrisr.batch.process import end_with_parent, supervise
-
     end_with_parent()  # the rule replaces its shell by this process: its parent is the workflow
     raise typer.Exit(supervise(chunk, say(False)))
 
 
-def _summary(studies: list[StudyOutcome], output: Path) -> str:
+def _summary(outcome: Outcome, output: Path) -> str:
     """Summary of a batch: counts of studies by state, failures with their reasons, the report's path."""
     from mrisr.cli.tables import plain_table, rendered
 
-    failed = [study for study in studies if study.state == "failed"]
-    rows = ((study.folder, "; ".join(study.reasons)) for study in failed[:MOST_LISTED])
-    seconds = sum(sum(study.seconds.values()) for study in studies)
-    lines = [
-        f"{len(studies) - len(failed)} of {len(studies)} studies done, {seconds:.0f} s of work"
-    ]
+    failed = {name: status for name, status in outcome.items() if status.state == "failed"}
+    listed = list(failed.items())[:MOST_LISTED]
+    rows = [(name, "; ".join(status.reasons)) for name, status in listed]
+    seconds = sum(status.seconds for status in outcome.values())
+    done = len(outcome) - len(failed)
+    lines = [f"{done} of {len(outcome)} studies done, {seconds:.0f} s of work"]
     lines += [rendered(plain_table(("failed", "why"), rows))] if failed else []
     if len(failed) > MOST_LISTED:
         lines.append(f"and {len(failed) - MOST_LISTED} more, see {output / 'outcome.csv'}")

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 #: Side of a pixel of the pictures, mm.
 PIXEL_MM = 0.25
+#: Red, green, blue of the outlines of zones: as the DICOM segmentations recommend for display, told apart
+#: with any kind of colour vision and on grey.
+ZONE_COLOURS = {"PZ": (230, 159, 0), "TZ": (86, 180, 233)}
 _DPI = 100
 _MARGIN, _HEADER, _GAP = 26, 24, 4  # of the page, in pixels
 ROWS = ("axial", "coronal", "sagittal")

@@ -11,8 +11,8 @@ from mrisr.core.volume import Volume
 from mrisr.view import qc
 from mrisr.zones.labels import ZONES
 
-#: Red, green, blue of each zone, from 0 to 1: told apart by colour-blind people, and on grey.
-COLOURS: dict[str, tuple[float, float, float]] = {"PZ": (0.9, 0.62, 0.0), "TZ": (0.34, 0.71, 0.91)}
+#: Red, green, blue of each zone, from 0 to 1.
+COLOURS = {zone: (r / 255, g / 255, b / 255) for zone, (r, g, b) in qc.ZONE_COLOURS.items()}
 _WORDS = {"PZ": "PZ orange", "TZ": "TZ blue"}
 #: Width of an outline, in pixels of the picture.
 _WIDTH = 2

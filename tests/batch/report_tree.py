@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from mrisr.batch.names import Stage
-from mrisr.batch.outcome import StudyOutcome, study_outcome
 from mrisr.batch.parts import Part, State
-from mrisr.batch.status import Status, read_status, write_quickly
+from mrisr.batch.report.subject import write_subject_page
+from mrisr.batch.status import Status, read_status, write_status
 from mrisr.core import geometry
 from mrisr.core.volume import Volume
 from mrisr.data.phantom import label_volume, phantom
@@ -39,7 +38,7 @@ def add_part(
     """Add a part to ``status.json``, in the place of an earlier one of its stage and name."""
     made = Part(stage, name or stage, key="7e" * 32, inputs={"axial": SHA}, state=state, **more)
     parts = {part.id: part for part in read_status(folder).parts} | {made.id: made}
-    write_quickly(folder, Status("", tuple(parts.values())))
+    write_status(folder, Status("", tuple(parts.values())))
 
 
 def record_of(job: str, parameters: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -62,18 +61,12 @@ def record_of(job: str, parameters: dict[str, Any], **more: Any) -> dict[str, An
 
 def add_scores(folder: Path, dice: dict[str, dict[str, float | None]]) -> None:
     """Add the scores of volumes."""
+    sizes = {"volume_ml": 20.5, "reference_ml": 22.0, "volume_bias_ml": -1.5}
     for volume, zones in dice.items():
-        scores = {
-            zone: {
-                "dice": value,
-                "hd95_mm": None if value is None else 4.25,
-                "asd_mm": None if value is None else 1.125,
-                "volume_ml": 20.5,
-                "reference_ml": 22.0,
-                "volume_bias_ml": -1.5,
-            }
-            for zone, value in zones.items()
-        }
+        scores = {}
+        for zone, value in zones.items():
+            distances = {"hd95_mm": value and 4.25, "asd_mm": value and 1.125}
+            scores[zone] = {"dice": value, **distances, **sizes}
         add_part(folder, "score", name=volume, scores=scores, seconds=0.5)
 
 
@@ -105,17 +98,13 @@ def write_study(folder: Path, seed: int = 0, *, labels: bool = True, zones: bool
     if labels:
         write_volume(reference, folder / "source" / "labels.nii.gz")
         add_scores(folder, DICE)
+    grids = {"source": (1.0, 1.0, 1.0), **{name: told[3] for name, told in UPSAMPLED.items()}}
+    for name, factors in grids.items() if zones else ():
+        labelled = repeated(reference, factors)
+        write_volume(labelled, folder / "zones" / f"{name}.nii.gz")
+        record = {"model": {"name": "zones"}, "volumes_ml": zone_volumes_ml(labelled), "notes": []}
+        write_json(folder / "zones" / f"{name}.json", record)
     if zones:
-        for name, factors in {
-            "source": (1, 1, 1),
-            **{n: u[3] for n, u in UPSAMPLED.items()},
-        }.items():
-            labelled = repeated(reference, factors)
-            write_volume(labelled, folder / "zones" / f"{name}.nii.gz")
-            sizes = zone_volumes_ml(labelled)
-            model = {"name": "zones", "sha256": "b1" * 32}
-            record = {"model": model, "volumes_ml": sizes, "notes": []}
-            write_json(folder / "zones" / f"{name}.json", record)
         add_part(folder, "segment", seconds=2.5)
     add_part(folder, "convert", seconds=0.5)
     add_part(folder, "upsample", seconds=25.0, peak_memory_gib={"process": 0.75})
@@ -128,42 +117,20 @@ def write_failed(folder: Path, reason: str, stage: Stage = "convert") -> Path:
     return folder
 
 
-def outcome_of(out: Path) -> list[StudyOutcome]:
+def outcome_of(out: Path) -> dict[str, Status]:
     """The outcome of the studies in a folder, by their status."""
     folders = sorted(path.parent for path in out.rglob("status.json"))
-    return [study_outcome(f.relative_to(out).as_posix(), read_status(f)) for f in folders]
+    return {folder.relative_to(out).as_posix(): read_status(folder) for folder in folders}
 
 
 def write_batch(out: Path) -> Path:
-    """Three studies: one with labels, one in a session without, one that failed."""
+    """Three studies with their pages: one with labels, one in a session without, one that failed."""
     write_study(out / "sub-01")
     write_study(out / "sub-02" / "ses-b", 1, labels=False)
     write_failed(out / "sub-03", "axial: expected 5000 bytes of voxels, found 1000")
+    for folder in ("sub-01", "sub-02/ses-b", "sub-03"):
+        write_subject_page(out / folder)
     settings = {"upsampled": {"throughplane": {"job": "throughplane", "factor": 3.0}}}
     models = {"throughplane": {"name": "partdiff-throughplane", "sha256": "c0" * 32}}
     write_json(out / "batch.json", {"mrisr": "0.1.0", "settings": settings, "models": models})
-    return out
-
-
-def write_many(out: Path, count: int, page: bytes) -> Path:
-    """Studies that hold nothing but the small files, every tenth failed; ``page`` is the page of each."""
-    random = np.random.default_rng(0)
-    record = json.dumps(record_of("throughplane", {"factor": 3.0}))
-    for number in range(count):
-        folder = out / f"sub-{number:04d}"
-        (folder / "upsampled").mkdir(parents=True)
-        if number % 10 == 9:
-            write_failed(folder, f"axial: expected 5000 bytes of voxels, found {number}")
-            continue
-        (folder / "upsampled" / "throughplane.nii.gz").touch()
-        (folder / "upsampled" / "throughplane.json").write_text(record)
-        (folder / "report.html").write_bytes(page)
-        shift = random.normal(0, 0.05)
-        for volume in ("source", "throughplane"):
-            zones = {z: float(np.clip((v or 0) + shift, 0, 1)) for z, v in DICE[volume].items()}
-            add_scores(folder, {volume: zones})
-        stages: tuple[Stage, ...] = ("convert", "upsample", "segment")
-        for stage in stages:
-            seconds = float(random.lognormal())
-            add_part(folder, stage, seconds=seconds, peak_memory_gib={"process": 1.0})
     return out

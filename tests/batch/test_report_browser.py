@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mrisr.batch.report.overview import write_overview
-from mrisr.batch.report.subject import write_subject_page
 from tests.batch.report_tree import outcome_of, write_batch
 
 if TYPE_CHECKING:
@@ -29,24 +28,14 @@ pytestmark = [
     pytest.mark.timeout(120),
 ]
 FLAGS = (
-    "headless=new",
-    "no-sandbox",
-    "disable-gpu",
-    "disable-quic",
-    "disable-dev-shm-usage",
-    "no-first-run",
-    "disable-background-networking",
-    "disable-component-update",
-    "disable-sync",
-    "window-size=1280,1000",
+    "headless=new no-sandbox disable-gpu disable-quic disable-dev-shm-usage no-first-run "
+    "disable-background-networking disable-component-update disable-sync window-size=1280,1000"
 )
 
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = write_batch(tmp_path_factory.mktemp("batch") / "out")
-    for folder in ("sub-01", "sub-02/ses-b", "sub-03"):
-        write_subject_page(out / folder)
     write_overview(out, outcome_of(out))
     return out
 
@@ -59,7 +48,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     options = ChromeOptions()
     assert CHROMIUM is not None
     options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"user-data-dir={tmp_path_factory.mktemp('profile')}"):
+    for flag in (*FLAGS.split(), f"user-data-dir={tmp_path_factory.mktemp('profile')}"):
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = Chrome(options=options, service=ChromeService(DRIVER))
@@ -113,7 +102,7 @@ def style(browser: Chrome, selector: str, what: str) -> Any:
 
 def clip(browser: Chrome, plane: str, side: str) -> float:
     """How much of the width is cut from a side's picture, in percent."""
-    told = style(browser, f'figure[data-plane="{plane}"] .layer.{side}', "clipPath")
+    told = style(browser, f'figure[data-plane="{plane}"] .layer.on.{side}', "clipPath")
     return max(float(v) for v in re.findall(r"([\d.]+)%", told))
 
 
@@ -141,56 +130,38 @@ def shown(browser: Chrome, plane: str, side: str) -> tuple[str, str]:
 # --- a study --------------------------------------------------------------------------------------
 
 
-def test_the_line_follows_the_mouse(page: Chrome) -> None:
+def test_the_line_follows_mouse_finger_and_keyboard(page: Chrome) -> None:
     from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.actions.action_builder import ActionBuilder
+    from selenium.webdriver.common.actions.pointer_input import PointerInput
+    from selenium.webdriver.common.keys import Keys
 
     stage = one(page, 'figure[data-plane="coronal"] .stage')
     page.execute_script("arguments[0].scrollIntoView({block: 'center'})", stage)
     assert clip(page, "coronal", "left") == clip(page, "coronal", "right") == 50
     width = stage.size["width"]
-    actions = ActionChains(page, duration=20)
-    actions.move_to_element_with_offset(stage, 0, 0).click_and_hold()
-    actions.move_by_offset(round(0.3 * width), 0).release().perform()
+    mouse = ActionChains(page, duration=20)
+    mouse.move_to_element_with_offset(stage, 0, 0).click_and_hold()
+    mouse.move_by_offset(round(0.3 * width), 0).release().perform()
     assert clip(page, "coronal", "right") == pytest.approx(80, abs=1.5)
     assert clip(page, "coronal", "left") == pytest.approx(20, abs=1.5)
     assert clip(page, "axial", "left") == 50  # each picture has its own
     slider = one(page, 'figure[data-plane="coronal"] .split')
     assert float(slider.get_property("value")) == pytest.approx(80, abs=1.5)
-    ActionChains(page, duration=20).drag_and_drop_by_offset(
-        slider, -round(0.2 * width), 0
-    ).perform()
-    assert clip(page, "coronal", "right") < 60
-
-
-def test_the_line_follows_the_keyboard(page: Chrome) -> None:
-    from selenium.webdriver.common.keys import Keys
-
-    slider = one(page, 'figure[data-plane="sagittal"] .split')
-    slider.send_keys(Keys.ARROW_RIGHT * 3)
-    assert clip(page, "sagittal", "right") == 53
-    assert clip(page, "sagittal", "left") == 47
-    slider.send_keys(Keys.HOME)
-    assert clip(page, "sagittal", "right") == 0
-    slider.send_keys(Keys.END)
-    assert clip(page, "sagittal", "left") == 0
-    assert slider.get_attribute("aria-valuetext") == "100% measured"
-    assert "left and the right volume" in slider.accessible_name
-
-
-def test_the_line_follows_a_finger(page: Chrome) -> None:
-    from selenium.webdriver import ActionChains
-    from selenium.webdriver.common.actions.action_builder import ActionBuilder
-    from selenium.webdriver.common.actions.pointer_input import PointerInput
-
-    stage = one(page, 'figure[data-plane="axial"] .stage')
-    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", stage)
     touch = ActionBuilder(page, mouse=PointerInput("touch", "finger"), duration=20)
     finger = touch.pointer_action
     finger.move_to(stage, 0, 0).pointer_down()
-    finger.move_to(stage, -round(0.2 * stage.size["width"]), 0).pointer_up()
+    finger.move_to(stage, -round(0.2 * width), 0).pointer_up()
     touch.perform()
-    assert clip(page, "axial", "right") == pytest.approx(30, abs=2)
+    assert clip(page, "coronal", "right") == pytest.approx(30, abs=2)
     ActionChains(page).reset_actions()
+    slider = one(page, 'figure[data-plane="sagittal"] .split')
+    for keys, right in ((Keys.ARROW_RIGHT * 3, 53), (Keys.HOME, 0), (Keys.END, 100)):
+        slider.send_keys(keys)
+        assert clip(page, "sagittal", "right") == right
+        assert clip(page, "sagittal", "left") == 100 - right
+    assert slider.get_attribute("aria-valuetext") == "100% measured"
+    assert "left and the right volume" in slider.accessible_name
 
 
 def test_volumes_are_switched(page: Chrome) -> None:
@@ -203,56 +174,48 @@ def test_volumes_are_switched(page: Chrome) -> None:
     assert shown(page, "sagittal", "left")[0] == "interpolated"
     tags = [tag.text for tag in every(page, 'figure[data-plane="axial"] .tag')]
     assert tags == ["interpolated", "in-plane ×2"]
-    alt = one(page, 'figure[data-plane="axial"] .layer.right img').get_attribute("alt")
-    assert alt == "axial cut, interpolated beside in-plane ×2"
 
 
 def test_slices_are_browsed(page: Chrome) -> None:
     from selenium.webdriver.common.keys import Keys
 
     figure = one(page, 'figure[data-plane="axial"]')
-    where = one(figure, ".where")
+    where, slider = one(figure, ".where"), one(figure, ".slice")
     before, start = where.text, int(shown(page, "axial", "left")[1])
     level = one(page, 'figure[data-plane="coronal"] .level').get_attribute("transform")
     click(page, one(figure, 'button[data-step="1"]'))
     assert shown(page, "axial", "left")[1] == shown(page, "axial", "right")[1] == str(start + 1)
     assert where.text != before
     assert one(page, 'figure[data-plane="coronal"] .level').get_attribute("transform") != level
-    slider = one(figure, ".slice")
     slider.send_keys(Keys.HOME)
-    assert shown(page, "axial", "right") == ("throughplane", "0")
     click(page, one(figure, 'button[data-step="-1"]'))  # there is none before the first
     assert shown(page, "axial", "right") == ("throughplane", "0")
     assert slider.get_attribute("aria-valuetext") == where.text
-    assert shown(page, "coronal", "right")[1] == "0"
 
 
 def test_outlines_are_switched(page: Chrome) -> None:
-    zones = 'figure[data-plane="axial"] .layer.left svg.zones'
+    zones = 'figure[data-plane="axial"] .layer.on.left svg.zones'
     reference = 'figure[data-plane="axial"] .over.on svg.reference'
     assert style(page, zones, "display") != "none"
     assert style(page, reference, "display") == "none"
     assert style(page, f"{zones} path.PZ", "stroke") == "rgb(230, 159, 0)"
     assert style(page, f"{zones} path.TZ", "stroke") == "rgb(86, 180, 233)"
     for kind in ("zones", "reference"):
-        click(page, one(page, f'input[data-outline="{kind}"]'))
+        click(page, one(page, f".show-{kind}"))
     assert style(page, zones, "display") == "none"
     assert style(page, reference, "display") != "none"
     assert style(page, f"{reference} path.PZ", "strokeDasharray") != "none"
 
 
-def test_pictures_are_drawn_and_grow(page: Chrome) -> None:
-    script = """return [...document.querySelectorAll('.layer.left img, .layer.right img')]
+def test_pictures_are_drawn_and_grow_and_the_provenance_opens(page: Chrome) -> None:
+    script = """return [...document.querySelectorAll('.layer.on.left img, .layer.on.right img')]
         .map((i) => i.complete && i.naturalWidth > 0)"""
     assert page.execute_script(script) == [True] * 6
     width = one(page, 'figure[data-plane="axial"] .stage').size["width"]
-    click(page, one(page, "input[data-large]"))
+    click(page, one(page, ".enlarge"))
     assert one(page, 'figure[data-plane="axial"] .stage').size["width"] > 1.5 * width
-
-
-def test_the_provenance_opens(page: Chrome) -> None:
     details = one(page, "#provenance details")
-    assert not one(details, "table").is_displayed()
+    assert not one(details, "pre").is_displayed()
     click(page, one(details, "summary"))
     assert "c0" * 32 in details.text
 
@@ -261,32 +224,24 @@ def test_the_provenance_opens(page: Chrome) -> None:
 
 
 def names(browser: Chrome) -> list[str]:
-    """The studies that are seen, in their order."""
+    """The studies that are seen, in their order, by their first words."""
     rows = every(browser, "#table tbody tr")
-    return [one(row, "th").text for row in rows if row.is_displayed()]
-
-
-def head(browser: Chrome, text: str) -> WebElement:
-    found = [
-        h for h in every(browser, "#table thead button") if h.is_displayed() and h.text == text
-    ]
-    return found[0]
+    return [one(row, "th").text.split(" ")[0] for row in rows if row.is_displayed()]
 
 
 def test_the_table_is_sorted(overview: Chrome) -> None:
-    assert names(overview) == ["sub-01", "sub-02 ses-b", "sub-03"]
-    click(overview, head(overview, "Time"))
-    assert names(overview) == ["sub-03", "sub-02 ses-b", "sub-01"]
-    column = one(overview, 'th[aria-sort="ascending"]')
-    assert column.text.startswith("Time")
-    click(overview, head(overview, "Time"))
-    assert names(overview) == ["sub-01", "sub-02 ses-b", "sub-03"]
-    assert column.get_attribute("aria-sort") == "descending"
-    click(overview, head(overview, "Study"))
-    click(overview, head(overview, "Study"))
-    assert names(overview) == ["sub-03", "sub-02 ses-b", "sub-01"]
-    click(overview, head(overview, "Dice PZ"))  # what has none comes last
-    assert names(overview)[0] == "sub-01"
+    assert names(overview) == ["sub-01", "sub-02", "sub-03"]
+    for column, order, expected in (
+        ("Time", "ascending", ["sub-03", "sub-02", "sub-01"]),
+        ("Time", "descending", ["sub-01", "sub-02", "sub-03"]),
+        ("Study", "ascending", ["sub-01", "sub-02", "sub-03"]),
+        ("Study", "descending", ["sub-03", "sub-02", "sub-01"]),
+        ("Dice PZ", "ascending", ["sub-01", "sub-03", "sub-02"]),  # what has none comes last
+    ):
+        heads = every(overview, "#table thead button")
+        click(overview, next(h for h in heads if h.is_displayed() and h.text == column))
+        assert names(overview) == expected
+        assert one(overview, f'th[aria-sort="{order}"]').text.startswith(column)
 
 
 def test_the_table_is_filtered(overview: Chrome) -> None:
@@ -296,11 +251,10 @@ def test_the_table_is_filtered(overview: Chrome) -> None:
     assert names(overview) == ["sub-03"]
     assert one(overview, "#count").text == "1 of 3 studies"
     Select(one(overview, "#state")).select_by_value("")
-    one(overview, "#find").send_keys("SES-B")
-    assert names(overview) == ["sub-02 ses-b"]
-    one(overview, "#find").clear()
-    one(overview, "#find").send_keys("5000 bytes")
-    assert names(overview) == ["sub-03"]
+    for words, found in (("SES-B", ["sub-02"]), ("5000 bytes", ["sub-03"])):
+        one(overview, "#find").clear()
+        one(overview, "#find").send_keys(words)
+        assert names(overview) == found
 
 
 def test_the_volume_of_the_figures_is_chosen(overview: Chrome) -> None:
@@ -317,7 +271,6 @@ def test_the_volume_of_the_figures_is_chosen(overview: Chrome) -> None:
 
 def test_links_lead_to_a_study_and_back(overview: Chrome, out: Path) -> None:
     click(overview, one(overview, '#table a[href="sub-02/ses-b/report.html"]'))
-    assert overview.current_url == (out / "sub-02" / "ses-b" / "report.html").as_uri()
     assert one(overview, "h1").text.startswith("sub-02 ses-b")
     click(overview, one(overview, "#back"))
     assert overview.current_url == (out / "report.html").as_uri()
@@ -335,16 +288,3 @@ def test_pages_fit_a_phone(browser: Chrome, out: Path, name: str) -> None:
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     check_quiet(browser)
-
-
-def test_the_dark_style_is_dark(browser: Chrome, out: Path) -> None:
-    def background(scheme: str) -> list[int]:
-        feature = {"name": "prefers-color-scheme", "value": scheme}
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
-        browser.get((out / "report.html").as_uri())
-        return [int(v) for v in re.findall(r"\d+", style(browser, "body", "backgroundColor"))][:3]
-
-    light, dark = background("light"), background("dark")
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-    assert min(light) > 200
-    assert max(dark) < 50

@@ -14,15 +14,14 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from mrisr.batch import process, stages
+from mrisr.batch import run
 from mrisr.batch.names import HIDDEN, chunk_file, status_file
 from mrisr.batch.outcome import write_outcome
-from mrisr.batch.process import supervise
 from mrisr.batch.report.subject import write_subject_page
-from mrisr.batch.run import DIED, run_chunk
+from mrisr.batch.run import DIED, run_chunk, supervise
+from mrisr.batch.start import progress
 from mrisr.batch.status import read_status
-from mrisr.batch.watch import Watch
-from mrisr.batch.work import as_written
+from mrisr.batch.work import Work, as_written
 from mrisr.core.errors import MrisrError, OutputError, UsageError, one_line
 from mrisr.core.volume import Storage, Volume
 from mrisr.data.phantom import phantom_affine
@@ -78,11 +77,9 @@ def test_a_volume_in_memory_is_that_of_its_file(tmp_path: Path, dtype: Any, slop
     kept, read = as_written(volume, path), read_volume(path)
     np.testing.assert_array_equal(kept.array, read.array)
     np.testing.assert_array_equal(kept.affine, read.affine)
-    assert (kept.array.dtype, kept.storage, kept.name) == (
-        read.array.dtype,
-        read.storage,
-        read.name,
-    )
+    for what in ("storage", "name"):
+        assert getattr(kept, what) == getattr(read, what)
+    assert kept.array.dtype == read.array.dtype
 
 
 def test_the_page_is_that_of_the_files(batch: Batch) -> None:
@@ -92,10 +89,10 @@ def test_the_page_is_that_of_the_files(batch: Batch) -> None:
     assert write_subject_page(folder).read_text() == page
     assert "sub-a: done" in page
     status = read_status(folder)
-    assert [s.state for s in write_outcome(batch.out)] == ["done", "done"]
+    assert [s.state for s in write_outcome(batch.out).values()] == ["done", "done"]
     batch.settings["upsampled"]["inplane-x2"]["seed"] = 3
     batch.plan()
-    assert [s.state for s in write_outcome(batch.out)] == ["unfinished"] * 2
+    assert [s.state for s in write_outcome(batch.out).values()] == ["unfinished"] * 2
     assert read_status(folder) == status, "planning changes nothing"
 
 
@@ -110,24 +107,19 @@ def test_an_error_concerns_its_study_alone(tmp_path: Path) -> None:
     assert parts["upsample/inplane-x2"].state == parts["report/page"].state == "done"
     assert set(states_of(out / "sub-c").values()) == {"done"}
     assert "upsample 1 failed, 1 done (throughplane: axial: expected at least 2" in said[1]
-    assert [s.state for s in write_outcome(out)] == ["done", "failed", "done"]
+    assert [s.state for s in write_outcome(out).values()] == ["done", "failed", "done"]
     assert "sub-b: failed" in (out / "sub-b" / "report.html").read_text()
     write_study(tmp_path / "data" / "b", labels=False)
     make_all(manifest, out)
     assert set(states_of(out / "sub-b").values()) == {"done"}
 
 
-@pytest.mark.parametrize(
-    ("error", "line"),
-    [
-        (MemoryError(), "out of memory"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out of memory"),
-        (ZeroDivisionError("division\nby \x1bzero"), "ZeroDivisionError: division by zero"),
-        (UsageError("no model"), "no model"),
-    ],
-)
-def test_reasons_are_one_line(error: Exception, line: str) -> None:
-    assert one_line(error) == line
+def test_reasons_are_one_line_of_printable_text() -> None:
+    assert (
+        one_line(ZeroDivisionError("division\nby \x1bzero"))
+        == "ZeroDivisionError: division by zero"
+    )
+    assert one_line(MemoryError()) == "out of memory"
 
 
 def test_a_bad_coronal_does_not_stop_the_axial(batch: Batch) -> None:
@@ -185,17 +177,17 @@ def test_progress_and_outcome_follow_the_statuses(tmp_path: Path) -> None:
     (tmp_path / "data" / "b" / "t2w_ax.nii.gz").write_bytes(b"\x1f\x8b and no more")
     with pytest.raises(UsageError, match="expected the folder of a batch"):
         write_outcome(out)
-    watch = Watch(plan_of(manifest, out), out)
-    assert (watch.look()["convert"].total, watch.look()["convert"].done) == (2, 0)
-    assert watch.look()["segment"].total == 0
-    assert [s.state for s in write_outcome(out)] == ["unfinished", "unfinished"]
+    plan = plan_of(manifest, out)
+    counts = progress(plan, out)
+    assert (counts["convert"].total, counts["convert"].done, counts["segment"].total) == (2, 0, 0)
+    assert [s.state for s in write_outcome(out).values()] == ["unfinished", "unfinished"]
     run_all(out)
-    counts = watch.look()
+    counts = progress(plan, out)
     assert (counts["convert"].done, counts["convert"].failed) == (2, 1)
     assert (counts["upsample"].done, counts["report"].done) == (2, 2)
-    assert [s.state for s in write_outcome(out)] == ["done", "failed"]
-    again = Watch(plan_of(manifest, out), out).look()
-    assert (again["convert"].done, again["report"].done) == (1, 1)
+    assert [s.state for s in write_outcome(out).values()] == ["done", "failed"]
+    again = progress(plan_of(manifest, out), out)
+    assert (again["convert"].done, again["convert"].failed, again["report"].done) == (1, 0, 1)
 
 
 # --- processes that are stopped or die ---------------------------------------------------------------
@@ -206,7 +198,7 @@ def test_stopped_is_not_died(tmp_path: Path) -> None:
     plan_of(write_studies(tmp_path, "a"), out)
     stop = mock.Mock(side_effect=KeyboardInterrupt)
     for _ in range(3):
-        with mock.patch.dict(stages.MAKE, {"upsample": stop}), pytest.raises(KeyboardInterrupt):
+        with mock.patch.object(Work, "upsample", stop), pytest.raises(KeyboardInterrupt):
             run_all(out)
     run_all(out)
     assert stop.call_count == 3
@@ -229,8 +221,8 @@ def deadly(real):
 if where == "replace":
     os.replace = deadly(os.replace)
 elif where == "throughplane":
-    upsample = run.MAKE["upsample"]
-    run.MAKE["upsample"] = lambda work, part: (
+    upsample = run.Work.upsample
+    run.Work.upsample = lambda work, part: (
         os.kill(os.getpid(), signal.SIGKILL)
         if (work.plan.folder, part.name) == ("sub-a", where) else upsample(work, part)
     )
@@ -269,7 +261,7 @@ def test_what_kills_two_processes_is_given_up(
     manifest, out = write_studies(tmp_path, "a", "b"), tmp_path / "out"
     plan_of(manifest, out)
     killer = (sys.executable, "-c", KILLER, "throughplane", "0")
-    monkeypatch.setattr(process, "COMMAND", killer)
+    monkeypatch.setattr(run, "COMMAND", killer)
     said: list[str] = []
     assert supervise(chunk_file(out, "001"), said.append) == 0
     assert said == ["the process died (SIGKILL); going on"] * 2
@@ -286,13 +278,12 @@ def test_what_kills_two_processes_is_given_up(
 def test_a_process_that_dies_at_once_is_not_started_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "out"
-    plan_of(write_studies(tmp_path, "a"), out)
-    chunk = chunk_file(out, "001")
-    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-c", KILLER, "at once", "0"))
+    plan_of(write_studies(tmp_path, "a"), tmp_path / "out")
+    chunk = chunk_file(tmp_path / "out", "001")
+    monkeypatch.setattr(run, "COMMAND", (sys.executable, "-c", KILLER, "at once", "0"))
     with pytest.raises(MrisrError, match=r"SIGKILL.* before it came to a study"):
         supervise(chunk, print)
-    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-c", "raise SystemExit(3)"))
+    monkeypatch.setattr(run, "COMMAND", (sys.executable, "-c", "raise SystemExit(3)"))
     assert supervise(chunk, print) == 3
 
 
@@ -302,12 +293,12 @@ def test_the_chunk_command(tmp_path: Path) -> None:
     plan_of(write_studies(tmp_path, "a"), out, {**SETTINGS, "upsampled": {}})
     command = [sys.executable, "-m", "mrisr", "chunk"]
     chunk = os.path.relpath(chunk_file(out, "001"), out / HIDDEN)
-    run = {"capture_output": True, "text": True, "check": False}
-    done = subprocess.run([*command, chunk], cwd=out / HIDDEN, **run)
+    how = {"capture_output": True, "text": True, "check": False}
+    done = subprocess.run([*command, chunk], cwd=out / HIDDEN, **how)
     expected = "sub-a: convert 1 done; report 1 done\n"
     assert (done.returncode, done.stdout) == (0, expected), done.stderr
     assert (parts_of(out / "sub-a")["convert/axial"].peak_memory_gib or {})["process"] > 0
-    done = subprocess.run([*command, str(tmp_path / "m.csv")], **run)
+    done = subprocess.run([*command, str(tmp_path / "m.csv")], **how)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "expected the folder of a batch" in done.stderr

@@ -13,10 +13,12 @@ from mrisr.batch.parts import Part
 from mrisr.batch.plan import Plan, make_plan, write_plan
 from mrisr.batch.run import run_chunk
 from mrisr.batch.settings import BatchSettings
-from mrisr.batch.status import VOLATILE, read_status
+from mrisr.batch.status import read_status
 from mrisr.data.phantom import label_volume, phantom
 from mrisr.io import write_volume
 
+#: What differs between two runs that give the same result.
+VOLATILE = ("batch", "seconds", "peak_memory_gib", "finished", "attempts")
 #: Cheap, without a model's weights, and on the CPU wherever the tests run.
 SETTINGS: dict[str, Any] = {
     "device": "cpu",
@@ -126,14 +128,8 @@ def tree(out: Path) -> dict[str, Any]:
 def comparable(content: Any) -> Any:
     """JSON without times, memory, and digests of files that hold such."""
     if isinstance(content, dict):
-        volatile = any(
-            str(path).endswith((".json", ".html")) for path in content.get("outputs", ())
-        )
-        return {
-            key: comparable(value)
-            for key, value in content.items()
-            if key not in (*VOLATILE, "created")
-            and not key.endswith("seconds")
-            and not (volatile and key == "sha256")
-        }
+        outputs = map(str, content.get("outputs", ()))
+        volatile = any(path.endswith((".json", ".html")) for path in outputs)
+        left_out = {*VOLATILE, "created", "total_seconds", *(["sha256"] if volatile else [])}
+        return {k: comparable(v) for k, v in content.items() if k not in left_out}
     return [comparable(value) for value in content] if isinstance(content, list) else content

@@ -1,52 +1,210 @@
-"""Templates of the pages, with everything in them, which escape all that they are given."""
+"""Templates of the pages, and the words in which they tell figures and faults."""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mrisr.batch.report import words
-from mrisr.batch.report.outlines import COLOURS
+import yaml
+
+from mrisr.batch.names import SOURCE
 from mrisr.io.atomic import write_bytes
+from mrisr.view.pages import environment
+from mrisr.view.qc import ZONE_COLOURS
 from mrisr.zones.labels import TITLES
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-
-def fill(template: str, **content: Any) -> str:
-    """The text of a template, in which everything given is escaped."""
-    return _environment().get_template(template).render(**content)
+#: Name of the page of a study, and of that of all.
+PAGE = "report.html"
+Json = Mapping[str, Any]
+#: In the place of a figure that is not defined.
+NONE = "–"
+#: Residuals, as a share of the intensity range, up to which a volume agrees, and agrees in the main.
+AGREES, NEARLY = 1e-3, 1e-2
+STAGE_TITLES = {
+    "convert": "read and check the scans",
+    "upsample": "super-resolve",
+    "segment": "find the zones",
+    "score": "compare with the labels",
+    "report": "write the page",
+}
+# What a reason holds -> what to do; the first that fits.
+_ADVICE = {
+    r"out of memory|memory|killed|exit code 137|signal 9": "The stage needed more memory than it had. "
+    "Give its rule more in the profile, or set a smaller tile.",
+    r"time ?limit|timed? ?out|out of time|due to time": "The stage needed more time than it had. "
+    "Give its rule more in the profile.",
+    r"no space|disk|quota|permission|read-only": "The output could not be written. "
+    "Make room on the disk, or see who may write there.",
+    r"expected .+ found": "The input cannot be used as it is. "
+    "Replace the file, or correct its row of the manifest.",
+    r"kill|preempt|cancel|node|signal": "The job was ended from outside. "
+    "Nothing is wrong with the study as far as known.",
+    "": "Set MRISR_TRACEBACK=1 and start again to see where the error arose.",
+}
+_AGAIN = (
+    "Then start the same command again: it redoes this study and leaves the finished ones alone."
+)
 
 
 def write_page(path: Path, template: str, **content: Any) -> Path:
-    """Fill a template and write it, whole or not at all. Raises OutputError."""
-    return write_bytes(path, fill(template, **content).encode())
+    """Fill a template, in which everything given is escaped, and write it, whole or not at all.
+
+    Raises OutputError.
+    """
+    return write_bytes(path, _environment().get_template(template).render(**content).encode())
 
 
 @cache
 def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("mrisr.batch.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "duration": words.duration,
-        "fixed": words.fixed,
-        "memory": words.memory,
-        "percent": words.percent,
-    }
-    environment.globals |= {
-        "colours": {zone: f"rgb({r} {g} {b})" for zone, (r, g, b) in COLOURS.items()},
-        "disclaimer": words.DISCLAIMER,
-        "stage_titles": words.STAGE_TITLES,
-        "states": words.STATES,
+    made = environment("mrisr.batch.report")
+    filters = (advice, agreement, as_yaml, duration, fixed, memory, number, percent, sides)
+    made.filters |= {function.__name__: function for function in filters}
+    made.globals |= {
+        "colours": {zone: f"rgb({r} {g} {b})" for zone, (r, g, b) in ZONE_COLOURS.items()},
+        "look": look,
+        "stage_titles": STAGE_TITLES,
         "zone_titles": TITLES,
     }
-    return environment
+    return made
+
+
+def advice(reason: str) -> str:
+    """Advice on a failure.
+
+    >>> advice("axial.nii.gz: expected 221184 bytes of voxels, found 1000")[:45]
+    'The input cannot be used as it is. Replace th'
+    """
+    found = next(text for pattern, text in _ADVICE.items() if re.search(pattern, reason.lower()))
+    return f"{found} {_AGAIN}"
+
+
+def look(record: Any, *keys: str) -> Any:
+    """The value in nested objects of a file; `None` where there is none.
+
+    >>> look({"a": {"b": 3}}, "a", "b"), look({"a": 3}, "a", "b")
+    (3, None)
+    """
+    for key in keys:
+        record = record.get(key) if isinstance(record, Mapping) else None
+    return record
+
+
+def number(value: Any) -> float | None:
+    """A figure, or `None` where there is none.
+
+    >>> number(3), number(None), number("many"), number(True)
+    (3.0, None, None, None)
+    """
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def fixed(value: float | None, digits: int, *, sign: bool = False) -> str:
+    """A figure with so many digits after the point.
+
+    >>> fixed(0.8126, 3), fixed(0.5, 1, sign=True), fixed(-0.5, 1, sign=True), fixed(None, 2)
+    ('0.813', '+0.5', '−0.5', '–')
+    >>> fixed(-0.04, 1, sign=True)
+    '0.0'
+    """
+    if value is None:
+        return NONE
+    if round(value, digits) == 0:
+        return f"{0:.{digits}f}"
+    return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+
+
+def duration(seconds: float | None) -> str:
+    """Time as people say it.
+
+    >>> duration(0.04), duration(8.25), duration(95), duration(3725), duration(None)
+    ('< 0.1 s', '8.2 s', '1 min 35 s', '1 h 2 min', '–')
+    """
+    if seconds is None:
+        return NONE
+    if seconds < 59.95:
+        return f"{seconds:.1f} s" if seconds >= 0.1 else "< 0.1 s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def memory(gib: float | None) -> str:
+    """Memory with its unit."""
+    return NONE if gib is None else f"{gib:.2f} GiB"
+
+
+def percent(share: float | None) -> str:
+    """A small share in percent, two digits that count.
+
+    >>> percent(0.00032), percent(0.0214), percent(0.4), percent(0.0)
+    ('0.032%', '2.1%', '40%', '0%')
+    """
+    return NONE if share is None else f"{100 * share:.2g}%"
+
+
+def sides(values: Any, digits: int | None = None, unit: str = "") -> str:
+    """Voxel size or matrix of a record.
+
+    >>> sides([0.5, 0.5, 3], 2, " mm"), sides([64, 60, 12]), sides(None)
+    ('0.50 × 0.50 × 3.00 mm', '64 × 60 × 12', '–')
+    """
+    given = values if isinstance(values, (list, tuple)) else []
+    texts = [str(v) if digits is None else fixed(number(v), digits) for v in given]
+    return " × ".join(texts) + unit if texts else NONE
+
+
+def volume_title(name: str, record: Json) -> str:
+    """Title of a volume on the pages.
+
+    >>> volume_title("throughplane", {"job": "throughplane", "parameters": {"factor": 6.0}})
+    'through-plane ×6'
+    >>> volume_title("source", {}), volume_title("other", {})
+    ('measured', 'other')
+    """
+    if name == SOURCE:
+        return "measured"
+    factors = (number(look(record, "parameters", key)) for key in ("factor", "scale"))
+    factor = next((f for f in factors if f is not None), None)
+    job = {"throughplane": "through-plane", "inplane": "in-plane"}.get(str(record.get("job")))
+    return name if job is None or factor is None else f"{job} ×{factor:.3g}"
+
+
+def agreement(record: Json) -> tuple[str, str]:
+    """Grade of the agreement with the measurement: ``"good"``, ``"fair"``, ``"poor"`` or ``"unknown"``, and
+    that in a sentence."""
+    share = number(look(record, "residual", "rms_of_range"))
+    if share is None:
+        return "unknown", "The record states no residual."
+    if share <= AGREES:
+        return "good", "Agrees with the measurement: nothing that was measured has been lost."
+    weight = number(look(record, "parameters", "consistency"))
+    why = (
+        f"It was made with consistency {weight:g}, so it was not held to the measurement."
+        if weight is not None and weight < 1
+        else "The assumed degradation or slice thickness may not be what the scanner did; see the notes "
+        "and parameters."
+    )
+    if share > NEARLY:
+        return "poor", f"Does not agree with the measurement. {why}"
+    told = "Agrees in the main, less closely than the usual few hundredths of a percent."
+    return "fair", f"{told} {why}"
+
+
+def as_yaml(content: Json) -> str:
+    """Nested values as text, in the order in which they are given."""
+    given = json.loads(json.dumps(content))
+    layout: dict[str, Any] = {
+        "sort_keys": False,
+        "allow_unicode": True,
+        "default_flow_style": None,
+        "width": 100,
+    }
+    return str(yaml.safe_dump(given, **layout))

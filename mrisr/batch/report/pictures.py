@@ -1,134 +1,176 @@
-"""The pictures of a study: its volumes read, and cut the same way."""
+"""The pictures of a study: its volumes cut through the same points of the world, and outlines of zones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import base64
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
-from mrisr.batch.names import LABELS, SOURCE
-from mrisr.batch.report import view
-from mrisr.batch.report.tree import Study, mapping
-from mrisr.batch.report.words import volume_title
+import numpy as np
+from numpy.typing import NDArray
+
+from mrisr.batch.names import LABELS, SOURCE, VOLUME
+from mrisr.batch.report.page import look
+from mrisr.core import geometry
 from mrisr.core.errors import MrisrError
 from mrisr.core.volume import Volume
 from mrisr.io import read_volume
 from mrisr.view import qc
-from mrisr.zones.score import zone_volumes_ml
+from mrisr.zones.labels import ZONES
 
-#: Side in pixels of the pictures in the table of all studies, and their JPEG quality.
-THUMBNAIL, _THUMBNAIL_QUALITY = 96, 75
-_THUMBNAIL_MM = {"axial": 24.0, "coronal": 48.0}
+if TYPE_CHECKING:
+    from mrisr.batch.report.subject import Study
+
+#: Side in mm of the field shown where the gland is not known.
+FIELD_MM = 90.0
+#: The field is wider than the gland by this factor, within these limits in mm.
+_MARGIN, _NARROW, _WIDE = 1.4, 64.0, 110.0
+#: Share of the gland's voxels that may lie outside its box at either end.
+_STRAY = 0.003
+#: Axial slices to browse.
+SLICES = 9
+#: Of the JPEG files.
+QUALITY = 85
+#: Units of the outlines' paths in a pixel, so that they are written in whole numbers.
+UNITS = 10
+#: Standard deviation in pixels of the smoothing that takes the stairs off, and vertices to a step.
+_SMOOTHING, _STRIDE = 1.0, 3
+
+#: Pictures of a viewer in all.
+PICTURES = 60
+
 Read = Callable[..., Volume]
+Panel = NDArray[np.float32]
+Box = tuple[slice, slice]
+Point = NDArray[np.float64]
+
+
+class Position(NamedTuple):
+    """Where a cut lies: mm from the centre towards the head, the left or the front, and that in words."""
+
+    offset_mm: float
+    label: str
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A layer that may be chosen for a side of the slider."""
+class Frame:
+    """Place of the cuts: along ``directions`` (columns right, anterior, superior) about ``centre``."""
+
+    directions: NDArray[np.float64]
+    centre: Point
+    extent_mm: float
+    positions: tuple[Position, ...]
+
+    @property
+    def start(self) -> int:
+        """The position nearest to the centre."""
+        return int(np.abs([p.offset_mm for p in self.positions]).argmin())
+
+    def at(self, offset_mm: float) -> Point:
+        """The centre of the axial cut at an offset."""
+        return self.centre + offset_mm * self.directions[:, 2]
+
+    def cut(
+        self, volume: Volume, plane: str, offset_mm: float, spline: Panel | None = None
+    ) -> Panel:
+        """A cut, as :func:`mrisr.view.qc.panel` makes it."""
+        where = plane, self.at(offset_mm), self.extent_mm
+        return qc.panel(volume, *where, directions=self.directions, spline=spline)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A volume as it is shown.
+
+    Attributes:
+        key: tells it from others on the page.
+        side: on which side of the slider it may be chosen.
+        spline: of a volume that is shown interpolated, not by its nearest voxels.
+        zones: labels whose outlines are drawn.
+    """
 
     key: str
     title: str
+    side: str
+    volume: Volume
+    window: tuple[float, float]
+    spline: Panel | None = None
+    zones: Volume | None = None
 
 
-@dataclass(frozen=True)
-class Viewer:
-    """The volumes made of one stack, beside it.
+class Shown(NamedTuple):
+    """A layer at a position: its image as a data URI and outlines by zone."""
 
-    Attributes:
-        plane: of the stack.
-        left, right: what may be chosen for either side; the first of each is shown at first.
-        outlined: whether any volume has zones.
-        referenced: whether there are reference labels.
+    layer: Layer
+    position: int
+    image: str
+    outlines: dict[str, str]
+
+
+class Figure(NamedTuple):
+    """All layers at all positions of a plane; sizes in pixels.
+
+    ``reference`` are the outlines of the reference labels, ``lines`` the rows at which axial cuts cross.
     """
 
     plane: str
-    left: tuple[Choice, ...]
-    right: tuple[Choice, ...]
-    figures: tuple[view.Figure, ...]
-    outlined: bool
+    width: int
+    height: int
+    positions: tuple[Position, ...]
+    start: int
+    pictures: list[Shown]
+    reference: list[dict[str, str]]
+    lines: list[float]
+
+
+class Viewer(NamedTuple):
+    """The volumes made of a stack of a plane, beside it.
+
+    ``left`` and ``right`` is what may be chosen for either side, the first of each shown at first;
+    ``referenced`` whether there are reference labels.
+    """
+
+    plane: str
+    left: list[Layer]
+    right: list[Layer]
+    figures: list[Figure]
     referenced: bool
 
 
-@dataclass
-class Pictures:
-    """Pictures and curves of the volumes of a study.
+def make_pictures(study: Study, read: Read = read_volume) -> tuple[list[Viewer], list[str]]:
+    """Cut the study's volumes: a viewer for each stack, and in words what could not be read."""
+    viewers: list[Viewer] = []
+    problems: list[str] = []
 
-    Attributes:
-        thumbnails: measured and first upsampled volume, as small data URIs; empty where either is missing.
-        volumes_ml: segmented volume -> zone -> ml.
-        problems: volumes that could not be read, in words.
-    """
+    def found(room: str, *names: str, labels: bool = False) -> dict[str, Volume]:
+        volumes = {}
+        for name in names:
+            path = study.folder / room / f"{name}{VOLUME}"
+            try:
+                if path.exists():
+                    volumes[name] = read(path, allow_constant=labels)
+            except MrisrError as error:
+                told = str(error).replace(f"{study.folder}/", "")
+                problems.append(f"Not shown, it cannot be read: {told}")
+        return volumes
 
-    viewers: list[Viewer] = field(default_factory=list)
-    thumbnails: tuple[str, ...] = ()
-    volumes_ml: dict[str, dict[str, float]] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-
-
-class _Reader:
-    """Reads volumes of a study; what cannot be read is a problem in words."""
-
-    def __init__(self, study: Study, read: Read) -> None:
-        self.study, self.read = study, read
-        self.problems: list[str] = []
-
-    def __call__(self, room: str, name: str, *, labels: bool = False) -> Volume | None:
-        """A volume; `None` where it is missing or cannot be read."""
-        path = self.study.volume(room, name)
-        if not path.exists():
-            return None
-        try:
-            return self.read(path, allow_constant=labels)
-        except MrisrError as error:
-            told = str(error).replace(f"{self.study.folder}/", "")
-            self.problems.append(f"Not shown, it cannot be read: {told}")
-            return None
-
-
-def make_pictures(study: Study, read: Read = read_volume) -> Pictures:
-    """Cut the study's volumes. What cannot be read is left out and told."""
-    reader = _Reader(study, read)
-    stacks = {p: v for p in view.PLANES if (v := reader("source", p)) is not None}
-    found = {name: reader("zones", name, labels=True) for name in study.zones}
-    zones = {name: volume for name, volume in found.items() if volume is not None}
-    labels = reader("source", LABELS, labels=True)
-    pictures = Pictures(volumes_ml={name: zone_volumes_ml(v) for name, v in zones.items()})
+    stacks = found("source", *qc.ROWS)
+    zones = found("zones", *study.zones, labels=True)
+    labels = found("source", LABELS, labels=True).get(LABELS)
     for plane, names in _by_stack(study, stacks).items():
-        made = {n: v for n in names if (v := reader("upsampled", n)) is not None}
-        if made:
-            _show(pictures, study, (plane, stacks), made, (zones, labels))
-    pictures.problems = reader.problems
-    return pictures
-
-
-def _show(
-    pictures: Pictures,
-    study: Study,
-    scan: tuple[str, dict[str, Volume]],
-    made: dict[str, Volume],
-    labelled: tuple[dict[str, Volume], Volume | None],
-) -> None:
-    """Add the viewer of one stack's volumes, and what else needs its frame."""
-    (plane, stacks), (zones, labels) = scan, labelled
-    source = stacks[plane]
-    layers = _layers(study, plane, stacks, made, zones)
-    slices = min(view.SLICES, max(3, view.PICTURES // len(layers) - 2))
-    gland = next((g for g in (zones.get(SOURCE), labels) if _holds(g)), None)
-    frame = view.gland_frame(source, gland, slices)
-    figures = view.cut(frame, layers, labels)
-    pictures.viewers.append(
-        Viewer(
-            plane,
-            tuple(Choice(x.key, x.title) for x in layers if x.side == "left"),
-            tuple(Choice(x.key, x.title) for x in layers if x.side == "right"),
-            tuple(figures),
-            any(layer.zones is not None for layer in layers),
-            labels is not None,
-        )
-    )
-    if not pictures.thumbnails:
-        first = next(x for x in layers if x.side == "right")
-        shown = "coronal" if study.records[first.key].get("job") == "throughplane" else "axial"
-        pictures.thumbnails = tuple(_thumbnail(frame, x, shown) for x in (layers[0], first))
+        made = found("upsampled", *names)
+        if not made:
+            continue
+        layers = _layers(study, plane, stacks, made, zones)
+        slices = min(SLICES, max(3, PICTURES // len(layers) - 2))
+        glands = (g for g in (zones.get(SOURCE), labels) if g is not None and g.array.any())
+        frame = gland_frame(stacks[plane], next(glands, None), slices)
+        left, right = ([x for x in layers if x.side == side] for side in ("left", "right"))
+        figures = [figure(frame, shown, layers, labels) for shown in qc.ROWS]
+        viewers.append(Viewer(plane, left, right, figures, labels is not None))
+    return viewers, problems
 
 
 def _layers(
@@ -137,24 +179,22 @@ def _layers(
     stacks: dict[str, Volume],
     made: dict[str, Volume],
     zones: dict[str, Volume],
-) -> list[view.Layer]:
+) -> list[Layer]:
     """The measured stack, the same interpolated, the volumes made of it, the patient's other stacks."""
     source = stacks[plane]
-    window = qc.display_window(source)
-    of_source = zones.get(SOURCE)
+    window, own = qc.display_window(source), zones.get(SOURCE)
+    spline = qc.spline_of(source)
     layers = [
-        view.Layer("measured", "measured", "left", source, window, zones=of_source),
-        view.Layer(
-            "interpolated", "interpolated", "left", source, window, qc.spline_of(source), of_source
-        ),
+        Layer("measured", "measured", "left", source, window, zones=own),
+        Layer("interpolated", "interpolated", "left", source, window, spline, own),
     ]
     for name, volume in made.items():
-        title = volume_title(name, study.records[name])
-        layers.append(view.Layer(name, title, "right", volume, window, zones=zones.get(name)))
+        title = study.title(name)
+        layers.append(Layer(name, title, "right", volume, window, zones=zones.get(name)))
     for other, volume in stacks.items():
         if other != plane:
-            key, own = f"scan:{other}", qc.display_window(volume)
-            layers.append(view.Layer(key, f"{other} scan", "left", volume, own))
+            key, brightness = f"scan:{other}", qc.display_window(volume)
+            layers.append(Layer(key, f"{other} scan", "left", volume, brightness))
     return layers
 
 
@@ -162,19 +202,135 @@ def _by_stack(study: Study, stacks: dict[str, Volume]) -> dict[str, list[str]]:
     """The upsampled volumes of each measured stack, which is that of the plane in their record."""
     found: dict[str, list[str]] = {}
     for name, record in study.records.items():
-        stated = mapping(record.get("input")).get("plane")
+        stated = look(record, "input", "plane")
         plane = stated if stated in stacks else next(iter(stacks), None)
         if plane is not None:
-            found.setdefault(str(plane), []).append(name)
+            found.setdefault(plane, []).append(name)
     return found
 
 
-def _holds(labels: Volume | None) -> bool:
-    return labels is not None and bool(labels.array.any())
+def gland_frame(source: Volume, gland: Volume | None, slices: int = SLICES) -> Frame:
+    """The frame around the labels of the gland, or in the middle of the source where there are none."""
+    d = qc.anatomical_directions(source.affine)
+    to_frame = np.asarray(np.linalg.inv(d), dtype=np.float64)
+    if gland is None:
+        corners = np.array(np.meshgrid(*((0, n - 1) for n in source.shape))).reshape(3, -1)
+        points, stray = source.affine[:3, :3] @ corners + source.affine[:3, 3:], 0.0
+    else:
+        found = np.array(np.nonzero(gland.array))
+        points, stray = gland.affine[:3, :3] @ found + gland.affine[:3, 3:], _STRAY
+    low, high = np.quantile(to_frame @ points, (stray, 1 - stray), axis=1)
+    centre, size = d @ ((low + high) / 2), high - low
+    if gland is None:
+        extent, reach = FIELD_MM, FIELD_MM / 2
+    else:
+        extent, reach = float(np.clip(_MARGIN * size.max(), _NARROW, _WIDE)), size[2] / 2
+    positions = _positions(source, to_frame, centre, reach, slices)
+    return Frame(d, centre, 2 * round(extent / 2), positions)
 
 
-def _thumbnail(frame: view.Frame, layer: view.Layer, plane: str) -> str:
-    """A small part of the central cut, on which single voxels can be told."""
-    field_mm = _THUMBNAIL_MM[plane]
-    panel = frame.central(layer.volume, plane, field_mm, field_mm / THUMBNAIL)
-    return view.data_uri(panel, layer.window, _THUMBNAIL_QUALITY)
+def _positions(
+    source: Volume, to_frame: NDArray[np.float64], centre: Point, reach: float, slices: int
+) -> tuple[Position, ...]:
+    """Slices of the source within reach, evenly spread; each is a whole slice of an axial stack."""
+    axis = geometry.world_axes(source.affine).index(2)
+    count = source.shape[axis]
+    index = np.tile((np.array(source.shape)[:, None] - 1) / 2, count)
+    index[axis] = np.arange(count)
+    world = source.affine[:3, :3] @ index + source.affine[:3, 3:]
+    offsets = np.sort((to_frame @ (world - centre[:, None]))[2])
+    near = np.flatnonzero(np.abs(offsets) <= max(reach, np.abs(offsets).min()) + 1e-6)
+    chosen = near[np.unique(np.rint(np.linspace(0, near.size - 1, slices)).astype(int))]
+    what = "slice" if source.slice_axis == axis else "row"
+    return tuple(
+        Position(float(offsets[n]), f"{what} {n + 1} of {count}, counted from the feet")
+        for n in chosen
+    )
+
+
+def figure(
+    frame: Frame, plane: str, layers: Sequence[Layer], labels: Volume | None = None
+) -> Figure:
+    """The figure of a plane: axial at all positions, the others through the centre.
+
+    Args:
+        layers: the first is the measured volume; what it covers is shown.
+        labels: a reader's, whose outlines are drawn over all layers.
+    """
+    axial = plane == "axial"
+    positions = frame.positions if axial else (Position(0.0, "through the centre"),)
+    start = frame.start if axial else 0
+    box = _box(frame.cut(layers[0].volume, plane, positions[start].offset_mm))
+
+    def outlines(zones: Volume | None, offset_mm: float) -> dict[str, str]:
+        return {} if zones is None else zone_paths(frame.cut(zones, plane, offset_mm)[box])
+
+    pictures = []
+    for layer in layers:
+        for number, (offset, _) in enumerate(positions):
+            panel = frame.cut(layer.volume, plane, offset, layer.spline)[box]
+            image = data_uri(panel, layer.window)
+            pictures.append(Shown(layer, number, image, outlines(layer.zones, offset)))
+    reference = [] if labels is None else [outlines(labels, p.offset_mm) for p in positions]
+    top = frame.extent_mm / 2 - float(box[0].start) * qc.PIXEL_MM
+    lines = [(top - p.offset_mm) / qc.PIXEL_MM for p in frame.positions if not axial]
+    height, width = (side.stop - side.start for side in box)
+    return Figure(plane, width, height, positions, start, pictures, reference, lines)
+
+
+def data_uri(panel: Panel, window: tuple[float, float], quality: int = QUALITY) -> str:
+    """Values ``(h, w)`` as a grey JPEG in the text of a link; NaN is black."""
+    from PIL import Image
+
+    low, high = window
+    levels = np.clip((np.nan_to_num(panel, nan=low) - low) / (high - low), 0, 1) * 255
+    file = io.BytesIO()
+    picture = Image.fromarray(np.rint(levels).astype(np.uint8))
+    picture.save(file, format="JPEG", quality=quality, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def zone_paths(labels: Panel) -> dict[str, str]:
+    """SVG paths around the zones of a cut, by the zones' short names; those that occur.
+
+    Args:
+        labels: ``(h, w)``, NaN outside the volume.
+    """
+    paths = {zone: outline(labels == label) for zone, label in ZONES.items()}
+    return {zone: path for zone, path in paths.items() if path}
+
+
+def outline(mask: NDArray[np.bool_]) -> str:
+    """The borders of a mask ``(h, w)`` as an SVG path, closed, holes included; ``""`` without any.
+
+    A pixel is ``UNITS`` wide, and the upper left corner of the first one is the origin.
+
+    >>> outline(np.zeros((4, 4), dtype=bool))
+    ''
+    """
+    if not mask.any():
+        return ""
+    from contourpy import contour_generator
+    from scipy.ndimage import gaussian_filter
+
+    margin = 4
+    smooth = gaussian_filter(np.pad(mask, margin).astype(np.float32), _SMOOTHING)
+    path = ""
+    for line in contour_generator(z=smooth).lines(0.5):
+        if len(line) <= 2 * _STRIDE:
+            continue
+        points = (np.asarray(line)[:-1:_STRIDE] + 0.5 - margin) * UNITS
+        at = np.rint(points).astype(int)
+        steps = np.diff(at, axis=0)
+        told = " ".join(f"{x} {y}" for x, y in steps[np.any(steps != 0, axis=1)])
+        path += f"M{at[0, 0]} {at[0, 1]}l{told}z"
+    return path
+
+
+def _box(panel: Panel) -> Box:
+    """Rows and columns that hold anything; all where none does."""
+    seen = np.isfinite(panel)
+    if not seen.any():
+        return slice(0, panel.shape[0]), slice(0, panel.shape[1])
+    rows, columns = (np.flatnonzero(seen.any(axis=a)) for a in (1, 0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
