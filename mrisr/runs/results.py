@@ -102,7 +102,7 @@ def upsample(
     volume, card, notes = restored.volume, model.card, restored.notes
     if measurement.views:
         volume = replace(volume, slice_thickness=float(volume.spacing[volume.slice_axis]))
-    factor, (low, high) = parameters.get("scale", parameters.get("factor")), card.factors
+    factor, (low, high) = parameters["factor" if measurement.views else "scale"], card.factors
     if not low <= factor <= high:
         notes = (*notes, f"x{factor:g} lies outside the model's x{low:g} to x{high:g}")
     record = Record(

@@ -136,7 +136,7 @@ def test_qc_is_a_picture(study: Path, tmp_path: Path) -> None:
 
 
 def test_dicom_and_nifti_of_one_series_give_the_same(tmp_path: Path) -> None:
-    folder = hospital_series(tmp_path / "series", size=24, slices=4)
+    folder = hospital_series(tmp_path / "series", size=24, slices=4, SliceThickness="3.5")
     study = write_volume(read_volume(folder), tmp_path / "series.nii.gz")
     for run, size, _ in UP.values():
         a = read_volume(run(study, output=tmp_path / "a.nii.gz", force=True, **size))
