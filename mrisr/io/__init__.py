@@ -167,9 +167,9 @@ def _packed(volume: Volume, path: Path, description: str) -> bytes | None:
         from mrisr.io.nifti import nifti_gz_bytes
 
         return nifti_gz_bytes(volume, description)
-    from mrisr.io import itk_write
+    from mrisr.io import itk
 
-    return itk_write.mha_bytes(volume) if kind == ".mha" else itk_write.nrrd_bytes(volume)
+    return itk.mha_bytes(volume) if kind == ".mha" else itk.nrrd_bytes(volume)
 
 
 def as_volume(image: Any, *, allow_constant: bool = False) -> Volume:

@@ -13,15 +13,11 @@ from pydicom import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from mrisr.core.errors import InputError
-
 _CHUNK = 1 << 20
 #: Shorter reads are not worth a look at how much of the file is left.
 _SHORT = 1 << 16
 #: Compressed data may turn into this many bytes, or grow by this factor if that is more.
 BOMB_BYTES, BOMB_RATIO = 1 << 28, 200
-#: Bytes of a file beyond these, for its header and for each voxel, are not kept in memory.
-_HEADER_BYTES, _VOXEL_BYTES = 1 << 20, 8
 
 
 class BoundedFile(io.BufferedReader):
@@ -78,54 +74,3 @@ class File:
     description: str
     number: str
     shared: tuple[str, ...]
-
-
-class Contents:
-    """Bytes of the files of the series that is to be read, kept while the folder is scanned.
-
-    No file is then opened twice. Nothing is kept of a series that will be refused anyway: a second
-    one where ``wanted`` names none, or more than ``max_voxels``.
-    """
-
-    def __init__(self, wanted: str | None = None, max_voxels: int = -1) -> None:
-        self._wanted = None if wanted is None else wanted.strip().lower()
-        self._room = max_voxels
-        self._uid = ""
-        self._held: dict[Path, bytes] = {}
-
-    def keep(self, file: File, handle: BoundedFile) -> None:
-        """Keep the bytes of an open file, if it is of the series and no larger than its voxels need."""
-        self._uid = self._uid or file.series_uid
-        names = (file.series_uid, file.number, file.description.lower())
-        if self._wanted is None and file.series_uid != self._uid:
-            self._room = -1
-        elif self._wanted is not None and self._wanted not in names:
-            return
-        voxels = _voxels(file.header)
-        self._room -= voxels
-        if self._room < 0:
-            self._held.clear()
-        elif handle.size <= _HEADER_BYTES + _VOXEL_BYTES * voxels:
-            handle.seek(0)
-            self._held[file.path] = handle.read()
-
-    def take(self, path: Path) -> bytes:
-        """A file's bytes, which are no longer kept after; read now if they were not.
-
-        Raises:
-            InputError: it cannot be read.
-        """
-        try:
-            return self._held.pop(path) if path in self._held else path.read_bytes()
-        except OSError as error:
-            found = error.strerror or str(error)
-            raise InputError(path, expected="a readable file", found=found) from error
-
-
-def _voxels(header: Dataset) -> int:
-    """Voxels that a header claims; 0 where it makes no sense, which is told later."""
-    try:
-        frames = max(int(header.get("NumberOfFrames") or 1), 1)
-        return int(header.Rows) * int(header.Columns) * frames
-    except Exception:  # pydicom raises almost anything on a value that breaks its type
-        return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
@@ -15,7 +15,8 @@ from typing import Protocol, TypeVar
 from pydicom.uid import UID, MediaStorageDirectoryStorage
 
 from mrisr.core.errors import InputError
-from mrisr.io.dicom_file import BoundedFile, Contents, File, read_file
+from mrisr.io.checks import readable
+from mrisr.io.dicom_file import BoundedFile, File, read_file
 
 _ENDINGS = (".dcm", ".ima", ".dicom")
 
@@ -52,18 +53,32 @@ def quiet() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def undamaged(path: Path, expected: str, found: str = "damage ({})") -> Iterator[None]:
+    """Turn what pydicom and decoders raise for a damaged file, almost anything, into an InputError."""
+    try:
+        with quiet():
+            yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(path, expected=expected, found=found.format(reason(error))) from error
+
+
 @quiet()
-def find_series(path: Path, contents: Contents | None = None) -> list[Series]:
+def find_series(
+    path: Path, keep: Callable[[File, BoundedFile], None] = lambda *_: None
+) -> list[Series]:
     """Series of a DICOM file or of everything below a folder, in the order of their numbers.
 
     Files that are no DICOM images (text, DICOMDIR, reports, hidden files) are passed over. Files
-    that claim to be and cannot be read are kept as ``broken``. ``contents`` keeps the bytes of the
-    files that will be wanted next.
+    that claim to be and cannot be read are kept as ``broken``. ``keep`` is called with each image
+    and the open file, so that what is wanted next need not be opened again.
 
     Raises:
         InputError: there is no DICOM image at all.
     """
-    files, broken = _scan(path, contents or Contents())
+    files, broken = _scan(path, keep)
     if not files:
         if broken:
             raise broken[0]
@@ -129,7 +144,9 @@ def reason(error: Exception) -> str:
     return printable(error, 160) or type(error).__name__
 
 
-def _scan(path: Path, contents: Contents) -> tuple[list[File], list[InputError]]:
+def _scan(
+    path: Path, keep: Callable[[File, BoundedFile], None]
+) -> tuple[list[File], list[InputError]]:
     files: list[File] = []
     broken: list[InputError] = []
     empty: list[tuple[Path, str]] = []
@@ -140,7 +157,7 @@ def _scan(path: Path, contents: Contents) -> tuple[list[File], list[InputError]]
             empty.append((candidate, what))
             continue
         try:
-            with _opened(candidate) as handle:
+            with readable(candidate), BoundedFile(candidate) as handle:
                 head = handle.read(132)
                 magic = head[128:] == b"DICM"
                 file = None
@@ -148,7 +165,7 @@ def _scan(path: Path, contents: Contents) -> tuple[list[File], list[InputError]]
                     file = _image_file(candidate, handle)
                 if file is not None:
                     files.append(file)
-                    contents.keep(file, handle)
+                    keep(file, handle)
                 elif not magic:
                     others.append(candidate)
         except InputError as error:
@@ -171,17 +188,6 @@ def _pattern(path: Path) -> tuple[Path, str]:
     return path.parent, re.sub(r"\d+", "#", path.name.lower())
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[BoundedFile]:
-    """The open file. Raises InputError where the system does not read it."""
-    try:
-        with BoundedFile(path) as handle:
-            yield handle
-    except OSError as error:
-        found = error.strerror or str(error)
-        raise InputError(path, expected="a readable file", found=found) from error
-
-
 def _candidates(path: Path) -> Iterator[Path]:
     """Regular files and dead links at or below ``path``, sorted; no hidden ones, no linked folders.
 
@@ -192,9 +198,8 @@ def _candidates(path: Path) -> Iterator[Path]:
         return
 
     def fail(error: OSError) -> None:
-        raise InputError(
-            error.filename, expected="a readable folder", found=error.strerror or str(error)
-        ) from error
+        with readable(error.filename, "a readable folder"):
+            raise error
 
     for folder, folders, names in os.walk(path, onerror=fail):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
@@ -217,19 +222,15 @@ def _is_bare(head: bytes) -> bool:
 
 def _image_file(path: Path, handle: BoundedFile) -> File | None:
     """A DICOM image, `None` for another kind of object. Raises InputError for one that is damaged."""
-    try:
-        with quiet():
-            header = read_file(handle, header=True)
-            meta = str(header.file_meta.get("MediaStorageSOPClassUID", ""))
-            own = str(header.get("SOPClassUID", ""))
-            kind = own or meta
-            rows = header.get("Rows")
-            uid, sop = (str(header.get(k, "")) for k in ("SeriesInstanceUID", "SOPInstanceUID"))
-            texts = [printable(header.get(k)) for k in ("SeriesDescription", "SeriesNumber")]
-            shared = tuple(str(header.get(k, "")) for k in SHARED)
-    except Exception as error:  # pydicom raises almost anything on damaged files
-        found = f"damage ({reason(error)})"
-        raise InputError(path, expected="a DICOM image", found=found) from error
+    with undamaged(path, "a DICOM image"):
+        header = read_file(handle, header=True)
+        meta = str(header.file_meta.get("MediaStorageSOPClassUID", ""))
+        own = str(header.get("SOPClassUID", ""))
+        kind = own or meta
+        rows = header.get("Rows")
+        uid, sop = (str(header.get(k, "")) for k in ("SeriesInstanceUID", "SOPInstanceUID"))
+        texts = [printable(header.get(k)) for k in ("SeriesDescription", "SeriesNumber")]
+        shared = tuple(str(header.get(k, "")) for k in SHARED)
     if MediaStorageDirectoryStorage in (kind, meta):
         return None
     name = UID(kind).name

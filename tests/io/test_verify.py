@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mrisr.core.errors import OutputError
-from mrisr.io import read_volume, verify, write_volume
+from mrisr.io import read_file, read_volume, verify, write_volume
 from mrisr.io.nifti import write_nifti
 
 
@@ -48,6 +49,26 @@ def test_nan_is_not_written(tmp_path, make_volume):
     with pytest.raises(OutputError, match="1 voxels are NaN"):
         write_volume(volume.with_array(bad), tmp_path / "v.nii")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".mha", ".mhd", ".nrrd"])
+def test_files_are_opened_once(tmp_path, make_volume, monkeypatch, ending):
+    """To be read, and to be read back: checks, voxels and digest come from the same open file."""
+    opened: list[str] = []
+    real = Path.open
+
+    def counting(path, mode="r", *more, **options):
+        if mode == "rb":
+            opened.append(path.suffix)
+        return real(path, mode, *more, **options)
+
+    monkeypatch.setattr(Path, "open", counting)
+    path = write_volume(make_volume(), tmp_path / f"v{ending}")
+    files = [".mhd", ".raw"] if ending == ".mhd" else [path.suffix]
+    assert opened.count(files[-1]) == 1
+    opened.clear()
+    read_file(path)
+    assert opened == files
 
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".mha", ".nrrd"])
