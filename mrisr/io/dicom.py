@@ -75,9 +75,10 @@ def read_dicom(
         if f.number >= held:
             found = f"{held} frames of pixel data"
             raise InputError(f.path, expected=f"at least {f.number + 1}", found=found)
-    array, storage, notes = _voxels(
-        stack.frames, [pixels.of(f.path)[f.number] for f in stack.frames]
-    )
+    slices = [pixels.of(f.path)[f.number] for f in stack.frames]
+    sha256 = pixels.sha256(stack.frames) if digest else None
+    del pixels
+    array, storage, notes = _voxels(stack.frames, slices)
     checks.check_volume(array, stack.affine, path, allow_constant=allow_constant)
     if dropped:
         notes += (f"{dropped} identical copies of slices dropped",)
@@ -89,7 +90,6 @@ def read_dicom(
         stacked_along=2,
         name=str(path),
     )
-    sha256 = pixels.sha256(stack.frames) if digest else None
     return DicomFile(volume, path, sha256, (*stack.notes, *notes), stack=stack)
 
 
@@ -211,18 +211,19 @@ def _without_copies(files: Sequence[File], pixels: _Pixels) -> list[File]:
 
 
 def _voxels(
-    frames: Sequence[Frame], slices: Sequence[NDArray[np.generic]]
+    frames: Sequence[Frame], slices: list[NDArray[np.generic]]
 ) -> tuple[NDArray[np.generic], Storage, tuple[str, ...]]:
-    """Values ``(columns, rows, slices)``, their storage, and notes."""
+    """Values ``(columns, rows, slices)``, their storage, and notes; ``slices`` is emptied meanwhile."""
     notes: tuple[str, ...] = ()
     if any(f.header.PhotometricInterpretation == "MONOCHROME1" for f in frames):
         notes += ("MONOCHROME1 inverted, so that bright is high",)
+    stored = np.empty((len(slices), *frames[0].size), np.result_type(*slices))
+    for k in reversed(range(len(slices))):
+        stored[k] = slices.pop()
+    stored = stored.transpose(2, 1, 0)
     if len({(f.slope, f.intercept) for f in frames}) == 1:
-        stored = np.stack(slices).transpose(2, 1, 0)
         storage = Storage(stored.dtype, frames[0].slope, frames[0].intercept)
         return storage.decode(stored), storage, notes
     notes += ("RescaleSlope differs between slices: voxels become float32",)
-    values = np.stack(
-        [s.astype(np.float64) * f.slope + f.intercept for s, f in zip(slices, frames, strict=True)]
-    )
-    return values.transpose(2, 1, 0), Storage(np.dtype(np.float32)), notes
+    slopes, intercepts = np.array([(f.slope, f.intercept) for f in frames]).T
+    return stored.astype(np.float64) * slopes + intercepts, Storage(np.dtype(np.float32)), notes

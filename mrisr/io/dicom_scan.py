@@ -214,9 +214,8 @@ def _is_bare(head: bytes) -> bool:
     little, big = head[:2] in (b"\2\0", b"\x08\0"), head[:2] in (b"\0\2", b"\0\x08")
     element = int.from_bytes(head[2:4], "little" if little else "big")
     explicit = head[4:6].isalpha() and head[4:6].isupper()
-    short = (
-        int.from_bytes(head[4:8], "little") <= 64
-    )  # the value's length, where the VR is implicit
+    # The value's length, where the VR is implicit.
+    short = int.from_bytes(head[4:8], "little") <= 64
     return len(head) > 8 and (little or big) and element <= 0x18 and (explicit or short)
 
 

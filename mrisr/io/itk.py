@@ -50,13 +50,13 @@ def read_itk(
     """
     meta = ending(path) in (".mha", ".mhd")
     with checks.readable(path), ExitStack() as stack:
-        header = stack.enter_context(path.open("rb"))
-        layout = (meta_layout if meta else nrrd_layout)(header, path, max_voxels)
+        files = [stack.enter_context(path.open("rb"))]
+        layout = (meta_layout if meta else nrrd_layout)(files[0], path, max_voxels)
         checks.check_affine(layout.affine, path)
-        inside = layout.data == path
-        data = header if inside else stack.enter_context(layout.data.open("rb"))
-        array = _read_voxels(data, layout, path)
-        digested = sha256(header, *({data} - {header})) if digest else None
+        if layout.data != path:
+            files.append(stack.enter_context(layout.data.open("rb")))
+        array = _read_voxels(files[-1], layout, path)
+        digested = sha256(*files) if digest else None
     checks.check_values(array, path, allow_constant=allow_constant)
     volume = Volume(array, layout.affine, storage=Storage(array.dtype), name=str(path))
     return VolumeFile(volume, path, digested)

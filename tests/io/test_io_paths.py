@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -62,15 +60,3 @@ def test_unwritable_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
     with pytest.raises(OutputError, match="cannot be written"):
         check_output(tmp_path / "v.nii")
-
-
-def test_importing_io_loads_no_image_library():
-    code = (
-        "import sys, mrisr.io; "
-        "print([m for m in ('nibabel', 'SimpleITK', 'pydicom', 'monai', 'torch') "
-        "if m in sys.modules])"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert result.stdout.strip() == "[]"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mrisr.core.errors import OutputError
+from mrisr.core.volume import Storage, Volume
 from mrisr.io import read_file, read_volume, verify, write_volume
 from mrisr.io.nifti import write_nifti
 
@@ -69,6 +71,17 @@ def test_files_are_opened_once(tmp_path, make_volume, monkeypatch, ending):
     opened.clear()
     read_file(path)
     assert opened == files
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".mha", ".nrrd"])
+def test_voxels_are_held_once(tmp_path, affine, ending):
+    noise = np.random.default_rng(0).integers(0, 60000, (256, 256, 64)).astype(np.uint16)
+    path = write_volume(Volume(noise, affine, Storage(noise.dtype)), tmp_path / f"v{ending}")
+    tracemalloc.start()
+    read_volume(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.7 * noise.nbytes
 
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".mha", ".nrrd"])
