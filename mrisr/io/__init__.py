@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Volume, VolumeFile
 from mrisr.io.atomic import atomic_path, write_bytes, write_json
+from mrisr.io.checks import readable
 from mrisr.io.paths import (
     SUPPORTED,
     check_output,
@@ -234,11 +235,8 @@ def input_format(path: Path) -> Literal["nifti", "itk", "dicom"]:
 
 
 def _has_dicom_magic(path: Path) -> bool:
-    try:
-        with path.open("rb") as handle:
-            return handle.read(132)[128:] == b"DICM"
-    except OSError as error:
-        raise InputError(path, expected="a readable file", found=str(error.strerror)) from error
+    with readable(path), path.open("rb") as handle:
+        return handle.read(132)[128:] == b"DICM"
 
 
 def _module_of(image: object) -> ModuleType:

@@ -56,23 +56,21 @@ def check_size(shape: Sequence[int], source: Source, max_voxels: int) -> None:
         )
 
 
-def check_compression(packed: int, claimed: int, source: Source) -> None:
-    """Refuse ``packed`` bytes of deflate that cannot hold, or that hardly hold, what a header claims.
+def check_room(held: int, claimed: int, source: Source, *, packed: bool) -> None:
+    """Refuse a file of too few bytes for what its header claims, before memory is taken.
 
-    Called before anything is inflated.
+    ``packed`` bytes are deflate; if they are many, they may not be packed too well either.
     """
-    if claimed > max(packed, 0) * _DEFLATE_LIMIT:
-        raise InputError(
-            source,
-            expected=f"compressed data that can hold the {claimed} bytes the header claims",
-            found=f"{max(packed, 0)} bytes",
-        )
-    if claimed > _BOMB_BYTES and claimed > packed * _BOMB_RATIO:
-        raise InputError(
-            source,
-            expected=f"a compression of at most {_BOMB_RATIO}:1 in a file this large",
-            found=f"{packed} bytes that claim to inflate to {claimed} (--max-voxels bounds them)",
-        )
+    if not packed and held < claimed:
+        found = f"{max(held, 0)} (truncated)"
+        raise InputError(source, expected=f"{claimed} bytes by its header", found=found)
+    if packed and claimed > max(held, 0) * _DEFLATE_LIMIT:
+        expected = f"compressed data that can hold the {claimed} bytes the header claims"
+        raise InputError(source, expected=expected, found=f"{max(held, 0)} bytes")
+    if packed and claimed > _BOMB_BYTES and claimed > held * _BOMB_RATIO:
+        expected = f"a compression of at most {_BOMB_RATIO}:1 in a file this large"
+        found = f"{held} bytes that claim to inflate to {claimed} (--max-voxels bounds them)"
+        raise InputError(source, expected=expected, found=found)
 
 
 def check_axes(shape: Sequence[int], source: Source) -> tuple[int, int, int]:

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from mrisr.core.errors import InputError
-from mrisr.io.dicom_file import File
-from mrisr.io.dicom_scan import printable, undamaged
+from mrisr.io.dicom_scan import File, printable, undamaged
 
 #: Attributes that tell the volumes of one series apart, most telling first.
 LABELS = (

@@ -65,7 +65,7 @@ def read_itk(
 def _read_voxels(data: IO[bytes], layout: Layout, path: Path) -> NDArray[np.generic]:
     held = os.fstat(data.fileno()).st_size - layout.start
     claimed = math.prod(layout.shape) * layout.dtype.itemsize
-    voxels.check_room(held, claimed, path, packed=layout.packed)
+    checks.check_room(held, claimed, path, packed=layout.packed)
     data.seek(layout.start)
     if layout.packed:
         return voxels.inflate_voxels(data, layout.shape, layout.dtype, path, layout.held)

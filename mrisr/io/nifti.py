@@ -63,17 +63,15 @@ def read_nifti(
         packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
         stream = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if packed else file
-        header = parse(stream.read(540), path)
-        shape = volume_shape(header, path, max_voxels)
-        dtype = stored_dtype(header, path)
-        offset = data_offset(header, path)
+        header = _parse(stream.read(540), path)
+        shape, dtype, offset = _layout(header, path, max_voxels)
         claimed = offset + math.prod(shape) * dtype.itemsize
-        voxels.check_room(os.fstat(file.fileno()).st_size, claimed, path, packed=packed)
-        grid, notes = volume_affine(header, shape, path, affine)
+        checks.check_room(os.fstat(file.fileno()).st_size, claimed, path, packed=packed)
+        grid, notes = _volume_affine(header, shape, path, affine)
         stream.seek(offset)
         stored = voxels.read_voxels(stream, shape, dtype, path)
         digested = sha256(file) if digest else None
-    storage = scaling(header, path)
+    storage = _scaling(header, path)
     array = storage.decode(stored)
     checks.check_values(array, path, allow_constant=allow_constant)
     volume = Volume(array, grid, storage=storage, name=str(path))
@@ -103,7 +101,7 @@ def nifti_gz_bytes(volume: Volume, description: str = "") -> bytes:
 def _write(volume: Volume, out: IO[bytes], description: str) -> None:
     storage = writable_storage(volume.storage, scaled=True)
     stored = storage.encode(volume.array)
-    header = build(volume.shape, volume.affine, storage, description)
+    header = _build(volume.shape, volume.affine, storage, description)
     out.write(header.binaryblock)
     out.write(b"\0\0\0\0")  # no extensions
     for k in range(stored.shape[2]):
@@ -118,7 +116,7 @@ def from_image(
     shape = checks.check_axes(image.shape, source)
     notes: tuple[str, ...] = ()
     if isinstance(image.header, nib.Nifti1Header):
-        grid, notes = volume_affine(image.header, shape, source, None)
+        grid, notes = _volume_affine(image.header, shape, source, None)
     else:
         grid = np.asarray(image.affine, dtype=np.float64)
     proxy = image.dataobj
@@ -128,7 +126,7 @@ def from_image(
     else:
         stored = np.asarray(proxy)
         storage = Storage(stored.dtype.newbyteorder("="))
-    check_scalar(stored.dtype, source)
+    _check_scalar(stored.dtype, source)
     stored = stored.astype(storage.dtype, copy=False).reshape(shape)
     array = storage.decode(stored)
     checks.check_volume(array, grid, source, allow_constant=allow_constant)
@@ -142,7 +140,7 @@ def to_image(
     storage = writable_storage(volume.storage, scaled=False)
     image = type(original)(storage.encode(volume.array), volume.affine)
     if isinstance(image.header, nib.Nifti1Header):
-        set_grid(image.header, volume.shape, volume.affine)
+        _set_grid(image.header, volume.shape, volume.affine)
     return image
 
 
@@ -157,7 +155,7 @@ def _decoding(path: Path) -> Iterator[None]:
             raise InputError(path, expected="a whole gzip file", found=found) from error
 
 
-def parse(block: bytes, source: Source) -> Header:
+def _parse(block: bytes, source: Source) -> Header:
     """The header in the first 348 (NIfTI-1) or 540 (NIfTI-2) bytes, either byte order."""
     if not block:
         raise InputError(source, expected="a NIfTI file", found="an empty file")
@@ -176,53 +174,39 @@ def parse(block: bytes, source: Source) -> Header:
     return header
 
 
-def data_offset(header: Header, source: Source) -> int:
-    """Bytes from the start of the file to its first voxel."""
-    least = header.sizeof_hdr + 4
-    raw = float(header["vox_offset"])
-    if raw == 0.0:
-        return least
-    if not (np.isfinite(raw) and least <= raw <= _MAX_OFFSET and raw.is_integer()):
-        raise InputError(source, expected=f"a vox_offset of {least} or more", found=f"{raw!r}")
-    return int(raw)
-
-
-def volume_shape(header: Header, source: Source, max_voxels: int) -> tuple[int, int, int]:
-    """Shape ``(i, j, k)``; trailing axes of length 1 are dropped. Raises InputError."""
+def _layout(
+    header: Header, source: Source, max_voxels: int
+) -> tuple[tuple[int, int, int], np.dtype, int]:
+    """Shape ``(i, j, k)``, stored dtype in the file's byte order, and bytes before the first voxel."""
     dim = [int(n) for n in header["dim"]]
     if not 1 <= dim[0] <= 7:
         raise InputError(source, expected="dim[0] from 1 to 7", found=str(dim[0]))
-    shape = dim[1 : 1 + dim[0]]
-    checks.check_size(shape, source, max_voxels)
-    return checks.check_axes(shape, source)
-
-
-def stored_dtype(header: Header, source: Source) -> np.dtype:
-    """Stored dtype with the file's byte order. Raises InputError for RGB, complex and others."""
+    checks.check_size(dim[1 : 1 + dim[0]], source, max_voxels)
+    shape = checks.check_axes(dim[1 : 1 + dim[0]], source)
     try:
         dtype: np.dtype = header.get_data_dtype()
     except (HeaderDataError, KeyError) as error:
-        raise InputError(
-            source, expected="a known NIfTI datatype", found=f"code {int(header['datatype'])}"
-        ) from error
-    check_scalar(dtype, source)
-    return dtype
+        found = f"code {int(header['datatype'])}"
+        raise InputError(source, expected="a known NIfTI datatype", found=found) from error
+    _check_scalar(dtype, source)
+    least = header.sizeof_hdr + 4
+    offset = float(header["vox_offset"]) or float(least)
+    if not (np.isfinite(offset) and least <= offset <= _MAX_OFFSET and offset.is_integer()):
+        raise InputError(source, expected=f"a vox_offset of {least} or more", found=f"{offset!r}")
+    return shape, dtype, int(offset)
 
 
-def check_scalar(dtype: np.dtype, source: Source) -> None:
+def _check_scalar(dtype: np.dtype, source: Source) -> None:
     """Refuse what is not one integer or one float of at most 64 bits for each voxel."""
     if dtype.names is not None or dtype.kind == "c":
-        what = "RGB colour" if dtype.names is not None else "complex numbers"
-        raise InputError(
-            source, expected="one real number in each voxel", found=f"{what} ({dtype})"
-        )
+        found = f"{'complex numbers' if dtype.names is None else 'RGB colour'} ({dtype})"
+        raise InputError(source, expected="one real number in each voxel", found=found)
     if dtype.kind not in "iufb" or dtype.itemsize > 8:
-        raise InputError(
-            source, expected="integers or floats of at most 64 bits", found=f"datatype {dtype}"
-        )
+        expected = "integers or floats of at most 64 bits"
+        raise InputError(source, expected=expected, found=f"datatype {dtype}")
 
 
-def scaling(header: Header, source: Source) -> Storage:
+def _scaling(header: Header, source: Source) -> Storage:
     """dtype, slope and intercept; a slope of 0 or NaN means that there is no scaling."""
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     if np.isnan(slope) or slope == 0.0:
@@ -234,7 +218,7 @@ def scaling(header: Header, source: Source) -> Storage:
     return Storage(header.get_data_dtype().newbyteorder("="), slope, intercept)
 
 
-def volume_affine(
+def _volume_affine(
     header: Header,
     shape: tuple[int, int, int],
     source: Source,
@@ -273,7 +257,7 @@ def volume_affine(
     return affine, notes
 
 
-def build(
+def _build(
     shape: tuple[int, int, int], affine: geometry.Affine, storage: Storage, description: str
 ) -> Header:
     """A fresh header: shape, dtype, scaling, grid in mm and ``descrip``; nothing else."""
@@ -283,11 +267,11 @@ def build(
     header["scl_slope"], header["scl_inter"] = storage.slope, storage.intercept
     header["vox_offset"] = header.sizeof_hdr + 4
     header["descrip"] = description.encode()[:79].decode(errors="ignore").encode()
-    set_grid(header, shape, affine)
+    _set_grid(header, shape, affine)
     return header
 
 
-def set_grid(header: Header, shape: tuple[int, int, int], affine: geometry.Affine) -> None:
+def _set_grid(header: Header, shape: tuple[int, int, int], affine: geometry.Affine) -> None:
     """Set units and both forms, code 1 (scanner).
 
     A qform cannot hold shear. Where that would part the two forms by half of what readers

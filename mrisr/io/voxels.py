@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Storage
-from mrisr.io import checks
 
 #: zlib or gzip, whichever the stream starts with.
 _EITHER = 47
@@ -26,15 +25,6 @@ _EITHER = 47
 _PADDING = 1 << 20
 #: Bytes that are read at a time, so that the voxels are held once.
 _BLOCK = 1 << 20
-
-
-def check_room(held: int, claimed: int, path: Path, *, packed: bool) -> None:
-    """Refuse a file too small to hold what its header claims, before memory is taken. Raises InputError."""
-    if packed:
-        checks.check_compression(held, claimed, path)
-    elif held < claimed:
-        found = f"{max(held, 0)} (truncated)"
-        raise InputError(path, expected=f"{claimed} bytes by its header", found=found)
 
 
 def read_voxels(

@@ -18,7 +18,7 @@ from pydicom.uid import (
 
 from mrisr.core.errors import InputError
 from mrisr.io import read_volume, write_volume
-from mrisr.io.dicom_file import BoundedFile
+from mrisr.io.dicom_scan import BoundedFile
 
 
 def edit(path: Path, old: bytes, new: bytes) -> Path:

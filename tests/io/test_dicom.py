@@ -10,7 +10,7 @@ from pydicom.uid import (
 )
 
 from mrisr.core.errors import InputError
-from mrisr.io import dicom, dicom_file, dicom_scan, read_file, read_volume
+from mrisr.io import dicom, dicom_scan, read_file, read_volume
 from mrisr.io.dicom import read_stack
 from mrisr.io.dicom_pixels import read_pixels
 
@@ -110,13 +110,13 @@ def test_each_file_of_the_series_is_opened_once(make_series, monkeypatch, tmp_pa
     if wanted is not None:
         make_series("study_b", number=9)
     opened: list[str] = []
-    real = dicom_file.io.FileIO
+    real = dicom_scan.io.FileIO
 
     def counting(path):
         opened.append(path.name)
         return real(path)
 
-    monkeypatch.setattr(dicom_file.io, "FileIO", counting)
+    monkeypatch.setattr(dicom_scan.io, "FileIO", counting)
     monkeypatch.setattr(Path, "open", lambda path, *_: pytest.fail(f"{path} opened again"))
     read_file(tmp_path, series=wanted)
     beside = len(list(tmp_path.glob("study_b/*")))
