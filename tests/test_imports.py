@@ -21,7 +21,7 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("module", ["mrisr", "mrisr.cli"])
+@pytest.mark.parametrize("module", ["mrisr", "mrisr.cli", "mrisr.io"])
 def test_import_loads_nothing_heavy(module: str) -> None:
     code = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
     loaded = set(json.loads(run("-c", code)))

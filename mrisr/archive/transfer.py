@@ -23,8 +23,7 @@ from pydicom.pixels.utils import get_expected_length
 from mrisr.archive.client import Archive, connect
 from mrisr.core.errors import InputError, OutputError, UsageError
 from mrisr.io.atomic import atomic_folder
-from mrisr.io.dicom_file import File
-from mrisr.io.dicom_scan import find_series, pick_series, printable, quiet
+from mrisr.io.dicom_scan import File, find_series, pick_series, printable, quiet
 from mrisr.io.paths import check_output_folder
 
 Progress = Callable[[int, int], None]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Volume, VolumeFile
 from mrisr.io.atomic import atomic_path, write_bytes, write_json
+from mrisr.io.checks import readable
 from mrisr.io.paths import (
     SUPPORTED,
     check_output,
@@ -167,9 +168,9 @@ def _packed(volume: Volume, path: Path, description: str) -> bytes | None:
         from mrisr.io.nifti import nifti_gz_bytes
 
         return nifti_gz_bytes(volume, description)
-    from mrisr.io import itk_write
+    from mrisr.io import itk
 
-    return itk_write.mha_bytes(volume) if kind == ".mha" else itk_write.nrrd_bytes(volume)
+    return itk.mha_bytes(volume) if kind == ".mha" else itk.nrrd_bytes(volume)
 
 
 def as_volume(image: Any, *, allow_constant: bool = False) -> Volume:
@@ -234,11 +235,8 @@ def input_format(path: Path) -> Literal["nifti", "itk", "dicom"]:
 
 
 def _has_dicom_magic(path: Path) -> bool:
-    try:
-        with path.open("rb") as handle:
-            return handle.read(132)[128:] == b"DICM"
-    except OSError as error:
-        raise InputError(path, expected="a readable file", found=str(error.strerror)) from error
+    with readable(path), path.open("rb") as handle:
+        return handle.read(132)[128:] == b"DICM"
 
 
 def _module_of(image: object) -> ModuleType:

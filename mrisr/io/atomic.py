@@ -42,17 +42,8 @@ def atomic_path(
     Raises:
         OutputError: for every OSError (no space, no permission, no folder), naming the path.
     """
-    path = Path(path)
-    with as_output_error(path, size):
-        if path.exists() and not path.is_file():
-            raise OutputError(f"{path}: expected a file to write, found something else there")
-        with _removed_after(ready_to_write(path, size)) as temporary:
-            temporary.touch(exist_ok=False)
-            with as_output_error(path, size, temporary):
-                yield temporary
-                flush(temporary)
-                move_file(temporary, path, overwrite=overwrite)
-                flush_folder(path.parent)
+    with _in_the_making(Path(path), overwrite, size, folder=False) as temporary:
+        yield temporary
 
 
 @contextmanager
@@ -65,35 +56,32 @@ def atomic_folder(
     block raises; an old folder goes once the new one has its place, with everything in it, so the
     caller checks beforehand what may be replaced.
 
-    Args:
-        path: the target: nothing, an empty folder or, with ``overwrite``, any folder.
-        overwrite: False makes the final step fail if the target has appeared meanwhile.
-        size: bytes about to be written; a disk with less room is refused at once.
-
-    Raises:
-        OutputError: the target is not a folder, or holds something that may not be replaced; or for
-            every OSError (no space, no permission, no parent), naming the path.
+    Args and errors: as ``atomic_path``, of a target that is nothing, an empty folder or, with
+    ``overwrite``, any folder.
     """
-    path = Path(path)
-    with as_output_error(path, size):
-        check_replaceable(path)
-        with _removed_after(ready_to_write(path, size)) as temporary:
-            if not overwrite and path.is_dir() and any(path.iterdir()):
-                raise OutputError(f"{path}: exists already (--force replaces)")
-            temporary.mkdir()
-            with as_output_error(path, size, temporary):
-                yield temporary
-                flush_tree(temporary)
-                move_folder(temporary, path, overwrite=overwrite)
-                flush_folder(path.parent)
+    with _in_the_making(Path(path), overwrite, size, folder=True) as temporary:
+        yield temporary
 
 
 @contextmanager
-def _removed_after(temporary: Path) -> Iterator[Path]:
-    try:
-        yield temporary
-    finally:
-        remove(temporary)
+def _in_the_making(path: Path, overwrite: bool, size: int, *, folder: bool) -> Iterator[Path]:
+    with as_output_error(path, size):
+        if folder:
+            check_replaceable(path)
+        elif path.exists() and not path.is_file():
+            raise OutputError(f"{path}: expected a file to write, found something else there")
+        temporary = ready_to_write(path, size)
+        if folder and not overwrite and path.is_dir() and any(path.iterdir()):
+            raise OutputError(f"{path}: exists already (--force replaces)")
+        try:
+            with as_output_error(path, size, temporary):
+                temporary.mkdir() if folder else temporary.touch(exist_ok=False)
+                yield temporary
+                (flush_tree if folder else flush)(temporary)
+                (move_folder if folder else move_file)(temporary, path, overwrite=overwrite)
+                flush_folder(path.parent)
+        finally:
+            remove(temporary)
 
 
 def write_bytes(path: str | PathLike[str], data: bytes, *, overwrite: bool = True) -> Path:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 
 import numpy as np
@@ -31,13 +33,21 @@ _BOMB_BYTES, _BOMB_RATIO = 1 << 28, 200
 Source = str | PathLike[str]
 
 
+@contextmanager
+def readable(source: Source, expected: str = "a readable file") -> Iterator[None]:
+    """Turn what the system says of a path that it does not read into an InputError."""
+    try:
+        yield
+    except OSError as error:
+        found = error.strerror or str(error)
+        raise InputError(source, expected=expected, found=found) from error
+
+
 def check_size(shape: Sequence[int], source: Source, max_voxels: int) -> None:
     """Refuse an empty grid, or one of more than ``max_voxels`` voxels, before memory is taken."""
     if any(n < 1 for n in shape):
         raise InputError(source, expected="at least one voxel along each axis", found=_by(shape))
-    voxels = 1
-    for n in shape:
-        voxels *= int(n)
+    voxels = math.prod(int(n) for n in shape)
     if voxels > max_voxels:
         raise InputError(
             source,
@@ -46,23 +56,21 @@ def check_size(shape: Sequence[int], source: Source, max_voxels: int) -> None:
         )
 
 
-def check_compression(packed: int, claimed: int, source: Source) -> None:
-    """Refuse ``packed`` bytes of deflate that cannot hold, or that hardly hold, what a header claims.
+def check_room(held: int, claimed: int, source: Source, *, packed: bool) -> None:
+    """Refuse a file of too few bytes for what its header claims, before memory is taken.
 
-    Called before anything is inflated.
+    ``packed`` bytes are deflate; if they are many, they may not be packed too well either.
     """
-    if claimed > max(packed, 0) * _DEFLATE_LIMIT:
-        raise InputError(
-            source,
-            expected=f"compressed data that can hold the {claimed} bytes the header claims",
-            found=f"{max(packed, 0)} bytes",
-        )
-    if claimed > _BOMB_BYTES and claimed > packed * _BOMB_RATIO:
-        raise InputError(
-            source,
-            expected=f"a compression of at most {_BOMB_RATIO}:1 in a file this large",
-            found=f"{packed} bytes that claim to inflate to {claimed} (--max-voxels bounds them)",
-        )
+    if not packed and held < claimed:
+        found = f"{max(held, 0)} (truncated)"
+        raise InputError(source, expected=f"{claimed} bytes by its header", found=found)
+    if packed and claimed > max(held, 0) * _DEFLATE_LIMIT:
+        expected = f"compressed data that can hold the {claimed} bytes the header claims"
+        raise InputError(source, expected=expected, found=f"{max(held, 0)} bytes")
+    if packed and claimed > _BOMB_BYTES and claimed > held * _BOMB_RATIO:
+        expected = f"a compression of at most {_BOMB_RATIO}:1 in a file this large"
+        found = f"{held} bytes that claim to inflate to {claimed} (--max-voxels bounds them)"
+        raise InputError(source, expected=expected, found=found)
 
 
 def check_axes(shape: Sequence[int], source: Source) -> tuple[int, int, int]:
@@ -124,11 +132,9 @@ def check_values(
             expected="voxels that differ",
             found=f"a constant volume ({array.size} voxels equal to {low})",
         )
-    if not allow_constant:
-        _check_range(float(low), float(high), source)
-
-
-def _check_range(low: float, high: float, source: Source) -> None:
+    if allow_constant:
+        return
+    low, high = float(low), float(high)
     largest = max(abs(low), abs(high))
     if largest > MAX_VALUE or high - low < max(MIN_RANGE, largest * MIN_RELATIVE_RANGE):
         raise InputError(

@@ -9,15 +9,18 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import Dataset
 
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Storage, Volume, VolumeFile
 from mrisr.io import checks
-from mrisr.io.dicom_file import Contents, File
 from mrisr.io.dicom_frames import Frame, frames_of
-from mrisr.io.dicom_pixels import Pixels, read_pixels
-from mrisr.io.dicom_scan import SHARED, Series, find_series, pick_series, quiet
+from mrisr.io.dicom_pixels import read_pixels
+from mrisr.io.dicom_scan import SHARED, BoundedFile, File, Series, find_series, pick_series, quiet
 from mrisr.io.dicom_stack import Stack, stack_frames
+
+#: Bytes of a file beyond these, for its header and for each voxel, are not kept in memory.
+_HEADER_BYTES, _VOXEL_BYTES = 1 << 20, 8
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -61,18 +64,20 @@ def read_dicom(
             file and the attribute.
     """
     if isinstance(series, Series):
-        contents, chosen = Contents(), series
+        pixels, chosen = _Pixels(digest=digest), series
     else:
-        contents = Contents(series, max_voxels)
-        chosen = pick_series(find_series(path, contents), series, path)
-    decoder = _Decoder(contents, digest)
-    stack, dropped = _stack(chosen, path, frame, max_voxels, decoder)
+        pixels = _Pixels(series, max_voxels, digest=digest)
+        chosen = pick_series(find_series(path, pixels.keep), series, path)
+    stack, dropped = _stack(chosen, path, frame, max_voxels, pixels)
     for f in stack.frames:
-        held = len(decoder.pixels(f.path).stored)
+        held = len(pixels.of(f.path))
         if f.number >= held:
             found = f"{held} frames of pixel data"
             raise InputError(f.path, expected=f"at least {f.number + 1}", found=found)
-    array, storage, notes = _voxels(stack.frames, decoder)
+    slices = [pixels.of(f.path)[f.number] for f in stack.frames]
+    sha256 = pixels.sha256(stack.frames) if digest else None
+    del pixels
+    array, storage, notes = _voxels(stack.frames, slices)
     checks.check_volume(array, stack.affine, path, allow_constant=allow_constant)
     if dropped:
         notes += (f"{dropped} identical copies of slices dropped",)
@@ -84,7 +89,6 @@ def read_dicom(
         stacked_along=2,
         name=str(path),
     )
-    sha256 = decoder.sha256(stack.frames) if digest else None
     return DicomFile(volume, path, sha256, (*stack.notes, *notes), stack=stack)
 
 
@@ -96,24 +100,48 @@ def read_stack(
 
     Raises InputError as ``read_dicom`` does for a bad geometry.
     """
-    decoder = _Decoder(Contents(), digest=False)
     chosen = pick_series(find_series(path), series, path)
-    return _stack(chosen, path, frame, max_voxels, decoder)[0]
+    return _stack(chosen, path, frame, max_voxels, _Pixels())[0]
 
 
-class _Decoder:
-    """Pixels of files, each read and decoded once, and the digests of their bytes."""
+class _Pixels:
+    """Pixels of the files of the series that is to be read, and the digests of their bytes.
 
-    def __init__(self, contents: Contents, digest: bool) -> None:
-        self._contents = contents
+    A file's bytes are kept while the folder is scanned, so that none is opened twice. Nothing is kept of
+    a series that will be refused anyway: a second one where ``wanted`` names none, or more than ``room``
+    voxels.
+    """
+
+    def __init__(self, wanted: str | None = None, room: int = -1, *, digest: bool = False) -> None:
+        self._wanted = None if wanted is None else wanted.strip().lower()
+        self._room = room
         self._digest = digest
-        self._pixels: dict[Path, Pixels] = {}
+        self._uid = ""
+        self._held: dict[Path, bytes] = {}
+        self._pixels: dict[Path, NDArray[np.generic]] = {}
         self._sha256: dict[Path, str] = {}
 
-    def pixels(self, path: Path) -> Pixels:
-        """The pixels of a file. Raises InputError."""
+    def keep(self, file: File, handle: BoundedFile) -> None:
+        """Keep the bytes of an open file, if it is of the series and no larger than its voxels need."""
+        self._uid = self._uid or file.series_uid
+        names = (file.series_uid, file.number, file.description.lower())
+        if self._wanted is None and file.series_uid != self._uid:
+            self._room = -1
+        elif self._wanted is not None and self._wanted not in names:
+            return
+        voxels = _voxel_count(file.header)
+        self._room -= voxels
+        if self._room < 0:
+            self._held.clear()
+        elif handle.size <= _HEADER_BYTES + _VOXEL_BYTES * voxels:
+            handle.seek(0)
+            self._held[file.path] = handle.read()
+
+    def of(self, path: Path) -> NDArray[np.generic]:
+        """Stored numbers ``(frames, rows, columns)`` of a file, decoded once. Raises InputError."""
         if path not in self._pixels:
-            data = self._contents.take(path)
+            with checks.readable(path):
+                data = self._held.pop(path) if path in self._held else path.read_bytes()
             if self._digest:
                 self._sha256[path] = hashlib.sha256(data).hexdigest()
             self._pixels[path] = read_pixels(path, data)
@@ -125,8 +153,17 @@ class _Decoder:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def _voxel_count(header: Dataset) -> int:
+    """Voxels that a header claims; 0 where it makes no sense, which is told later."""
+    try:
+        frames = max(int(header.get("NumberOfFrames") or 1), 1)
+        return int(header.Rows) * int(header.Columns) * frames
+    except Exception:  # pydicom raises almost anything on a value that breaks its type
+        return 0
+
+
 def _stack(
-    series: Series, path: Path, frame: int | None, max_voxels: int, decoder: _Decoder
+    series: Series, path: Path, frame: int | None, max_voxels: int, pixels: _Pixels
 ) -> tuple[Stack, int]:
     """The checked stack, and how many copies of slices were dropped.
 
@@ -135,7 +172,7 @@ def _stack(
     if series.broken:
         raise series.broken[0]
     _check_one_scan(series.files)
-    kept = _without_copies(series.files, decoder)
+    kept = _without_copies(series.files, pixels)
     frames = [f for file in kept for f in frames_of(file)]
     rows, columns = frames[0].size
     checks.check_size((columns, rows, len(frames)), path, max_voxels)
@@ -151,7 +188,7 @@ def _check_one_scan(files: Sequence[File]) -> None:
                 raise InputError(file.path, expected=f"one {key} in the series", found=found)
 
 
-def _without_copies(files: Sequence[File], decoder: _Decoder) -> list[File]:
+def _without_copies(files: Sequence[File], pixels: _Pixels) -> list[File]:
     """Files with each SOPInstanceUID once. Raises InputError if two of one UID differ."""
     kept: dict[str, File] = {}
     for file in files:
@@ -162,8 +199,8 @@ def _without_copies(files: Sequence[File], decoder: _Decoder) -> list[File]:
             np.array_equal(a.position, b.position) and np.array_equal(a.along_row, b.along_row)
             for a, b in zip(frames_of(first), frames_of(file), strict=False)
         )
-        ours, theirs = (decoder.pixels(f.path).stored for f in (first, file))
-        if not same or not np.array_equal(ours, theirs):
+        same = same and np.array_equal(pixels.of(first.path), pixels.of(file.path))
+        if not same:
             raise InputError(
                 file.path,
                 expected=f"the same image as {first.path.name}, of the same SOPInstanceUID",
@@ -173,20 +210,19 @@ def _without_copies(files: Sequence[File], decoder: _Decoder) -> list[File]:
 
 
 def _voxels(
-    frames: Sequence[Frame], decoder: _Decoder
+    frames: Sequence[Frame], slices: list[NDArray[np.generic]]
 ) -> tuple[NDArray[np.generic], Storage, tuple[str, ...]]:
-    """Values ``(columns, rows, slices)``, their storage, and notes."""
+    """Values ``(columns, rows, slices)``, their storage, and notes; ``slices`` is emptied meanwhile."""
     notes: tuple[str, ...] = ()
-    pixels = [decoder.pixels(f.path) for f in frames]
-    if any(p.inverted for p in pixels):
+    if any(f.header.PhotometricInterpretation == "MONOCHROME1" for f in frames):
         notes += ("MONOCHROME1 inverted, so that bright is high",)
-    slices = [p.stored[f.number] for p, f in zip(pixels, frames, strict=True)]
+    stored = np.empty((len(slices), *frames[0].size), np.result_type(*slices))
+    for k in reversed(range(len(slices))):
+        stored[k] = slices.pop()
+    stored = stored.transpose(2, 1, 0)
     if len({(f.slope, f.intercept) for f in frames}) == 1:
-        stored = np.stack(slices).transpose(2, 1, 0)
         storage = Storage(stored.dtype, frames[0].slope, frames[0].intercept)
         return storage.decode(stored), storage, notes
     notes += ("RescaleSlope differs between slices: voxels become float32",)
-    values = np.stack(
-        [s.astype(np.float64) * f.slope + f.intercept for s, f in zip(slices, frames, strict=True)]
-    )
-    return values.transpose(2, 1, 0), Storage(np.dtype(np.float32)), notes
+    slopes, intercepts = np.array([(f.slope, f.intercept) for f in frames]).T
+    return stored.astype(np.float64) * slopes + intercepts, Storage(np.dtype(np.float32)), notes

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from mrisr.core.errors import InputError
-from mrisr.io.dicom_file import File
-from mrisr.io.dicom_scan import printable, quiet, reason
+from mrisr.io.dicom_scan import File, printable, undamaged
 
 #: Attributes that tell the volumes of one series apart, most telling first.
 LABELS = (
@@ -34,12 +33,7 @@ LABELS = (
     "AcquisitionTime",
 )
 
-_GEOMETRY = (
-    "SliceThickness",
-    "SpacingBetweenSlices",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-)
+_GEOMETRY = ("SliceThickness", "SpacingBetweenSlices", "ImageOrientationPatient", "PixelSpacing")
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,26 +75,14 @@ class Frame:
 
 def frames_of(file: File) -> list[Frame]:
     """Frames of one file. Raises InputError naming the attribute that is missing or wrong."""
-    try:
-        with quiet():
-            if "PerFrameFunctionalGroupsSequence" in file.header:
-                return _enhanced(file)
-            return [_single(file)]
-    except InputError:
-        raise
-    except Exception as error:  # pydicom raises almost anything on a value that breaks its type
-        raise InputError(file.path, expected="readable attributes", found=reason(error)) from error
-
-
-def _single(file: File) -> Frame:
-    count = int(file.header.get("NumberOfFrames", 1) or 1)
-    if count > 1:
-        raise InputError(
-            file.path,
-            expected="a geometry for each frame (PerFrameFunctionalGroupsSequence)",
-            found=f"{count} frames without",
-        )
-    return _frame(file, 0, file.header.get)
+    with undamaged(file.path, "readable attributes", "{}"):
+        if "PerFrameFunctionalGroupsSequence" in file.header:
+            return _enhanced(file)
+        count = int(file.header.get("NumberOfFrames", 1) or 1)
+        if count > 1:
+            expected = "a geometry for each frame (PerFrameFunctionalGroupsSequence)"
+            raise InputError(file.path, expected=expected, found=f"{count} frames without")
+        return [_frame(file, 0, file.header.get)]
 
 
 def _enhanced(file: File) -> list[Frame]:
@@ -118,18 +100,14 @@ def _enhanced(file: File) -> list[Frame]:
 
 
 def frame_attributes(header: Dataset, number: int) -> dict[str, Any]:
-    """Attributes of an enhanced file's functional groups for one frame (from 0), by keyword."""
-    attributes: dict[str, Any] = {}
+    """Attributes of an enhanced file's functional groups for one frame (from 0), by keyword.
+
+    Those of standard macros of one item each; what a frame states goes before what all share.
+    """
     own = header.PerFrameFunctionalGroupsSequence[number]
-    for group in (*header.get("SharedFunctionalGroupsSequence", []), own):
-        attributes.update(_flatten(group))
-    return attributes
-
-
-def _flatten(group: Dataset) -> dict[str, Any]:
-    """Attributes of a functional group's standard macros (one item each), by keyword."""
     return {
         element.keyword: element.value
+        for group in (*header.get("SharedFunctionalGroupsSequence", []), own)
         for macro in group
         if macro.VR == "SQ" and not macro.tag.is_private and len(macro.value) == 1
         for element in _with_nested(macro.value[0])
@@ -150,24 +128,22 @@ def _with_nested(item: Dataset) -> list[Any]:
 
 def _frame(file: File, number: int, get: Callable[[str], Any]) -> Frame:
     path = file.path
+    rows, columns = (int(file.header.get(k) or 0) for k in ("Rows", "Columns"))
+    if min(rows, columns) < 1:
+        found = f"{rows} and {columns}"
+        raise InputError(path, expected="Rows and Columns above zero", found=found)
     orientation = _numbers(get, "ImageOrientationPatient", 6, path)
     row, column = orientation[:3], orientation[3:]
     lengths = float(np.linalg.norm(row)), float(np.linalg.norm(column))
     if max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(float(row @ column))) > 1e-3:
         found = ", ".join(f"{v:g}" for v in orientation)
-        raise InputError(
-            path,
-            expected="ImageOrientationPatient of two unit vectors at right angles",
-            found=found,
-        )
+        expected = "ImageOrientationPatient of two unit vectors at right angles"
+        raise InputError(path, expected=expected, found=found)
     spacing = _numbers(get, "PixelSpacing", 2, path)
     if not np.all(spacing > 0):
         found = f"{spacing[0]:g}, {spacing[1]:g}"
         raise InputError(path, expected="PixelSpacing above zero", found=found)
-    slope, intercept = (
-        _optional(get, "RescaleSlope", path),
-        _optional(get, "RescaleIntercept", path),
-    )
+    slope = _optional(get, "RescaleSlope", path)
     if slope == 0:
         raise InputError(path, expected="a RescaleSlope other than zero", found="0")
     if file.header.get("ModalityLUTSequence"):
@@ -178,7 +154,7 @@ def _frame(file: File, number: int, get: Callable[[str], Any]) -> Frame:
         header=file.header,
         number=number,
         uid=file.sop_uid,
-        size=_size(file),
+        size=(rows, columns),
         position=_numbers(get, "ImagePositionPatient", 3, path),
         along_row=row / lengths[0],
         along_column=column / lengths[1],
@@ -186,17 +162,9 @@ def _frame(file: File, number: int, get: Callable[[str], Any]) -> Frame:
         thickness=thickness if thickness and thickness > 0 else None,
         between=_optional(get, "SpacingBetweenSlices", path),
         slope=1.0 if slope is None else slope,
-        intercept=intercept or 0.0,
+        intercept=_optional(get, "RescaleIntercept", path) or 0.0,
         labels={key: _label(get(key)) for key in LABELS if get(key) not in (None, "")},
     )
-
-
-def _size(file: File) -> tuple[int, int]:
-    rows, columns = (int(file.header.get(k) or 0) for k in ("Rows", "Columns"))
-    if min(rows, columns) < 1:
-        found = f"{rows} and {columns}"
-        raise InputError(file.path, expected="Rows and Columns above zero", found=found)
-    return rows, columns
 
 
 def _numbers(get: Callable[[str], Any], key: str, count: int, path: Path) -> NDArray[np.float64]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -16,16 +19,17 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
     JPEGExtended12Bit,
     JPEGLossless,
     JPEGLosslessSV1,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
 )
 
 from mrisr.core.errors import InputError
 from mrisr.io import jpeg_lossless
-from mrisr.io.dicom_encoded import check_frames, decoding
-from mrisr.io.dicom_file import BOMB_BYTES, BOMB_RATIO, read_file
-from mrisr.io.dicom_scan import printable, quiet, reason
+from mrisr.io.dicom_scan import BOMB_BYTES, BOMB_RATIO, printable, read_file, undamaged
 
 _INSTALL = "pip install pyjpegls pylibjpeg pylibjpeg-openjpeg pillow"
 
@@ -34,68 +38,66 @@ _DECODERS = ("pydicom", "pyjpegls", "pylibjpeg", "pillow")
 _END_OF_SEQUENCE = b"\xfe\xff\xdd\xe0"
 _OURS = (JPEGLossless, JPEGLosslessSV1)
 
+#: Markers of JPEG and JPEG-LS: end of image, start of scan.
+_EOI, _SOS = 0xD9, 0xDA
+#: Markers of JPEG 2000: start of codestream, of a tile-part, end of codestream.
+_SOC, _SOT, _EOC = b"\xff\x4f\xff\x51", b"\xff\x90", b"\xff\xd9"
 
-@dataclass(frozen=True, eq=False)
-class Pixels:
-    """Stored numbers of one file, ``(frames, rows, columns)``.
-
-    Attributes:
-        stored: after inversion, if ``inverted``.
-        inverted: the file was MONOCHROME1, which shows low numbers bright.
-    """
-
-    stored: NDArray[np.generic]
-    inverted: bool
+#: What pydicom says where it leaves out numbers that RLE holds.
+_RLE_PADDING = re.compile(r"non-conformant padding - (\d+) vs. (\d+)")
 
 
-def read_pixels(path: Path, data: bytes) -> Pixels:
+def read_pixels(path: Path, data: bytes) -> NDArray[np.generic]:
     """Decode the pixels of a file's bytes, in any transfer syntax that has a decoder.
+
+    Returns:
+        Stored numbers ``(frames, rows, columns)``, mirrored where the file is MONOCHROME1, so that bright is
+        high.
 
     Raises:
         InputError: truncated or damaged pixel data, a missing decoder (with the line that
             installs it), colour, or a modality lookup table.
     """
-    with quiet():
+    with undamaged(path, "whole pixel data", "damage or truncation ({})"):
         dataset = _dataset(path, data)
-        try:
-            _check_scalar(dataset, path)
-            _check_bits(dataset, path)
-            _check_decoder(dataset, path)
-            _check_end(dataset, data)
-            _check_unused_bits(dataset, path)
-            stored = _stored(dataset)
-        except InputError:
-            raise
-        except Exception as error:  # decoders raise almost anything on damaged data
-            found = f"damage or truncation ({reason(error)})"
-            raise InputError(path, expected="whole pixel data", found=found) from error
-        inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
-    return Pixels(stored, inverted)
+        for check in (_check_scalar, _check_bits, _check_decoder):
+            check(dataset, path)
+        _check_end(dataset, data)
+        _check_unused_bits(dataset, path)
+        return _stored(dataset)
 
 
 def _stored(dataset: Dataset) -> NDArray[np.generic]:
-    """Stored numbers ``(frames, rows, columns)``, bright is high, in native byte order."""
     syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax.is_compressed and not syntax.is_deflated:
-        _check_claim(dataset)
+    _check_length(dataset)
+    if not _is_encoded(dataset):
+        decoded = dataset.pixel_array
+    else:
         check_frames(dataset)
         if syntax in _OURS:
             decoded = _jpeg_lossless(dataset)
         else:
             dataset.pixel_array_options(decoding_plugin=_decoder(syntax))
-            with decoding(int(dataset.Rows), int(dataset.Columns)):
+            with _decoding(int(dataset.Rows), int(dataset.Columns)):
                 decoded = dataset.pixel_array
-    else:
-        _check_native(dataset)
-        decoded = dataset.pixel_array
     decoded = decoded.astype(decoded.dtype.newbyteorder("="), copy=False)
     frames = _sign_extended(decoded.reshape(-1, int(dataset.Rows), int(dataset.Columns)), dataset)
-    count = int(dataset.get("NumberOfFrames", 1) or 1)
+    count = _frame_count(dataset)
     if len(frames) != count:
         raise ValueError(f"{len(frames)} frames of pixels where NumberOfFrames is {count}")
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         return _inverted(frames, dataset)
     return frames
+
+
+def _frame_count(dataset: Dataset) -> int:
+    return int(dataset.get("NumberOfFrames", 1) or 1)
+
+
+def _is_encoded(dataset: Dataset) -> bool:
+    """Whether the pixels themselves are compressed, not the whole dataset."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    return bool(syntax.is_compressed and not syntax.is_deflated)
 
 
 def _check_end(dataset: Dataset, data: bytes) -> None:
@@ -105,19 +107,28 @@ def _check_end(dataset: Dataset, data: bytes) -> None:
         raise ValueError("the file ends amid its last element")
 
 
-def _check_claim(dataset: Dataset) -> None:
-    """Raise ValueError if hardly any compressed data claim to be many pixels: decoders take their room."""
-    count = int(dataset.get("NumberOfFrames", 1) or 1)
-    claimed = count * int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated) // 8
-    held = len(dataset.PixelData)
-    if claimed > max(BOMB_BYTES, BOMB_RATIO * held):
-        raise ValueError(f"{held} bytes of compressed pixels that claim to be {claimed}")
+def _check_length(dataset: Dataset) -> None:
+    """Raise ValueError unless the pixel data may be what Rows, Columns and NumberOfFrames claim.
+
+    Decoders take the room of hardly any data that claim to be many pixels; uncompressed data hold the pixels
+    and padding.
+    """
+    bits = int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated)
+    claimed, held = _frame_count(dataset) * bits // 8, len(dataset.PixelData)
+    if _is_encoded(dataset):
+        if claimed > max(BOMB_BYTES, BOMB_RATIO * held):
+            raise ValueError(f"{held} bytes of compressed pixels that claim to be {claimed}")
+        return
+    if dataset["PixelData"].is_undefined_length:
+        raise ValueError("compressed pixels under an uncompressed transfer syntax")
+    if dataset.PixelData[claimed:].strip(b"\0"):
+        raise ValueError(f"{held} bytes of pixels where Rows and Columns make it {claimed}")
 
 
 def _jpeg_lossless(dataset: Dataset) -> NDArray[np.generic]:
     """Frames of a dataset in JPEG lossless, in the words that it allocates."""
     rows, columns = int(dataset.Rows), int(dataset.Columns)
-    count = int(dataset.get("NumberOfFrames", 1) or 1)
+    count = _frame_count(dataset)
     frames = generate_frames(dataset.PixelData, number_of_frames=count)
     decoded = np.stack([jpeg_lossless.decode(frame, rows, columns) for frame in frames])
     bits = int(dataset.BitsAllocated)
@@ -127,30 +138,18 @@ def _jpeg_lossless(dataset: Dataset) -> NDArray[np.generic]:
     return decoded.astype(f"u{bits // 8}").view(kind)
 
 
-def _check_native(dataset: Dataset) -> None:
-    """Raise ValueError if uncompressed pixel data hold more than the pixels and padding."""
-    if dataset["PixelData"].is_undefined_length:
-        raise ValueError("compressed pixels under an uncompressed transfer syntax")
-    frames = int(dataset.get("NumberOfFrames", 1) or 1)
-    bits = frames * int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated)
-    if dataset.PixelData[bits // 8 :].strip(b"\0"):
-        held = len(dataset.PixelData)
-        raise ValueError(f"{held} bytes of pixels where Rows and Columns make it {bits // 8}")
-
-
 def _check_unused_bits(dataset: Dataset, path: Path) -> None:
     """Refuse uncompressed numbers larger than BitsStored allows, which pydicom would cut down.
 
     The bits above may hold the sign, or an overlay that says so (PS3.5 8.1.1, PS3.3 C.9.2).
     """
     bits, allocated = int(dataset.BitsStored), int(dataset.BitsAllocated)
-    syntax = dataset.file_meta.TransferSyntaxUID
-    native = not syntax.is_compressed or syntax.is_deflated
-    if not native or allocated not in (16, 32) or not 0 < bits < allocated:
+    if _is_encoded(dataset) or allocated not in (16, 32) or not 0 < bits < allocated:
         return
-    if _overlays_above(dataset, bits):
+    overlays = (dataset.get((group, 0x0102)) for group in range(0x6000, 0x6020, 2))
+    if any(int(position.value or 0) >= bits for position in overlays if position is not None):
         return
-    order = "<" if syntax.is_little_endian else ">"
+    order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
     size = allocated // 8
     held = dataset.PixelData[: len(dataset.PixelData) // size * size]
     unused = np.frombuffer(held, dtype=f"{order}u{size}") >> (bits - 1)
@@ -162,19 +161,10 @@ def _check_unused_bits(dataset: Dataset, path: Path) -> None:
         raise InputError(path, expected=f"numbers of {bits} bits (BitsStored)", found=found)
 
 
-def _overlays_above(dataset: Dataset, bits: int) -> bool:
-    """Whether an overlay lies in the unused bits of the pixels."""
-    positions = (dataset.get((group, 0x0102)) for group in range(0x6000, 0x6020, 2))
-    return any(int(p.value or 0) >= bits for p in positions if p is not None)
-
-
 def _dataset(path: Path, data: bytes) -> Dataset:
-    try:
+    with undamaged(path, "a DICOM image"):
         dataset = read_file(BytesIO(data))
         present = "PixelData" in dataset
-    except Exception as error:  # pydicom raises almost anything on damaged files
-        found = f"damage ({reason(error)})"
-        raise InputError(path, expected="a DICOM image", found=found) from error
     if not present:
         others = [k for k in ("FloatPixelData", "DoubleFloatPixelData") if k in dataset]
         raise InputError(path, expected="PixelData", found=(*others, "none (truncated?)")[0])
@@ -189,11 +179,9 @@ def _check_scalar(dataset: Dataset, path: Path) -> None:
     samples = int(dataset.get("SamplesPerPixel", 1) or 1)
     photometric = str(dataset.get("PhotometricInterpretation", "none"))
     if samples != 1 or photometric not in ("MONOCHROME1", "MONOCHROME2"):
-        raise InputError(
-            path,
-            expected="one grey value in each pixel (MONOCHROME1 or 2)",
-            found=f"{samples} samples of {printable(photometric)}",
-        )
+        found = f"{samples} samples of {printable(photometric)}"
+        expected = "one grey value in each pixel (MONOCHROME1 or 2)"
+        raise InputError(path, expected=expected, found=found)
 
 
 def _check_bits(dataset: Dataset, path: Path) -> None:
@@ -208,21 +196,16 @@ def _check_bits(dataset: Dataset, path: Path) -> None:
 
 
 def _check_decoder(dataset: Dataset, path: Path) -> None:
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if not syntax.is_compressed or syntax.is_deflated:
+    if not _is_encoded(dataset):
         return
+    syntax = dataset.file_meta.TransferSyntaxUID
     if syntax == JPEGExtended12Bit and int(dataset.get("BitsStored") or 0) > 8:
-        raise InputError(
-            path,
-            expected="a transfer syntax that is decoded (dcmdjpeg or gdcmconv --raw unpack others)",
-            found=f"{printable(syntax.name)} of {dataset.BitsStored} bits",
-        )
+        expected = "a transfer syntax that is decoded (dcmdjpeg or gdcmconv --raw unpack others)"
+        found = f"{printable(syntax.name)} of {dataset.BitsStored} bits"
+        raise InputError(path, expected=expected, found=found)
     if syntax not in _OURS and not _decoder(syntax):
-        raise InputError(
-            path,
-            expected=f"a transfer syntax with a decoder ({_INSTALL})",
-            found=printable(syntax.name),
-        )
+        expected = f"a transfer syntax with a decoder ({_INSTALL})"
+        raise InputError(path, expected=expected, found=printable(syntax.name))
 
 
 def _decoder(syntax: UID) -> str:
@@ -249,3 +232,84 @@ def _inverted(stored: NDArray[np.generic], dataset: Dataset) -> NDArray[np.gener
         return (-1 - stored.astype(np.int64)).astype(stored.dtype)
     top = max((1 << int(dataset.BitsStored)) - 1, int(stored.max()))
     return (top - stored.astype(np.int64)).astype(stored.dtype)
+
+
+def check_frames(dataset: Dataset) -> None:
+    """Raise ValueError unless every JPEG frame of a dataset runs to its end mark, and no further.
+
+    The decoders of JPEG and JPEG 2000 fill up what a truncated frame lacks; that of JPEG-LS may look for it
+    for minutes.
+    """
+    syntax = dataset.file_meta.TransferSyntaxUID
+    check: Callable[[bytes], None]
+    if syntax in JPEG2000TransferSyntaxes:
+        check = _check_jpeg_2000
+    elif syntax in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes):
+        check = _check_jpeg
+    else:
+        return
+    count = _frame_count(dataset)
+    for frame in generate_frames(dataset.PixelData, number_of_frames=count):
+        try:
+            check(frame)
+        except IndexError:
+            raise ValueError("a compressed frame ends early") from None
+
+
+@contextmanager
+def _decoding(rows: int, columns: int) -> Iterator[None]:
+    """Keep decoders quiet; raise ValueError where one says that it found a larger image."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        yield
+    for warning in told:
+        padded = _RLE_PADDING.search(str(warning.message))
+        if padded and int(padded[1]) - int(padded[2]) >= min(rows, columns):
+            raise ValueError(f"{padded[1]} pixels where Rows and Columns make it {padded[2]}")
+
+
+def _check_jpeg(frame: bytes) -> None:
+    """Walk the marker segments and scans of a JPEG or JPEG-LS stream."""
+    position = 2
+    while True:
+        if frame[position] != 0xFF:
+            raise ValueError("a JPEG marker is damaged")
+        marker = frame[position + 1]
+        if marker == 0xFF:  # fill byte
+            position += 1
+            continue
+        if marker == _EOI:
+            break
+        position += 2 + int.from_bytes(frame[position + 2 : position + 4], "big")
+        if marker == _SOS:
+            position = _end_of_scan(frame, position)
+    if frame[position + 2 :].strip(b"\0\xff"):
+        raise ValueError("a JPEG frame ends before its data")
+
+
+def _end_of_scan(frame: bytes, position: int) -> int:
+    """Position of the marker that ends the scan."""
+    while True:
+        position = frame.find(b"\xff", position)
+        if position < 0:
+            raise IndexError
+        following = frame[position + 1]
+        # Below 0x80 the byte is stuffed, 0xD0 to 0xD7 are restarts, 0xFF is fill.
+        if following >= 0x80 and not 0xD0 <= following <= 0xD7 and following != 0xFF:
+            return position
+        position += 1 if following == 0xFF else 2
+
+
+def _check_jpeg_2000(frame: bytes) -> None:
+    """Walk the tile-parts of a JPEG 2000 codestream, with or without a JP2 wrapping."""
+    position = frame.find(_SOT, max(frame.find(_SOC), 0))
+    if position < 0:
+        raise IndexError
+    while frame[position : position + 2] == _SOT:
+        length = int.from_bytes(frame[position + 6 : position + 10], "big")
+        if length == 0:  # the last tile-part may run to the end
+            position = frame.rfind(_EOC, position)
+            break
+        position += max(length, 12)
+    if position < 0 or frame[position : position + 2] != _EOC:
+        raise IndexError

@@ -1,26 +1,93 @@
-"""Finding the DICOM images below a folder, and choosing one series among them."""
+"""DICOM files read at a cost that their size bounds; the images below a folder, and one series of them."""
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import BinaryIO, Protocol, TypeVar
 
-from pydicom.uid import UID, MediaStorageDirectoryStorage
+import pydicom
+from pydicom import Dataset
+from pydicom.filereader import read_dataset
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from mrisr.core.errors import InputError
-from mrisr.io.dicom_file import BoundedFile, Contents, File, read_file
+from mrisr.io.checks import readable
 
 _ENDINGS = (".dcm", ".ima", ".dicom")
 
 #: Attributes that all images of a series share; else two scans carry one SeriesInstanceUID.
 SHARED = ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID")
+
+_CHUNK = 1 << 20
+#: Shorter reads are not worth a look at how much of the file is left.
+_SHORT = 1 << 16
+#: Compressed data may turn into this many bytes, or grow by this factor if that is more.
+BOMB_BYTES, BOMB_RATIO = 1 << 28, 200
+
+
+class BoundedFile(io.BufferedReader):
+    """A file that makes room for no more bytes than it has, whatever length a damaged element states."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self.size = path.stat().st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as any file does."""
+        if size is not None and size > _SHORT:
+            size = min(size, max(self.size - self.tell(), 0))
+        return super().read(size)
+
+
+def read_file(source: BinaryIO, *, header: bool = False) -> Dataset:
+    """The dataset of a file, with or without the elements from the pixels on.
+
+    Raises whatever pydicom does for a damaged file, and ValueError for a deflated one that inflates
+    out of all proportion.
+    """
+    source.seek(0)
+    magic = source.read(132)[128:] == b"DICM"
+    if magic:
+        _check_deflated(source)
+    source.seek(0)
+    return pydicom.dcmread(source, stop_before_pixels=header, force=not magic)
+
+
+def _check_deflated(source: BinaryIO) -> None:
+    meta = read_dataset(source, False, True, stop_when=lambda tag, *_: tag.group != 2)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    held = total = 0
+    pending = b""
+    while not inflate.eof and (pending := inflate.unconsumed_tail or source.read(_CHUNK)):
+        held += 0 if inflate.unconsumed_tail else len(pending)
+        total += len(inflate.decompress(pending, _CHUNK))
+        if total > max(BOMB_BYTES, BOMB_RATIO * held):
+            raise ValueError(f"{held} deflated bytes that inflate to more than {total}")
+
+
+@dataclass(frozen=True, eq=False)
+class File:
+    """One DICOM image file: its header, without pixels, what tells its series, and the values of
+    ``SHARED``, which are compared and never printed."""
+
+    path: Path
+    header: Dataset
+    series_uid: str
+    sop_uid: str
+    description: str
+    number: str
+    shared: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,18 +119,32 @@ def quiet() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def undamaged(path: Path, expected: str, found: str = "damage ({})") -> Iterator[None]:
+    """Turn what pydicom and decoders raise for a damaged file, almost anything, into an InputError."""
+    try:
+        with quiet():
+            yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(path, expected=expected, found=found.format(reason(error))) from error
+
+
 @quiet()
-def find_series(path: Path, contents: Contents | None = None) -> list[Series]:
+def find_series(
+    path: Path, keep: Callable[[File, BoundedFile], None] = lambda *_: None
+) -> list[Series]:
     """Series of a DICOM file or of everything below a folder, in the order of their numbers.
 
     Files that are no DICOM images (text, DICOMDIR, reports, hidden files) are passed over. Files
-    that claim to be and cannot be read are kept as ``broken``. ``contents`` keeps the bytes of the
-    files that will be wanted next.
+    that claim to be and cannot be read are kept as ``broken``. ``keep`` is called with each image
+    and the open file, so that what is wanted next need not be opened again.
 
     Raises:
         InputError: there is no DICOM image at all.
     """
-    files, broken = _scan(path, contents or Contents())
+    files, broken = _scan(path, keep)
     if not files:
         if broken:
             raise broken[0]
@@ -129,7 +210,9 @@ def reason(error: Exception) -> str:
     return printable(error, 160) or type(error).__name__
 
 
-def _scan(path: Path, contents: Contents) -> tuple[list[File], list[InputError]]:
+def _scan(
+    path: Path, keep: Callable[[File, BoundedFile], None]
+) -> tuple[list[File], list[InputError]]:
     files: list[File] = []
     broken: list[InputError] = []
     empty: list[tuple[Path, str]] = []
@@ -140,7 +223,7 @@ def _scan(path: Path, contents: Contents) -> tuple[list[File], list[InputError]]
             empty.append((candidate, what))
             continue
         try:
-            with _opened(candidate) as handle:
+            with readable(candidate), BoundedFile(candidate) as handle:
                 head = handle.read(132)
                 magic = head[128:] == b"DICM"
                 file = None
@@ -148,7 +231,7 @@ def _scan(path: Path, contents: Contents) -> tuple[list[File], list[InputError]]
                     file = _image_file(candidate, handle)
                 if file is not None:
                     files.append(file)
-                    contents.keep(file, handle)
+                    keep(file, handle)
                 elif not magic:
                     others.append(candidate)
         except InputError as error:
@@ -171,17 +254,6 @@ def _pattern(path: Path) -> tuple[Path, str]:
     return path.parent, re.sub(r"\d+", "#", path.name.lower())
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[BoundedFile]:
-    """The open file. Raises InputError where the system does not read it."""
-    try:
-        with BoundedFile(path) as handle:
-            yield handle
-    except OSError as error:
-        found = error.strerror or str(error)
-        raise InputError(path, expected="a readable file", found=found) from error
-
-
 def _candidates(path: Path) -> Iterator[Path]:
     """Regular files and dead links at or below ``path``, sorted; no hidden ones, no linked folders.
 
@@ -192,9 +264,8 @@ def _candidates(path: Path) -> Iterator[Path]:
         return
 
     def fail(error: OSError) -> None:
-        raise InputError(
-            error.filename, expected="a readable folder", found=error.strerror or str(error)
-        ) from error
+        with readable(error.filename, "a readable folder"):
+            raise error
 
     for folder, folders, names in os.walk(path, onerror=fail):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
@@ -209,27 +280,22 @@ def _is_bare(head: bytes) -> bool:
     little, big = head[:2] in (b"\2\0", b"\x08\0"), head[:2] in (b"\0\2", b"\0\x08")
     element = int.from_bytes(head[2:4], "little" if little else "big")
     explicit = head[4:6].isalpha() and head[4:6].isupper()
-    short = (
-        int.from_bytes(head[4:8], "little") <= 64
-    )  # the value's length, where the VR is implicit
+    # The value's length, where the VR is implicit.
+    short = int.from_bytes(head[4:8], "little") <= 64
     return len(head) > 8 and (little or big) and element <= 0x18 and (explicit or short)
 
 
 def _image_file(path: Path, handle: BoundedFile) -> File | None:
     """A DICOM image, `None` for another kind of object. Raises InputError for one that is damaged."""
-    try:
-        with quiet():
-            header = read_file(handle, header=True)
-            meta = str(header.file_meta.get("MediaStorageSOPClassUID", ""))
-            own = str(header.get("SOPClassUID", ""))
-            kind = own or meta
-            rows = header.get("Rows")
-            uid, sop = (str(header.get(k, "")) for k in ("SeriesInstanceUID", "SOPInstanceUID"))
-            texts = [printable(header.get(k)) for k in ("SeriesDescription", "SeriesNumber")]
-            shared = tuple(str(header.get(k, "")) for k in SHARED)
-    except Exception as error:  # pydicom raises almost anything on damaged files
-        found = f"damage ({reason(error)})"
-        raise InputError(path, expected="a DICOM image", found=found) from error
+    with undamaged(path, "a DICOM image"):
+        header = read_file(handle, header=True)
+        meta = str(header.file_meta.get("MediaStorageSOPClassUID", ""))
+        own = str(header.get("SOPClassUID", ""))
+        kind = own or meta
+        rows = header.get("Rows")
+        uid, sop = (str(header.get(k, "")) for k in ("SeriesInstanceUID", "SOPInstanceUID"))
+        texts = [printable(header.get(k)) for k in ("SeriesDescription", "SeriesNumber")]
+        shared = tuple(str(header.get(k, "")) for k in SHARED)
     if MediaStorageDirectoryStorage in (kind, meta):
         return None
     name = UID(kind).name

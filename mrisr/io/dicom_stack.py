@@ -17,7 +17,6 @@ from mrisr.io.dicom_frames import LABELS, Frame
 #: Slice gaps may differ from their median by this fraction (the rule of highdicom).
 GAP_TOLERANCE = 0.01
 _ANGLE_TOLERANCE = 1e-3
-#: From DICOM's world coordinates to those of this package; its own inverse.
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +61,10 @@ def stack_frames(frames: Sequence[Frame], source: Source, frame: int | None = No
 def _check_uniform(frames: Sequence[Frame], source: Source) -> None:
     first = frames[0]
     for f in frames:
-        turned = max(
-            np.abs(f.along_row - first.along_row).max(),
-            np.abs(f.along_column - first.along_column).max(),
-        )
-        if turned > _ANGLE_TOLERANCE:
-            planes = sorted({_plane(g) for g in frames})
+        turned = np.abs([f.along_row - first.along_row, f.along_column - first.along_column])
+        if turned.max() > _ANGLE_TOLERANCE:
+            normals = [np.abs(np.cross(g.along_row, g.along_column)) for g in frames]
+            planes = sorted({geometry.PLANES[int(n.argmax())] for n in normals})
             found = f"slices at an angle to each other ({', '.join(planes)})"
             raise InputError(source, expected="one orientation in the series", found=found)
         if f.size != first.size:
@@ -91,12 +88,9 @@ def _one_volume(
     if not volumes:
         _raise_repeat(frames, normal, source)
     if frame is None or not 1 <= frame <= len(volumes):
-        names = ", ".join(volumes)
-        raise InputError(
-            source,
-            expected=f"one volume (--frame 1 to {len(volumes)} picks)",
-            found=f"{len(volumes)} volumes in the series, by {key}: {names}",
-        )
+        expected = f"one volume (--frame 1 to {len(volumes)} picks)"
+        found = f"{len(volumes)} volumes in the series, by {key}: {', '.join(volumes)}"
+        raise InputError(source, expected=expected, found=found)
     return list(volumes.values())[frame - 1]
 
 
@@ -145,15 +139,10 @@ def _usual(gaps: NDArray[np.float64]) -> float:
 
 def _raise_repeat(frames: Sequence[Frame], normal: NDArray[np.float64], source: Source) -> None:
     ordered = sorted(frames, key=lambda f: float(f.position @ normal))
-    a, b = min(
-        pairwise(ordered),
-        key=lambda pair: float((pair[1].position - pair[0].position) @ normal),
-    )
-    raise InputError(
-        source,
-        expected="each slice position once",
-        found=f"{_name(a)} and {_name(b)} both at {a.position @ normal:.2f} mm",
-    )
+    pair = min(pairwise(ordered), key=lambda p: float((p[1].position - p[0].position) @ normal))
+    names = " and ".join(f"{f.path.name} frame {f.number + 1}" for f in pair)
+    found = f"{names} both at {pair[0].position @ normal:.2f} mm"
+    raise InputError(source, expected="each slice position once", found=found)
 
 
 def _step(
@@ -173,12 +162,10 @@ def _step(
     if abs(gaps[worst] - usual) > GAP_TOLERANCE * usual:
         missing = round(float(gaps[worst]) / usual) - 1
         kind = f"{missing} missing slice{'s' * (missing > 1)}" if missing > 0 else "an uneven gap"
-        raise InputError(
-            source,
-            expected=f"a slice every {usual:.4g} mm within {GAP_TOLERANCE:.0%}",
-            found=f"{kind}: {gaps[worst]:.4g} mm between {ordered[worst].path.name} "
-            f"and {ordered[worst + 1].path.name}",
-        )
+        names = " and ".join(f.path.name for f in ordered[worst : worst + 2])
+        expected = f"a slice every {usual:.4g} mm within {GAP_TOLERANCE:.0%}"
+        found = f"{kind}: {gaps[worst]:.4g} mm between {names}"
+        raise InputError(source, expected=expected, found=found)
     positions = np.array([f.position for f in ordered])
     step = (positions[-1] - positions[0]) / (len(ordered) - 1)
     sideways = step - (step @ normal) * normal
@@ -188,22 +175,12 @@ def _step(
         raise InputError(source, expected="slices stacked along their normal", found=found)
     off = positions - (positions[0] + np.arange(len(ordered))[:, None] * step)
     off -= (off @ normal)[:, None] * normal
-    if float(np.linalg.norm(off, axis=1).max()) > 0.1 * min(first.pixel_spacing):
-        found = f"slices shifted sideways by {np.linalg.norm(off, axis=1).max():.2f} mm"
+    furthest = float(np.linalg.norm(off, axis=1).max())
+    if furthest > 0.1 * min(first.pixel_spacing):
+        found = f"slices shifted sideways by {furthest:.2f} mm"
         raise InputError(source, expected="slices stacked along their normal", found=found)
-    return step, _spacing_note(first, float(np.linalg.norm(step)))
-
-
-def _spacing_note(first: Frame, gap: float) -> tuple[str, ...]:
-    if first.between is None or abs(first.between - gap) <= GAP_TOLERANCE * gap:
-        return ()
-    return (f"SpacingBetweenSlices {first.between:g} ignored: positions are {gap:.4g} mm apart",)
-
-
-def _name(f: Frame) -> str:
-    return f"{f.path.name} frame {f.number + 1}"
-
-
-def _plane(f: Frame) -> str:
-    normal = np.cross(f.along_row, f.along_column)
-    return geometry.PLANES[int(np.abs(normal).argmax())]
+    gap, between = float(np.linalg.norm(step)), first.between
+    if between is None or abs(between - gap) <= GAP_TOLERANCE * gap:
+        return step, ()
+    note = f"SpacingBetweenSlices {between:g} ignored: positions are {gap:.4g} mm apart"
+    return step, (note,)

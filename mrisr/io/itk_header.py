@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,9 +59,9 @@ class Layout:
     packed: bool
 
 
-def meta_layout(path: Path, max_voxels: int) -> Layout:
+def meta_layout(file: IO[bytes], path: Path, max_voxels: int) -> Layout:
     """Layout of a ``.mha`` or ``.mhd``. Raises InputError unless it is one scalar volume."""
-    header = parse_meta(path)
+    header = parse_meta(file, path)
     shape, axes = _shape(header, "NDims", "DimSize", max_voxels)
     dtype = _meta_dtype(header)
     packed = header.flag("CompressedData", default=False)
@@ -70,9 +71,9 @@ def meta_layout(path: Path, max_voxels: int) -> Layout:
     return Layout(shape, dtype, _meta_affine(header, axes), data, start, held, packed)
 
 
-def nrrd_layout(path: Path, max_voxels: int) -> Layout:
+def nrrd_layout(file: IO[bytes], path: Path, max_voxels: int) -> Layout:
     """Layout of a ``.nrrd``. Raises InputError unless it is one scalar volume with its voxels inside."""
-    header = parse_nrrd(path)
+    header = parse_nrrd(file, path)
     if header.get("data file") or header.get("datafile"):
         raise header.refused("voxels inside the file", found="a detached data file")
     if any(header.get(k, "0") != "0" for k in ("byte skip", "line skip", "byteskip", "lineskip")):

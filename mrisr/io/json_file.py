@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mrisr.core.errors import InputError, one_line
+from mrisr.io.checks import readable
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:
@@ -19,9 +20,8 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
         InputError: it cannot be read, is no JSON or holds something else.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(path, expected=what, found=error.strerror or str(error)) from error
+        with readable(path, what):
+            found = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise InputError(path, expected=what, found=one_line(error)[:300]) from error
     if not isinstance(found, dict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,37 +113,35 @@ def shown(text: str) -> str:
     return ascii(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
 
 
-def parse_meta(path: Path) -> TextHeader:
+def parse_meta(file: IO[bytes], path: Path) -> TextHeader:
     """Header of a ``.mha`` or ``.mhd``: everything up to its ElementDataFile line."""
     fields: dict[str, str] = {}
-    with path.open("rb") as handle:
-        while handle.tell() < _LONGEST:
-            line = handle.readline(_LONGEST)
-            key, sign, value = line.decode("latin-1").partition("=")
-            if not line or not sign:
-                break
-            _add(fields, key, value, path)
-            if key.strip().lower() == "elementdatafile":
-                return TextHeader(path, fields, handle.tell())
+    while file.tell() < _LONGEST:
+        line = file.readline(_LONGEST)
+        key, sign, value = line.decode("latin-1").partition("=")
+        if not line or not sign:
+            break
+        _add(fields, key, value, path)
+        if key.strip().lower() == "elementdatafile":
+            return TextHeader(path, fields, file.tell())
     raise InputError(path, expected="a MetaImage header up to ElementDataFile", found="none")
 
 
-def parse_nrrd(path: Path) -> TextHeader:
+def parse_nrrd(file: IO[bytes], path: Path) -> TextHeader:
     """Header of a ``.nrrd``: everything up to its blank line."""
     fields: dict[str, str] = {}
-    with path.open("rb") as handle:
-        if not handle.readline(_LONGEST).startswith(b"NRRD000"):
-            raise InputError(path, expected="an NRRD file", found="no NRRD magic in line 1")
-        while handle.tell() < _LONGEST:
-            line = handle.readline(_LONGEST)
-            text = line.decode("latin-1").strip()
-            if line and not text:
-                return TextHeader(path, fields, handle.tell())
-            if not line:
-                break
-            key, sign, value = text.partition(": ")
-            if sign and not text.startswith("#"):
-                _add(fields, key, value, path)
+    if not file.readline(_LONGEST).startswith(b"NRRD000"):
+        raise InputError(path, expected="an NRRD file", found="no NRRD magic in line 1")
+    while file.tell() < _LONGEST:
+        line = file.readline(_LONGEST)
+        text = line.decode("latin-1").strip()
+        if line and not text:
+            return TextHeader(path, fields, file.tell())
+        if not line:
+            break
+        key, sign, value = text.partition(": ")
+        if sign and not text.startswith("#"):
+            _add(fields, key, value, path)
     raise InputError(path, expected="an NRRD header that ends in a blank line", found="none")
 
 
@@ -157,7 +156,8 @@ def _add(fields: dict[str, str], key: str, value: str, path: Path) -> None:
 def data_file(path: Path) -> Path | None:
     """The voxel file that a ``.mhd`` names, if the header can be read and names a single one."""
     try:
-        name = parse_meta(path).fields["elementdatafile"]
+        with path.open("rb") as file:
+            name = parse_meta(file, path).fields["elementdatafile"]
     except (InputError, OSError):
         return None
     if name.upper() == "LOCAL" or not name or not name.isprintable():

@@ -12,7 +12,7 @@ from mrisr.core.volume import Volume
 from mrisr.io import metaheader, verify
 from mrisr.io.atomic import as_output_error, ready_to_write
 from mrisr.io.files import flush, flush_folder, locked, move_file
-from mrisr.io.itk_write import meta_header, stored_numbers
+from mrisr.io.itk import meta_header, stored_numbers
 from mrisr.io.temporary import is_temporary, remove, remove_stale, temporary_path
 
 

@@ -80,10 +80,7 @@ def survey(path: str | PathLike[str], *, max_voxels: int = 2**31) -> list[Series
 def _volume_file(path: Path, root: Path, max_voxels: int) -> SeriesInfo:
     kind = input_format(path)
     name = (path.parent.relative_to(root) / stem(path)).as_posix()
-    return _describe(
-        SeriesInfo(name, kind),
-        lambda: read_file(path, max_voxels=max_voxels),
-    )
+    return _describe(SeriesInfo(name, kind), lambda: read_file(path, max_voxels=max_voxels))
 
 
 def _dicom_series(path: Path, max_voxels: int) -> list[SeriesInfo]:

@@ -28,7 +28,14 @@ def verify(written: Path, volume: Volume, target: Path) -> None:
     """
     nifti = ENDINGS[ending(written) or ""] == "nifti"
     try:
-        volume_back = _read_back(written, nifti)
+        if nifti:
+            from mrisr.io.nifti import read_nifti
+
+            volume_back = read_nifti(written, allow_constant=True, digest=False).volume
+        else:
+            from mrisr.io.itk import read_itk
+
+            volume_back = read_itk(written, allow_constant=True, digest=False).volume
     except InputError as error:
         raise OutputError(f"{target}: did not read back ({error.found}); disk full?") from error
     # Decoded with the header's float32 slope, so encoding with it is exact.
@@ -43,13 +50,3 @@ def verify(written: Path, volume: Volume, target: Path) -> None:
     different = int(np.count_nonzero(back != wanted))
     if different:
         raise OutputError(f"{target}: {different} of {back.size} voxels read back differently")
-
-
-def _read_back(written: Path, nifti: bool) -> Volume:
-    if nifti:
-        from mrisr.io.nifti import read_nifti
-
-        return read_nifti(written, allow_constant=True, digest=False).volume
-    from mrisr.io.itk import read_itk
-
-    return read_itk(written, allow_constant=True, digest=False).volume

@@ -8,6 +8,7 @@ that is cut before its checksum, and inflates without bounds.
 
 from __future__ import annotations
 
+import math
 import zlib
 from pathlib import Path
 from typing import IO
@@ -17,26 +18,13 @@ from numpy.typing import NDArray
 
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Storage
-from mrisr.io import checks
 
 #: zlib or gzip, whichever the stream starts with.
 _EITHER = 47
 #: Zeros allowed after the voxels (padding).
 _PADDING = 1 << 20
-
-
-def byte_count(shape: tuple[int, int, int], dtype: np.dtype) -> int:
-    """Bytes of so many voxels."""
-    return int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-
-
-def check_room(held: int, claimed: int, path: Path, *, packed: bool) -> None:
-    """Refuse a file too small to hold what its header claims, before memory is taken. Raises InputError."""
-    if packed:
-        checks.check_compression(held, claimed, path)
-    elif held < claimed:
-        found = f"{max(held, 0)} (truncated)"
-        raise InputError(path, expected=f"{claimed} bytes by its header", found=found)
+#: Bytes that are read at a time, so that the voxels are held once.
+_BLOCK = 1 << 20
 
 
 def read_voxels(
@@ -47,42 +35,62 @@ def read_voxels(
     Raises:
         InputError: they are truncated, or followed by something other than a few zeros.
     """
-    data = stream.read(byte_count(shape, dtype))
-    return as_array(data, stream.read(_PADDING + 1), shape, dtype, path)
+    voxels, filled = _room(shape, dtype), 0
+    while block := stream.read(min(_BLOCK, voxels.size - filled)):
+        voxels[filled : filled + len(block)] = np.frombuffer(block, np.uint8)
+        filled += len(block)
+    return _numbers(voxels, filled, stream.read(_PADDING + 1), shape, dtype, path)
 
 
 def inflate_voxels(
     stream: IO[bytes], shape: tuple[int, int, int], dtype: np.dtype, path: Path, held: int | None
 ) -> NDArray[np.generic]:
     """The same from a zlib or gzip stream of ``held`` bytes, where that is known, with its checksum."""
-    packed, size = stream.read(), byte_count(shape, dtype)
+    voxels, filled, start = _room(shape, dtype), 0, stream.tell()
     inflate = zlib.decompressobj(wbits=_EITHER)
     try:
-        data = inflate.decompress(packed, size + 1)
-        if not inflate.eof and len(data) <= size:
-            raise zlib.error("ends early")
+        while not inflate.eof and filled <= voxels.size:
+            packed = inflate.unconsumed_tail or stream.read(_BLOCK)
+            if not packed:
+                raise zlib.error("ends early")
+            block = np.frombuffer(inflate.decompress(packed, _BLOCK), np.uint8)
+            voxels[filled : filled + len(block)] = block[: voxels.size - filled]
+            filled += len(block)
     except zlib.error as error:
         found = f"damage or truncation ({error})"
         raise InputError(path, expected="whole compressed voxels", found=found) from error
-    taken = len(packed) - len(inflate.unused_data)
+    taken = stream.tell() - start - len(inflate.unused_data)
     if inflate.eof and held is not None and held != taken:
         found = f"{taken} bytes of compressed voxels"
         raise InputError(path, expected=f"CompressedDataSize {held}", found=found)
-    return as_array(data, inflate.unused_data, shape, dtype, path)
+    rest = inflate.unused_data + stream.read(_PADDING + 1)
+    return _numbers(voxels, filled, rest, shape, dtype, path)
 
 
-def as_array(
-    data: bytes, rest: bytes, shape: tuple[int, int, int], dtype: np.dtype, path: Path
+def _room(shape: tuple[int, int, int], dtype: np.dtype) -> NDArray[np.uint8]:
+    return np.empty(math.prod(shape) * dtype.itemsize, np.uint8)
+
+
+def _numbers(
+    voxels: NDArray[np.uint8],
+    filled: int,
+    rest: bytes,
+    shape: tuple[int, int, int],
+    dtype: np.dtype,
+    path: Path,
 ) -> NDArray[np.generic]:
-    """``data`` as stored numbers, native, if it is as long as it should and ``rest`` is padding."""
-    size = byte_count(shape, dtype)
-    if len(data) < size:
-        found = f"{len(data)} (truncated)"
+    """The numbers in ``voxels``, native, if it is filled and the ``rest`` of the file is padding."""
+    size = voxels.size
+    if filled < size:
+        found = f"{filled} (truncated)"
         raise InputError(path, expected=f"{size} bytes of voxels", found=found)
-    if len(data) > size or len(rest) > _PADDING or rest.strip(b"\0"):
+    if filled > size or len(rest) > _PADDING or rest.strip(b"\0"):
         found = "more bytes after them"  # the header's shape or dtype would be too small
         raise InputError(path, expected=f"{size} bytes of voxels by its header", found=found)
-    return np.frombuffer(data, dtype).reshape(shape, order="F").astype(dtype.newbyteorder("="))
+    numbers = voxels.view(dtype)
+    if not dtype.isnative:
+        numbers = numbers.byteswap(inplace=True).view(dtype.newbyteorder("="))
+    return numbers.reshape(shape, order="F")
 
 
 def writable_storage(storage: Storage, *, scaled: bool) -> Storage:

@@ -55,15 +55,14 @@ def test_what_a_study_costs(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(f"{module}.{name}", call)
 
     counted("mrisr.io.nifti", "read_nifti")
-    for module in ("mrisr.io.nifti", "mrisr.batch.digest"):
-        counted(module, "file_sha256")
+    counted("mrisr.batch.digest", "file_sha256")
     shutil.rmtree(batch.out)
     rows = {"axial": "data/a/t2w_ax.nii.gz", "labels": "data/a/zones.nii.gz"}
     write_rows(batch.folder / "m.csv", {"subject": "a", **rows})
     batch.again()
     assert set(states_of(batch.out / "sub-a").values()) == {"done"}
     assert counts["read_nifti"] == 2 + 7, "inputs read, outputs read back"
-    assert counts["file_sha256"] == 2 * 2 + 7 + 1, "inputs planned and read, volumes, the page"
+    assert counts["file_sha256"] == 2 + 7 + 1, "inputs planned, volumes, the page"
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.float32])

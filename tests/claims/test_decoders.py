@@ -12,7 +12,7 @@ import pydicom
 import pytest
 from pydicom.encaps import encapsulate, generate_frames
 
-from mrisr.io.dicom_encoded import check_frames
+from mrisr.io.dicom_pixels import check_frames
 
 END = b"\xff\xd9"
 JPEG, JPEG_2000, JPEG_LS = (

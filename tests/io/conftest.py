@@ -11,7 +11,6 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import (
-    EnhancedMRImageStorage,
     ExplicitVRLittleEndian,
     MRImageStorage,
     generate_uid,
@@ -20,15 +19,6 @@ from pydicom.uid import (
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Storage, Volume
 from mrisr.io import read_volume
-
-SHARED = Path(__file__).resolve().parents[2].parent / "shared"
-
-
-@pytest.fixture(scope="session")
-def shared() -> Path:
-    if not (SHARED / "dicom").is_dir():
-        pytest.skip("real images are not here (../shared)")
-    return SHARED
 
 
 @pytest.fixture
@@ -113,44 +103,6 @@ def expected_pixels() -> Callable[[int], np.ndarray]:
         return np.stack([pixels(k) for k in range(slices)]).transpose(2, 1, 0)
 
     return stack
-
-
-@pytest.fixture
-def make_enhanced(tmp_path: Path) -> Callable[..., Path]:
-    """A factory of enhanced multi-frame files; ``volumes`` repeats every position."""
-
-    def make(*, volumes: int = 1, geometry: bool = True) -> Path:
-        d = _slice(0, generate_uid(), generate_uid(), 1)
-        d.SOPClassUID = d.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
-        for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
-            del d[keyword]
-        del d.SpacingBetweenSlices
-        measures = Dataset()
-        measures.PixelSpacing, measures.SliceThickness = [0.5, 0.7], 2.5
-        shared = Dataset()
-        shared.PixelMeasuresSequence = [measures]
-        order = [(v, k) for k in (2, 0, 1, 4, 3) for v in range(volumes)]
-        d.NumberOfFrames = len(order)
-        if geometry:
-            d.SharedFunctionalGroupsSequence = [shared]
-            d.PerFrameFunctionalGroupsSequence = [_group(v, k) for v, k in order]
-        d.PixelData = b"".join((pixels(k) // (v + 1)).tobytes() for v, k in order)
-        path = tmp_path / "enhanced.dcm"
-        d.save_as(path, enforce_file_format=True)
-        return path
-
-    return make
-
-
-def _group(volume: int, k: int) -> Dataset:
-    position, orientation, echo = Dataset(), Dataset(), Dataset()
-    position.ImagePositionPatient = [-10.5, -20.25, 3.0 * k]
-    orientation.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    echo.EffectiveEchoTime = 100.0 + volume
-    group = Dataset()
-    group.PlanePositionSequence, group.PlaneOrientationSequence = [position], [orientation]
-    group.MREchoSequence = [echo]
-    return group
 
 
 @pytest.fixture

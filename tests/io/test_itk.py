@@ -70,26 +70,8 @@ def test_simpleitk_reads_ours(tmp_path, make_volume, ending):
     np.testing.assert_allclose(volume.affine @ [2, 3, 4, 1], [-lps[0], -lps[1], lps[2], 1])
 
 
-def test_mhd_may_not_link_outside(tmp_path, image, refused):
-    folder = tmp_path / "in"
-    folder.mkdir()
-    path = save(image, folder / "v.mhd")
-    (folder / "v.raw").rename(tmp_path / "other.raw")
-    refused(path, "no such file")
-    (folder / "v.raw").symlink_to(tmp_path / "other.raw")
-    refused(path, "own folder")
-
-
 @pytest.mark.parametrize("ending", [".mha", ".nrrd"])
 def test_vectors_and_other_axes(tmp_path, image, ending, refused):
     refused(save(sitk.Compose(image, image), tmp_path / f"vector{ending}"))
     refused(save(sitk.JoinSeries([image, image]), tmp_path / f"four{ending}"), "axis 4")
     refused(save(image[:, :, 0], tmp_path / f"two{ending}"), "3 axes")
-
-
-def test_mhd_pair_stays_together(tmp_path, make_volume):
-    path = write_volume(make_volume(), tmp_path / "v.mhd")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["v.mhd", "v.raw"]
-    write_volume(make_volume(np.float64), path, force=True)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["v.mhd", "v.raw"]
-    assert read_volume(path).array.dtype == np.float64

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mrisr.core.errors import OutputError
-from mrisr.io import read_volume, verify, write_volume
+from mrisr.core.volume import Storage, Volume
+from mrisr.io import read_file, read_volume, verify, write_volume
 from mrisr.io.nifti import write_nifti
 
 
@@ -48,6 +51,37 @@ def test_nan_is_not_written(tmp_path, make_volume):
     with pytest.raises(OutputError, match="1 voxels are NaN"):
         write_volume(volume.with_array(bad), tmp_path / "v.nii")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".mha", ".mhd", ".nrrd"])
+def test_files_are_opened_once(tmp_path, make_volume, monkeypatch, ending):
+    """To be read, and to be read back: checks, voxels and digest come from the same open file."""
+    opened: list[str] = []
+    real = Path.open
+
+    def counting(path, mode="r", *more, **options):
+        if mode == "rb":
+            opened.append(path.suffix)
+        return real(path, mode, *more, **options)
+
+    monkeypatch.setattr(Path, "open", counting)
+    path = write_volume(make_volume(), tmp_path / f"v{ending}")
+    files = [".mhd", ".raw"] if ending == ".mhd" else [path.suffix]
+    assert opened.count(files[-1]) == 1
+    opened.clear()
+    read_file(path)
+    assert opened == files
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".mha", ".nrrd"])
+def test_voxels_are_held_once(tmp_path, affine, ending):
+    noise = np.random.default_rng(0).integers(0, 60000, (256, 256, 64)).astype(np.uint16)
+    path = write_volume(Volume(noise, affine, Storage(noise.dtype)), tmp_path / f"v{ending}")
+    tracemalloc.start()
+    read_volume(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.7 * noise.nbytes
 
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".mha", ".nrrd"])
