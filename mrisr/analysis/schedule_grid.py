@@ -24,7 +24,8 @@ from mrisr.core.errors import OutputError, UsageError
 from mrisr.diffusion.schedule import LinearSchedule, sampling_levels
 from mrisr.io.atomic import make_folder, write_bytes
 from mrisr.methods import build_restorer
-from mrisr.models.store import Model, read_card, write_card
+from mrisr.models.find import read_card
+from mrisr.models.store import Model, write_card
 
 POWERS = (0.35, 0.5, 0.7, 1.4, 2.0, 3.0)
 LAST_LEVELS = (0.4, 0.55, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)

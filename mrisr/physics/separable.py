@@ -25,22 +25,6 @@ from mrisr.physics.rows import (
     pseudo_inverse,
 )
 
-__all__ = [
-    "CONDITION",
-    "KINDS",
-    "Axis",
-    "Interpolation",
-    "Kind",
-    "SeparableOperator",
-    "condition_length",
-    "degradation_matrix",
-    "describe",
-    "in_plane_operator",
-    "interpolation_matrix",
-    "through_plane_operator",
-]
-
-
 #: A line of voxels that disagrees by less than this share of the tolerance agrees.
 _NEGLIGIBLE = 1e-2
 

@@ -11,7 +11,7 @@ from mrisr.data.phantom import phantom
 from mrisr.io import write_volume
 from mrisr.io.survey import SeriesInfo, survey
 from mrisr.models.card import ModelCard
-from mrisr.models.store import card_path, read_card
+from mrisr.models.find import card_path, read_card
 
 
 def row(method: str, case: str, factor: float, gain: float) -> dict[str, object]:

@@ -179,11 +179,6 @@ def test_small_slices_are_mirrored_to_size() -> None:
     assert set(crop.unique().tolist()) <= set(stack.levels.ravel().tolist())
 
 
-def test_no_slices_are_refused() -> None:
-    with pytest.raises(ValueError, match="axial"):
-        pairs.Crops([make_stack(plane="sagittal")], settings(), "inplane")
-
-
 def test_split_is_by_patient() -> None:
     stacks = [
         make_stack(case, plane) for case in "abcd" for plane in ("axial", "coronal", "sagittal")

@@ -12,7 +12,6 @@ from mrisr.core.volume import Volume
 from mrisr.data import cache
 from mrisr.data.phantom import label_volume, phantom_affine
 from mrisr.data.prepare import prepare
-from mrisr.data.sources import label_files
 from mrisr.io import write_volume
 
 SHAPE = (40, 36, 6)
@@ -99,10 +98,6 @@ def test_strange_labels_are_refused(patient: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="1 refused"):
         prepare(patient.parent, tmp_path / "cache", report=told.append)
     assert "zones.nii.gz: expected labels 0, 1 and 2, found" in told[0]
-
-
-def test_the_plainest_name_comes_first(patient: Path) -> None:
-    assert [p.name for p in label_files(patient)] == ["zones.nii.gz", "zones_alt.nii.gz"]
 
 
 def test_damaged_labels_of_a_cache(patient: Path, tmp_path: Path) -> None:

@@ -93,8 +93,3 @@ def test_a_share_of_the_batch_is_at_the_start(share: float) -> None:
     g = training_noise_scales(TRAINING, START, 20000, share, generator)
     assert float((g == START).float().mean()) == pytest.approx(share, abs=0.015)
     assert float(g.min()) >= START
-
-
-def test_paths_by_name() -> None:
-    assert make_path("plain", 0.5, INFERENCE) == PlainPath(0.5)
-    assert make_path("aligned", 0.5, TRAINING) == AlignedPath(0.5, TRAINING)

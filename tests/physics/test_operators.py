@@ -9,18 +9,19 @@ import torch.nn.functional as F
 from scipy import ndimage
 
 from mrisr.core.errors import UsageError
-from mrisr.physics.separable import (
-    CONDITION,
-    KINDS,
-    Axis,
+from mrisr.core.options import KINDS, Kind
+from mrisr.physics.rows import (
     Interpolation,
-    Kind,
-    SeparableOperator,
     condition_length,
     degradation_matrix,
+    interpolation_matrix,
+)
+from mrisr.physics.separable import (
+    CONDITION,
+    Axis,
+    SeparableOperator,
     describe,
     in_plane_operator,
-    interpolation_matrix,
     through_plane_operator,
 )
 
