@@ -27,8 +27,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mrisr.core.errors import InputError
 from mrisr.data import cache
-from mrisr.data.prepare import Report, check_replaceable, write_cache
-from mrisr.data.sources import Entry
+from mrisr.data.prepare import Entry, Report, check_replaceable, write_cache
 
 #: The plane of a picture in a cache.
 PLANE = "picture"

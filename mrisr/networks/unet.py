@@ -16,8 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mrisr.networks.embedding import NoiseScaleEmbedding
-from mrisr.networks.unshuffle import zeroed
+from mrisr.networks.unshuffle import NoiseScaleEmbedding, zeroed
 
 
 def _norm(width: int, channels_per_group: int) -> nn.GroupNorm:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from mrisr.config import Config
+from mrisr.config import AdversarialSettings, Config
 from mrisr.core.errors import InputError
 from mrisr.data import cache, pairs
 from mrisr.methods import build_restorer
@@ -18,7 +19,7 @@ from mrisr.methods.inversion import InversionRestorer
 from mrisr.models.card import ModelCard
 from mrisr.models.store import Model, load_model
 from mrisr.networks import channels_last
-from mrisr.training.adversary import Adversary
+from mrisr.networks.critic import Critic
 from mrisr.training.bookkeeping import fingerprint, frozen_model, new_card
 from mrisr.training.checkpoint import State
 from mrisr.training.loop import CROPS, DEVICE, Trainee, per_process, pinned, take_weights
@@ -30,6 +31,53 @@ class Batch(NamedTuple):
 
     crops: Tensor
     draws: list[pairs.Drawn]
+
+
+class Adversary:
+    """Critic with its optimiser (SRGAN: Ledig et al. 2017, eq. 3 and 6).
+
+    Instead of VGG's features, which need weights from elsewhere, the perceptual term compares the critic's
+    own (feature matching, Wang et al. 2018).
+
+    Args:
+        settings: weights, size, and when the terms begin.
+        channels: image channels.
+        fabric: launched.
+    """
+
+    def __init__(self, settings: AdversarialSettings, channels: int, fabric: Fabric) -> None:
+        self.settings = settings
+        self.critic = channels_last(Critic(channels, settings.width))
+        optimizer = torch.optim.AdamW(self.critic.parameters(), settings.lr, (0.5, 0.99))
+        self.module, self.optimizer = fabric.setup(self.critic, optimizer)
+        self.fabric = fabric
+
+    def term(self, restored: Tensor, x_high: Tensor, share_done: float) -> Tensor:
+        """Compute the loss's terms for restored images ``(b, c, h, w)``; zero early in the run."""
+        s = self.settings
+        if share_done < s.after:
+            return restored.new_zeros(())
+        self.critic.requires_grad_(False)
+        logits, features = self.critic(restored)
+        total = s.weight * F.softplus(-logits).mean()
+        if s.features:
+            with torch.no_grad():
+                wanted = self.critic(x_high)[1]
+            distances = [F.l1_loss(a, b) for a, b in zip(features, wanted, strict=True)]
+            total = total + s.features * torch.stack(distances).mean()
+        self.critic.requires_grad_(True)
+        return total
+
+    def learn(self, restored: Tensor, x_high: Tensor, *, bf16: bool) -> None:
+        """Step the critic: real images up, restored ones down."""
+        device = self.fabric.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
+            logits, _ = self.module(torch.cat([x_high, restored.detach()]))
+            real, made = logits.chunk(2)
+            loss = F.softplus(-real).mean() + F.softplus(made).mean()
+        self.fabric.backward(loss)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
 
 
 class Restoration(Trainee[Batch]):

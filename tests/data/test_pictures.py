@@ -110,6 +110,7 @@ IMAGE = Image.fromarray(waves())
     [
         ("a.png", deep, "8 bits"),
         ("a.tif", deep, "8 bits"),
+        ("a.png", lambda p: save(p, waves()[..., 0].astype(np.uint16) * 257), "8 bits"),
         ("a.png", translucent, "transparent pixels"),
         ("a.png", lambda p: IMAGE.quantize(32).save(p, transparency=0), "transparent pixels"),
         ("a.jpg", lambda p: IMAGE.convert("CMYK").save(p), "mode CMYK"),
