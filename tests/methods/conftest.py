@@ -60,13 +60,13 @@ def measurement() -> Given:
 
 @pytest.fixture
 def pair() -> Pair:
-    """A batch of four crops of 24 pixels with a margin of 4, at x2."""
+    """A batch of four crops of 56 pixels with a margin of 4, at x2."""
     shift = torch.rand(4, 1, 1, 1, generator=seeded("cpu", 2)) * 6
-    places = torch.arange(32, dtype=torch.float32)
+    places = torch.arange(64, dtype=torch.float32)
     x = 0.5 * torch.sin(places / 1.2 + shift) + 0.4 * torch.sin(places[:, None] / 1.5 - shift)
-    operator = in_plane_operator((16, 16), (32, 32), 2.0)
+    operator = in_plane_operator((32, 32), (64, 64), 2.0)
     y = operator(x)
-    inner = (..., slice(4, 28), slice(4, 28))
+    inner = (..., slice(4, 60), slice(4, 60))
     low = operator.interpolate(y)
     condition = given(y, operator).condition.expand(4, -1)
     return Pair(x[inner], low[inner], condition, (Measured(y, operator),), 4)
