@@ -15,10 +15,10 @@ from mrisr.core.options import KINDS_OF, InPlane, ThroughPlane
 from mrisr.core.volume import Volume, VolumeFile
 from mrisr.data.phantom import phantom, phantom_affine
 from mrisr.io import write_json, write_volume
-from mrisr.io.atomic import make_folder
+from mrisr.io.atomic import make_folder, write_bytes
 from mrisr.physics.measurement import degraded
 from mrisr.runs.results import upsample
-from mrisr.view.qc import qc_picture
+from mrisr.view.qc import qc_png
 
 SCALE, FACTOR = 4.0, 6.0
 SEED = 7
@@ -88,8 +88,8 @@ def _upsampled(output: Path, name: str, truth: Volume, settings: InPlane | Throu
     write_volume(made.volume, target, force=True, description=made.record.line())
     write_json(output / f"result_{name}.json", record)
     title = f"digital phantom, {name}: interpolated {a:.2f} dB, super-resolved {b:.2f} dB"
-    picture = output / f"{name}.png"
-    qc_picture(made.volume, study, interpolated, picture, title=title, reference=truth)
+    picture = qc_png(made.volume, study, interpolated, title=title, reference=truth)
+    write_bytes(output / f"{name}.png", picture)
     before, after = f"{a:.2f} dB / {sa:.4f}", f"{b:.2f} dB / {sb:.4f}"
     return f"{name:<18}{before:>18}{after:>18}{b - a:>+7.2f} dB"
 

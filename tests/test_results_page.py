@@ -12,7 +12,7 @@ import pytest
 from mrisr.evaluation.settings import load_evaluation
 from mrisr.evaluation.zones.score import ORIGINAL
 from mrisr.evaluation.zones.settings import load_zones_settings
-from mrisr.models.store import INTERPOLATIONS, available
+from mrisr.models.find import INTERPOLATIONS, available
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -87,32 +87,26 @@ class IndexEntry(_Series, total=False):
     source_sha256: str | None
 
 
-def index_entry(stack: Stack, file: str) -> IndexEntry:
-    """Describe a stack that lies in ``file`` of the cache."""
+def write_stack(folder: Path, stack: Stack, number: int) -> IndexEntry:
+    """Write a stack into a cache's folder. Returns its entry of the index."""
+    file = folder / "volumes" / f"{number:04d}.npz"  # names of cases may repeat or hold a path
     entry: IndexEntry = {
         "case": stack.case,
         "series": stack.series,
         "plane": stack.plane,
         "spacing": stack.spacing and [round(float(s), 6) for s in stack.spacing],
         "shape": list(stack.levels.shape),
-        "file": file,
+        "file": f"volumes/{file.name}",
     }
-    if stack.labels is not None:
-        entry["readers"] = len(stack.labels)
-    return entry
-
-
-def write_stack(folder: Path, stack: Stack, number: int) -> IndexEntry:
-    """Write a stack into a cache's folder. Returns its entry of the index."""
     arrays: dict[str, NDArray[np.generic]] = {"levels": stack.levels}
     if stack.labels is not None:
         arrays["labels"] = stack.labels
+        entry["readers"] = len(stack.labels)
     packed = io.BytesIO()
     np.savez_compressed(packed, allow_pickle=False, **arrays)
-    file = folder / "volumes" / f"{number:04d}.npz"  # names of cases may repeat or hold a path
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(packed.getvalue())
-    return index_entry(stack, f"volumes/{file.name}")
+    return entry
 
 
 def write_index(folder: Path, entries: Sequence[IndexEntry]) -> None:

@@ -17,12 +17,12 @@ from torch import Tensor
 from mrisr.config import DataSettings, Job, Kind
 from mrisr.data import cache
 from mrisr.physics.measurement import Measurement
-from mrisr.physics.resample import resample_pixels
 from mrisr.physics.rows import degradation_matrix
 from mrisr.physics.separable import (
     SeparableOperator,
     describe,
     in_plane_operator,
+    resample_pixels,
     through_plane_operator,
 )
 
@@ -75,12 +75,6 @@ def on_pixels(stack: cache.Stack, pixel_mm: float | None) -> cache.Stack:
     return stack._replace(spacing=(between, pixel_mm, pixel_mm), levels=levels.numpy())
 
 
-def pixel_sizes(settings: DataSettings) -> tuple[float | None, ...]:
-    """Pixel sizes that every stack is brought to; `None` stands for the scanner's own."""
-    sizes = settings.pixel_mm
-    return sizes if isinstance(sizes, tuple) else (sizes,)
-
-
 class Crops:
     """Draws square crops from stacks: plane by weight, then slices uniformly within the plane.
 
@@ -94,7 +88,9 @@ class Crops:
         self.size = settings.crop + 2 * settings.margin
         self.settings, self.job = settings, job
         used = [s for s in stacks if s.plane in settings.planes]
-        self.stacks = [on_pixels(s, p) for s in used for p in pixel_sizes(settings)]
+        sizes = settings.pixel_mm
+        pixels = sizes if isinstance(sizes, tuple) else (sizes,)
+        self.stacks = [on_pixels(s, p) for s in used for p in pixels]
         slices = [(i, k) for i, s in enumerate(self.stacks) for k in range(len(s.levels))]
         if not slices:
             raise ValueError(

@@ -20,7 +20,6 @@ import warnings
 import zlib
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +27,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mrisr.core.errors import InputError
 from mrisr.data import cache
-from mrisr.data.prepare import Report, check_replaceable, write_cache
-from mrisr.data.sources import Entry
+from mrisr.data.prepare import Entry, Report, check_replaceable, write_cache
 
 #: The plane of a picture in a cache.
 PLANE = "picture"
@@ -38,8 +36,7 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 #: Pixels below which an edge is too short to learn from.
 SMALLEST = 16
 
-_OPAQUE = ("1", "L", "P", "RGB")
-_WITH_ALPHA = ("LA", "PA", "RGBA")
+MODES = ("1", "L", "P", "RGB", "LA", "PA", "RGBA")
 #: Errors of Pillow's decoders on damaged files; they have none of their own.
 _DAMAGED = (
     OSError,
@@ -55,13 +52,6 @@ _DAMAGED = (
     Warning,
     Image.DecompressionBombError,
 )
-
-
-class Picture(NamedTuple):
-    """Bytes ``(rows, columns, 3)``, the first row on top, and the SHA-256 of the file."""
-
-    rgb: NDArray[np.uint8]
-    sha256: str
 
 
 def prepare_pictures(
@@ -82,10 +72,9 @@ def prepare_pictures(
     """
 
     def read(source: Entry) -> tuple[cache.Stack, str | None]:
-        picture = read_picture(source.path, edge=edge, crop=crop)
-        return cache.Stack(
-            source.case, source.series, PLANE, None, levels_of(picture.rgb)
-        ), picture.sha256
+        rgb = read_picture(source.path, edge=edge, crop=crop)
+        stack = cache.Stack(source.case, source.series, PLANE, None, levels_of(rgb))
+        return stack, hashlib.sha256(source.path.read_bytes()).hexdigest()
 
     check_replaceable(output, force)
     return write_cache(find_pictures(data), read, data, output, report)
@@ -124,8 +113,10 @@ def levels_of(rgb: NDArray[np.uint8]) -> NDArray[np.int16]:
     return np.ascontiguousarray(np.moveaxis(levels[rgb], -1, 0)[None])
 
 
-def read_picture(path: Path, *, edge: int | None = None, crop: int | None = None) -> Picture:
-    """Read a picture.
+def read_picture(
+    path: Path, *, edge: int | None = None, crop: int | None = None
+) -> NDArray[np.uint8]:
+    """Read a picture as bytes ``(rows, columns, 3)``, the first row on top.
 
     Args:
         edge: pixels that the shorter edge is reduced to (bicubic, anti-aliased).
@@ -146,54 +137,41 @@ def read_picture(path: Path, *, edge: int | None = None, crop: int | None = None
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(path, expected="a whole picture", found=reason) from error
     if edge is not None:
-        image = _reduced(image, edge, path)
+        short, found = min(image.size), f"{image.width} x {image.height}"
+        if short < edge:
+            raise InputError(path, expected=f"at least {edge} pixels on every edge", found=found)
+        width, height = (max(edge, round(n * edge / short)) for n in image.size)
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    array = np.asarray(image)
     if crop is not None:
-        left, top = (max(0, (n - crop) // 2) for n in image.size)
-        image = image.crop(
-            (left, top, min(left + crop, image.width), min(top + crop, image.height))
-        )
-    if min(image.size) < SMALLEST:
-        raise InputError(
-            path, expected=f"at least {SMALLEST} x {SMALLEST} pixels", found=_size(image)
-        )
-    return Picture(np.asarray(image), hashlib.sha256(data).hexdigest())
+        top, left = (max(0, (n - crop) // 2) for n in array.shape[:2])
+        array = array[top : top + crop, left : left + crop]
+    if min(array.shape[:2]) < SMALLEST:
+        found = f"{array.shape[1]} x {array.shape[0]}"
+        raise InputError(path, expected=f"at least {SMALLEST} x {SMALLEST} pixels", found=found)
+    return array
 
 
 def _decoded(data: bytes, path: Path) -> Image.Image:
     """The whole picture in RGB and upright. Raises InputError, and what Pillow raises."""
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        _check(image, path)
+        pages = getattr(
+            image, "n_frames", 1
+        )  # Pillow's classes for one page have no such attribute
+        if pages > 1 and image.format != "MPO":  # of a phone's MPO the first is the picture
+            raise InputError(path, expected="one picture", found=f"{pages} pages or frames")
+        # Pillow turns 16-bit (and 5-bit) RGB into bytes without a word; the raw mode tells.
+        raw = str([tile.args for tile in getattr(image, "tile", ())])
+        if any(mark in raw for mark in (";16", ";15", ";12")):
+            raise InputError(path, expected="8 bits a channel", found="more or fewer")
+        if image.mode not in MODES:
+            raise InputError(path, expected="8-bit grey or RGB", found=f"mode {image.mode}")
         image.verify()  # of a PNG the checksums, which decoding does not look at
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         image.load()
         upright = ImageOps.exif_transpose(image)
-    if upright.mode in _WITH_ALPHA or "transparency" in upright.info:
+    if upright.has_transparency_data:
         upright = upright.convert("RGBA")
         if upright.getchannel("A").getextrema() != (255, 255):
             raise InputError(path, expected="an opaque picture", found="transparent pixels")
     return upright.convert("RGB")
-
-
-def _check(image: Image.Image, path: Path) -> None:
-    """Raise InputError unless the picture is one page of 8-bit grey or RGB."""
-    pages = getattr(image, "n_frames", 1)  # Pillow's classes for one page have no such attribute
-    if pages > 1 and image.format != "MPO":  # of a phone's MPO the first is the picture
-        raise InputError(path, expected="one picture", found=f"{pages} pages or frames")
-    # Pillow turns 16-bit (and 5-bit) RGB into bytes without a word; the raw mode tells.
-    raw = str([tile.args for tile in getattr(image, "tile", ())])
-    if any(mark in raw for mark in (";16", ";15", ";12")):
-        raise InputError(path, expected="8 bits a channel", found="more or fewer")
-    if image.mode not in (*_OPAQUE, *_WITH_ALPHA):
-        raise InputError(path, expected="8-bit grey or RGB", found=f"mode {image.mode}")
-
-
-def _reduced(image: Image.Image, edge: int, path: Path) -> Image.Image:
-    short = min(image.size)
-    if short < edge:
-        raise InputError(path, expected=f"at least {edge} pixels on every edge", found=_size(image))
-    width, height = (max(edge, round(n * edge / short)) for n in image.size)
-    return image.resize((width, height), Image.Resampling.BICUBIC)
-
-
-def _size(image: Image.Image) -> str:
-    return f"{image.width} x {image.height}"

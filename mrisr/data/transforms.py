@@ -80,11 +80,10 @@ class DegradeInPlaned(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """A copy of ``data`` with the two images for each key."""
         out = dict(data)
+        drawn = pairs.Drawn(self.kind, self.scale)
         for key in self.key_iterator(out):
-            image = out[key]
-            axis = geometry.slice_axis(_affine(image)) if self.axis is None else self.axis
-            drawn = pairs.Drawn(self.kind, self.scale)
-            out.update(_degraded(str(key), image, "inplane", drawn, axis))
+            axis = geometry.slice_axis(_affine(out[key])) if self.axis is None else self.axis
+            out.update(_degraded(str(key), out[key], "inplane", drawn, axis))
         return out
 
 
@@ -148,17 +147,14 @@ class DegradeThroughPlaned(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.factor, self.thickness, self.kind = factor, thickness, kind
-        self.world_axis = world_axis
+        self.drawn, self.world_axis = pairs.Drawn(kind, factor, thickness), world_axis
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """A copy of ``data`` with the two images for each key."""
         out = dict(data)
         for key in self.key_iterator(out):
-            image = out[key]
-            axis = geometry.world_axes(_affine(image)).index(self.world_axis)
-            drawn = pairs.Drawn(self.kind, self.factor, self.thickness)
-            out.update(_degraded(str(key), image, "throughplane", drawn, axis))
+            axis = geometry.world_axes(_affine(out[key])).index(self.world_axis)
+            out.update(_degraded(str(key), out[key], "throughplane", self.drawn, axis))
         return out
 
 

@@ -16,8 +16,8 @@ from mrisr.core.errors import InputError, UsageError
 from mrisr.core.options import Sampling
 from mrisr.evaluation.settings import ComparisonSettings, EvaluationSettings, MethodEntry
 from mrisr.models.card import ModelCard
-from mrisr.models.find import model_for
-from mrisr.models.store import Model, card_path, load_model, read_card
+from mrisr.models.find import card_path, model_for, read_card
+from mrisr.models.store import Model, load_model
 from mrisr.networks.device import resolve_device, resolve_precision
 from mrisr.restore.restore import effective, resolved
 

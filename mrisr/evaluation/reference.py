@@ -22,7 +22,7 @@ from mrisr.core.errors import InputError, UsageError
 from mrisr.core.intensity import scaling
 from mrisr.core.options import KINDS_OF
 from mrisr.core.volume import Volume
-from mrisr.data.sources import find_sources
+from mrisr.data.prepare import find_sources
 from mrisr.evaluation.agreement import compare, rounded
 from mrisr.evaluation.case import Scale, Scored
 from mrisr.evaluation.degraded import centre

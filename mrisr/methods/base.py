@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,8 @@ from mrisr.core.options import KINDS, Kind, Sampling
 from mrisr.data.pairs import Pair
 from mrisr.diffusion.samplers import Noise
 from mrisr.physics.separable import SeparableOperator, describe
+
+Output = TypeVar("Output")
 
 
 class Given(NamedTuple):
@@ -55,6 +57,16 @@ class Evaluate(Protocol):
 def directly(function: Callable[..., Tensor], *images: Tensor) -> Tensor:
     """The function of the whole images as they are."""
     return function(*images)
+
+
+def at_level(function: Callable[..., Output], given: Given, g: Tensor) -> Callable[..., Output]:
+    """A function of images, signal levels ``(b,)`` and condition ``(b, n)`` as one of images, at a level."""
+
+    def of_images(*images: Tensor) -> Output:
+        n = len(images[0])
+        return function(*images, g.float().expand(n), given.condition.expand(n, -1))
+
+    return of_images
 
 
 class Objective(NamedTuple):

@@ -13,7 +13,7 @@ from mrisr.diffusion.denoiser import Denoiser, make_path, training_noise_scales
 from mrisr.diffusion.path import AlignedPath
 from mrisr.diffusion.samplers import SAMPLERS, Noise, start_latent
 from mrisr.diffusion.schedule import LinearSchedule, sampling_levels
-from mrisr.methods.base import Evaluate, Given, Objective, Restorer, directly
+from mrisr.methods.base import Evaluate, Given, Objective, Restorer, at_level, directly
 from mrisr.networks import build_network
 
 
@@ -73,13 +73,7 @@ class DiffusionRestorer(Restorer):
         self, given: Given, sampling: Sampling, noise: Noise, evaluate: Evaluate = directly
     ) -> Tensor:
         def denoise(x: Tensor, g: Tensor) -> Tensor:
-            def one(x: Tensor, x_low: Tensor) -> Tensor:
-                n = len(x)
-                return self.denoiser.forward(
-                    x, x_low, g.float().expand(n), given.condition.expand(n, -1)
-                )
-
-            return evaluate(one, x, given.x_low)
+            return evaluate(at_level(self.denoiser.forward, given, g), x, given.x_low)
 
         levels = self.levels(sampling).to(given.x_low.device)
         if self.settings.diffusion.from_noise and sampling.start is None:

@@ -14,7 +14,7 @@ from mrisr.core.errors import UsageError
 from mrisr.core.options import Sampling
 from mrisr.data.pairs import Pair
 from mrisr.diffusion.samplers import Noise, start_latent
-from mrisr.methods.base import Evaluate, Given, Objective, Restorer, directly
+from mrisr.methods.base import Evaluate, Given, Objective, Restorer, at_level, directly
 from mrisr.methods.diffusion import build_denoiser
 from mrisr.networks import build_network
 from mrisr.networks.unshuffle import NoisePredictor
@@ -58,29 +58,16 @@ class InversionRestorer(Restorer):
         x_high = given.x_low
         for i, level in enumerate(self.levels(sampling)):
             g = torch.tensor(level, dtype=torch.float64, device=given.x_low.device)
-            predicted = self._predicted(given, g, noise(i), evaluate)
-            x_high = self._denoised(given, start_latent(x_high, g, predicted).float(), g, evaluate)
+            out = evaluate(at_level(self._predicted, given, g), given.x_low)
+            mean, log_variance = out.chunk(2, dim=1)
+            predicted = mean + (0.5 * log_variance).exp() * noise(i)
+            x_t = start_latent(x_high, g, predicted).float()
+            x_high = evaluate(at_level(self.denoiser.forward, given, g), x_t, given.x_low)
         return x_high
 
-    def _predicted(self, given: Given, g: Tensor, fresh: Tensor, evaluate: Evaluate) -> Tensor:
-        """The noise of a level, from the predictor's mean and variance."""
-
-        def one(x_low: Tensor) -> Tensor:
-            n = len(x_low)
-            out = self.predictor(x_low, g.float().expand(n), given.condition.expand(n, -1))
-            return torch.cat(out, dim=1)
-
-        mean, log_variance = evaluate(one, given.x_low).chunk(2, dim=1)
-        return mean + (0.5 * log_variance).exp() * fresh
-
-    def _denoised(self, given: Given, x_t: Tensor, g: Tensor, evaluate: Evaluate) -> Tensor:
-        def one(x_t: Tensor, x_low: Tensor) -> Tensor:
-            n = len(x_t)
-            return self.denoiser.forward(
-                x_t, x_low, g.float().expand(n), given.condition.expand(n, -1)
-            )
-
-        return evaluate(one, x_t, given.x_low)
+    def _predicted(self, x_low: Tensor, g: Tensor, condition: Tensor) -> Tensor:
+        """Mean and log variance of the noise of a level, one after the other."""
+        return torch.cat(self.predictor(x_low, g, condition), dim=1)
 
     def objective(self, pair: Pair, generator: torch.Generator) -> Objective:
         """Error of ``x_0_hat`` (its eq. 9), with start states from x_LR and later ones from x_HR (eq. 10);

@@ -25,39 +25,11 @@ from mrisr.io.files import locked
 from mrisr.methods import build_restorer
 from mrisr.methods.base import Restorer
 from mrisr.models.card import Card, ModelCard, TrainingRecord
-from mrisr.models.find import (
-    BUNDLED,
-    COMPARISON,
-    FOLDER_VARIABLE,
-    INTERPOLATIONS,
-    available,
-    card_path,
-    model_for,
-    read_card,
-)
+from mrisr.models.find import INTERPOLATIONS, card_path, read_card
 from mrisr.physics.rows import Interpolation
 from mrisr.physics.separable import CONDITION
 
 AnyCard = TypeVar("AnyCard", bound=Card)
-
-__all__ = [
-    "BUNDLED",
-    "COMPARISON",
-    "FOLDER_VARIABLE",
-    "INTERPOLATIONS",
-    "Model",
-    "available",
-    "card_of",
-    "card_path",
-    "checked_weights",
-    "interpolation_card",
-    "load_model",
-    "model_for",
-    "read_card",
-    "read_weights",
-    "save_model",
-    "write_card",
-]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mrisr.networks.unshuffle import zero_
+from mrisr.networks.unshuffle import zeroed
 
 
 class EncoderBlock(nn.Module):
@@ -22,8 +22,7 @@ class EncoderBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-        zero_(self.second)
+        self.second = zeroed(nn.Conv2d(width, width, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.add(x, self.second(F.relu(self.first(x))))
@@ -57,8 +56,7 @@ class Liif(nn.Module):
         self.unfold = nn.Conv2d(width, hidden, 3, padding=1)
         self.place = nn.Linear(4, hidden, bias=False)
         self.mlp = nn.ModuleList(nn.Conv2d(hidden, hidden, 1) for _ in range(layers - 1))
-        self.tail = nn.Conv2d(hidden, channels, 1)
-        zero_(self.tail)
+        self.tail = zeroed(nn.Conv2d(hidden, channels, 1))
 
     def features(self, y: Tensor) -> Tensor:
         """Encode and unfold: ``(b, c, n, m) -> (b, hidden, n, m)`` on the measured grid."""

@@ -16,15 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mrisr.networks.embedding import NoiseScaleEmbedding
-
-
-def _zeroed(layer: nn.Conv2d) -> nn.Conv2d:
-    """Set a layer's weights and bias to zero, so that its branch starts as nothing, and return it."""
-    nn.init.zeros_(layer.weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
-    return layer
+from mrisr.networks.unshuffle import NoiseScaleEmbedding, zeroed
 
 
 def _norm(width: int, channels_per_group: int) -> nn.GroupNorm:
@@ -46,7 +38,7 @@ class ResidualBlock(nn.Module):
         self.affine = nn.Linear(embedding, 2 * leaving)
         self.second_norm = _norm(leaving, channels_per_group)
         self.dropout = nn.Dropout(dropout)
-        self.second = _zeroed(nn.Conv2d(leaving, leaving, 3, padding=1))
+        self.second = zeroed(nn.Conv2d(leaving, leaving, 3, padding=1))
         self.skip = nn.Identity() if entering == leaving else nn.Conv2d(entering, leaving, 1)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
@@ -65,7 +57,7 @@ class SelfAttention(nn.Module):
         self.heads = width // channels_per_group
         self.norm = _norm(width, channels_per_group)
         self.qkv = nn.Conv2d(width, 3 * width, 1)
-        self.out = _zeroed(nn.Conv2d(width, width, 1))
+        self.out = zeroed(nn.Conv2d(width, width, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
@@ -178,7 +170,7 @@ class UNet(nn.Module):
         )
         self.up = self._expanding(widths, blocks, skips, stage)
         self.norm = _norm(width, channels_per_group)
-        self.tail = _zeroed(nn.Conv2d(width, channels, 3, padding=1))
+        self.tail = zeroed(nn.Conv2d(width, channels, 3, padding=1))
 
     @staticmethod
     def _contracting(

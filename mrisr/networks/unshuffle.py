@@ -8,17 +8,48 @@ image, so tiles and whole images agree.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mrisr.networks.embedding import NoiseScaleEmbedding
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
-def zero_(layer: nn.Module) -> None:
-    """Set all parameters of a layer to zero."""
+def zeroed(layer: AnyModule) -> AnyModule:
+    """A layer with all parameters zero, so that its branch starts as nothing."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
+    return layer
+
+
+class NoiseScaleEmbedding(nn.Module):
+    """Embedding of a signal level and a condition vector, ``(b,), (b, n) -> (b, width)``.
+
+    The level ``g = sqrt(alpha_bar)`` in (0, 1] enters as sines and cosines of ``sqrt(-log g)``, in which
+    a linear beta schedule is nearly uniform (WaveGrad conditions on it likewise).
+    """
+
+    def __init__(self, width: int, condition: int, frequencies: int = 16) -> None:
+        super().__init__()
+        self.frequencies: Tensor
+        # Made on the CPU also where a network is tried on the meta device: there it would load a compiler.
+        spread = torch.logspace(-1, 1.5, frequencies, device="cpu") * torch.pi
+        here = torch.get_default_device()
+        self.register_buffer("frequencies", spread.to(here), persistent=False)
+        self.mlp = nn.Sequential(
+            nn.Linear(2 * frequencies + condition, width),
+            nn.SiLU(),
+            nn.Linear(width, width),
+            nn.SiLU(),
+        )
+
+    def forward(self, g: Tensor, condition: Tensor) -> Tensor:
+        u = torch.sqrt(-torch.log(g.float().clamp(1e-4, 1.0)))
+        phase = u[:, None] * self.frequencies
+        embedded: Tensor = self.mlp(torch.cat([phase.sin(), phase.cos(), condition.float()], dim=1))
+        return embedded
 
 
 class ResidualBlock(nn.Module):
@@ -27,10 +58,9 @@ class ResidualBlock(nn.Module):
     def __init__(self, width: int, embedding: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-        self.modulate = nn.Linear(embedding, 2 * width)
-        zero_(self.second)  # a block starts as the identity, which keeps high learning rates stable
-        zero_(self.modulate)
+        # A block starts as the identity, which keeps high learning rates stable.
+        self.second = zeroed(nn.Conv2d(width, width, 3, padding=1))
+        self.modulate = zeroed(nn.Linear(embedding, 2 * width))
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         scale, shift = self.modulate(emb)[..., None, None].to(x.dtype).chunk(2, dim=1)
@@ -50,7 +80,14 @@ class UnshuffleBody(nn.Module):
     """
 
     def __init__(
-        self, entering: int, leaving: int, *, width: int, blocks: int, fold: int, condition: int
+        self,
+        entering: int,
+        leaving: int,
+        *,
+        width: int = 64,
+        blocks: int = 12,
+        fold: int = 4,
+        condition: int = 7,
     ) -> None:
         super().__init__()
         self.fold = fold
@@ -58,8 +95,7 @@ class UnshuffleBody(nn.Module):
         self.embed = NoiseScaleEmbedding(embedding, condition)
         self.head = nn.Conv2d(entering * fold**2, width, 3, padding=1)
         self.body = nn.ModuleList(ResidualBlock(width, embedding) for _ in range(blocks))
-        self.tail = nn.Conv2d(width, leaving * fold**2, 3, padding=1)
-        zero_(self.tail)
+        self.tail = zeroed(nn.Conv2d(width, leaving * fold**2, 3, padding=1))
 
     def folded(self, x: Tensor, g: Tensor, condition: Tensor) -> Tensor:
         """Map ``(b, entering, h, w), (b,), (b, condition)`` to ``(b, leaving, h, w)``; zero at the start."""
@@ -84,16 +120,7 @@ class UnshuffleResNet(UnshuffleBody):
     layer starts at zero. ``channels`` is 1 for MRI, 3 for RGB.
     """
 
-    def __init__(
-        self,
-        *,
-        channels: int = 1,
-        width: int = 64,
-        blocks: int = 12,
-        fold: int = 4,
-        condition: int = 7,
-    ) -> None:
-        size = {"width": width, "blocks": blocks, "fold": fold, "condition": condition}
+    def __init__(self, *, channels: int = 1, **size: int) -> None:
         super().__init__(2 * channels, channels, **size)
 
     def forward(self, x_t: Tensor, x_low: Tensor, g: Tensor, condition: Tensor) -> Tensor:
@@ -108,16 +135,7 @@ class NoisePredictor(UnshuffleBody):
     have the image's shape. It starts as standard normal noise.
     """
 
-    def __init__(
-        self,
-        *,
-        channels: int = 1,
-        width: int = 64,
-        blocks: int = 12,
-        fold: int = 4,
-        condition: int = 7,
-    ) -> None:
-        size = {"width": width, "blocks": blocks, "fold": fold, "condition": condition}
+    def __init__(self, *, channels: int = 1, **size: int) -> None:
         super().__init__(channels, 2 * channels, **size)
 
     def forward(self, x_low: Tensor, g: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:

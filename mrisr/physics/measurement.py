@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -140,10 +140,7 @@ def stack_order(volume: Volume) -> tuple[int, int, int]:
 
 def measure_in_plane(volume: Volume, scale: float, kind: Kind = "bicubic") -> Measurement:
     """The volume as a measurement of one with ``scale`` times as many pixels along both in-plane axes."""
-    grid = _target_grid(volume, "inplane", scale)
-    low, high = ((s[grid.order[1]], s[grid.order[2]]) for s in (volume.shape, grid.shape))
-    operator = in_plane_operator(low, high, scale, kind)
-    return Measurement(grid.stack(volume), operator, _bounds(grid), grid=grid)
+    return _measured(volume, "inplane", scale, kind, 1.0)
 
 
 def measure_through_plane(
@@ -153,12 +150,33 @@ def measure_through_plane(
 
     ``thickness`` is the slice thickness over the slice spacing.
     """
-    grid = _target_grid(volume, "throughplane", factor)
-    low, high = (s[grid.order[0]] for s in (volume.shape, grid.shape))
-    operator = through_plane_operator(low, high, factor, kind=kind, thickness=thickness, dim=-3)
-    return Measurement(
-        grid.stack(volume), operator, _bounds(grid), views=_reformats(grid), grid=grid
+    return _measured(volume, "throughplane", factor, kind, thickness)
+
+
+def _measured(volume: Volume, job: Job, factor: float, kind: Kind, thickness: float) -> Measurement:
+    order = stack_order(volume)
+    shape, affine = geometry.resampled_grid(
+        volume.shape, volume.affine, _factors(order, job, factor)
     )
+    grid = TargetGrid(volume, order, shape, affine, *scaling(volume.array))
+    low, high = ([s[a] for a in order] for s in (volume.shape, shape))
+    operator = _stack_operator(job, low, high, factor, kind, thickness)
+    views = _reformats(grid) if job == "throughplane" else ()
+    return Measurement(grid.stack(volume), operator, _bounds(grid), views=views, grid=grid)
+
+
+def _stack_operator(
+    job: Job,
+    low: Sequence[int],
+    high: Sequence[int],
+    factor: float,
+    kind: Kind,
+    thickness: float = 1.0,
+) -> SeparableOperator:
+    """``A`` on stacks of ``high`` (slices, rows, columns), which become ``low``."""
+    if job == "inplane":
+        return in_plane_operator((low[1], low[2]), (high[1], high[2]), factor, kind)
+    return through_plane_operator(low[0], high[0], factor, kind=kind, thickness=thickness, dim=-3)
 
 
 def degraded(truth: Volume, job: Job, factor: float, kind: Kind, thickness: float = 1.0) -> Volume:
@@ -183,12 +201,7 @@ def degraded(truth: Volume, job: Job, factor: float, kind: Kind, thickness: floa
             f"{truth.name}: x{factor:g} of {shape} is {back}, not {truth.shape}; see fitting_size"
         )
     low, high = ([s[a] for a in order] for s in (shape, truth.shape))
-    if job == "inplane":
-        operator = in_plane_operator((low[1], low[2]), (high[1], high[2]), factor, kind)
-    else:
-        operator = through_plane_operator(
-            low[0], high[0], factor, kind=kind, thickness=thickness, dim=-3
-        )
+    operator = _stack_operator(job, low, high, factor, kind, thickness)
     x = torch.from_numpy(truth.array.transpose(order).astype(np.float32, order="C"))
     y = operator(x)
     if truth.array.min() >= 0:
@@ -220,14 +233,6 @@ def _factors(order: tuple[int, int, int], job: Job, factor: float) -> list[float
     """The factor of each volume axis."""
     through = order[0]
     return [factor if (a == through) == (job == "throughplane") else 1.0 for a in range(3)]
-
-
-def _target_grid(volume: Volume, job: Job, factor: float) -> TargetGrid:
-    order = stack_order(volume)
-    shape, affine = geometry.resampled_grid(
-        volume.shape, volume.affine, _factors(order, job, factor)
-    )
-    return TargetGrid(volume, order, shape, affine, *scaling(volume.array))
 
 
 def _bounds(grid: TargetGrid) -> tuple[float, float]:

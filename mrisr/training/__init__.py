@@ -1,5 +1,5 @@
 """Training from a prepared cache; needs no image library."""
 
-from mrisr.training.run import train
+from mrisr.training.loop import train
 
 __all__ = ["train"]

@@ -1,7 +1,8 @@
-"""Flat loop over the training steps, on one device or many, resumable at any moment.
+"""Training, ``mrisr train``: a flat loop over the steps, on one device or many, resumable at any moment.
 
 What is trained is a :class:`Trainee`; its only state is weights, their moving average, the optimiser and the
-step. Start it on several devices with torchrun.
+step. Everything random in step ``i`` follows from (seed, i, rank), so a run can stop and go on anywhere.
+Start it on several devices with torchrun.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -20,15 +21,17 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from mrisr.config import TrainSettings
+from mrisr.config import Config, TrainSettings, ZonesConfig
 from mrisr.core.errors import UsageError
+from mrisr.core.random import seeded
+from mrisr.io.atomic import make_folder, write_bytes
 from mrisr.models.card import ModelCard, ZonesCard
 from mrisr.models.store import save_model
 from mrisr.training.bookkeeping import Log, hardware
 from mrisr.training.checkpoint import Progress, State, load_checkpoint, save_checkpoint
-from mrisr.training.steps import learning_rate, update_ema
 
 CHECKPOINT = "checkpoint.safetensors"
+CROPS, DEVICE, DROPOUT = 1, 2, 3  # purposes of a step's generators
 #: What the CPU draws for a step and the device learns from.
 Batch = TypeVar("Batch")
 
@@ -47,6 +50,28 @@ def make_fabric(device: str) -> Fabric:
             num_nodes=max(1, world // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))),
             strategy="ddp" if world > 1 else "auto",
         )
+
+
+def learning_rate(step: int, share: float, settings: TrainSettings) -> float:
+    """Learning rate: warm-up, then constant, or a cosine to ``lr_final`` if set; ``share`` 0..1 is done."""
+    warm = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
+    if settings.lr_final is None:
+        return settings.lr * warm
+    fall = 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+    return warm * (settings.lr_final + (settings.lr - settings.lr_final) * fall)
+
+
+def pinned(x: Tensor) -> Tensor:
+    """Move a tensor to memory from which a GPU, if there is one, takes it while it works."""
+    return x.pin_memory() if torch.cuda.is_available() else x
+
+
+@torch.no_grad()
+def update_ema(ema: dict[str, Tensor], network: torch.nn.Module, step: int, decay: float) -> None:
+    """Update the exponential moving average of the weights, with a decay that grows in the first steps."""
+    rate = 1 - min(decay, (1 + step) / (10 + step))
+    state = network.state_dict()
+    torch._foreach_lerp_(list(ema.values()), [state[k] for k in ema], rate)
 
 
 class Trainee(ABC, Generic[Batch]):
@@ -148,6 +173,7 @@ class Trainee(ABC, Generic[Batch]):
         lr = learning_rate(step, share, t)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
+        torch.manual_seed(self.generator(step, DROPOUT).initial_seed())
         loss = self.loss(batch, step, share)
         self.fabric.backward(loss)
         self.fabric.clip_gradients(
@@ -159,15 +185,19 @@ class Trainee(ABC, Generic[Batch]):
         self.after_step()
         return loss.detach(), lr
 
-    def per_process(self) -> int:
-        """Size of the batch of one process. Raises UsageError unless the batch can be shared out."""
-        share, rest = divmod(self.settings.batch, self.fabric.world_size)
-        if rest:
-            raise UsageError(
-                f"batch {self.settings.batch}: expected a multiple of "
-                f"{self.fabric.world_size} processes"
-            )
-        return share
+    def generator(self, step: int, purpose: int) -> torch.Generator:
+        """Make the generator of a purpose in a step of this process; that of ``DEVICE`` is on the device."""
+        device = self.fabric.device if purpose == DEVICE else "cpu"
+        return seeded(device, self.settings.seed, step, self.fabric.global_rank, purpose)
+
+
+def per_process(batch: int, world: int, groups: int = 1) -> int:
+    """Size of the batch of one process. Raises UsageError unless it can be shared out, and in ``groups``."""
+    share, rest = divmod(batch, world)
+    if rest or share % groups:
+        times = f" times {groups} groups" if groups > 1 else ""
+        raise UsageError(f"batch {batch}: expected a multiple of {world} processes{times}")
+    return share
 
 
 def take_weights(network: nn.Module, other: nn.Module, name: str) -> None:
@@ -233,3 +263,60 @@ def _finite(total: Tensor, count: int, run: Trainee[Any]) -> float:
             f"{run.output}: the loss is not finite at step {run.progress.step}; lower lr or use fp32"
         )
     return mean
+
+
+def train(
+    config: Config | ZonesConfig,
+    data: Path,
+    output: Path,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    report: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Train ``config`` on the cache ``data``; the run's folder ``output`` receives everything.
+
+    The folder holds ``config.yaml`` (resolved), ``metrics.jsonl``, ``checkpoint.safetensors``,
+    ``examples/`` and, at the end, ``model.safetensors`` with ``model.json``.
+
+    Args:
+        resume: continue from the checkpoint, or start if there is none.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        report: receives one line per log entry.
+
+    Returns:
+        The path of the final model's card.
+
+    Raises:
+        UsageError: the folder holds a run and ``resume`` is not given, or the run has other settings.
+        InputError: the cache is unusable or has no slices for this configuration.
+    """
+    if (output / CHECKPOINT).exists() and not resume:
+        raise UsageError(f"{output}: holds a run; --resume continues it")
+    fabric = make_fabric(device)
+    fabric.launch()
+    run = _trainee(config, data, output, fabric)
+    if run.checkpoint.exists():
+        run.resume()
+    if fabric.is_global_zero:
+        make_folder(output)
+        write_bytes(output / "config.yaml", config.dump().encode())
+    log = Log(output, run.progress.step, fabric.is_global_zero, report)
+    run_loop(run, log)
+    fabric.barrier()
+    if fabric.is_global_zero:
+        run.export()
+    return output / "model.json"
+
+
+def _trainee(
+    config: Config | ZonesConfig, data: Path, output: Path, fabric: Fabric
+) -> Trainee[Any]:
+    """Make what the configuration trains, each kind with the libraries that it alone needs."""
+    if isinstance(config, ZonesConfig):
+        from mrisr.training.zones import Segmentation
+
+        return Segmentation(config, data, output, fabric)
+    from mrisr.training.restoration import Restoration
+
+    return Restoration(config, data, output, fabric)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from mrisr.config import Config
-from mrisr.core.errors import InputError, UsageError
-from mrisr.core.random import seeded
+from mrisr.config import AdversarialSettings, Config
+from mrisr.core.errors import InputError
 from mrisr.data import cache, pairs
 from mrisr.methods import build_restorer
 from mrisr.methods.base import Restorer
@@ -18,12 +19,65 @@ from mrisr.methods.inversion import InversionRestorer
 from mrisr.models.card import ModelCard
 from mrisr.models.store import Model, load_model
 from mrisr.networks import channels_last
-from mrisr.training.adversary import Adversary
+from mrisr.networks.critic import Critic
 from mrisr.training.bookkeeping import fingerprint, frozen_model, new_card
 from mrisr.training.checkpoint import State
-from mrisr.training.loop import Trainee, take_weights
-from mrisr.training.steps import DEVICE, DROPOUT, Batch, batch_pair, draw_batch
+from mrisr.training.loop import CROPS, DEVICE, Trainee, per_process, pinned, take_weights
 from mrisr.training.validation import validate, write_examples
+
+
+class Batch(NamedTuple):
+    """Batch that the CPU sends to the device: integer crops and how they are to be degraded."""
+
+    crops: Tensor
+    draws: list[pairs.Drawn]
+
+
+class Adversary:
+    """Critic with its optimiser (SRGAN: Ledig et al. 2017, eq. 3 and 6).
+
+    Instead of VGG's features, which need weights from elsewhere, the perceptual term compares the critic's
+    own (feature matching, Wang et al. 2018).
+
+    Args:
+        settings: weights, size, and when the terms begin.
+        channels: image channels.
+        fabric: launched.
+    """
+
+    def __init__(self, settings: AdversarialSettings, channels: int, fabric: Fabric) -> None:
+        self.settings = settings
+        self.critic = channels_last(Critic(channels, settings.width))
+        optimizer = torch.optim.AdamW(self.critic.parameters(), settings.lr, (0.5, 0.99))
+        self.module, self.optimizer = fabric.setup(self.critic, optimizer)
+        self.fabric = fabric
+
+    def term(self, restored: Tensor, x_high: Tensor, share_done: float) -> Tensor:
+        """Compute the loss's terms for restored images ``(b, c, h, w)``; zero early in the run."""
+        s = self.settings
+        if share_done < s.after:
+            return restored.new_zeros(())
+        self.critic.requires_grad_(False)
+        logits, features = self.critic(restored)
+        total = s.weight * F.softplus(-logits).mean()
+        if s.features:
+            with torch.no_grad():
+                wanted = self.critic(x_high)[1]
+            distances = [F.l1_loss(a, b) for a, b in zip(features, wanted, strict=True)]
+            total = total + s.features * torch.stack(distances).mean()
+        self.critic.requires_grad_(True)
+        return total
+
+    def learn(self, restored: Tensor, x_high: Tensor, *, bf16: bool) -> None:
+        """Step the critic: real images up, restored ones down."""
+        device = self.fabric.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
+            logits, _ = self.module(torch.cat([x_high, restored.detach()]))
+            real, made = logits.chunk(2)
+            loss = F.softplus(-real).mean() + F.softplus(made).mean()
+        self.fabric.backward(loss)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
 
 
 class Restoration(Trainee[Batch]):
@@ -37,12 +91,7 @@ class Restoration(Trainee[Batch]):
     card: ModelCard
 
     def __init__(self, config: Config, data: Path, output: Path, fabric: Fabric) -> None:
-        share, rest = divmod(config.train.batch, fabric.world_size)
-        if rest or share % config.data.groups:
-            raise UsageError(
-                f"batch {config.train.batch}: expected a multiple of {fabric.world_size} processes "
-                f"times {config.data.groups} groups"
-            )
+        self.share = per_process(config.train.batch, fabric.world_size, config.data.groups)
         self.config = config
         training, self.held_out = pairs.split(cache.read_stacks(data), config.data)
         self.validates = bool(self.held_out)
@@ -75,18 +124,19 @@ class Restoration(Trainee[Batch]):
 
     def draw(self, step: int) -> Batch:
         """Draw integer crops and how they are to be degraded."""
-        return draw_batch(
-            self.crops, self.config, step, self.fabric.global_rank, self.fabric.world_size
-        )
+        generator = self.generator(step, CROPS)
+        data = self.config.data
+        draws = [pairs.draw_degradation(data, generator) for _ in range(data.groups)]
+        return Batch(pinned(self.crops.draw(self.share, generator)), draws)
 
     def loss(self, batch: Batch, step: int, share: float) -> Tensor:
         """Compute the method's objective on the batch's pairs, which are made on the device."""
-        t, device, rank = self.settings, self.fabric.device, self.fabric.global_rank
-        torch.manual_seed(seeded("cpu", t.seed, step, rank, DROPOUT).initial_seed())
-        pair = batch_pair(batch, self.config, device)
-        generator = seeded(device, t.seed, step, rank, DEVICE)
+        device, bf16 = self.fabric.device, self.settings.precision == "bf16"
+        crops = batch.crops.to(device, non_blocking=True)
+        pair = pairs.make_pairs(crops, batch.draws, self.config.job, self.config.data.margin)
+        generator = self.generator(step, DEVICE)
         # Autocast here, not by Fabric: its mixed precision would round the images themselves to bf16.
-        with torch.autocast(device.type, torch.bfloat16, enabled=t.precision == "bf16"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             loss: Tensor
             loss, restored = self.module.objective(pair, generator)
             if self.adversary is not None:

@@ -12,12 +12,10 @@ from torch import Tensor
 import mrisr
 from mrisr.config import ZonesConfig
 from mrisr.core.errors import InputError
-from mrisr.core.random import seeded
 from mrisr.data import cache
 from mrisr.models.card import ZonesCard
 from mrisr.training.bookkeeping import fingerprint, first_record
-from mrisr.training.loop import Trainee, take_weights
-from mrisr.training.steps import CROPS, DEVICE, DROPOUT, pinned
+from mrisr.training.loop import CROPS, DEVICE, Trainee, per_process, pinned, take_weights
 from mrisr.zones.augment import Variation, draw_variation, vary
 from mrisr.zones.data import WHOLE, LabelledStack, RawCrops, ZoneCrops, labelled_stacks
 from mrisr.zones.labels import ZONES
@@ -60,11 +58,11 @@ class Segmentation(Trainee[Batch]):
             network=network,
             fingerprint=fingerprint(config),
         )
-        self.share = self.per_process()
+        self.share = per_process(config.train.batch, fabric.world_size)
 
     def draw(self, step: int) -> Batch:
         """Raw crops, and the augmentation of each."""
-        generator = seeded("cpu", self.settings.seed, step, self.fabric.global_rank, CROPS)
+        generator = self.generator(step, CROPS)
         crops = self.crops.draw(self.share, generator)
         drawn = [
             draw_variation(self.config.augmentation, self.config.data, generator)
@@ -74,12 +72,10 @@ class Segmentation(Trainee[Batch]):
 
     def loss(self, batch: Batch, step: int, share: float) -> Tensor:
         """Dice and cross-entropy loss of the stacks, augmented on the device."""
-        t, device, rank = self.settings, self.fabric.device, self.fabric.global_rank
-        torch.manual_seed(seeded("cpu", t.seed, step, rank, DROPOUT).initial_seed())
+        device, bf16 = self.fabric.device, self.settings.precision == "bf16"
         crops = RawCrops(*(x.to(device, non_blocking=True) for x in batch[0]))
-        generator = seeded(device, t.seed, step, rank, DEVICE)
-        image, target = vary(crops, batch[1], self.config.data.crop, generator)
-        with torch.autocast(device.type, torch.bfloat16, enabled=t.precision == "bf16"):
+        image, target = vary(crops, batch[1], self.config.data.crop, self.generator(step, DEVICE))
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             scores = self.module(image)
         return torch.as_tensor(self.objective(scores.float(), target))
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,7 +17,6 @@ from numpy.typing import ArrayLike, NDArray
 from mrisr.core import geometry
 from mrisr.core.errors import UsageError
 from mrisr.core.volume import Volume
-from mrisr.io.atomic import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -129,35 +126,6 @@ def display_window(volume: Volume) -> tuple[float, float]:
     return float(low), float(high if high > low else low + 1.0)
 
 
-def qc_picture(
-    result: Volume,
-    source: Volume,
-    interpolation: Volume | None,
-    path: str | PathLike[str],
-    *,
-    title: str = "",
-    reference: Volume | None = None,
-    extent_mm: float = 90.0,
-) -> Path:
-    """Write the picture as one PNG, whole or not at all.
-
-    Args:
-        source: the measured volume; its centre, its axes and its window serve for all panels.
-        interpolation: the source on the result's grid by interpolation, or None to leave it out.
-        title: one line above the picture. It is all the text that depends on the caller; neither
-            names nor paths of the volumes are shown.
-        reference: a volume of the same scale to compare with; adds itself and result minus reference.
-        extent_mm: side of the square shown, mm.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    picture = qc_png(
-        result, source, interpolation, title=title, reference=reference, extent_mm=extent_mm
-    )
-    return write_bytes(path, picture)
-
-
 def qc_png(
     result: Volume,
     source: Volume,
@@ -167,7 +135,16 @@ def qc_png(
     reference: Volume | None = None,
     extent_mm: float = 90.0,
 ) -> bytes:
-    """The picture as the bytes of a PNG; arguments as for :func:`qc_picture`."""
+    """The picture as the bytes of a PNG.
+
+    Args:
+        source: the measured volume; its centre, its axes and its window serve for all panels.
+        interpolation: the source on the result's grid by interpolation, or `None` to leave it out.
+        title: one line above the picture. It is all the text that depends on the caller; neither
+            names nor paths of the volumes are shown.
+        reference: a volume of the same scale to compare with; adds itself and result minus reference.
+        extent_mm: side of the square shown, mm.
+    """
     columns = _columns(result, source, interpolation, reference, extent_mm)
     picture = io.BytesIO()
     canvas = page(columns, display_window(source), title, extent_mm)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from mrisr.config import AugmentationSettings, ZonesDataSettings
 from mrisr.data import cache
-from mrisr.physics.resample import resample_pixels
 from mrisr.physics.rows import interpolation_matrix
+from mrisr.physics.separable import resample_pixels
 from mrisr.zones.labels import ZONES
 
 #: Soft label of a voxel that all readers agree on, as it is stored.

@@ -72,16 +72,6 @@ def test_the_first_edge_stays_and_the_spacing_is_divided(seed: int) -> None:
         assert abs(n - old * factor) <= 0.5  # the far edge, in new voxels
 
 
-def test_the_affine_is_the_methods() -> None:
-    affine = np.array([[0, 0.5, 0, 3], [-0.25, 0, 0, -7], [0, 0, 3.6, 11], [0, 0, 0, 1.0]])
-    s = 4.0
-    shift = (1 / s - 1) / 2
-    step = np.array([[1 / s, 0, 0, shift], [0, 1 / s, 0, shift], [0, 0, 1, 0], [0, 0, 0, 1]])
-    size, grid = geometry.resampled_grid((10, 12, 5), affine, (s, s, 1))
-    assert size == (40, 48, 5)
-    np.testing.assert_allclose(grid, affine @ step, atol=1e-15)
-
-
 @pytest.mark.parametrize(
     ("size", "factor", "expected"),
     [(20, 5.76, 115), (19, 1.5, 29), (21, 2.5, 53), (3, 0.1, 1), (384, 4, 1536), (25, 0.5, 13)],

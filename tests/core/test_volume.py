@@ -34,14 +34,6 @@ def test_stored_byte_order_is_native():
     assert Storage(np.dtype(">i2")).encode(np.array([1.0])).dtype.isnative
 
 
-def test_volume_grid():
-    affine = np.diag([0.5, 0.5, 3.0, 1.0])
-    volume = Volume(np.zeros((4, 5, 6), np.int16), affine.tolist())
-    assert volume.affine.dtype == np.float64
-    np.testing.assert_allclose(volume.spacing, [0.5, 0.5, 3.0])
-    assert (volume.slice_axis, volume.plane, volume.shape) == (2, "axial", (4, 5, 6))
-
-
 def test_with_array_keeps_the_rest():
     volume = Volume(np.zeros((2, 2, 2)), np.eye(4), name="t2", slice_thickness=3.0)
     moved = np.eye(4)

@@ -14,7 +14,7 @@ from mrisr.core.errors import InputError
 from mrisr.core.intensity import scaling
 from mrisr.core.random import seeded
 from mrisr.data import cache, pairs
-from mrisr.physics.separable import describe, in_plane_operator, through_plane_operator
+from mrisr.physics.separable import in_plane_operator, through_plane_operator
 
 
 def make_stack(
@@ -179,11 +179,6 @@ def test_small_slices_are_mirrored_to_size() -> None:
     assert set(crop.unique().tolist()) <= set(stack.levels.ravel().tolist())
 
 
-def test_no_slices_are_refused() -> None:
-    with pytest.raises(ValueError, match="axial"):
-        pairs.Crops([make_stack(plane="sagittal")], settings(), "inplane")
-
-
 def test_split_is_by_patient() -> None:
     stacks = [
         make_stack(case, plane) for case in "abcd" for plane in ("axial", "coronal", "sagittal")
@@ -214,7 +209,6 @@ def test_stacks_on_other_pixels(pixel: float) -> None:
 def test_pairs_are_the_operators(job: Job, kind: Kind, factor: float) -> None:
     x = smooth_image((48, 48))
     y, operator = pairs.measure(x, job, drawn(kind, factor, thickness=1.2))
-    condition = describe(operator)
     size = round(48 / factor)
     if job == "inplane":
         op = in_plane_operator((size, size), (48, 48), factor, kind)
@@ -222,10 +216,6 @@ def test_pairs_are_the_operators(job: Job, kind: Kind, factor: float) -> None:
         op = through_plane_operator(size, 48, factor, kind=kind, thickness=1.2)
     assert operator.axes == op.axes
     assert torch.equal(y, op(x))
-    low = operator.interpolate(y)
-    degraded = [np.log2(factor), np.log2(factor) if job == "inplane" else 0]
-    assert condition[:2].tolist() == pytest.approx(degraded)
-    assert float((low - x).square().mean().sqrt()) > 0.01
 
 
 @pytest.mark.parametrize("factor", [2.0, 4.0])

@@ -150,9 +150,3 @@ def test_wrong_calls_say_what_was_expected() -> None:
         phantom(SMALL, slice_thickness=0)
     with pytest.raises(UsageError, match=r"found shape \(4, 2\)"):
         tissue(np.zeros((4, 2)))
-
-
-def test_points_of_any_shape() -> None:
-    points = np.zeros((2, 0, 3))
-    assert tissue(points).shape == labels(points).shape == (2, 0)
-    assert tissue([0, 0, 0]).shape == ()

@@ -14,8 +14,7 @@ from mrisr.core.errors import InputError, OutputError, UsageError
 from mrisr.core.volume import Volume
 from mrisr.data import cache
 from mrisr.data.phantom import phantom
-from mrisr.data.prepare import canonical_stack, make_stack, prepare
-from mrisr.data.sources import Entry, find_sources
+from mrisr.data.prepare import Entry, canonical_stack, find_sources, make_stack, prepare
 
 WORLD = {"sagittal": 0, "coronal": 1, "axial": 2}
 #: World axes (0 R, 1 A, 2 S) along which rows and columns run, both downwards.

@@ -37,23 +37,16 @@ def test_both_parameterisations_give_x_high(kind: str, prediction: Prediction) -
     torch.testing.assert_close(denoiser(x_t, low, g, CONDITION), high, rtol=0, atol=1e-9)
 
 
-def test_noise_prediction_at_the_aligned_start_is_x_low() -> None:
-    """There the mean is x_low whatever x_high is: the noise says nothing about x_high."""
+def test_noise_prediction_at_the_start() -> None:
+    """On the aligned path the mean is x_low there, and the noise says nothing about x_high; on the plain path
+    the latent is divided by the signal level."""
     high, low, noise = images(3)
-    path = AlignedPath(START)
     g = torch.full((3,), START, dtype=torch.float64)
-    x_t = diffuse(path, high, low, g[:, None, None, None], noise)
-    estimate = Denoiser(Exact(noise), path, "noise")(x_t, low, g, CONDITION)
-    assert torch.equal(estimate, low)
-
-
-def test_noise_prediction_at_the_plain_start_divides_by_the_noise_scale() -> None:
-    high, low, noise = images(3)
-    path = PlainPath(START)
-    g = torch.full((3,), START, dtype=torch.float64)
-    x_t = diffuse(path, high, low, g[:, None, None, None], noise)
-    estimate = Denoiser(Exact(noise * 0), path, "noise")(x_t, low, g, CONDITION)
-    torch.testing.assert_close(estimate, x_t / START)
+    for path, answer in ((AlignedPath(START), noise), (PlainPath(START), noise * 0)):
+        x_t = diffuse(path, high, low, g[:, None, None, None], noise)
+        estimate = Denoiser(Exact(answer), path, "noise")(x_t, low, g, CONDITION)
+        wanted = low if isinstance(path, AlignedPath) else x_t / START
+        torch.testing.assert_close(estimate, wanted)
 
 
 @pytest.mark.parametrize("prediction", ["high", "noise"])
@@ -93,8 +86,3 @@ def test_a_share_of_the_batch_is_at_the_start(share: float) -> None:
     g = training_noise_scales(TRAINING, START, 20000, share, generator)
     assert float((g == START).float().mean()) == pytest.approx(share, abs=0.015)
     assert float(g.min()) >= START
-
-
-def test_paths_by_name() -> None:
-    assert make_path("plain", 0.5, INFERENCE) == PlainPath(0.5)
-    assert make_path("aligned", 0.5, TRAINING) == AlignedPath(0.5, TRAINING)

@@ -13,12 +13,6 @@ G = [float(g) for g in INFERENCE.noise_scales()]
 PATHS: list[Path] = [PlainPath(G[50]), AlignedPath(G[50]), AlignedPath(G[25])]
 
 
-def test_plain_path_never_moves() -> None:
-    high, low, _ = images()
-    for g in (G[50], 0.5, 1.0):
-        assert torch.equal(mean(PlainPath(G[50]), high, low, scale(g)), high)
-
-
 @pytest.mark.parametrize("last", [25, 50, 75, 100])
 def test_aligned_share_falls_linearly_in_time(last: int) -> None:
     """``lambda_t = (K - t) / K`` at the published levels."""

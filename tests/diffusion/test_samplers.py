@@ -67,13 +67,6 @@ def test_ancestral_step_without_noise_is_refused() -> None:
         step(low, high, high, scale(0.4), scale(0.7), eta=1.0)
 
 
-def test_start_latent_by_its_definition() -> None:
-    _, low, noise = images()
-    torch.testing.assert_close(
-        start_latent(low, scale(0.6), noise), 0.6 * low + 0.8 * noise, rtol=0, atol=1e-12
-    )
-
-
 def test_noise_is_asked_for_by_step_and_a_run_replays() -> None:
     low = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     asked: list[int] = []

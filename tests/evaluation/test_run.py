@@ -21,7 +21,8 @@ from mrisr.evaluation.experiment import Evaluation, Switches
 from mrisr.evaluation.images import Images
 from mrisr.evaluation.report import as_markdown
 from mrisr.evaluation.run import evaluate, machine_of
-from mrisr.models.store import load_model, read_card, write_card
+from mrisr.models.find import read_card
+from mrisr.models.store import load_model, write_card
 from tests.evaluation.conftest import METHODS, Command
 
 CPU = Switches(device="cpu")

@@ -13,7 +13,7 @@ from mrisr.core.options import Segmenting
 from mrisr.evaluation.case import Scale
 from mrisr.evaluation.settings import EvaluationSettings, load_evaluation
 from mrisr.evaluation.zones.settings import ZonesSettings, load_zones_settings
-from mrisr.models.store import INTERPOLATIONS, available
+from mrisr.models.find import INTERPOLATIONS, available
 from tests.evaluation.conftest import METHODS, SETTINGS, THROUGH
 from tests.evaluation.zones import conftest as zones
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
-from torch import Tensor
 
 from mrisr.config import MethodSettings
 from mrisr.core.errors import UsageError
@@ -16,7 +16,7 @@ from mrisr.core.random import seeded
 from mrisr.data.pairs import Pair
 from mrisr.diffusion.samplers import start_latent
 from mrisr.methods import Restorer
-from mrisr.methods.base import Given, given
+from mrisr.methods.base import Given, directly, given
 from mrisr.networks.liif import Liif
 from mrisr.physics.separable import in_plane_operator, through_plane_operator
 from tests.methods.conftest import SETTINGS, fields
@@ -27,17 +27,6 @@ TRAINED = sorted(set(SETTINGS) - {"bspline"})
 
 def loss_of(restorer: Restorer, pair: Pair, seed: int) -> float:
     return float(restorer.objective(pair, seeded("cpu", seed)).loss.detach())
-
-
-class Counter:
-    """Counts evaluations."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def __call__(self, function: Callable[..., Tensor], *images: Tensor) -> Tensor:
-        self.count += 1
-        return function(*images)
 
 
 @pytest.mark.parametrize("name", sorted(SETTINGS))
@@ -56,9 +45,9 @@ def test_a_measurement_becomes_an_image(name: str, make: Make, measurement: Give
 )
 @torch.inference_mode()
 def test_evaluations_are_counted(name: str, steps: int, make: Make, measurement: Given) -> None:
-    restorer, counter = make(name), Counter()
-    restorer.restore(measurement, Sampling(steps=steps), fields, counter)
-    assert counter.count == restorer.evaluations(Sampling(steps=steps))
+    restorer, evaluate = make(name), Mock(side_effect=directly)
+    restorer.restore(measurement, Sampling(steps=steps), fields, evaluate)
+    assert evaluate.call_count == restorer.evaluations(Sampling(steps=steps))
 
 
 @pytest.mark.parametrize("name", ["regression", "implicit", "bspline"])
@@ -125,19 +114,15 @@ def test_a_method_needs_its_network_and_settings(wrong: dict[str, Any]) -> None:
 def test_a_plain_path_starts_where_it_is_told(make: Make, measurement: Given) -> None:
     """With a start SR3's denoiser is partial diffusion: from the noised low-resolution image."""
     restorer = make("plain")
-    seen: list[Tensor] = []
-
-    def spy(function: Callable[..., Tensor], *images: Tensor) -> Tensor:
-        seen.append(images[0])
-        return function(*images)
-
+    spy = Mock(side_effect=directly)
     restorer.restore(measurement, Sampling(steps=2, start=0.25), fields, spy)
     g = torch.tensor(0.25, dtype=torch.float64)
+    first = spy.call_args_list[0].args[1]
     torch.testing.assert_close(
-        seen[0].float(), start_latent(measurement.x_low, g, fields(0)).float(), rtol=0, atol=1e-5
+        first.float(), start_latent(measurement.x_low, g, fields(0)).float(), rtol=0, atol=1e-5
     )
     restorer.restore(measurement, Sampling(steps=2), fields, spy)
-    assert torch.equal(seen[2], fields(0).expand_as(measurement.x_low))
+    assert torch.equal(spy.call_args_list[2].args[1], fields(0).expand_as(measurement.x_low))
 
 
 def test_a_start_off_the_path_is_refused(make: Make) -> None:

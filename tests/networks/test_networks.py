@@ -10,9 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mrisr.config import UNetSettings, UnshuffleSettings
 from mrisr.networks import build_network
-from mrisr.networks.embedding import NoiseScaleEmbedding
 from mrisr.networks.unet import UNet
-from mrisr.networks.unshuffle import UnshuffleResNet
+from mrisr.networks.unshuffle import NoiseScaleEmbedding, UnshuffleResNet
 from mrisr.physics.separable import CONDITION
 
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -21,10 +23,11 @@ from mrisr.physics.measurement import (
 AFFINE = np.diag([0.7, 0.5, 3.0, 1.0])
 
 
+@lru_cache
 def scanned(dtype: type) -> Volume:
     """A noisy scan with an empty background that ends abruptly."""
-    volume = phantom((48, 40, 8), spacing=(0.8, 0.9, 3.0), noise=0.03, dtype=dtype)
-    return volume.with_array(np.where(np.arange(48)[:, None, None] < 12, 0, volume.array))
+    volume = phantom((32, 28, 6), spacing=(1.2, 1.3, 4.0), noise=0.03, dtype=dtype)
+    return volume.with_array(np.where(np.arange(32)[:, None, None] < 8, 0, volume.array))
 
 
 def textured(dtype: type, slope: float = 1.0, intercept: float = 0.0, top: float = 900) -> Volume:
@@ -35,13 +38,13 @@ def textured(dtype: type, slope: float = 1.0, intercept: float = 0.0, top: float
     return Volume(storage.decode(storage.encode(values)), AFFINE, storage)
 
 
-def measurements(volume: Volume) -> list[Measurement]:
-    return [
-        measure_in_plane(volume, 2.0, "bicubic"),
-        measure_in_plane(volume, 2.5, "kspace"),
-        measure_through_plane(volume, 6.0, "gaussian", 1.0),
-        measure_through_plane(volume, 2.7, "box", 0.8),
-    ]
+Measure = Callable[[Volume], Measurement]
+MEASURES: list[Measure] = [
+    lambda v: measure_in_plane(v, 2.0, "bicubic"),
+    lambda v: measure_in_plane(v, 2.5, "kspace"),
+    lambda v: measure_through_plane(v, 6.0, "gaussian", 1.0),
+    lambda v: measure_through_plane(v, 2.7, "box", 0.8),
+]
 
 
 def noisy(m: Measurement) -> torch.Tensor:
@@ -89,11 +92,11 @@ def test_there_and_back(dtype: type) -> None:
     np.testing.assert_allclose(same.array, volume.array, atol=1e-4)
 
 
-@pytest.mark.parametrize("which", range(4))
-@pytest.mark.parametrize("dtype", [np.float32, np.uint16, np.int16])
-def test_projection_agrees_with_the_measurement(which: int, dtype: type) -> None:
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("dtype", [np.float32, np.uint16])
+def test_projection_agrees_with_the_measurement(measure: Measure, dtype: type) -> None:
     """Also where a file holds no negative overshoot and the background is 0."""
-    m = measurements(scanned(dtype))[which]
+    m = measure(scanned(dtype))
     result = m.placed.volume(m.project(noisy(m), 1.0))
     residual = m.residual(result)
     assert residual["rms_of_range"] <= 1e-3
@@ -105,10 +108,10 @@ def test_projection_agrees_with_the_measurement(which: int, dtype: type) -> None
     assert before > 10 * residual["rms_of_range"]
 
 
-@pytest.mark.parametrize("which", range(4))
-def test_weights_between_move_part_of_the_way(which: int) -> None:
+@pytest.mark.parametrize("measure", MEASURES)
+def test_weights_between_move_part_of_the_way(measure: Measure) -> None:
     volume = textured(np.float32)
-    m = measurements(volume.with_array(volume.array - 500))[which]
+    m = measure(volume.with_array(volume.array - 500))
     x = noisy(m)
     assert torch.equal(m.project(x, 0.0), x)
     residuals = [m.residual(m.placed.volume(m.project(x, w)))["rms"] for w in (0.0, 0.5, 1.0)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrisr.physics.resample import SAME_PIXEL, resample_pixels
+from mrisr.physics.separable import SAME_PIXEL, resample_pixels
 
 SPACING = (0.6, 0.5)
 

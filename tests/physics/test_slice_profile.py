@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mrisr.physics.separable import Kind, degradation_matrix
+from mrisr.core.options import Kind
+from mrisr.physics.rows import degradation_matrix
 
 
 def width_at_half_maximum(row: np.ndarray) -> float:

@@ -177,7 +177,7 @@ def network(version: int, small: bool) -> Any:
 
     from mrisr.config import UnshuffleSettings
     from mrisr.methods import build_restorer
-    from mrisr.models.store import BUNDLED, read_card
+    from mrisr.models.find import BUNDLED, read_card
 
     width, blocks = (8, 1) if small else (64, 4)
     made = {"network": UnshuffleSettings(width=width, blocks=blocks, fold=2), "figures": {}}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +23,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         stack = cache.Stack(
             case, "t2w", "axial", (3.0, 0.5, 0.5), np.stack(slices).clip(0).astype(np.int16)
         )
-        np.savez_compressed(folder / f"{case}.npz", levels=stack.levels)
-        entries.append(cache.index_entry(stack, f"{case}.npz"))
-    index = {"format": cache.FORMAT, "series": entries}
-    (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
+        entries.append(cache.write_stack(folder, stack, i))
+    cache.write_index(folder, entries)
     return folder

@@ -121,14 +121,16 @@ def test_weights_may_be_stored_in_half_precision(data: Path, tmp_path: Path) -> 
         torch.testing.assert_close(half[key], full[key], rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["diffusion", "implicit"])
-def test_a_critic_is_refused_where_it_cannot_serve(method: str) -> None:
-    network = LIIF if method == "implicit" else smoke().network.model_dump()
-    with pytest.raises(ValueError, match="a critic serves"):
-        variant(smoke(adversarial=CRITIC), method=method, network=network)
-
-
-def test_an_interpolation_is_not_trained() -> None:
-    network = {"type": "interpolation", "kind": "lanczos"}
-    with pytest.raises(ValueError, match="nothing to train"):
-        variant(smoke(), method="interpolation", network=network)
+@pytest.mark.parametrize(
+    ("method", "changes", "words"),
+    [
+        ("diffusion", {"train": {"adversarial": CRITIC}}, "a critic serves"),
+        ("implicit", {"train": {"adversarial": CRITIC}, "network": LIIF}, "a critic serves"),
+        ("interpolation", {"network": {"type": "interpolation"}}, "nothing to train"),
+    ],
+)
+def test_what_no_method_trains_with_is_refused(
+    method: str, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        variant(smoke(), method=method, **changes)

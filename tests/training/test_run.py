@@ -15,7 +15,7 @@ from mrisr.config import Config, TrainSettings, load_config
 from mrisr.core.errors import InputError, UsageError
 from mrisr.models.store import load_model
 from mrisr.training import train
-from mrisr.training.steps import learning_rate
+from mrisr.training.loop import learning_rate
 from tests.training.helpers import CRITIC, LIMIT_S, environment, kill_after, rows, smoke, variant
 
 

@@ -14,8 +14,7 @@ from mrisr.config import Config, load_config
 from mrisr.core.options import Sampling
 from mrisr.data import cache, pairs
 from mrisr.data.phantom import phantom
-from mrisr.data.prepare import make_stack
-from mrisr.data.sources import Entry
+from mrisr.data.prepare import Entry, make_stack
 from mrisr.models.store import load_model
 from mrisr.restore.restore import restore
 from mrisr.training.validation import Example, validate, validation_planes, write_examples

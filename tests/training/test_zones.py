@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +29,8 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         levels[1:4, a + 6 : b - 8, a + 6 : b - 8] = 1900
         labels[:, 1:4, a + 6 : b - 8, a + 6 : b - 8] = 2
         stack = cache.Stack(case, "t2w", "axial", (3.0, 1.0, 1.0), levels, labels)
-        np.savez_compressed(folder / f"{case}.npz", levels=levels, labels=labels)
-        entries.append(cache.index_entry(stack, f"{case}.npz"))
-    index = {"format": cache.FORMAT, "series": entries}
-    (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
+        entries.append(cache.write_stack(folder, stack, i))
+    cache.write_index(folder, entries)
     return folder
 
 

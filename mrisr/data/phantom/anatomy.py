@@ -2,7 +2,7 @@
 
 Positions are mm in RAS with the gland near the origin. Tissue carries texture from organ size down
 to structures of 0.6 mm, which interpolating thick slices cannot bring back. One seed is one
-patient: everything random is drawn once, then applied. ``mrisr.data.phantom.scanner`` scans it.
+patient: everything random is drawn once, then applied. ``mrisr.data.phantom`` scans it.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from mrisr.core import geometry
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.options import Segmenting
 from mrisr.core.volume import Volume
-from mrisr.data.sources import Entry, find_sources
+from mrisr.data.prepare import Entry, find_sources
 from mrisr.evaluation.case import Scale, Scored
 from mrisr.evaluation.methods import Method, Report, trained_models, training_cases
 from mrisr.evaluation.restoring import (
