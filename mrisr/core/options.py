@@ -10,17 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import (
-    Annotated,
-    Any,
-    ClassVar,
-    Literal,
-    TypeAlias,
-    TypeVar,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 from mrisr.core.errors import UsageError
 
@@ -213,16 +203,17 @@ class Sampling(Options):
 class InPlane(Sampling):
     """In-plane super-resolution: ``scale`` times as many pixels along both axes of every slice."""
 
-    job: ClassVar[Job] = "inplane"
-
     scale: Annotated[float, Option("1.5 to 8, fractions allowed.", 1.5, 8)] = 4.0
+
+    @property
+    def job(self) -> Job:
+        """The name of the job."""
+        return "inplane"
 
 
 @dataclass(frozen=True)
 class ThroughPlane(Sampling):
     """Through-plane super-resolution: thinner slices out of a stack."""
-
-    job: ClassVar[Job] = "throughplane"
 
     factor: Annotated[
         float | None, Option("Slices made of one. Left out: isotropic with the pixels.")
@@ -245,12 +236,15 @@ class ThroughPlane(Sampling):
         if self.spacing is not None and not self.spacing > 0:
             raise OptionError(f"spacing: expected a positive number of mm, found {self.spacing:g}")
 
+    @property
+    def job(self) -> Job:
+        """The name of the job."""
+        return "throughplane"
+
 
 @dataclass(frozen=True)
 class Segmenting(Options):
     """Options of segmenting the zones; with none of the three models the bundled one."""
-
-    job: ClassVar[Literal["segment"]] = "segment"
 
     model: Annotated[
         str | None, Option("Name of a zones model (see `mrisr models`) or its path.")
@@ -293,6 +287,11 @@ class Segmenting(Options):
             raise OptionError("give --model, --bundle or --nnunet, only one of them")
         if self.table is not None and self.bundle is None and self.nnunet is None:
             raise OptionError("--table is for --bundle and --nnunet; our own labels are known")
+
+    @property
+    def job(self) -> Literal["segment"]:
+        """The name of the job."""
+        return "segment"
 
 
 @dataclass(frozen=True)
