@@ -11,11 +11,10 @@ import nibabel as nib
 import numpy as np
 import pydicom.data
 
-from tests.reliability.case import Case, Skipped
-from tests.reliability.expect import assert_line, done, refused, said, same, upsample
-from tests.reliability.runner import run_cli
+from tests.reliability.expect import Cases, assert_line, done, refused, said, same, upsample
+from tests.reliability.runner import Skipped, run_cli
 
-GROUP = "Files of others"
+CASES = Cases("Files of others")
 #: Development data beside the checkout, which are no part of the repository.
 AWKWARD = Path(__file__).resolve().parents[3] / "shared" / "dicom" / "awkward"
 _PYDICOM = Path(pydicom.data.__file__).parent / "test_files"
@@ -115,19 +114,13 @@ def _siemens(folder: Path) -> str:
 
 _READ_OR_REFUSED = "a result, or refused in one line"
 _BIT_FOR_BIT = "the same result, bit for bit"
-CASES = [
-    Case(
-        GROUP,
-        "each of pydicom's test files",
-        f"{_READ_OR_REFUSED}; no crash",
-        _all_of_pydicom,
-        True,
-    ),
-    Case(GROUP, "mrisr info on pydicom's test files", "no crash", _folder_of_pydicom, True),
-    Case(GROUP, "one real slice in seven transfer syntaxes", _BIT_FOR_BIT, _syntaxes, True),
-    Case(GROUP, "a real diffusion series with a slice missing", "refused", _missing),
-    Case(GROUP, "real enhanced MR with two volumes mixed", "refused, naming both", _mixed),
-    Case(GROUP, "real enhanced MR of single volumes", _READ_OR_REFUSED, _siemens, True),
-    Case(GROUP, "real .dcm.gz files", "refused", _packed),
-    Case(GROUP, "real enhanced MR and raw data objects", _READ_OR_REFUSED, _unpacked, True),
-]
+CASES.add(
+    "each of pydicom's test files", f"{_READ_OR_REFUSED}; no crash", _all_of_pydicom, slow=True
+)
+CASES.add("mrisr info on pydicom's test files", "no crash", _folder_of_pydicom, slow=True)
+CASES.add("one real slice in seven transfer syntaxes", _BIT_FOR_BIT, _syntaxes, slow=True)
+CASES.add("a real diffusion series with a slice missing", "refused", _missing)
+CASES.add("real enhanced MR with two volumes mixed", "refused, naming both", _mixed)
+CASES.add("real enhanced MR of single volumes", _READ_OR_REFUSED, _siemens, slow=True)
+CASES.add("real .dcm.gz files", "refused", _packed)
+CASES.add("real enhanced MR and raw data objects", _READ_OR_REFUSED, _unpacked, slow=True)

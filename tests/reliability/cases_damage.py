@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.reliability.case import Case
 from tests.reliability.damage import cut, flip
 from tests.reliability.damage_files import FORMATS, Sample
+from tests.reliability.expect import Case
 from tests.reliability.fuzz import FUZZ, fuzz
 
 GROUP = "Hostile bytes"

@@ -14,11 +14,10 @@ from mrisr.dicom.conformance import check_derived
 from mrisr.dicom.source import read_source
 from mrisr.io import read_volume, write_volume
 from tests.dicom.synthetic import SECRETS, hospital_series
-from tests.reliability.case import Case, Run, Skipped
-from tests.reliability.expect import assert_line, said, upsample
-from tests.reliability.runner import Outcome
+from tests.reliability.expect import Cases, Run, assert_line, said, upsample
+from tests.reliability.runner import Outcome, Skipped
 
-GROUP = "DICOM out"
+CASES = Cases("DICOM out")
 
 
 def hospital(folder: Path) -> Path:
@@ -189,19 +188,13 @@ _BY_JOB: dict[str, tuple[str, Callable[[str], Run]]] = {
     "dciodvfy, dcentvfy, dcmftest": ("no errors", _validated),
     "SimpleITK and highdicom": ("the same geometry", _geometry),
 }
-CASES = [
-    *[
-        Case(GROUP, f"{job}, {reader}", should, run(option))
-        for reader, (should, run) in _BY_JOB.items()
-        for job, option in _JOBS.items()
-    ],
-    Case(GROUP, "dcm2niix", "the same voxels in the same places", _by_dcm2niix),
-    Case(GROUP, "the same run again", "the same UIDs", _again),
-    Case(GROUP, "private groups, overlays, an icon, padding", "left behind", _clutter),
-    Case(GROUP, "--deidentify", "no patient, no old UID, and a warning", _without_the_patient),
-    Case(GROUP, "NIfTI in, --template", "a series of the template's study", _template),
-    Case(GROUP, "a template of another place", "refused", _elsewhere),
-    Case(
-        GROUP, "--force over files that mrisr did not write", "exit 3, nothing replaced", _not_ours
-    ),
-]
+for reader, (should, run) in _BY_JOB.items():
+    for job, option in _JOBS.items():
+        CASES.add(f"{job}, {reader}", should, run(option))
+CASES.add("dcm2niix", "the same voxels in the same places", _by_dcm2niix)
+CASES.add("the same run again", "the same UIDs", _again)
+CASES.add("private groups, overlays, an icon, padding", "left behind", _clutter)
+CASES.add("--deidentify", "no patient, no old UID, and a warning", _without_the_patient)
+CASES.add("NIfTI in, --template", "a series of the template's study", _template)
+CASES.add("a template of another place", "refused", _elsewhere)
+CASES.add("--force over files that mrisr did not write", "exit 3, nothing replaced", _not_ours)

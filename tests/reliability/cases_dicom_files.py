@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import pydicom
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import (
     UID,
@@ -19,27 +20,22 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
-from tests.reliability import expect
-from tests.reliability.cases_dicom import every, third
 from tests.reliability.dicom_files import (
     add_patient,
     blank,
     change,
+    every,
     image,
-    linked_from_a_store,
-    nested,
-    no_meta_syntax,
-    no_preamble,
-    raw,
     series,
+    third,
     uid,
 )
-from tests.reliability.truth import SLICES
-from tests.reliability.volume_files import Make
+from tests.reliability.expect import Cases
+from tests.reliability.volume_files import SLICES, Make, repack
 
-GROUP = "DICOM files and folders"
-refuse = partial(expect.refuse, GROUP)
-handle = partial(expect.handle, GROUP)
+CASES = Cases("DICOM files and folders")
+refuse = CASES.refuse
+handle = CASES.handle
 
 
 def beside(add: Callable[[Path], object], naming: str = "{:02d}.dcm") -> Make:
@@ -51,6 +47,50 @@ def beside(add: Callable[[Path], object], naming: str = "{:02d}.dcm") -> Make:
         return target
 
     return make
+
+
+def rewritten(change: Callable[[Path], object], naming: str = "{:02d}.dcm", whole: int = 0) -> Make:
+    """Makes a series whose files are changed, but for the first of them, which stay ``whole``."""
+
+    def make(folder: Path) -> Path:
+        target = series(folder, naming=naming)
+        for path in sorted(target.iterdir())[whole:]:
+            change(path)
+        return target
+
+    return make
+
+
+def bare(path: Path, *, implicit: bool = True) -> None:
+    """Neither preamble nor file meta information."""
+    d = pydicom.dcmread(path)
+    del d.file_meta, d.preamble
+    pydicom.dcmwrite(path, d, implicit_vr=implicit, little_endian=True, force_encoding=True)
+
+
+def no_syntax(path: Path) -> None:
+    """File meta information that does not name the transfer syntax."""
+    d = pydicom.dcmread(path)
+    del d.file_meta.TransferSyntaxUID
+    pydicom.dcmwrite(path, d, implicit_vr=False, little_endian=True, force_encoding=True)
+
+
+def deeper(path: Path) -> None:
+    inside = path.parent / "PA000001" / f"ST 00000{int(path.stem) % 2}" / "SE000001" / path.stem
+    inside.mkdir(parents=True)
+    path.rename(inside / "IM000001")
+
+
+def stored(path: Path) -> None:
+    """A link into a data store, as version control of large data makes them."""
+    store = path.parents[1] / "store"
+    store.mkdir(exist_ok=True)
+    path.symlink_to(path.rename(store / path.name))
+
+
+def packed(path: Path) -> None:
+    path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
 
 
 def junk(target: Path) -> None:
@@ -131,14 +171,6 @@ def unreadable_folder(target: Path) -> None:
     inside.chmod(0)
 
 
-def packed_slices(folder: Path) -> Path:
-    target = series(folder)
-    for path in list(target.iterdir()):
-        path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
-        path.unlink()
-    return target
-
-
 DESCRIPTIONS = {
     "a newline": "t2\ntra",
     "control characters": "t2\x1b[31m\x07tra",
@@ -169,109 +201,98 @@ def _empty(folder: Path) -> Path:
     return folder / "empty"
 
 
-CASES = [
-    handle("text, PDF, pictures, hidden and empty files beside the slices", beside(junk)),
-    handle("a DICOMDIR beside the slices", beside(dicomdir)),
-    handle("an encapsulated PDF beside the slices", beside(other(EncapsulatedPDFStorage, pdf))),
-    handle("a structured report beside the slices", beside(other(BasicTextSRStorage, report))),
-    handle(
-        "a presentation state beside the slices",
-        beside(other(GrayscaleSoftcopyPresentationStateStorage, lambda d: None)),
-    ),
-    handle("a segmentation beside the slices", beside(other(SegmentationStorage, segmentation))),
-    handle("file names without an ending", partial(series, naming="IM{:06d}")),
-    handle("the ending .IMA", partial(series, naming="t2.MR.{:04d}.IMA")),
-    handle("slices spread over nested folders", nested),
-    handle("no preamble", no_preamble),
-    handle("no preamble and no file meta, implicit", raw("{:02d}.dcm")),
-    handle("no preamble and no file meta, explicit", raw("{:02d}.dcm", implicit=False)),
-    handle("neither preamble, file meta nor ending", raw("IM{:06d}")),
-    handle("neither, in the last slice only", raw("IM{:06d}", skip=tuple(range(SLICES - 1)))),
-    handle("file meta without a transfer syntax", no_meta_syntax),
-    handle(
-        "a slice copied under another name",
-        beside(copy),
-        "1 identical copies",
-        should="the copy is dropped",
-    ),
-    handle(
-        "the whole series copied into a folder inside it",
-        beside(lambda t: shutil.copytree(t, t / "backup")),
-        "5 identical copies",
-        should="the copies are dropped",
-    ),
-    refuse(
-        "a copy with other pixels under the same SOPInstanceUID",
-        beside(lambda t: copy(t, PixelData=image(3).PixelData)),
-        "copy.dcm",
-        "02.dcm",
-        "SOPInstanceUID",
-    ),
-    refuse(
-        "the same pixels at the same place under another SOPInstanceUID",
-        beside(lambda t: copy(t, SOPInstanceUID=uid("new"))),
-        "copy.dcm",
-        "02.dcm",
-    ),
-    refuse(
-        "an empty file among the slices",
-        beside(lambda t: (t / "05.dcm").touch()),
-        "05.dcm",
-        "empty",
-    ),
-    refuse(
-        "an empty file among slices without endings",
-        beside(lambda t: (t / "IM000005").touch(), "IM{:06d}"),
-        "IM000005",
-        "empty",
-    ),
-    refuse(
-        "a text that is called .dcm",
-        beside(lambda t: (t / "readme.dcm").write_text("no image\n" * 40)),
-        "readme.dcm",
-    ),
-    refuse("a file that is damaged after its magic", beside(_magic_only), "99.dcm"),
-    *[
-        refuse(f"slices of {what}", third(**{keyword: value}), keyword)
-        for what, keyword, value in [
-            ("two patients under one SeriesInstanceUID", "PatientID", "SECRET-9999"),
-            ("two studies under one SeriesInstanceUID", "StudyInstanceUID", uid("another")),
-            ("two frames of reference", "FrameOfReferenceUID", uid("another frame")),
-        ]
-    ],
-    refuse("no SeriesInstanceUID", third(SeriesInstanceUID=None), "02.dcm"),
-    handle("no SOPInstanceUID", every(SOPInstanceUID=None)),
-    handle("slices that are links into a data store", linked_from_a_store),
-    refuse(
-        "a link that leads nowhere among the slices",
-        beside(lambda t: (t / "05.dcm").symlink_to("nowhere.dcm")),
-        "05.dcm",
-    ),
-    handle("links that run in a circle", beside(loops)),
-    handle("a FIFO and a link to /dev/zero among the slices", beside(special)),
-    refuse(
-        "a slice that may not be read",
-        beside(unreadable),
-        "04.dcm",
-        "Permission denied",
-        unprivileged=True,
-    ),
-    refuse(
-        "a folder inside that may not be read",
-        beside(unreadable_folder),
-        "more",
-        "Permission denied",
-        unprivileged=True,
-    ),
-    refuse("slices packed with gzip", packed_slices, "no DICOM image"),
-    refuse("an empty folder", _empty, "no DICOM image"),
-    *[
-        refuse(f"two series, {what} in a SeriesDescription", described(text), "2 series")
-        for what, text in DESCRIPTIONS.items()
-    ],
-    *[
+handle("text, PDF, pictures, hidden and empty files beside the slices", beside(junk))
+handle("a DICOMDIR beside the slices", beside(dicomdir))
+handle("an encapsulated PDF beside the slices", beside(other(EncapsulatedPDFStorage, pdf)))
+handle("a structured report beside the slices", beside(other(BasicTextSRStorage, report)))
+handle(
+    "a presentation state beside the slices",
+    beside(other(GrayscaleSoftcopyPresentationStateStorage, lambda d: None)),
+)
+handle("a segmentation beside the slices", beside(other(SegmentationStorage, segmentation)))
+handle("file names without an ending", partial(series, naming="IM{:06d}"))
+handle("the ending .IMA", partial(series, naming="t2.MR.{:04d}.IMA"))
+handle("slices spread over nested folders", rewritten(deeper))
+handle("no preamble", rewritten(lambda p: repack(p, lambda data: data[132:])))
+handle("no preamble and no file meta, implicit", rewritten(bare))
+handle("no preamble and no file meta, explicit", rewritten(partial(bare, implicit=False)))
+handle("neither preamble, file meta nor ending", rewritten(bare, "IM{:06d}"))
+handle("neither, in the last slice only", rewritten(bare, "IM{:06d}", SLICES - 1))
+handle("file meta without a transfer syntax", rewritten(no_syntax))
+handle(
+    "a slice copied under another name",
+    beside(copy),
+    "1 identical copies",
+    should="the copy is dropped",
+)
+handle(
+    "the whole series copied into a folder inside it",
+    beside(lambda t: shutil.copytree(t, t / "backup")),
+    "5 identical copies",
+    should="the copies are dropped",
+)
+refuse(
+    "a copy with other pixels under the same SOPInstanceUID",
+    beside(lambda t: copy(t, PixelData=image(3).PixelData)),
+    "copy.dcm",
+    "02.dcm",
+    "SOPInstanceUID",
+)
+refuse(
+    "the same pixels at the same place under another SOPInstanceUID",
+    beside(lambda t: copy(t, SOPInstanceUID=uid("new"))),
+    "copy.dcm",
+    "02.dcm",
+)
+refuse(
+    "an empty file among the slices", beside(lambda t: (t / "05.dcm").touch()), "05.dcm", "empty"
+)
+refuse(
+    "an empty file among slices without endings",
+    beside(lambda t: (t / "IM000005").touch(), "IM{:06d}"),
+    "IM000005",
+    "empty",
+)
+refuse(
+    "a text that is called .dcm",
+    beside(lambda t: (t / "readme.dcm").write_text("no image\n" * 40)),
+    "readme.dcm",
+)
+refuse("a file that is damaged after its magic", beside(_magic_only), "99.dcm")
+for what, keyword, value in [
+    ("two patients under one SeriesInstanceUID", "PatientID", "SECRET-9999"),
+    ("two studies under one SeriesInstanceUID", "StudyInstanceUID", uid("another")),
+    ("two frames of reference", "FrameOfReferenceUID", uid("another frame")),
+]:
+    refuse(f"slices of {what}", third(**{keyword: value}), keyword)
+refuse("no SeriesInstanceUID", third(SeriesInstanceUID=None), "02.dcm")
+handle("no SOPInstanceUID", every(SOPInstanceUID=None))
+handle("slices that are links into a data store", rewritten(stored))
+refuse(
+    "a link that leads nowhere among the slices",
+    beside(lambda t: (t / "05.dcm").symlink_to("nowhere.dcm")),
+    "05.dcm",
+)
+handle("links that run in a circle", beside(loops))
+handle("a FIFO and a link to /dev/zero among the slices", beside(special))
+refuse(
+    "a slice that may not be read",
+    beside(unreadable),
+    "04.dcm",
+    "Permission denied",
+    unprivileged=True,
+)
+refuse(
+    "a folder inside that may not be read",
+    beside(unreadable_folder),
+    "more",
+    "Permission denied",
+    unprivileged=True,
+)
+refuse("slices packed with gzip", rewritten(packed), "no DICOM image")
+refuse("an empty folder", _empty, "no DICOM image")
+for what, text in DESCRIPTIONS.items():
+    refuse(f"two series, {what} in a SeriesDescription", described(text), "2 series")
+for what, text in DESCRIPTIONS.items():
+    if what != "non-ASCII letters":
         handle(f"{what} in the SeriesDescription", partial(series, description=text))
-        for what, text in DESCRIPTIONS.items()
-        if what != "non-ASCII letters"
-    ],
-]

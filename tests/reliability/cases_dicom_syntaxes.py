@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pydicom
@@ -21,14 +20,14 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from tests.reliability import expect
 from tests.reliability.dicom_files import enhanced, series
+from tests.reliability.expect import Cases
 from tests.reliability.volume_files import Change, Make, cut, damaged, repack
 
-GROUP = "DICOM transfer syntaxes"
-refuse = partial(expect.refuse, GROUP)
-handle = partial(expect.handle, GROUP)
-each = partial(expect.each, GROUP)
+CASES = Cases("DICOM transfer syntaxes")
+refuse = CASES.refuse
+handle = CASES.handle
+each = CASES.each
 
 
 def native(path: Path, syntax: UID) -> None:
@@ -155,64 +154,54 @@ def hide_decoders() -> None:
         assert not decoder.is_available
 
 
-CASES = [
-    *[
-        handle(name, make, should="the clean result, bit for bit")
-        for name, make in {
-            **_NATIVE,
-            **_COMPRESSED,
-            "enhanced multi-frame MR, JPEG-LS lossless": _encapsulated_enhanced,
-        }.items()
-    ],
-    each(
-        "a compressed file cut to 25, 50, 75 or 95%",
-        {
-            f"{name}, {share:.0%}": damaged(make, cut(share), "03.dcm")
-            for name, make in _COMPRESSED.items()
-            for share in (0.25, 0.5, 0.75, 0.95)
-        },
-        "03.dcm",
-    ),
-    *[
-        refuse(
-            f"no decoder for {name} installed",
-            _COMPRESSED[name],
-            "pip install",
-            "pyjpegls",
-            "pylibjpeg-openjpeg",
-            prepare="tests.reliability.cases_dicom_syntaxes:hide_decoders",
-        )
-        for name in ("JPEG-LS lossless", "JPEG 2000 lossless")  # mrisr decodes the others itself
-    ],
-    *[
-        refuse(f"JPEG 2000 that says it is {name}", relabelled(syntax), "00.dcm")
-        for name, syntax in [
-            ("RLE", RLELossless),
-            ("JPEG lossless", JPEGLosslessSV1),
-            ("JPEG-LS", JPEGLSLossless),
-            ("uncompressed", ExplicitVRLittleEndian),
-        ]
-    ],
+for name, make in {
+    **_NATIVE,
+    **_COMPRESSED,
+    "enhanced multi-frame MR, JPEG-LS lossless": _encapsulated_enhanced,
+}.items():
+    handle(name, make, should="the clean result, bit for bit")
+each(
+    "a compressed file cut to 25, 50, 75 or 95%",
+    {
+        f"{name}, {share:.0%}": damaged(make, cut(share), "03.dcm")
+        for name, make in _COMPRESSED.items()
+        for share in (0.25, 0.5, 0.75, 0.95)
+    },
+    "03.dcm",
+)
+for name in ("JPEG-LS lossless", "JPEG 2000 lossless"):
     refuse(
-        "a transfer syntax that does not exist",
-        relabelled("1.2.840.10008.1.2.4.89"),
-        "00.dcm",
-        "transfer syntax",
-    ),
-    each(
-        "compressed pixels that end early in a whole file",
-        {
-            f"{name}, {share:.0%}": shortened(make, share)
-            for name, make in _COMPRESSED.items()
-            for share in (0.3, 0.6, 0.9, 0.98)
-        },
-        "03.dcm",
-    ),
-    *[
+        f"no decoder for {name} installed",
+        _COMPRESSED[name],
+        "pip install",
+        "pyjpegls",
+        "pylibjpeg-openjpeg",
+        prepare=hide_decoders,
+    )
+for name, syntax in [
+    ("RLE", RLELossless),
+    ("JPEG lossless", JPEGLosslessSV1),
+    ("JPEG-LS", JPEGLSLossless),
+    ("uncompressed", ExplicitVRLittleEndian),
+]:
+    refuse(f"JPEG 2000 that says it is {name}", relabelled(syntax), "00.dcm")
+refuse(
+    "a transfer syntax that does not exist",
+    relabelled("1.2.840.10008.1.2.4.89"),
+    "00.dcm",
+    "transfer syntax",
+)
+each(
+    "compressed pixels that end early in a whole file",
+    {
+        f"{name}, {share:.0%}": shortened(make, share)
+        for name, make in _COMPRESSED.items()
+        for share in (0.3, 0.6, 0.9, 0.98)
+    },
+    "03.dcm",
+)
+for name, make in _COMPRESSED.items():
+    if name.startswith(("JPEG l", "JPEG-LS")):
         refuse(
             f"{name}, an end mark amid the pixels", damaged(make, _end_early, "03.dcm"), "03.dcm"
         )
-        for name, make in _COMPRESSED.items()
-        if name.startswith(("JPEG l", "JPEG-LS"))
-    ],
-]

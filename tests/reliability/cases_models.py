@@ -11,13 +11,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.reliability.case import Case, Run
-from tests.reliability.expect import assert_line, done, refusal, said, same, unchanged, upsample
+from tests.reliability.expect import (
+    Cases,
+    Run,
+    assert_line,
+    done,
+    refusal,
+    said,
+    same,
+    unchanged,
+    upsample,
+)
 from tests.reliability.models import save_model
 from tests.reliability.runner import models_folder, run_cli
 from tests.reliability.volume_files import cut, flip, nifti
 
-GROUP = "Models"
+CASES = Cases("Models")
 
 #: Lays out a folder of models, one of them "zero-inplane", and returns what to say to --model.
 Prepare = Callable[[Path], object]
@@ -33,7 +42,7 @@ class Explosive:
         return Path.touch, (self.mark,)
 
 
-def bad(name: str, prepare: Prepare, *words: str, code: int = 2) -> Case:
+def bad(name: str, prepare: Prepare, *words: str, code: int = 2) -> None:
     """A case of a model that is not loaded."""
 
     def check(folder: Path) -> str:
@@ -50,7 +59,7 @@ def bad(name: str, prepare: Prepare, *words: str, code: int = 2) -> Case:
         assert "Traceback" not in told.stderr, told.stderr
         return said(outcome, folder)
 
-    return Case(GROUP, name, refusal(*words), check)
+    CASES.add(name, refusal(*words), check)
 
 
 def weights(change: Callable[[bytes], bytes], *, own_card: bool = False) -> Prepare:
@@ -203,62 +212,48 @@ def _empty_folder(models: Path) -> object:
     return models / "run"
 
 
-CASES = [
-    *[
-        bad(f"a {suffix} pickle", _pickled(f"model{suffix}"), "only safetensors", code=1)
-        for suffix in (".pt", ".pth", ".ckpt", ".bin", ".pkl")
-    ],
+for suffix in (".pt", ".pth", ".ckpt", ".bin", ".pkl"):
+    bad(f"a {suffix} pickle", _pickled(f"model{suffix}"), "only safetensors", code=1)
+bad("a pickle called .safetensors, its SHA-256 in the card", _pickled("", as_weights=True), _FILE)
+bad("a card whose weights are a pickle only", _only_pickle, "zero-inplane", code=1)
+for share in _SHARES:
+    bad(f"weights cut to {share:.0%}", weights(cut(share)), _FILE, "SHA-256")
+bad("weights cut by 8 bytes", weights(cut(-8)), _FILE, "SHA-256")
+bad("a flipped bit in the weights", weights(flip(-9)), "SHA-256")
+for share in _SHARES:
     bad(
-        "a pickle called .safetensors, its SHA-256 in the card",
-        _pickled("", as_weights=True),
+        f"weights cut to {share:.0%}, their SHA-256 in the card",
+        weights(cut(share), own_card=True),
         _FILE,
-    ),
-    bad("a card whose weights are a pickle only", _only_pickle, "zero-inplane", code=1),
-    *[
-        bad(f"weights cut to {share:.0%}", weights(cut(share)), _FILE, "SHA-256")
-        for share in _SHARES
-    ],
-    bad("weights cut by 8 bytes", weights(cut(-8)), _FILE, "SHA-256"),
-    bad("a flipped bit in the weights", weights(flip(-9)), "SHA-256"),
-    *[
-        bad(
-            f"weights cut to {share:.0%}, their SHA-256 in the card",
-            weights(cut(share), own_card=True),
-            _FILE,
-        )
-        for share in _SHARES
-    ],
-    bad("weights whose header claims 2^62 bytes", weights(_long_header, own_card=True), _FILE),
-    bad(
-        "weights of another network",
-        weights(_edited(_of_another_network), own_card=True),
-        "fit the card",
-    ),
-    Case(GROUP, "weights of NaN", "refused; nothing is written", _not_finite),
-    bad("another SHA-256 in the card", card(sha256="0" * 64), "SHA-256", "0" * 64),
-    bad("a card without SHA-256", card(sha256=None), "zero-inplane"),
-    bad("a card without a network", card(network=None), "zero-inplane.json", "network"),
-    bad("a card that is no JSON", _text_card, "zero-inplane.json"),
-    bad(
-        "a card that claims a network too large for any memory",
-        card(network={"width": 10**9}),
-        "zero-inplane",
-    ),
-    bad("no weights beside the card", _without(_FILE), "zero-inplane"),
-    bad("a model of the other job", lambda m: "zero-throughplane", "inplane", code=1),
-    bad("a name that no model has", lambda m: "no-such-model", "zero-inplane", code=1),
-    bad("a path instead of a name", lambda m: "../../etc/passwd", "no model", code=1),
-    bad("an empty folder as model", _empty_folder, code=1),
-    Case(
-        GROUP,
-        "features beyond the range of float16",
-        "no overflow; the result is that of fp32",
-        _range(_beyond_float16, ""),
-    ),
-    Case(
-        GROUP,
-        "features that overflow in bf16",
-        "found, computed again in fp32, with a note in the record",
-        _range(_beyond_bfloat16, "computed again in fp32"),
-    ),
-]
+    )
+bad("weights whose header claims 2^62 bytes", weights(_long_header, own_card=True), _FILE)
+bad(
+    "weights of another network",
+    weights(_edited(_of_another_network), own_card=True),
+    "fit the card",
+)
+CASES.add("weights of NaN", "refused; nothing is written", _not_finite)
+bad("another SHA-256 in the card", card(sha256="0" * 64), "SHA-256", "0" * 64)
+bad("a card without SHA-256", card(sha256=None), "zero-inplane")
+bad("a card without a network", card(network=None), "zero-inplane.json", "network")
+bad("a card that is no JSON", _text_card, "zero-inplane.json")
+bad(
+    "a card that claims a network too large for any memory",
+    card(network={"width": 10**9}),
+    "zero-inplane",
+)
+bad("no weights beside the card", _without(_FILE), "zero-inplane")
+bad("a model of the other job", lambda m: "zero-throughplane", "inplane", code=1)
+bad("a name that no model has", lambda m: "no-such-model", "zero-inplane", code=1)
+bad("a path instead of a name", lambda m: "../../etc/passwd", "no model", code=1)
+bad("an empty folder as model", _empty_folder, code=1)
+CASES.add(
+    "features beyond the range of float16",
+    "no overflow; the result is that of fp32",
+    _range(_beyond_float16, ""),
+)
+CASES.add(
+    "features that overflow in bf16",
+    "found, computed again in fp32, with a note in the record",
+    _range(_beyond_bfloat16, "computed again in fp32"),
+)

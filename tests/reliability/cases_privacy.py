@@ -9,13 +9,12 @@ from typing import Any
 
 import pydicom
 
-from tests.reliability.case import Case, Run
-from tests.reliability.dicom_files import SECRETS, enhanced, repeated, series, set_one
-from tests.reliability.expect import assert_discreet, upsample
+from tests.reliability.dicom_files import SECRETS, enhanced, repeated, series, setting
+from tests.reliability.expect import Cases, Run, assert_discreet, upsample
 from tests.reliability.runner import run_cli
 from tests.reliability.volume_files import Make, nifti
 
-GROUP = "Patient data"
+CASES = Cases("Patient data")
 
 
 def written(folder: Path, source: Path, output: str, *options: object, **run: Any) -> list[Path]:
@@ -94,47 +93,30 @@ def _deidentified(folder: Path) -> str:
 
 _INFO = {
     "a series": series,
-    "a series with a broken file": partial(series, edit=set_one(2, PixelSpacing=None)),
+    "a series with a broken file": partial(series, edit=setting(2, PixelSpacing=None)),
     "a series of two volumes": partial(repeated, DiffusionBValue=(50.0, 800.0)),
 }
-CASES = [
-    *[
-        Case(
-            GROUP,
-            f"a DICOM series, to {ending}",
-            "nothing of its patient, places, times, private elements or overlay in the output",
-            outputs(series, ending),
-        )
-        for ending in (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
-    ],
-    Case(
-        GROUP,
-        "a DICOM series, through-plane",
-        "the same",
-        outputs(series, ".nii", job="throughplane"),
-    ),
-    Case(GROUP, "an enhanced file", "the same", outputs(enhanced, ".nii")),
-    Case(
-        GROUP,
-        "a NIfTI with texts in its header and extensions",
-        "none of them in the output",
-        outputs(partial(nifti, edit=_extended), ".nii"),
-    ),
-    *[
-        Case(GROUP, f"mrisr info on {what}{how}", "nothing of the patient", info(make, *given))
-        for what, make in _INFO.items()
-        for how, given in {"": (), ", --json": ("--json",)}.items()
-    ],
-    Case(
-        GROUP,
-        "a DICOM series, to DICOM",
-        "the patient is kept; private groups and overlays are dropped",
-        _derived_dicom,
-    ),
-    Case(
-        GROUP,
-        "a DICOM series, to DICOM, --deidentify",
-        "nothing of its patient in any file",
-        _deidentified,
-    ),
-]
+for ending in (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd"):
+    CASES.add(
+        f"a DICOM series, to {ending}",
+        "nothing of its patient, places, times, private elements or overlay in the output",
+        outputs(series, ending),
+    )
+CASES.add("a DICOM series, through-plane", "the same", outputs(series, ".nii", job="throughplane"))
+CASES.add("an enhanced file", "the same", outputs(enhanced, ".nii"))
+CASES.add(
+    "a NIfTI with texts in its header and extensions",
+    "none of them in the output",
+    outputs(partial(nifti, edit=_extended), ".nii"),
+)
+for what, make in _INFO.items():
+    for how, given in {"": (), ", --json": ("--json",)}.items():
+        CASES.add(f"mrisr info on {what}{how}", "nothing of the patient", info(make, *given))
+CASES.add(
+    "a DICOM series, to DICOM",
+    "the patient is kept; private groups and overlays are dropped",
+    _derived_dicom,
+)
+CASES.add(
+    "a DICOM series, to DICOM, --deidentify", "nothing of its patient in any file", _deidentified
+)

@@ -14,12 +14,19 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.reliability.case import Case, Skipped
 from tests.reliability.cases_models import Explosive
-from tests.reliability.expect import assert_discreet, assert_line, done, refusal, said, unchanged
-from tests.reliability.runner import Outcome, run_cli
+from tests.reliability.expect import (
+    Cases,
+    assert_discreet,
+    assert_line,
+    done,
+    refusal,
+    said,
+    unchanged,
+)
+from tests.reliability.runner import Outcome, Skipped, run_cli
 
-GROUP = "Zones"
+CASES = Cases("Zones")
 
 #: Changes a study and a bundle that are as they should be; returns what else to say on the command line.
 Spoil = Callable[[Path, Path], tuple[object, ...]]
@@ -54,7 +61,7 @@ def _segment(folder: Path, study: Path, *options: object) -> Outcome:
     return run_cli(["segment", "--input", study, *output, *options, "--quiet"], work)
 
 
-def refused(name: str, spoil: Spoil, *words: str, code: int = 2) -> Case:
+def refused(name: str, spoil: Spoil, *words: str, code: int = 2) -> None:
     """A case in which nothing is written, and one line says why."""
 
     def check(folder: Path) -> str:
@@ -68,7 +75,7 @@ def refused(name: str, spoil: Spoil, *words: str, code: int = 2) -> Case:
             assert_line(outcome, code, None, *words)
         return said(outcome, folder)
 
-    return Case(GROUP, name, refusal(*words), check)
+    CASES.add(name, refusal(*words), check)
 
 
 def _truncated(study: Path, bundle: Path) -> tuple[object, ...]:
@@ -157,47 +164,38 @@ def _dicom(folder: Path) -> str:
     return "read back on the series' voxels; nothing of the patient in the record"
 
 
-CASES = [
-    Case(
-        GROUP,
-        "an image stored along other axes than a model's",
-        "every voxel's label where it belongs",
-        _labelled,
-    ),
-    Case(
-        GROUP,
-        "a DICOM series, and an output called .dcm",
-        "a DICOM Segmentation on the series' voxels; nothing of the patient in the record",
-        _dicom,
-    ),
-    refused("an image cut to half", _truncated, "t2.nii.gz"),
-    refused("a coronal stack of thick slices", _coronal, "axial", "coronal"),
-    refused("labels whose record is there already", _exists, "out.json", code=3),
-    refused(
-        "the image itself as output, with --force",
-        lambda study, _: ("--output", study, "--force"),
-        "never overwritten",
-        code=3,
-    ),
-    refused("labels that the table does not name", lambda *_: ("--table", "1=TZ,3=PZ"), "found 2"),
-    refused("a table without a zone", lambda *_: ("--table", "1=TZ"), "PZ", code=1),
-    refused("a bundle that says nothing of its labels, and no table", _unnamed, "--table"),
-    refused("a bundle whose labels come back with a slice less", _shifted, "labels on the grid"),
-    refused(
-        "a bundle whose weights are a pickle that runs code",
-        _pickled,
-        "model.pt",
-        "without running code",
-    ),
-    refused("a bundle of TorchScript alone", _torchscript, "TorchScript"),
-    refused(
-        "a folder that is no bundle", lambda study, _: ("--bundle", study.parent), "inference.json"
-    ),
-    refused(
-        "an nnU-Net folder where no nnU-Net is installed",
-        _no_nnunet,
-        "pip install nnunetv2",
-        code=1,
-    ),
-    refused("an upsampler's model", lambda *_: ("--model", "zero-inplane"), "zero-inplane", code=1),
-]
+CASES.add(
+    "an image stored along other axes than a model's",
+    "every voxel's label where it belongs",
+    _labelled,
+)
+CASES.add(
+    "a DICOM series, and an output called .dcm",
+    "a DICOM Segmentation on the series' voxels; nothing of the patient in the record",
+    _dicom,
+)
+refused("an image cut to half", _truncated, "t2.nii.gz")
+refused("a coronal stack of thick slices", _coronal, "axial", "coronal")
+refused("labels whose record is there already", _exists, "out.json", code=3)
+refused(
+    "the image itself as output, with --force",
+    lambda study, _: ("--output", study, "--force"),
+    "never overwritten",
+    code=3,
+)
+refused("labels that the table does not name", lambda *_: ("--table", "1=TZ,3=PZ"), "found 2")
+refused("a table without a zone", lambda *_: ("--table", "1=TZ"), "PZ", code=1)
+refused("a bundle that says nothing of its labels, and no table", _unnamed, "--table")
+refused("a bundle whose labels come back with a slice less", _shifted, "labels on the grid")
+refused(
+    "a bundle whose weights are a pickle that runs code",
+    _pickled,
+    "model.pt",
+    "without running code",
+)
+refused("a bundle of TorchScript alone", _torchscript, "TorchScript")
+refused("a folder that is no bundle", lambda study, _: ("--bundle", study.parent), "inference.json")
+refused(
+    "an nnU-Net folder where no nnU-Net is installed", _no_nnunet, "pip install nnunetv2", code=1
+)
+refused("an upsampler's model", lambda *_: ("--model", "zero-inplane"), "zero-inplane", code=1)

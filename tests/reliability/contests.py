@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.reliability import hooks
-from tests.reliability.case import Case, Run
 from tests.reliability.dicom_files import series
-from tests.reliability.expect import assert_line
+from tests.reliability.expect import Case, Run, assert_line
 from tests.reliability.runner import Outcome, Running, run_cli, start_cli, wait_for
 
 _FACTORS = (2.0, 3.0)
@@ -37,7 +36,7 @@ def _meet(
     place = work.parent / f"meeting{len(list(work.parent.iterdir()))}"
     place.mkdir()
     env = {hooks.FOLDER: str(place), hooks.PARTNERS: str(len(_FACTORS))}
-    hook = "tests.reliability.hooks:meet_and_pause"
+    hook = hooks.meet_and_pause
     runs = [
         _start(source, output, work, s, force=force, env={**env, hooks.PAUSES: pause}, prepare=hook)
         for s, pause in zip(_FACTORS, pauses, strict=True)
@@ -97,7 +96,7 @@ def _at_work(source: Path, work: Path, folder: Path, scale: float) -> Running:
     """A run that has understood its command line. (Before that, libraries may swallow an interrupt.)"""
     sign = folder / "at work"
     sign.unlink(missing_ok=True)
-    hook = "tests.reliability.hooks:tell_when_at_work"
+    hook = hooks.tell_when_at_work
     env = {hooks.FOLDER: str(folder)}
     running = _start(source, "out.nii.gz", work, scale, force=True, env=env, prepare=hook)
     wait_for(sign)
@@ -134,7 +133,7 @@ def _folder_goes(output: str) -> Run:
     def run(folder: Path) -> str:
         source, work, place = series(folder, "source"), folder / "work", folder / "place"
         place.mkdir()
-        hook = "tests.reliability.hooks:lose_the_folder"
+        hook = hooks.lose_the_folder
         env = {hooks.FOLDER: str(place)}
         outcome = _start(source, str(place / output), work, 2.0, env=env, prepare=hook).wait()
         assert_line(outcome, 3, place / output)

@@ -22,7 +22,7 @@ from pydicom.uid import (
 
 from tests.reliability import dicom_files, volume_files
 from tests.reliability.jpeg_encoder import encode
-from tests.reliability.truth import VOXELS
+from tests.reliability.volume_files import VOXELS
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.reliability.case import Case, Skipped
 from tests.reliability.dicom_files import series
-from tests.reliability.expect import snapshot
+from tests.reliability.expect import Case, snapshot
 from tests.reliability.kills import NEW, OLD, Bench
-from tests.reliability.runner import Outcome, run_cli
+from tests.reliability.runner import Outcome, Skipped, run_cli
 from tests.reliability.writers import WRITERS, Writer
 
 _GROUP = "Disks"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.reliability import fuzz_dicom, volume_files
 from tests.reliability.damage import Tally
-from tests.reliability.truth import AFFINE, VOXELS
+from tests.reliability.volume_files import AFFINE, VOXELS
 from tests.reliability.worker import reader
 
 _REALS = [0.0, -0.0, 1.0, -1.0, 0.5, 3.0, 1e-4, 1e-45, 1e30, 3e38, np.nan, np.inf, -np.inf]

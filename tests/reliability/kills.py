@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.reliability import writers
-from tests.reliability.case import Case
+from tests.reliability.expect import Case
 from tests.reliability.runner import Running, start_cli, wait_for
 from tests.reliability.writers import WRITERS, Writer
 
@@ -69,7 +69,7 @@ class Bench:
         }
         env |= {k: str(v) for k, v in run.items() if k.isupper()}
         more = {k: v for k, v in run.items() if not k.isupper()}
-        return start_cli([], self.folder, env=env, prepare=writers.HOOK, **more)
+        return start_cli([], self.folder, env=env, prepare=writers.write_as_asked, **more)
 
     def write(self, version: int, *, small: bool | None = None) -> None:
         """Write a version, undisturbed."""

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from tests.reliability import hooks
-from tests.reliability.case import Case
-from tests.reliability.expect import assert_line
+from tests.reliability.expect import Case, assert_line
 from tests.reliability.runner import Outcome, run_cli
 
 #: What tiles may change: RMS and maximum as a share of the intensity range.
@@ -80,7 +79,7 @@ def no_room_on_cuda(folder: Path, pixels: int, room: int) -> tuple[float, float,
         "out.nii",
         *("--precision", "fp32", "--force", "--device", "cuda"),
         env={hooks.CUDA_PIXELS: str(room)},
-        prepare="tests.reliability.hooks:pretend_cuda",
+        prepare=hooks.pretend_cuda,
     )
     assert outcome.code == 0, outcome.stderr[-300:]
     made, record = _result(folder)

@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from tests.reliability.case import Case
 from tests.reliability.disks import assert_told, disk
+from tests.reliability.expect import Case
 from tests.reliability.runner import ROOT, Outcome, Running, run_cli, start_cli
 
 _GROUP = "Training"
@@ -142,9 +142,6 @@ CASES = [
     Case(_GROUP, "kill -9, 12 times", _SAME, lambda f: killed(f, 12, 400), slow=True),
     Case(_GROUP, "SIGTERM", f"one line, exit 1; {_SAME}", terminated),
     Case(
-        _GROUP,
-        "full disk",
-        f"exit 3, one line with path and bytes needed; {_SAME}",
-        disk_fills_up,
+        _GROUP, "full disk", f"exit 3, one line with path and bytes needed; {_SAME}", disk_fills_up
     ),
 ]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.reliability.case import Skipped
 from tests.reliability.disks import full_and_read_only, limited_and_forbidden
 from tests.reliability.kills import kill_at_random, kill_at_steps
+from tests.reliability.runner import Skipped
 from tests.reliability.writers import CARELESS
 
 IN_PLACE, OLD_FIRST, UNTIDY = CARELESS

@@ -12,9 +12,9 @@ import numpy as np
 import pydicom
 import pytest
 
-from tests.reliability.case import Skipped
 from tests.reliability.damage import Tally, cut, flip
 from tests.reliability.damage_files import FORMATS, Sample
+from tests.reliability.runner import Skipped
 from tests.reliability.worker import Answer, Worker, reader
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "dicom"

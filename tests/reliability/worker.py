@@ -98,7 +98,7 @@ class Worker:
                 ROOT,
                 env={_READER: self._read, _DOOR: f"{folder}/door"},
                 memory_mib=self._mebibytes,
-                prepare="tests.reliability.worker:answer_all",
+                prepare=answer_all,
             )
             self._connection, _ = listener.accept()
         self._connection.settimeout(self._seconds)

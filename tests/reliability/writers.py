@@ -25,7 +25,6 @@ from tests.reliability import hooks, outputs
 WRITER, TARGET, VERSION, SMALL = "KILL_WRITER", "KILL_TARGET", "KILL_VERSION", "KILL_SMALL"
 BEGUN, STEP, COUNT = "KILL_BEGUN", "KILL_STEP", "KILL_COUNT"
 BEFALLS = "KILL_BEFALLS"
-HOOK = "tests.reliability.writers:write_as_asked"
 _EVENTS = {"open", "os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "os.truncate"}
 
 
