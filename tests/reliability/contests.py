@@ -7,6 +7,8 @@ import random
 import signal
 import time
 from collections import Counter
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +32,14 @@ def _start(
 
 
 def _meet(
-    source: Path, output: str, work: Path, pauses: tuple[str, str], *, force: bool
+    source: Path, output: str, work: Path, pauses: Sequence[tuple[float, float]], *, force: bool
 ) -> list[Outcome]:
     """Two runs with different results that write at the same moment, but for ``pauses``."""
     place = work.parent / f"meeting{len(list(work.parent.iterdir()))}"
     place.mkdir()
-    env = {hooks.FOLDER: str(place), hooks.PARTNERS: str(len(_FACTORS))}
-    hook = hooks.meet_and_pause
+    hook = partial(hooks.meet_and_pause, place, len(_FACTORS))
     runs = [
-        _start(source, output, work, s, force=force, env={**env, hooks.PAUSES: pause}, prepare=hook)
+        _start(source, output, work, s, force=force, prepare=partial(hook, *pause))
         for s, pause in zip(_FACTORS, pauses, strict=True)
     ]
     return [run.wait() for run in runs]
@@ -66,7 +67,7 @@ def _one_wins(output: str, times: int) -> Run:
         source, wins = series(folder, "source"), Counter[float]()
         for i in range(times):
             work = folder / f"work{i}"
-            ends = _meet(source, output, work, ("0 0", "0 0"), force=False)
+            ends = _meet(source, output, work, ((0, 0), (0, 0)), force=False)
             assert sorted(e.code for e in ends) == [0, 3], [(e.code, e.stderr) for e in ends]
             loser = next(e for e in ends if e.code == 3)
             assert_line(loser, 3, None, output, "exists already")
@@ -81,7 +82,7 @@ def _both_succeed(output: str, times: int) -> Run:
         source, wins = series(folder, "source"), Counter[float]()
         work = folder / "work"
         # The second writes its volume and its record between the volume and the record of the first.
-        for pauses in times * [("0 0", "0 0"), ("0 0.2", "0.1 0")]:
+        for pauses in times * [((0, 0), (0, 0)), ((0, 0.2), (0.1, 0))]:
             ends = _meet(source, output, work, pauses, force=True)
             assert [e.code for e in ends] == [0, 0], [(e.code, e.stderr) for e in ends]
             wins[_left(work, output, ends)] += 1
@@ -96,9 +97,8 @@ def _at_work(source: Path, work: Path, folder: Path, scale: float) -> Running:
     """A run that has understood its command line. (Before that, libraries may swallow an interrupt.)"""
     sign = folder / "at work"
     sign.unlink(missing_ok=True)
-    hook = hooks.tell_when_at_work
-    env = {hooks.FOLDER: str(folder)}
-    running = _start(source, "out.nii.gz", work, scale, force=True, env=env, prepare=hook)
+    hook = partial(hooks.tell_when_at_work, sign)
+    running = _start(source, "out.nii.gz", work, scale, force=True, prepare=hook)
     wait_for(sign)
     return running
 
@@ -133,9 +133,8 @@ def _folder_goes(output: str) -> Run:
     def run(folder: Path) -> str:
         source, work, place = series(folder, "source"), folder / "work", folder / "place"
         place.mkdir()
-        hook = hooks.lose_the_folder
-        env = {hooks.FOLDER: str(place)}
-        outcome = _start(source, str(place / output), work, 2.0, env=env, prepare=hook).wait()
+        hook = partial(hooks.lose_the_folder, place)
+        outcome = _start(source, str(place / output), work, 2.0, prepare=hook).wait()
         assert_line(outcome, 3, place / output)
         assert not place.exists()
         return outcome.stderr.strip().removeprefix("mrisr: ").replace(f"{folder}/", "")

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tests.reliability import hooks
 from tests.reliability.dicom_files import series
 from tests.reliability.expect import Case, snapshot
 from tests.reliability.kills import NEW, OLD, Bench
@@ -49,9 +50,9 @@ def assert_told(outcome: Outcome, path: Path, cause: str, *, needs: bool = True)
     return line.strip().removeprefix("mrisr: ").replace(f"{path.parent}/", "")
 
 
-def _try(bench: Bench, cause: str, *, needs: bool = True, hook: str = "", **run: Any) -> str:
+def _try(bench: Bench, cause: str, *, needs: bool = True, **run: Any) -> str:
     """Have the new version written where it cannot be, and find the old one as it was."""
-    outcome = bench.start(NEW, small=False, hook=hook, **run).wait()
+    outcome = bench.start(NEW, small=False, **run).wait()
     line = assert_told(outcome, bench.target, cause, needs=needs)
     assert bench.writer.read(bench.target) == bench.expected[OLD], "the old output is not as it was"
     bench.assert_tidy()
@@ -74,7 +75,7 @@ def full_and_read_only(writer: Writer, folder: Path) -> str:
         filler = place / "filler"
         filler.write_bytes(bytes(shutil.disk_usage(place).free - size // 3))
         line = _try(bench, _FULL)
-        _try(bench, _FULL, hook="promise_room")
+        _try(bench, _FULL, befalls=hooks.promise_room)
         filler.unlink()
         subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
         _try(bench, "Read-only file system|cannot be written", needs=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +79,7 @@ def no_room_on_cuda(folder: Path, pixels: int, room: int) -> tuple[float, float,
         source,
         "out.nii",
         *("--precision", "fp32", "--force", "--device", "cuda"),
-        env={hooks.CUDA_PIXELS: str(room)},
-        prepare=hooks.pretend_cuda,
+        prepare=partial(hooks.pretend_cuda, room),
     )
     assert outcome.code == 0, outcome.stderr[-300:]
     made, record = _result(folder)

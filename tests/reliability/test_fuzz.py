@@ -12,8 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from tests.reliability.damage import Tally, cut, flip
-from tests.reliability.damage_files import FORMATS, Sample
+from tests.reliability.damage import FORMATS, Sample, Tally, cut, flip
 from tests.reliability.runner import Skipped
 from tests.reliability.worker import Answer, Worker, reader
 
