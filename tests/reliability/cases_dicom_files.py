@@ -160,10 +160,6 @@ def special(target: Path) -> None:
     (target / "06.dcm").symlink_to("/dev/zero")
 
 
-def unreadable(target: Path) -> None:
-    (target / "04.dcm").chmod(0)
-
-
 def unreadable_folder(target: Path) -> None:
     inside = target / "more"
     inside.mkdir()
@@ -192,11 +188,7 @@ def described(text: str) -> Make:
     return make
 
 
-def _magic_only(target: Path) -> None:
-    (target / "99.dcm").write_bytes(bytes(128) + b"DICM" + os.urandom(16))
-
-
-def _empty(folder: Path) -> Path:
+def empty(folder: Path) -> Path:
     (folder / "empty").mkdir()
     return folder / "empty"
 
@@ -205,10 +197,8 @@ handle("text, PDF, pictures, hidden and empty files beside the slices", beside(j
 handle("a DICOMDIR beside the slices", beside(dicomdir))
 handle("an encapsulated PDF beside the slices", beside(other(EncapsulatedPDFStorage, pdf)))
 handle("a structured report beside the slices", beside(other(BasicTextSRStorage, report)))
-handle(
-    "a presentation state beside the slices",
-    beside(other(GrayscaleSoftcopyPresentationStateStorage, lambda d: None)),
-)
+state = other(GrayscaleSoftcopyPresentationStateStorage, lambda d: None)
+handle("a presentation state beside the slices", beside(state))
 handle("a segmentation beside the slices", beside(other(SegmentationStorage, segmentation)))
 handle("file names without an ending", partial(series, naming="IM{:06d}"))
 handle("the ending .IMA", partial(series, naming="t2.MR.{:04d}.IMA"))
@@ -219,46 +209,25 @@ handle("no preamble and no file meta, explicit", rewritten(partial(bare, implici
 handle("neither preamble, file meta nor ending", rewritten(bare, "IM{:06d}"))
 handle("neither, in the last slice only", rewritten(bare, "IM{:06d}", SLICES - 1))
 handle("file meta without a transfer syntax", rewritten(no_syntax))
-handle(
-    "a slice copied under another name",
-    beside(copy),
-    "1 identical copies",
-    should="the copy is dropped",
-)
-handle(
-    "the whole series copied into a folder inside it",
-    beside(lambda t: shutil.copytree(t, t / "backup")),
-    "5 identical copies",
-    should="the copies are dropped",
-)
-refuse(
-    "a copy with other pixels under the same SOPInstanceUID",
-    beside(lambda t: copy(t, PixelData=image(3).PixelData)),
-    "copy.dcm",
-    "02.dcm",
-    "SOPInstanceUID",
-)
-refuse(
-    "the same pixels at the same place under another SOPInstanceUID",
-    beside(lambda t: copy(t, SOPInstanceUID=uid("new"))),
-    "copy.dcm",
-    "02.dcm",
-)
-refuse(
-    "an empty file among the slices", beside(lambda t: (t / "05.dcm").touch()), "05.dcm", "empty"
-)
-refuse(
-    "an empty file among slices without endings",
-    beside(lambda t: (t / "IM000005").touch(), "IM{:06d}"),
-    "IM000005",
-    "empty",
-)
-refuse(
-    "a text that is called .dcm",
-    beside(lambda t: (t / "readme.dcm").write_text("no image\n" * 40)),
-    "readme.dcm",
-)
-refuse("a file that is damaged after its magic", beside(_magic_only), "99.dcm")
+one, dropped = "1 identical copies", "the copy is dropped"
+handle("a slice copied under another name", beside(copy), one, should=dropped)
+backup = beside(lambda t: shutil.copytree(t, t / "backup"))
+name, five = "the whole series copied into a folder inside it", "5 identical copies"
+handle(name, backup, five, should="the copies are dropped")
+other_pixels = beside(lambda t: copy(t, PixelData=image(3).PixelData))
+name = "a copy with other pixels under the same SOPInstanceUID"
+refuse(name, other_pixels, "copy.dcm", "02.dcm", "SOPInstanceUID")
+renamed = beside(lambda t: copy(t, SOPInstanceUID=uid("new")))
+name = "the same pixels at the same place under another SOPInstanceUID"
+refuse(name, renamed, "copy.dcm", "02.dcm")
+nothing = beside(lambda t: (t / "05.dcm").touch())
+refuse("an empty file among the slices", nothing, "05.dcm", "empty")
+nothing = beside(lambda t: (t / "IM000005").touch(), "IM{:06d}")
+refuse("an empty file among slices without endings", nothing, "IM000005", "empty")
+text = beside(lambda t: (t / "readme.dcm").write_text("no image\n" * 40))
+refuse("a text that is called .dcm", text, "readme.dcm")
+magic = beside(lambda t: (t / "99.dcm").write_bytes(bytes(128) + b"DICM" + os.urandom(16)))
+refuse("a file that is damaged after its magic", magic, "99.dcm")
 for what, keyword, value in [
     ("two patients under one SeriesInstanceUID", "PatientID", "SECRET-9999"),
     ("two studies under one SeriesInstanceUID", "StudyInstanceUID", uid("another")),
@@ -268,29 +237,17 @@ for what, keyword, value in [
 refuse("no SeriesInstanceUID", third(SeriesInstanceUID=None), "02.dcm")
 handle("no SOPInstanceUID", every(SOPInstanceUID=None))
 handle("slices that are links into a data store", rewritten(stored))
-refuse(
-    "a link that leads nowhere among the slices",
-    beside(lambda t: (t / "05.dcm").symlink_to("nowhere.dcm")),
-    "05.dcm",
-)
+nowhere = beside(lambda t: (t / "05.dcm").symlink_to("nowhere.dcm"))
+refuse("a link that leads nowhere among the slices", nowhere, "05.dcm")
 handle("links that run in a circle", beside(loops))
 handle("a FIFO and a link to /dev/zero among the slices", beside(special))
-refuse(
-    "a slice that may not be read",
-    beside(unreadable),
-    "04.dcm",
-    "Permission denied",
-    unprivileged=True,
-)
-refuse(
-    "a folder inside that may not be read",
-    beside(unreadable_folder),
-    "more",
-    "Permission denied",
-    unprivileged=True,
-)
+DENIED = "Permission denied"
+closed = beside(lambda t: (t / "04.dcm").chmod(0))
+refuse("a slice that may not be read", closed, "04.dcm", DENIED, unprivileged=True)
+closed = beside(unreadable_folder)
+refuse("a folder inside that may not be read", closed, "more", DENIED, unprivileged=True)
 refuse("slices packed with gzip", rewritten(packed), "no DICOM image")
-refuse("an empty folder", _empty, "no DICOM image")
+refuse("an empty folder", empty, "no DICOM image")
 for what, text in DESCRIPTIONS.items():
     refuse(f"two series, {what} in a SeriesDescription", described(text), "2 series")
 for what, text in DESCRIPTIONS.items():

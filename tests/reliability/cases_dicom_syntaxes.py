@@ -160,24 +160,14 @@ for name, make in {
     "enhanced multi-frame MR, JPEG-LS lossless": _encapsulated_enhanced,
 }.items():
     handle(name, make, should="the clean result, bit for bit")
-each(
-    "a compressed file cut to 25, 50, 75 or 95%",
-    {
-        f"{name}, {share:.0%}": damaged(make, cut(share), "03.dcm")
-        for name, make in _COMPRESSED.items()
-        for share in (0.25, 0.5, 0.75, 0.95)
-    },
-    "03.dcm",
-)
+cuts, early = {}, {}
+for name, make in _COMPRESSED.items():
+    cuts |= {f"{name}, {p}%": damaged(make, cut(p / 100), "03.dcm") for p in (25, 50, 75, 95)}
+    early |= {f"{name}, {p}%": shortened(make, p / 100) for p in (30, 60, 90, 98)}
+each("a compressed file cut to 25, 50, 75 or 95%", cuts, "03.dcm")
 for name in ("JPEG-LS lossless", "JPEG 2000 lossless"):
-    refuse(
-        f"no decoder for {name} installed",
-        _COMPRESSED[name],
-        "pip install",
-        "pyjpegls",
-        "pylibjpeg-openjpeg",
-        prepare=hide_decoders,
-    )
+    title, words = f"no decoder for {name} installed", ("pyjpegls", "pylibjpeg-openjpeg")
+    refuse(title, _COMPRESSED[name], "pip install", *words, prepare=hide_decoders)
 for name, syntax in [
     ("RLE", RLELossless),
     ("JPEG lossless", JPEGLosslessSV1),
@@ -185,23 +175,10 @@ for name, syntax in [
     ("uncompressed", ExplicitVRLittleEndian),
 ]:
     refuse(f"JPEG 2000 that says it is {name}", relabelled(syntax), "00.dcm")
-refuse(
-    "a transfer syntax that does not exist",
-    relabelled("1.2.840.10008.1.2.4.89"),
-    "00.dcm",
-    "transfer syntax",
-)
-each(
-    "compressed pixels that end early in a whole file",
-    {
-        f"{name}, {share:.0%}": shortened(make, share)
-        for name, make in _COMPRESSED.items()
-        for share in (0.3, 0.6, 0.9, 0.98)
-    },
-    "03.dcm",
-)
+unknown = relabelled("1.2.840.10008.1.2.4.89")
+refuse("a transfer syntax that does not exist", unknown, "00.dcm", "transfer syntax")
+each("compressed pixels that end early in a whole file", early, "03.dcm")
 for name, make in _COMPRESSED.items():
     if name.startswith(("JPEG l", "JPEG-LS")):
-        refuse(
-            f"{name}, an end mark amid the pixels", damaged(make, _end_early, "03.dcm"), "03.dcm"
-        )
+        ended = damaged(make, _end_early, "03.dcm")
+        refuse(f"{name}, an end mark amid the pixels", ended, "03.dcm")

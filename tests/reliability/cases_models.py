@@ -27,8 +27,9 @@ from tests.reliability.runner import models_folder, run_cli
 from tests.reliability.volume_files import cut, flip, nifti
 
 CASES = Cases("Models")
+_NAME, _FILE = "zero-inplane", "zero-inplane.safetensors"
 
-#: Lays out a folder of models, one of them "zero-inplane", and returns what to say to --model.
+#: Lays out a folder of models, one of them "zero-inplane", and may return what to say to --model.
 Prepare = Callable[[Path], object]
 
 
@@ -48,7 +49,7 @@ def bad(name: str, prepare: Prepare, *words: str, code: int = 2) -> None:
     def check(folder: Path) -> str:
         models, source = folder / "models", nifti(folder)
         shutil.copytree(models_folder(), models)
-        asked, env = prepare(models), {"MRISR_MODELS": str(models)}
+        asked, env = prepare(models) or _NAME, {"MRISR_MODELS": str(models)}
         with unchanged(folder, "work"):
             outcome = upsample(folder, source, "--model", asked, env=env, seconds=30)
             assert_line(outcome, code, None, *words)
@@ -71,7 +72,6 @@ def weights(change: Callable[[bytes], bytes], *, own_card: bool = False) -> Prep
         path.write_bytes(data)
         if own_card:
             card(sha256=hashlib.sha256(data).hexdigest())(models)
-        return "zero-inplane"
 
     return prepare
 
@@ -88,7 +88,6 @@ def card(**changes: Any) -> Prepare:
             else:
                 content[key] = {**content[key], **value} if isinstance(value, dict) else value
         path.write_text(json.dumps(content))
-        return "zero-inplane"
 
     return prepare
 
@@ -107,7 +106,6 @@ def _pickled(name: str, *, as_weights: bool = False) -> Prepare:
 def _only_pickle(models: Path) -> object:
     """A card whose weights are there as a pickle only."""
     (models / "zero-inplane.safetensors").rename(models / "zero-inplane.pt")
-    return "zero-inplane"
 
 
 def _long_header(data: bytes) -> bytes:
@@ -137,16 +135,14 @@ def _not_a_number(tensors: dict[str, Any]) -> None:
 
 def _text_card(models: Path) -> object:
     (models / "zero-inplane.json").write_text("{ no card")
-    return "zero-inplane"
 
 
 def _not_finite(folder: Path) -> str:
     models = folder / "models"
     shutil.copytree(models_folder(), models)
-    asked = weights(_edited(_not_a_number), own_card=True)(models)
-    outcome = upsample(
-        folder, nifti(folder), "--model", asked, "--quiet", env={"MRISR_MODELS": str(models)}
-    )
+    weights(_edited(_not_a_number), own_card=True)(models)
+    env = {"MRISR_MODELS": str(models)}
+    outcome = upsample(folder, nifti(folder), "--model", _NAME, "--quiet", env=env)
     assert_line(outcome, 1, None, "not finite")
     assert list((folder / "work").iterdir()) == []
     return said(outcome, folder)
@@ -193,7 +189,6 @@ def _range(edit: Callable[[dict[str, Any]], None], note: str) -> Run:
     return check
 
 
-_FILE = "zero-inplane.safetensors"
 _SHARES = (0.0, 0.01, 0.5, 0.99)
 
 
@@ -221,39 +216,25 @@ for share in _SHARES:
 bad("weights cut by 8 bytes", weights(cut(-8)), _FILE, "SHA-256")
 bad("a flipped bit in the weights", weights(flip(-9)), "SHA-256")
 for share in _SHARES:
-    bad(
-        f"weights cut to {share:.0%}, their SHA-256 in the card",
-        weights(cut(share), own_card=True),
-        _FILE,
-    )
+    name = f"weights cut to {share:.0%}, their SHA-256 in the card"
+    bad(name, weights(cut(share), own_card=True), _FILE)
 bad("weights whose header claims 2^62 bytes", weights(_long_header, own_card=True), _FILE)
-bad(
-    "weights of another network",
-    weights(_edited(_of_another_network), own_card=True),
-    "fit the card",
-)
+other = weights(_edited(_of_another_network), own_card=True)
+bad("weights of another network", other, "fit the card")
 CASES.add("weights of NaN", "refused; nothing is written", _not_finite)
 bad("another SHA-256 in the card", card(sha256="0" * 64), "SHA-256", "0" * 64)
 bad("a card without SHA-256", card(sha256=None), "zero-inplane")
 bad("a card without a network", card(network=None), "zero-inplane.json", "network")
 bad("a card that is no JSON", _text_card, "zero-inplane.json")
-bad(
-    "a card that claims a network too large for any memory",
-    card(network={"width": 10**9}),
-    "zero-inplane",
-)
+wide = card(network={"width": 10**9})
+bad("a card that claims a network too large for any memory", wide, "zero-inplane")
 bad("no weights beside the card", _without(_FILE), "zero-inplane")
 bad("a model of the other job", lambda m: "zero-throughplane", "inplane", code=1)
 bad("a name that no model has", lambda m: "no-such-model", "zero-inplane", code=1)
 bad("a path instead of a name", lambda m: "../../etc/passwd", "no model", code=1)
 bad("an empty folder as model", _empty_folder, code=1)
-CASES.add(
-    "features beyond the range of float16",
-    "no overflow; the result is that of fp32",
-    _range(_beyond_float16, ""),
-)
-CASES.add(
-    "features that overflow in bf16",
-    "found, computed again in fp32, with a note in the record",
-    _range(_beyond_bfloat16, "computed again in fp32"),
-)
+same_result = "no overflow; the result is that of fp32"
+CASES.add("features beyond the range of float16", same_result, _range(_beyond_float16, ""))
+again = "found, computed again in fp32, with a note in the record"
+check = _range(_beyond_bfloat16, "computed again in fp32")
+CASES.add("features that overflow in bf16", again, check)
