@@ -114,27 +114,20 @@ def _sparse(folder: Path) -> Path:
 
 every(_METAS)
 refuse("a header that claims 30000 x 30000 x 30000", fields(DimSize=_HUGE), *_CLAIMED, cheap=True)
-refuse(
-    "1 MB compressed that inflates to the 1 GB it claims", _bomb_meta, "--max-voxels", cheap=True
-)
+name = "1 MB compressed that inflates to the 1 GB it claims"
+refuse(name, _bomb_meta, "--max-voxels", cheap=True)
 refuse("an ElementDataFile with an absolute path", pointing("OUTSIDE/t2w.raw"), "own folder")
 refuse("an ElementDataFile of /etc/passwd", pointing("/etc/passwd"), "own folder")
 refuse("an ElementDataFile with ..", pointing("../t2w.raw"), "own folder")
 refuse("an ElementDataFile with a drive", pointing("C:\\t2w.raw"), "own folder")
-refuse(
-    "an ElementDataFile that is a link out of the folder",
-    pointing("t2w.raw", _linked_out),
-    "own folder",
-)
+link = pointing("t2w.raw", _linked_out)
+refuse("an ElementDataFile that is a link out of the folder", link, "own folder")
 refuse("an ElementDataFile that is not there", pointing("none.raw"), "no such file")
 refuse("a list of data files", pointing("LIST"), "one ElementDataFile")
 refuse("a pattern of data files", pointing("t2w%02d.raw 1 5 1"), "one ElementDataFile")
 refuse("a FIFO for voxels", pointing("t2w.raw", _piped), "no such file")
-refuse(
-    "no ElementDataFile",
-    damaged(meta, lambda d: d[: d.index(b"ElementDataFile")]),
-    "ElementDataFile",
-)
+ended = damaged(meta, lambda d: d[: d.index(b"ElementDataFile")])
+refuse("no ElementDataFile", ended, "ElementDataFile")
 refuse("three channels", fields(ElementNumberOfChannels="3"), "3 channels")
 refuse("no spacing", fields(ElementSpacing=None), "ElementSpacing")
 refuse("a spacing of zero", fields(ElementSpacing="0.7 0 3"), "ElementSpacing")
@@ -157,19 +150,13 @@ refuse("NDims other than DimSize", fields(NDims="4"), "NDims")
 refuse("a negative DimSize", fields(DimSize="16 -12 5"), "axis")
 handle("a fourth axis of length 1", _four)
 handle("big endian", partial(meta, data=_BIG_ENDIAN, BinaryDataByteOrderMSB="True"))
-refuse(
-    "a wrong CompressedDataSize",
-    partial(meta, packed=True, CompressedDataSize="7"),
-    "CompressedDataSize",
-)
+wrong = partial(meta, packed=True, CompressedDataSize="7")
+refuse("a wrong CompressedDataSize", wrong, "CompressedDataSize")
 handle("no CompressedDataSize", partial(meta, packed=True, CompressedDataSize=None))
 refuse("a field stated twice", damaged(meta, lambda d: b"DimSize = 16 12 4\n" + d), "twice")
 handle("an AnatomicalOrientation that says otherwise", fields(AnatomicalOrientation="RAI"))
-refuse(
-    "voxels with NaN",
-    partial(meta, data=_HOLES.tobytes(order="F"), ElementType="MET_FLOAT"),
-    "2 NaN",
-)
+holes = partial(meta, data=_HOLES.tobytes(order="F"), ElementType="MET_FLOAT")
+refuse("voxels with NaN", holes, "2 NaN")
 refuse("all voxels equal", partial(meta, data=bytes(VOXELS.nbytes)), "constant")
 refuse("a NIfTI called .mha", lambda f: nifti(f).rename(f / "t2w.mha"), "MetaImage")
 refuse("an empty file", written("t2w.mha", b""), "MetaImage")
@@ -212,11 +199,8 @@ refuse("a byte skip", text(byte_skip="16"), "skip")
 refuse("a line skip", text(line_skip="1"), "skip")
 refuse("no space", text(space=None), "orientation")
 refuse("no space directions", text(space_directions=None), "space directions")
-refuse(
-    "spacings instead of space directions",
-    text(space_directions=None, spacings="0.7 0.5 3"),
-    "space directions",
-)
+spacings = text(space_directions=None, spacings="0.7 0.5 3")
+refuse("spacings instead of space directions", spacings, "space directions")
 refuse("a space direction of zero", text(space_directions="(0.7,0,0) (0,0,0) (0,0,3)"))
 refuse("a space direction of none", text(space_directions="(0.7,0,0) none (0,0,3)"))
 refuse("sheared space directions", text(space_directions="(0.7,0,0) (0.2,0.5,0) (0,0,3)"))

@@ -89,46 +89,24 @@ refuse("a wrong CRC in the gzip trailer", damaged(packed, flip(-8)), "CRC")
 refuse("a wrong length in the gzip trailer", damaged(packed, flip(-4)), "damage")
 each("a bit turned over anywhere in a gzip stream", flips(packed), "t2w.nii.gz")
 for name in ("t2w.nii", "t2w.nii.gz"):
-    refuse(
-        f"a {name[3:]} header that claims 30000 x 30000 x 30000",
-        claim((30000, 30000, 30000), name),
-        "30000x30000x30000",
-        "--max-voxels",
-        cheap=True,
-    )
-refuse(
-    "a claim of 2000 x 1000 x 1000 in 2 kB",
-    claim((2000, 1000, 1000), "t2w.nii.gz"),
-    "bytes",
-    cheap=True,
-)
-refuse(
-    "1 MB of gzip that inflates to the 1 GB it claims",
-    bomb((1024, 1024, 1024), 1 << 30),
-    "--max-voxels",
-    cheap=True,
-)
-refuse(
-    "1 MB of gzip that inflates to 1 GB and claims a small volume",
-    bomb((16, 12, 5), 1 << 30),
-    "bytes of voxels",
-    cheap=True,
-)
+    title = f"a {name[3:]} header that claims 30000 x 30000 x 30000"
+    refuse(title, claim((30000,) * 3, name), "30000x30000x30000", "--max-voxels", cheap=True)
+small = claim((2000, 1000, 1000), "t2w.nii.gz")
+refuse("a claim of 2000 x 1000 x 1000 in 2 kB", small, "bytes", cheap=True)
+told, GB = "1 MB of gzip that inflates to", 1 << 30
+refuse(f"{told} the 1 GB it claims", bomb((1024,) * 3, GB), "--max-voxels", cheap=True)
+name = f"{told} 1 GB and claims a small volume"
+refuse(name, bomb((16, 12, 5), GB), "bytes of voxels", cheap=True)
 refuse("an empty file", written("t2w.nii", b""), "empty")
 refuse("an empty gzip file", written("t2w.nii.gz", gzip.compress(b"")), "empty")
 refuse("a text", written("t2w.nii", b"no such study\n" * 50), "NIfTI header")
 refuse("a web page saved as .nii.gz", written("t2w.nii.gz", b"<html>" * 99), "NIfTI header")
 refuse("gzip within gzip", recompressed(lambda d: gzip.compress(gzip.compress(d))))
-handle(
-    "gzip in several members",
-    recompressed(lambda d: gzip.compress(d[:700]) + gzip.compress(d[700:])),
-)
+members = recompressed(lambda d: gzip.compress(d[:700]) + gzip.compress(d[700:]))
+handle("gzip in several members", members)
 handle("zeros after the gzip stream", recompressed(lambda d: gzip.compress(d) + bytes(512)))
-refuse(
-    "other bytes after the gzip stream",
-    recompressed(lambda d: gzip.compress(d) + b"rubbish" * 9),
-    "gzip",
-)
+rubbish = recompressed(lambda d: gzip.compress(d) + b"rubbish" * 9)
+refuse("other bytes after the gzip stream", rubbish, "gzip")
 handle("a gzipped file called .nii", named("x.nii", packed))
 handle("a plain file called .nii.gz", named("x.nii.gz", nifti))
 handle("the ending .NII.GZ", named("X.NII.GZ", packed))
@@ -173,21 +151,10 @@ def sform(row: int, column: int, value: float) -> Make:
 
 
 refuse("sform and qform 20 mm apart", _apart, "sform", "qform", "20.00 mm apart", "--affine")
-handle(
-    "sform and qform 20 mm apart, --affine sform",
-    _apart,
-    "sform used",
-    options=("--affine", "sform"),
-    should="the sform",
-)
-handle(
-    "sform and qform 20 mm apart, --affine qform",
-    _apart,
-    "qform used",
-    options=("--affine", "qform"),
-    like=partial(nifti, affine=_MOVED),
-    should="the qform",
-)
+for form, affine in (("sform", AFFINE), ("qform", _MOVED)):
+    how = {"options": ("--affine", form), "like": partial(nifti, affine=affine)}
+    name = f"sform and qform 20 mm apart, --affine {form}"
+    handle(name, _apart, f"{form} used", should=f"the {form}", **how)
 handle("an sform only", _only_sform)
 handle("a qform only", _only_qform)
 refuse("an sform only, --affine qform", _only_sform, "qform", options=("--affine", "qform"))
@@ -261,9 +228,8 @@ handle("scl_slope NaN (not set)", partial(nifti, scl_slope=NAN, scl_inter=5))
 handle("scl_slope 0 (not set)", partial(nifti, scl_slope=0, scl_inter=5))
 refuse("scl_slope infinite", partial(nifti, scl_slope=INF), "scl_slope")
 refuse("scl_inter infinite", partial(nifti, scl_slope=1, scl_inter=-INF), "scl_inter")
-refuse(
-    "scl_slope so large that voxels overflow", holding(VOXELS.astype("f8") * 1e300, scl_slope=1e38)
-)
+overflow = holding(VOXELS.astype("f8") * 1e300, scl_slope=1e38)
+refuse("scl_slope so large that voxels overflow", overflow)
 for name, voxels in [
     ("values beyond single precision", VOXELS.astype("f8") * 1e300),
     ("values below single precision", VOXELS.astype("f8") * 1e-300),

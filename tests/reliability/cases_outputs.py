@@ -133,16 +133,10 @@ def _voxels_of_input(folder: Path) -> str:
 _NEVER = "never overwritten"
 kept("the output is the input", given("--output", "INPUT"), _NEVER)
 kept("the output is the input, --force", given("--output", "INPUT", "--force"), _NEVER)
-kept(
-    "the output is the input by another spelling, --force",
-    given("--output", "./.././t2w.nii", "--force"),
-    _NEVER,
-)
-kept(
-    "the output is a link to the input, --force",
-    linked(lambda source, link: link.symlink_to(source)),
-    _NEVER,
-)
+spelt = given("--output", "./.././t2w.nii", "--force")
+kept("the output is the input by another spelling, --force", spelt, _NEVER)
+symbolic = linked(lambda source, link: link.symlink_to(source))
+kept("the output is a link to the input, --force", symbolic, _NEVER)
 kept("the output is a hard link to the input, --force", linked(os.link), _NEVER)
 kept("--qc is the input, --force", given("--qc", "INPUT", "--force"), _NEVER)
 kept("--qc is the output", given("--qc", "out.nii.gz"), "different names")
@@ -150,19 +144,13 @@ CASES.add("the output is a .mhd that is the input, --force", "refused", _voxels_
 kept("the output exists", exists("out.nii.gz"), "exists already", "--force")
 kept("the record exists", exists("out.json"), "out.json", "exists already")
 kept("the picture exists", exists("qc.png", options=["--qc", "qc.png"]), "qc.png", "exists already")
-written(
-    "the output and the record exist, --force",
-    exists("out.nii.gz", "out.json", options=["--force"]),
-    "both are replaced",
-)
+both = exists("out.nii.gz", "out.json", options=["--force"])
+written("the output and the record exist, --force", both, "both are replaced")
 kept("the output is a folder, --force", into(Path.mkdir, "--force"), "out.nii.gz")
 kept("the output is a FIFO, --force", into(os.mkfifo, "--force"), "out.nii.gz")
 kept("the output is a link that leads nowhere", into(lambda p: p.symlink_to("no")), "exists")
-CASES.add(
-    "the output is a link to another file, --force",
-    "the link is replaced; the other file is as it was",
-    _link_is_replaced,
-)
+target = "the link is replaced; the other file is as it was"
+CASES.add("the output is a link to another file, --force", target, _link_is_replaced)
 kept("no such folder", given("--output", "none/out.nii.gz"), "none", "does not exist")
 kept("a folder that may not be written", _closed, "work", "cannot be written", unprivileged=True)
 kept("a file taken for a folder", lambda f: ["--output", f / "t2w.nii" / "out.nii"], "t2w.nii")
@@ -178,6 +166,5 @@ for ending in (".nii", ".nii.gz"):
         "written whole, and read back before it appears",
         f"out{ending}",
     )
-CASES.add(
-    "an output in the folder of the input series", "the series is as it was", _dicom_untouched
-)
+untouched = "the series is as it was"
+CASES.add("an output in the folder of the input series", untouched, _dicom_untouched)

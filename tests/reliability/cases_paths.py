@@ -78,6 +78,10 @@ def closed(make: Make, *, parent: bool = False) -> Make:
     return build
 
 
+def _nothing(name: str, folder: Path) -> Path:
+    return folder / name / "t2w.nii"
+
+
 def _socket(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as s:
         here = Path.cwd()
@@ -135,11 +139,8 @@ def _empty_info(folder: Path) -> str:
 
 
 refuse("nothing at the path", lambda f: f / "none.nii.gz", "nothing at that path")
-refuse(
-    "an ending that mrisr does not read",
-    written("t2w.png", b"\x89PNG\r\n\x1a\n" + bytes(500)),
-    ".png",
-)
+picture = written("t2w.png", b"\x89PNG\r\n\x1a\n" + bytes(500))
+refuse("an ending that mrisr does not read", picture, ".png")
 refuse("a folder called .nii.gz", special("t2w.nii.gz", Path.mkdir), "no DICOM image")
 for name in ("t2w.nii.gz", "t2w.dcm"):
     at_once(f"a FIFO called {name}", special(name, os.mkfifo))
@@ -172,11 +173,8 @@ for what, name in _ODD.items():
 for what, name in _ODD.items():
     handle(f"{what} in the path of a DICOM series", inside(name, series))
 for what, name in _ODD.items():
-    refuse(
-        f"nothing at a path with {what}",
-        lambda f, name=name: f / name / "t2w.nii",  # type: ignore[misc]
-        "nothing at that path",
-    )
+    nothing = partial(_nothing, name)
+    refuse(f"nothing at a path with {what}", nothing, "nothing at that path")
 handle("bytes in the name that are no UTF-8", _not_utf8)
 CASES.add("an odd name and no --output", "the output is named after it", _odd_output)
 CASES.add("an empty path", "refused", _nothing_given)

@@ -104,19 +104,13 @@ for ending in (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd"):
     )
 CASES.add("a DICOM series, through-plane", "the same", outputs(series, ".nii", job="throughplane"))
 CASES.add("an enhanced file", "the same", outputs(enhanced, ".nii"))
-CASES.add(
-    "a NIfTI with texts in its header and extensions",
-    "none of them in the output",
-    outputs(partial(nifti, edit=_extended), ".nii"),
-)
+texts = outputs(partial(nifti, edit=_extended), ".nii")
+name = "a NIfTI with texts in its header and extensions"
+CASES.add(name, "none of them in the output", texts)
 for what, make in _INFO.items():
     for how, given in {"": (), ", --json": ("--json",)}.items():
         CASES.add(f"mrisr info on {what}{how}", "nothing of the patient", info(make, *given))
-CASES.add(
-    "a DICOM series, to DICOM",
-    "the patient is kept; private groups and overlays are dropped",
-    _derived_dicom,
-)
-CASES.add(
-    "a DICOM series, to DICOM, --deidentify", "nothing of its patient in any file", _deidentified
-)
+kept = "the patient is kept; private groups and overlays are dropped"
+CASES.add("a DICOM series, to DICOM", kept, _derived_dicom)
+dropped = "nothing of its patient in any file"
+CASES.add("a DICOM series, to DICOM, --deidentify", dropped, _deidentified)
