@@ -21,6 +21,7 @@ from mrisr.io import read_volume, write_volume
 from tests.dicom.synthetic import SECRETS, hospital_series
 from tests.reliability.expect import Cases, Run, assert_line, done, refused, said, same, upsample
 from tests.reliability.runner import Outcome, Skipped, run_cli
+from tests.reliability.volume_files import late
 
 CASES = Cases("DICOM out")
 
@@ -39,36 +40,32 @@ def derived(folder: Path, *options: object, job: str = "inplane") -> tuple[Path,
     return source, folder / "work" / "sr", outcome
 
 
-def _own(job: str) -> Run:
-    def check(folder: Path) -> str:
-        source, out, _ = derived(folder, job=job)
-        wrong = check_derived(out, read_source(source))
-        assert not wrong, "; ".join(wrong)
-        d = pydicom.dcmread(out / "0001.dcm")
-        return f"{len(list(out.iterdir()))} files: {d.SeriesDescription}"
-
-    return check
+@late
+def _own(folder: Path, job: str) -> str:
+    source, out, _ = derived(folder, job=job)
+    wrong = check_derived(out, read_source(source))
+    assert not wrong, "; ".join(wrong)
+    d = pydicom.dcmread(out / "0001.dcm")
+    return f"{len(list(out.iterdir()))} files: {d.SeriesDescription}"
 
 
-def _validated(job: str) -> Run:
-    def check(folder: Path) -> str:
-        programs = {name: shutil.which(name) for name in ("dciodvfy", "dcentvfy", "dcmftest")}
-        missing = [name for name, found in programs.items() if found is None]
-        if missing:
-            raise Skipped(f"not installed: {', '.join(missing)} (Debian: dicom3tools, dcmtk)")
-        source, out, _ = derived(folder, job=job)
-        files = sorted(out.iterdir())
-        calls: list[list[object]] = [["dciodvfy", "-new", path] for path in files]
-        calls.append(["dcentvfy", *sorted(source.iterdir()), *files])
-        for call in calls:
-            told = _run(call)
-            errors = [line for line in told.splitlines() if line.startswith("Error")]
-            assert not errors, errors[0]
-        told = _run(["dcmftest", *files])
-        assert told.count("yes:") == len(files), told
-        return f"no errors in {len(files)} files, nor against the source"
-
-    return check
+@late
+def _validated(folder: Path, job: str) -> str:
+    programs = {name: shutil.which(name) for name in ("dciodvfy", "dcentvfy", "dcmftest")}
+    missing = [name for name, found in programs.items() if found is None]
+    if missing:
+        raise Skipped(f"not installed: {', '.join(missing)} (Debian: dicom3tools, dcmtk)")
+    source, out, _ = derived(folder, job=job)
+    files = sorted(out.iterdir())
+    calls: list[list[object]] = [["dciodvfy", "-new", path] for path in files]
+    calls.append(["dcentvfy", *sorted(source.iterdir()), *files])
+    for call in calls:
+        told = _run(call)
+        errors = [line for line in told.splitlines() if line.startswith("Error")]
+        assert not errors, errors[0]
+    told = _run(["dcmftest", *files])
+    assert told.count("yes:") == len(files), told
+    return f"no errors in {len(files)} files, nor against the source"
 
 
 def _run(call: list[object]) -> str:
@@ -76,28 +73,25 @@ def _run(call: list[object]) -> str:
     return done.stdout + done.stderr
 
 
-def _geometry(job: str) -> Run:
+@late
+def _geometry(folder: Path, job: str) -> str:
     """Independent readers find the last voxel of a series where our reader finds it."""
+    import highdicom as hd
+    import SimpleITK as sitk
 
-    def check(folder: Path) -> str:
-        import highdicom as hd
-        import SimpleITK as sitk
-
-        _, out, _ = derived(folder, job=job)
-        volume = read_volume(out)
-        corner = [n - 1 for n in volume.shape]
-        lps = (np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine @ [*corner, 1.0])[:3]
-        image = sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(out)))
-        by_itk = np.array(image.TransformIndexToPhysicalPoint(corner))
-        files = [pydicom.dcmread(path) for path in out.iterdir()]
-        seen = hd.get_volume_from_series(files)
-        index = seen.map_reference_to_indices(lps[None])[0]
-        off = max(np.abs(by_itk - lps).max(), np.abs(index - np.rint(index)).max())
-        assert off < 1e-3, f"{off:.2g} mm or voxels apart"
-        assert seen.array[tuple(np.rint(index).astype(int))] == volume.array[tuple(corner)]
-        return f"within {max(off, 1e-6):.0e} mm"
-
-    return check
+    _, out, _ = derived(folder, job=job)
+    volume = read_volume(out)
+    corner = [n - 1 for n in volume.shape]
+    lps = (np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine @ [*corner, 1.0])[:3]
+    image = sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(out)))
+    by_itk = np.array(image.TransformIndexToPhysicalPoint(corner))
+    files = [pydicom.dcmread(path) for path in out.iterdir()]
+    seen = hd.get_volume_from_series(files)
+    index = seen.map_reference_to_indices(lps[None])[0]
+    off = max(np.abs(by_itk - lps).max(), np.abs(index - np.rint(index)).max())
+    assert off < 1e-3, f"{off:.2g} mm or voxels apart"
+    assert seen.array[tuple(np.rint(index).astype(int))] == volume.array[tuple(corner)]
+    return f"within {max(off, 1e-6):.0e} mm"
 
 
 def _by_dcm2niix(folder: Path) -> str:

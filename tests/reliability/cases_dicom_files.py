@@ -31,34 +31,30 @@ from tests.reliability.dicom_files import (
     uid,
 )
 from tests.reliability.expect import Cases
-from tests.reliability.volume_files import SLICES, Make, repack
+from tests.reliability.volume_files import SLICES, late, repack
 
 CASES = Cases("DICOM files and folders")
 refuse = CASES.refuse
 handle = CASES.handle
 
 
-def beside(add: Callable[[Path], object], naming: str = "{:02d}.dcm") -> Make:
+@late
+def beside(folder: Path, add: Callable[[Path], object], naming: str = "{:02d}.dcm") -> Path:
     """Makes a clean series and something beside it."""
-
-    def make(folder: Path) -> Path:
-        target = series(folder, naming=naming)
-        add(target)
-        return target
-
-    return make
+    target = series(folder, naming=naming)
+    add(target)
+    return target
 
 
-def rewritten(change: Callable[[Path], object], naming: str = "{:02d}.dcm", whole: int = 0) -> Make:
+@late
+def rewritten(
+    folder: Path, change: Callable[[Path], object], naming: str = "{:02d}.dcm", whole: int = 0
+) -> Path:
     """Makes a series whose files are changed, but for the first of them, which stay ``whole``."""
-
-    def make(folder: Path) -> Path:
-        target = series(folder, naming=naming)
-        for path in sorted(target.iterdir())[whole:]:
-            change(path)
-        return target
-
-    return make
+    target = series(folder, naming=naming)
+    for path in sorted(target.iterdir())[whole:]:
+        change(path)
+    return target
 
 
 def bare(path: Path, *, implicit: bool = True) -> None:
@@ -104,18 +100,15 @@ def junk(target: Path) -> None:
         (target / name).write_bytes(b"\0\5\x16\7" + bytes(100))
 
 
-def other(kind: UID, edit: Callable[[FileDataset], None]) -> Callable[[Path], None]:
+@late
+def other(target: Path, kind: UID, edit: Callable[[FileDataset], None]) -> None:
     """Adds an object of another SOP class, and another series, to a folder."""
-
-    def add(target: Path) -> None:
-        d = blank(kind, uid("other", kind))
-        d.SeriesInstanceUID, d.StudyInstanceUID = uid("other series", kind), uid("study")
-        d.SeriesNumber = 900
-        add_patient(d)
-        edit(d)
-        d.save_as(target / "other.dcm", enforce_file_format=True)
-
-    return add
+    d = blank(kind, uid("other", kind))
+    d.SeriesInstanceUID, d.StudyInstanceUID = uid("other series", kind), uid("study")
+    d.SeriesNumber = 900
+    add_patient(d)
+    edit(d)
+    d.save_as(target / "other.dcm", enforce_file_format=True)
 
 
 def pdf(d: FileDataset) -> None:
@@ -175,17 +168,15 @@ DESCRIPTIONS = {
 }
 
 
-def described(text: str) -> Make:
+@late
+def described(folder: Path, text: str) -> Path:
     """Makes two series, whose descriptions are listed therefore."""
 
-    def make(folder: Path) -> Path:
-        def edit(d: FileDataset, k: int) -> None:
-            d.SpecificCharacterSet = "ISO_IR 192"
+    def edit(d: FileDataset, k: int) -> None:
+        d.SpecificCharacterSet = "ISO_IR 192"
 
-        series(folder, "study", description=text, edit=edit, naming="a{:02d}.dcm")
-        return series(folder, "study", number=2, edit=edit, naming="b{:02d}.dcm")
-
-    return make
+    series(folder, "study", description=text, edit=edit, naming="a{:02d}.dcm")
+    return series(folder, "study", number=2, edit=edit, naming="b{:02d}.dcm")
 
 
 def empty(folder: Path) -> Path:

@@ -22,7 +22,7 @@ from pydicom.uid import (
 
 from tests.reliability.dicom_files import enhanced, series
 from tests.reliability.expect import Cases
-from tests.reliability.volume_files import Change, Make, cut, damaged, repack
+from tests.reliability.volume_files import Change, Make, cut, damaged, late, repack
 
 CASES = Cases("DICOM transfer syntaxes")
 refuse = CASES.refuse
@@ -75,17 +75,14 @@ def by_gdcm(path: Path, syntax: UID) -> None:
     assert writer.Write()
 
 
-def packed(encode: Callable[[Path, UID], None], syntax: UID) -> Make:
+@late
+def packed(folder: Path, encode: Callable[[Path, UID], None], syntax: UID) -> Path:
     """Makes a series in a transfer syntax."""
-
-    def make(folder: Path) -> Path:
-        target = series(folder)
-        for path in target.iterdir():
-            encode(path, syntax)
-            assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == syntax
-        return target
-
-    return make
+    target = series(folder)
+    for path in target.iterdir():
+        encode(path, syntax)
+        assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == syntax
+    return target
 
 
 _NATIVE: dict[str, Make] = {
@@ -108,19 +105,16 @@ def _encapsulated_enhanced(folder: Path) -> Path:
     return path
 
 
-def shortened(make: Make, share: float) -> Make:
+@late
+def shortened(folder: Path, make: Make, share: float) -> Path:
     """Makes a series, one file of which is whole but holds only the start of its compressed pixels."""
-
-    def shorten(folder: Path) -> Path:
-        target = make(folder)
-        d = pydicom.dcmread(target / "03.dcm")
-        (frame,) = generate_frames(d.PixelData, number_of_frames=1)
-        kept = frame.rstrip(b"\0")[: int(len(frame) * share)]
-        d.PixelData = encapsulate([kept + b"\0" * (len(kept) % 2)])
-        d.save_as(target / "03.dcm")
-        return target
-
-    return shorten
+    target = make(folder)
+    d = pydicom.dcmread(target / "03.dcm")
+    (frame,) = generate_frames(d.PixelData, number_of_frames=1)
+    kept = frame.rstrip(b"\0")[: int(len(frame) * share)]
+    d.PixelData = encapsulate([kept + b"\0" * (len(kept) % 2)])
+    d.save_as(target / "03.dcm")
+    return target
 
 
 def _end_early(data: bytes) -> bytes:

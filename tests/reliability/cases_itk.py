@@ -16,6 +16,7 @@ from tests.reliability.volume_files import (
     cuts,
     damaged,
     flips,
+    late,
     meta,
     nifti,
     nrrd,
@@ -65,18 +66,17 @@ def fields(**changes: str | None) -> Make:
     return partial(meta, **changes)  # type: ignore[arg-type]
 
 
-def pointing(name: str, prepare: Callable[[Path], object] = lambda folder: None) -> Make:
+@late
+def pointing(
+    folder: Path, name: str, prepare: Callable[[Path], object] = lambda folder: None
+) -> Path:
     """Makes a ``.mhd`` in a folder of its own that names another file, with its voxels one folder up."""
-
-    def make(folder: Path) -> Path:
-        inner = folder / "inner"
-        inner.mkdir()
-        mhd(folder)
-        path = mhd(inner, ElementDataFile=name.replace("OUTSIDE", str(folder)))
-        prepare(inner / "t2w.raw")
-        return path
-
-    return make
+    inner = folder / "inner"
+    inner.mkdir()
+    mhd(folder)
+    path = mhd(inner, ElementDataFile=name.replace("OUTSIDE", str(folder)))
+    prepare(inner / "t2w.raw")
+    return path
 
 
 def _linked_out(path: Path) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 from tests.reliability.expect import (
     Cases,
-    Run,
     assert_line,
     done,
     refusal,
@@ -24,7 +23,7 @@ from tests.reliability.expect import (
 )
 from tests.reliability.models import save_model
 from tests.reliability.runner import models_folder, run_cli
-from tests.reliability.volume_files import cut, flip, nifti
+from tests.reliability.volume_files import cut, flip, late, nifti
 
 CASES = Cases("Models")
 _NAME, _FILE = "zero-inplane", "zero-inplane.safetensors"
@@ -63,44 +62,36 @@ def bad(name: str, prepare: Prepare, *words: str, code: int = 2) -> None:
     CASES.add(name, refusal(*words), check)
 
 
-def weights(change: Callable[[bytes], bytes], *, own_card: bool = False) -> Prepare:
+@late
+def weights(models: Path, change: Callable[[bytes], bytes], *, own_card: bool = False) -> object:
     """Change the bytes of the weights; with ``own_card`` the card's SHA-256 fits them again."""
-
-    def prepare(models: Path) -> object:
-        path = models / "zero-inplane.safetensors"
-        data = change(path.read_bytes())
-        path.write_bytes(data)
-        if own_card:
-            card(sha256=hashlib.sha256(data).hexdigest())(models)
-
-    return prepare
+    path = models / "zero-inplane.safetensors"
+    data = change(path.read_bytes())
+    path.write_bytes(data)
+    if own_card:
+        card(sha256=hashlib.sha256(data).hexdigest())(models)
 
 
-def card(**changes: Any) -> Prepare:
+@late
+def card(models: Path, **changes: Any) -> object:
     """Change fields of the card; None takes them out."""
-
-    def prepare(models: Path) -> object:
-        path = models / "zero-inplane.json"
-        content = json.loads(path.read_text())
-        for key, value in changes.items():
-            if value is None:
-                del content[key]
-            else:
-                content[key] = {**content[key], **value} if isinstance(value, dict) else value
-        path.write_text(json.dumps(content))
-
-    return prepare
+    path = models / "zero-inplane.json"
+    content = json.loads(path.read_text())
+    for key, value in changes.items():
+        if value is None:
+            del content[key]
+        else:
+            content[key] = {**content[key], **value} if isinstance(value, dict) else value
+    path.write_text(json.dumps(content))
 
 
-def _pickled(name: str, *, as_weights: bool = False) -> Prepare:
-    def prepare(models: Path) -> object:
-        data = pickle.dumps(Explosive(models / "exploded"))
-        if as_weights:
-            return weights(lambda _: data, own_card=True)(models)
-        (models / name).write_bytes(data)
-        return models / name
-
-    return prepare
+@late
+def _pickled(models: Path, name: str, *, as_weights: bool = False) -> object:
+    data = pickle.dumps(Explosive(models / "exploded"))
+    if as_weights:
+        return weights(lambda _: data, own_card=True)(models)
+    (models / name).write_bytes(data)
+    return models / name
 
 
 def _only_pickle(models: Path) -> object:
@@ -112,17 +103,14 @@ def _long_header(data: bytes) -> bytes:
     return struct.pack("<Q", 1 << 62) + data[8:]
 
 
-def _edited(edit: Callable[[dict[str, Any]], None]) -> Callable[[bytes], bytes]:
+@late
+def _edited(data: bytes, edit: Callable[[dict[str, Any]], None]) -> bytes:
     """Weights that are whole, but hold something else."""
+    from safetensors.numpy import load, save
 
-    def change(data: bytes) -> bytes:
-        from safetensors.numpy import load, save
-
-        tensors = load(data)
-        edit(tensors)
-        return save(tensors)
-
-    return change
+    tensors = load(data)
+    edit(tensors)
+    return save(tensors)
 
 
 def _of_another_network(tensors: dict[str, Any]) -> None:
@@ -165,41 +153,36 @@ def _beyond_bfloat16(w: dict[str, Any]) -> None:
     w["head.bias"].fill_(2.0**127 - 2.0**117)
 
 
-def _range(edit: Callable[[dict[str, Any]], None], note: str) -> Run:
-    def check(folder: Path) -> str:
-        save_model(folder / "models", "wide", edit=edit)
-        source, env = nifti(folder), {"MRISR_MODELS": str(folder / "models")}
-        results = {}
-        for precision in ("fp32", "bf16"):
-            part = folder / precision
-            part.mkdir()
-            options = ("--model", "wide", "--precision", precision)
-            results[precision] = done(part, upsample(part, source, *options, env=env))
-        notes = results["bf16"].record["notes"]
-        if note:
-            assert any(note in n for n in notes), f"the record does not note it: {notes}"
-            same(results["bf16"], results["fp32"])
-            return f"the same as in fp32, noted: {'; '.join(notes)}"
-        assert notes == [], notes
-        wide = results["fp32"].voxels.astype(float)
-        off = abs(results["bf16"].voxels - wide).max() / (wide.max() - wide.min())
-        assert off < 0.05, f"{off:.0%} of the range off"
-        return f"within {off:.1%} of the range of fp32"
-
-    return check
+@late
+def _range(folder: Path, edit: Callable[[dict[str, Any]], None], note: str) -> str:
+    save_model(folder / "models", "wide", edit=edit)
+    source, env = nifti(folder), {"MRISR_MODELS": str(folder / "models")}
+    results = {}
+    for precision in ("fp32", "bf16"):
+        part = folder / precision
+        part.mkdir()
+        options = ("--model", "wide", "--precision", precision)
+        results[precision] = done(part, upsample(part, source, *options, env=env))
+    notes = results["bf16"].record["notes"]
+    if note:
+        assert any(note in n for n in notes), f"the record does not note it: {notes}"
+        same(results["bf16"], results["fp32"])
+        return f"the same as in fp32, noted: {'; '.join(notes)}"
+    assert notes == [], notes
+    wide = results["fp32"].voxels.astype(float)
+    off = abs(results["bf16"].voxels - wide).max() / (wide.max() - wide.min())
+    assert off < 0.05, f"{off:.0%} of the range off"
+    return f"within {off:.1%} of the range of fp32"
 
 
 _SHARES = (0.0, 0.01, 0.5, 0.99)
 
 
-def _without(name: str) -> Prepare:
+@late
+def _without(models: Path, name: str) -> object:
     """Takes a file of the model away."""
-
-    def prepare(models: Path) -> object:
-        (models / name).unlink()
-        return models / "zero-inplane.json"
-
-    return prepare
+    (models / name).unlink()
+    return models / "zero-inplane.json"
 
 
 def _empty_folder(models: Path) -> object:

@@ -17,7 +17,7 @@ from tests.reliability.expect import (
     unchanged,
     upsample,
 )
-from tests.reliability.volume_files import meta, nifti
+from tests.reliability.volume_files import late, meta, nifti
 
 CASES = Cases("Outputs")
 _OLD = b"an older result"
@@ -60,35 +60,26 @@ def given(*options: object) -> Prepare:
     return lambda folder: [folder / "t2w.nii" if o == "INPUT" else o for o in options]
 
 
-def linked(how: Callable[[Path, Path], object]) -> Prepare:
+@late
+def linked(folder: Path, how: Callable[[Path, Path], object]) -> Sequence[object]:
     """Writes over a link to the input."""
-
-    def prepare(folder: Path) -> Sequence[object]:
-        how(folder / "t2w.nii", folder / "other.nii")
-        return ["--output", folder / "other.nii", "--force"]
-
-    return prepare
+    how(folder / "t2w.nii", folder / "other.nii")
+    return ["--output", folder / "other.nii", "--force"]
 
 
-def exists(*names: str, options: Sequence[object] = ()) -> Prepare:
+@late
+def exists(folder: Path, *names: str, options: Sequence[object] = ()) -> Sequence[object]:
     """Has older files in the working folder."""
-
-    def prepare(folder: Path) -> Sequence[object]:
-        for name in names:
-            (folder / "work" / name).write_bytes(_OLD)
-        return options
-
-    return prepare
+    for name in names:
+        (folder / "work" / name).write_bytes(_OLD)
+    return options
 
 
-def into(make: Callable[[Path], object], *options: object) -> Prepare:
+@late
+def into(folder: Path, make: Callable[[Path], object], *options: object) -> Sequence[object]:
     """Makes something of the path ``work/out.nii.gz``."""
-
-    def prepare(folder: Path) -> Sequence[object]:
-        make(folder / "work" / "out.nii.gz")
-        return options
-
-    return prepare
+    make(folder / "work" / "out.nii.gz")
+    return options
 
 
 def _link_is_replaced(folder: Path) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.reliability.dicom_files import enhanced, series
 from tests.reliability.expect import Cases, assert_discreet, assert_line, said, upsample
 from tests.reliability.runner import run_cli
-from tests.reliability.volume_files import Make, meta, nifti, written
+from tests.reliability.volume_files import Make, late, meta, nifti, written
 
 CASES = Cases("Input paths")
 refuse = CASES.refuse
@@ -34,48 +34,36 @@ _ODD = {
 }
 
 
-def inside(name: str, make: Make = nifti) -> Make:
+@late
+def inside(folder: Path, name: str, make: Make = nifti) -> Path:
     """Makes an input in a folder of this name."""
-
-    def build(folder: Path) -> Path:
-        target = folder / name
-        target.mkdir(parents=True)
-        return make(target)
-
-    return build
+    target = folder / name
+    target.mkdir(parents=True)
+    return make(target)
 
 
-def linked(make: Make) -> Make:
+@late
+def linked(folder: Path, make: Make) -> Path:
     """Makes an input and returns a link to it."""
-
-    def build(folder: Path) -> Path:
-        source = make(folder)
-        link = folder / f"link{source.suffix}"
-        link.symlink_to(source)
-        return link
-
-    return build
+    source = make(folder)
+    link = folder / f"link{source.suffix}"
+    link.symlink_to(source)
+    return link
 
 
-def special(name: str, make: Callable[[Path], object]) -> Make:
+@late
+def special(folder: Path, name: str, make: Callable[[Path], object]) -> Path:
     """Makes something that is no regular file."""
-
-    def build(folder: Path) -> Path:
-        make(folder / name)
-        return folder / name
-
-    return build
+    make(folder / name)
+    return folder / name
 
 
-def closed(make: Make, *, parent: bool = False) -> Make:
+@late
+def closed(folder: Path, make: Make, *, parent: bool = False) -> Path:
     """Makes an input and takes away the right to read it, or to enter its folder."""
-
-    def build(folder: Path) -> Path:
-        path = make(folder)
-        (path.parent if parent else path).chmod(0)
-        return path
-
-    return build
+    path = make(folder)
+    (path.parent if parent else path).chmod(0)
+    return path
 
 
 def _nothing(name: str, folder: Path) -> Path:

@@ -10,9 +10,9 @@ from typing import Any
 import pydicom
 
 from tests.reliability.dicom_files import SECRETS, enhanced, repeated, series, setting
-from tests.reliability.expect import Cases, Run, assert_discreet, upsample
+from tests.reliability.expect import Cases, assert_discreet, upsample
 from tests.reliability.runner import run_cli
-from tests.reliability.volume_files import Make, nifti
+from tests.reliability.volume_files import Make, late, nifti
 
 CASES = Cases("Patient data")
 
@@ -36,31 +36,25 @@ def assert_clean(path: Path) -> None:
             assert secret.encode(code) not in data.lower(), f"{secret!r} in {path.name}"
 
 
-def outputs(make: Make, ending: str, *, job: str = "inplane") -> Run:
+@late
+def outputs(folder: Path, make: Make, ending: str, *, job: str = "inplane") -> str:
     """A run of all outputs, none of which may hold anything of the patient."""
-
-    def check(folder: Path) -> str:
-        options = ("--qc", "qc.png", "--json", "--force")
-        files = written(folder, make(folder), f"out{ending}", *options, job=job)
-        names = [p.name for p in files]
-        assert {"out.json", "qc.png", f"out{ending}"} <= set(names), names
-        for path in files:
-            assert_clean(path)
-        return f"nothing in {', '.join(names)} nor in what was printed"
-
-    return check
+    options = ("--qc", "qc.png", "--json", "--force")
+    files = written(folder, make(folder), f"out{ending}", *options, job=job)
+    names = [p.name for p in files]
+    assert {"out.json", "qc.png", f"out{ending}"} <= set(names), names
+    for path in files:
+        assert_clean(path)
+    return f"nothing in {', '.join(names)} nor in what was printed"
 
 
-def info(make: Make, *arguments: str) -> Run:
+@late
+def info(folder: Path, make: Make, *arguments: str) -> str:
     """``mrisr info``, which may print nothing of the patient."""
-
-    def check(folder: Path) -> str:
-        outcome = run_cli(["info", make(folder), *arguments], folder)
-        assert outcome.code in (0, 2), outcome.stderr
-        assert_discreet(outcome)
-        return f"nothing in {len(outcome.stdout.splitlines())} lines"
-
-    return check
+    outcome = run_cli(["info", make(folder), *arguments], folder)
+    assert outcome.code in (0, 2), outcome.stderr
+    assert_discreet(outcome)
+    return f"nothing in {len(outcome.stdout.splitlines())} lines"
 
 
 def _extended(image: Any) -> None:

@@ -14,8 +14,9 @@ from typing import Any
 
 from tests.reliability import hooks
 from tests.reliability.dicom_files import series
-from tests.reliability.expect import Case, Run, assert_line
+from tests.reliability.expect import Case, assert_line
 from tests.reliability.runner import Outcome, Running, run_cli, start_cli, wait_for
+from tests.reliability.volume_files import late
 
 _FACTORS = (2.0, 3.0)
 _GROUP = "Runs that meet or are stopped"
@@ -45,8 +46,8 @@ def _meet(
     return [run.wait() for run in runs]
 
 
-def _left(work: Path, output: str, ends: list[Outcome]) -> float:
-    """Which scale's result is there, with its own record and nothing else."""
+def _assert_of_one(work: Path, output: str, ends: list[Outcome]) -> None:
+    """Assert that the result of one run is there, with its own record and nothing else."""
     from mrisr.io import read_volume
 
     record = work / f"{output.split('.')[0]}.json"
@@ -59,38 +60,30 @@ def _left(work: Path, output: str, ends: list[Outcome]) -> float:
     scale = float(known["parameters"]["scale"])
     winners = [s for s, end in zip(_FACTORS, ends, strict=True) if end.code == 0]
     assert scale in winners, f"the result of a run that failed: {[e.stderr for e in ends]}"
-    return scale
 
 
-def _one_wins(output: str, times: int) -> Run:
-    def run(folder: Path) -> str:
-        source, wins = series(folder, "source"), Counter[float]()
-        for i in range(times):
-            work = folder / f"work{i}"
-            ends = _meet(source, output, work, ((0, 0), (0, 0)), force=False)
-            assert sorted(e.code for e in ends) == [0, 3], [(e.code, e.stderr) for e in ends]
-            loser = next(e for e in ends if e.code == 3)
-            assert_line(loser, 3, None, output, "exists already")
-            wins[_left(work, output, ends)] += 1
-        return f"{times} times one wins, the other: exit 3, exists already"
-
-    return run
+@late
+def _one_wins(folder: Path, output: str, times: int) -> str:
+    source = series(folder, "source")
+    for i in range(times):
+        work = folder / f"work{i}"
+        ends = _meet(source, output, work, ((0, 0), (0, 0)), force=False)
+        assert sorted(e.code for e in ends) == [0, 3], [(e.code, e.stderr) for e in ends]
+        loser = next(e for e in ends if e.code == 3)
+        assert_line(loser, 3, None, output, "exists already")
+        _assert_of_one(work, output, ends)
+    return f"{times} times one wins, the other: exit 3, exists already"
 
 
-def _both_succeed(output: str, times: int) -> Run:
-    def run(folder: Path) -> str:
-        source, wins = series(folder, "source"), Counter[float]()
-        work = folder / "work"
-        # The second writes its volume and its record between the volume and the record of the first.
-        for pauses in times * [((0, 0), (0, 0)), ((0, 0.2), (0.1, 0))]:
-            ends = _meet(source, output, work, pauses, force=True)
-            assert [e.code for e in ends] == [0, 0], [(e.code, e.stderr) for e in ends]
-            wins[_left(work, output, ends)] += 1
-        return (
-            f"{2 * times} times both exit 0 and the result of one is there, whole, with its record"
-        )
-
-    return run
+@late
+def _both_succeed(folder: Path, output: str, times: int) -> str:
+    source, work = series(folder, "source"), folder / "work"
+    # The second writes its volume and its record between the volume and the record of the first.
+    for pauses in times * [((0, 0), (0, 0)), ((0, 0.2), (0.1, 0))]:
+        ends = _meet(source, output, work, pauses, force=True)
+        assert [e.code for e in ends] == [0, 0], [(e.code, e.stderr) for e in ends]
+        _assert_of_one(work, output, ends)
+    return f"{2 * times} times both exit 0 and the result of one is there, whole, with its record"
 
 
 def _at_work(source: Path, work: Path, folder: Path, scale: float) -> Running:
@@ -103,43 +96,39 @@ def _at_work(source: Path, work: Path, folder: Path, scale: float) -> Running:
     return running
 
 
-def _stopped(number: signal.Signals, times: int) -> Run:
-    def run(folder: Path) -> str:
-        source, draw, seen = series(folder, "source"), random.Random(3), Counter[str]()
-        work = folder / "work"
-        for scale in _FACTORS:  # the first run of a process is slow, the second tells
-            running, began = _at_work(source, work, folder, scale), time.perf_counter()
-            assert running.wait().code == 0
-        whole = time.perf_counter() - began
-        before = {p.name: p.read_bytes() for p in work.iterdir()}
-        for _ in range(times):
-            running = _at_work(source, work, folder, 2.0)
-            time.sleep(draw.uniform(0, whole))
-            running.kill(number)
-            outcome = running.wait()
-            now = {p.name: p.read_bytes() for p in work.iterdir()}
-            seen["through before" if outcome.code == 0 else "stopped"] += 1
-            if outcome.code != 0:
-                assert_line(outcome, 1, None, "stopped")
-                assert now.keys() == before.keys(), f"in the folder: {sorted(now)}"
-            before = now
-        assert seen["stopped"], "no run was stopped"
-        return f"{times} times: {', '.join(f'{n} {what}' for what, n in sorted(seen.items()))}"
-
-    return run
+@late
+def _stopped(folder: Path, number: signal.Signals, times: int) -> str:
+    source, draw, seen = series(folder, "source"), random.Random(3), Counter[str]()
+    work = folder / "work"
+    for scale in _FACTORS:  # the first run of a process is slow, the second tells
+        running, began = _at_work(source, work, folder, scale), time.perf_counter()
+        assert running.wait().code == 0
+    whole = time.perf_counter() - began
+    before = {p.name: p.read_bytes() for p in work.iterdir()}
+    for _ in range(times):
+        running = _at_work(source, work, folder, 2.0)
+        time.sleep(draw.uniform(0, whole))
+        running.kill(number)
+        outcome = running.wait()
+        now = {p.name: p.read_bytes() for p in work.iterdir()}
+        seen["through before" if outcome.code == 0 else "stopped"] += 1
+        if outcome.code != 0:
+            assert_line(outcome, 1, None, "stopped")
+            assert now.keys() == before.keys(), f"in the folder: {sorted(now)}"
+        before = now
+    assert seen["stopped"], "no run was stopped"
+    return f"{times} times: {', '.join(f'{n} {what}' for what, n in sorted(seen.items()))}"
 
 
-def _folder_goes(output: str) -> Run:
-    def run(folder: Path) -> str:
-        source, work, place = series(folder, "source"), folder / "work", folder / "place"
-        place.mkdir()
-        hook = partial(hooks.lose_the_folder, place)
-        outcome = _start(source, str(place / output), work, 2.0, prepare=hook).wait()
-        assert_line(outcome, 3, place / output)
-        assert not place.exists()
-        return outcome.stderr.strip().removeprefix("mrisr: ").replace(f"{folder}/", "")
-
-    return run
+@late
+def _folder_goes(folder: Path, output: str) -> str:
+    source, work, place = series(folder, "source"), folder / "work", folder / "place"
+    place.mkdir()
+    hook = partial(hooks.lose_the_folder, place)
+    outcome = _start(source, str(place / output), work, 2.0, prepare=hook).wait()
+    assert_line(outcome, 3, place / output)
+    assert not place.exists()
+    return outcome.stderr.strip().removeprefix("mrisr: ").replace(f"{folder}/", "")
 
 
 def _device_full(folder: Path) -> str:

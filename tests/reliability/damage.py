@@ -23,7 +23,7 @@ from pydicom.uid import (
 
 from tests.reliability import dicom_files, volume_files
 from tests.reliability.jpeg_encoder import encode
-from tests.reliability.volume_files import VOXELS
+from tests.reliability.volume_files import VOXELS, late
 from tests.reliability.worker import Answer, reader
 
 
@@ -56,14 +56,16 @@ class Sample:
 Make = Callable[[Path], Sample]
 
 
+@late
 def sample(
+    folder: Path,
     make: Callable[[Path], Path],
     header: int | bytes,
     *,
     name: str = "",
     checked: bool = False,
     padding: int = 0,
-) -> Make:
+) -> Sample:
     """Makes a whole file.
 
     Args:
@@ -72,19 +74,15 @@ def sample(
         name: the file beside or in it that is damaged, if it is another.
         checked, padding: as in ``Sample``.
     """
-
-    def build(folder: Path) -> Sample:
-        path = make(folder)
-        target = (path if path.is_dir() else path.parent) / name if name else path
-        whole = target.read_bytes()
-        size = header
-        if isinstance(size, bytes):
-            size = whole.index(b"\n", whole.index(size) + 1) + 1
-        elif size < 0:  # the value of the pixel data is what follows its tag
-            size = whole.index(b"\xe0\x7f\x10\x00") - size
-        return Sample(path, target, whole, size, checked, padding)
-
-    return build
+    path = make(folder)
+    target = (path if path.is_dir() else path.parent) / name if name else path
+    whole = target.read_bytes()
+    size = header
+    if isinstance(size, bytes):
+        size = whole.index(b"\n", whole.index(size) + 1) + 1
+    elif size < 0:  # the value of the pixel data is what follows its tag
+        size = whole.index(b"\xe0\x7f\x10\x00") - size
+    return Sample(path, target, whole, size, checked, padding)
 
 
 def _zraw(folder: Path) -> Path:
@@ -110,15 +108,13 @@ def dicom_image(syntax: UID | None = None) -> pydicom.FileDataset:
     return d
 
 
-def _dicom(syntax: UID | None = None) -> Callable[[Path], Path]:
-    def make(folder: Path) -> Path:
-        implicit = syntax == ImplicitVRLittleEndian
-        path = folder / "slice.dcm"
-        d = dicom_image(syntax)
-        d.save_as(path, implicit_vr=implicit, little_endian=True, enforce_file_format=True)
-        return path
-
-    return make
+@late
+def _dicom(folder: Path, syntax: UID | None = None) -> Path:
+    implicit = syntax == ImplicitVRLittleEndian
+    path = folder / "slice.dcm"
+    d = dicom_image(syntax)
+    d.save_as(path, implicit_vr=implicit, little_endian=True, enforce_file_format=True)
+    return path
 
 
 def _deflated(folder: Path) -> Sample:

@@ -17,8 +17,12 @@ def lose_the_folder(folder: Path) -> None:
     _after_inference(lambda: shutil.rmtree(folder))
 
 
-def meet(folder: Path, partners: int) -> None:
-    """All partners wait for each other when they have their results, so that all write at once."""
+def meet_and_pause(folder: Path, partners: int, first: float, second: float) -> None:
+    """All partners wait for each other when they have their results, so that all write at once. Then
+    this one waits before it writes, and again before its record is in its place."""
+    from mrisr.runs import run
+
+    staged = run.staged
 
     def wait() -> None:
         (folder / str(os.getpid())).touch()
@@ -26,17 +30,7 @@ def meet(folder: Path, partners: int) -> None:
         while len(list(folder.iterdir())) < partners:
             assert time.monotonic() < deadline, "the partner did not come"
             time.sleep(0.001)
-
-    _after_inference(wait)
-
-
-def meet_and_pause(folder: Path, partners: int, first: float, second: float) -> None:
-    """As ``meet``; then this partner waits before it writes, and again before its record is in its place."""
-    meet(folder, partners)
-    _after_inference(lambda: time.sleep(first))
-    from mrisr.runs import run
-
-    staged = run.staged
+        time.sleep(first)
 
     @contextmanager
     def slow(*arguments: Any, **more: Any) -> Iterator[None]:
@@ -44,6 +38,7 @@ def meet_and_pause(folder: Path, partners: int, first: float, second: float) -> 
             yield
             time.sleep(second)
 
+    _after_inference(wait)
     run.staged = slow
 
 

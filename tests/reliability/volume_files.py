@@ -6,8 +6,9 @@ import gzip
 import struct
 import zlib
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import nibabel as nib
 import numpy as np
@@ -32,6 +33,23 @@ Fields = dict[str, str | None]
 Change = Callable[[bytes], bytes]
 #: Shares of a file that are kept; -8 takes eight bytes off.
 SHARES = {"0": 0.0, "1%": 0.01, "25%": 0.25, "50%": 0.5, "99%": 0.99, "less 8 bytes": -8.0}
+
+
+_Last = TypeVar("_Last")
+_Rest = ParamSpec("_Rest")
+_Made = TypeVar("_Made")
+
+
+def late(
+    function: Callable[Concatenate[_Last, _Rest], _Made],
+) -> Callable[_Rest, Callable[[_Last], _Made]]:
+    """Has a function take its first argument, mostly a folder, after the others: ``f(a)(folder)``."""
+
+    @wraps(function)
+    def first(*arguments: _Rest.args, **more: _Rest.kwargs) -> Callable[[_Last], _Made]:
+        return lambda last: function(last, *arguments, **more)
+
+    return first
 
 
 def nifti(
@@ -69,16 +87,13 @@ def repack(path: Path, change: Change) -> Path:
     return path
 
 
-def damaged(make: Make, change: Change, name: str = "") -> Make:
+@late
+def damaged(folder: Path, make: Make, change: Change, name: str = "") -> Path:
     """Makes an input and changes the bytes of its file, or of the one called ``name`` in or beside it."""
-
-    def damage(folder: Path) -> Path:
-        path = make(folder)
-        beside = path if path.is_dir() else path.parent
-        repack(beside / name if name else path, change)
-        return path
-
-    return damage
+    path = make(folder)
+    beside = path if path.is_dir() else path.parent
+    repack(beside / name if name else path, change)
+    return path
 
 
 def cut(share: float) -> Change:
@@ -91,16 +106,13 @@ def cuts(make: Make, name: str = "") -> dict[str, Make]:
     return {title: damaged(make, cut(share), name) for title, share in SHARES.items()}
 
 
-def flip(position: float) -> Change:
+@late
+def flip(data: bytes, position: float) -> bytes:
     """Turns one bit over: a share of the way into what is compressed, or counted from the end."""
-
-    def change(data: bytes) -> bytes:
-        start = max(data.find(b"\x78\x9c"), data.find(b"\x1f\x8b\x08"), 0)
-        at = start + int((len(data) - start - 1) * position)
-        at = at if position >= 0 else len(data) + int(position)
-        return data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :]
-
-    return change
+    start = max(data.find(b"\x78\x9c"), data.find(b"\x1f\x8b\x08"), 0)
+    at = start + int((len(data) - start - 1) * position)
+    at = at if position >= 0 else len(data) + int(position)
+    return data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :]
 
 
 def flips(make: Make, name: str = "") -> dict[str, Make]:
@@ -109,14 +121,11 @@ def flips(make: Make, name: str = "") -> dict[str, Make]:
     return {f"at {p:.0%}": damaged(make, flip(p), name) for p in shares}
 
 
-def written(name: str, data: bytes) -> Make:
+@late
+def written(folder: Path, name: str, data: bytes) -> Path:
     """Makes a file of some bytes."""
-
-    def make(folder: Path) -> Path:
-        (folder / name).write_bytes(data)
-        return folder / name
-
-    return make
+    (folder / name).write_bytes(data)
+    return folder / name
 
 
 def meta(
