@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from tests.reliability import fuzz_dicom, volume_files
 from tests.reliability.damage import FORMATS, Sample, Tally, cut, flip
-from tests.reliability.expect import Case
-from tests.reliability.volume_files import AFFINE, VOXELS
+from tests.reliability.expect import Cases
+from tests.reliability.volume_files import AFFINE, VOXELS, late
 from tests.reliability.worker import reader
 
 _REALS = [0.0, -0.0, 1.0, -1.0, 0.5, 3.0, 1e-4, 1e-45, 1e30, 3e38, np.nan, np.inf, -np.inf]
@@ -153,6 +153,7 @@ FUZZ = {
 }
 
 
+@late
 def fuzz(folder: Path, kind: Fuzz, count: int) -> str:
     """Read ``count`` drawn files; the smallest that fails is in the AssertionError."""
     tally = Tally("files")
@@ -176,9 +177,20 @@ def fuzz(folder: Path, kind: Fuzz, count: int) -> str:
     return str(tally)
 
 
-GROUP = "Hostile bytes"
+CASES = Cases("Hostile bytes")
 #: How many lengths, bits of each half and headers the gate tries; and headers where there is time.
 LENGTHS, BITS, HEADERS, MANY_HEADERS = 16, 20, 25, 5000
+
+
+@late
+def _damaged(
+    folder: Path,
+    how: Callable[[Sample, int | None], str],
+    sample: Callable[[Path], Sample],
+    count: int | None,
+) -> str:
+    return how(sample(folder), count)
+
 
 _WITH_CHECKSUM = (".nii.gz", ".mha, compressed", ".zraw of a .mhd", ".nrrd, gzip")
 _ANY_LENGTH = "refused, at any length"
@@ -186,41 +198,17 @@ _BIT = "refused, or a volume of the same shape with a sound grid; nothing else, 
 _CHECKED_BIT = "refused where a checksum covers it; nothing but a refusal or a volume, ever"
 
 
-def _damaged(
-    name: str, how: Callable[[Sample, int | None], str], count: int | None, title: str
-) -> Case:
-    promised = _CHECKED_BIT if name in _WITH_CHECKSUM else _BIT
-    return Case(
-        GROUP,
-        f"{name}, {title}",
-        _ANY_LENGTH if how is cut else promised,
-        lambda folder: how(FORMATS[name](folder), count),
-        slow=count is None,
-    )
-
-
-def _fuzzed(name: str, count: int, title: str) -> Case:
-    def run(folder: Path) -> str:
-        return fuzz(folder, FUZZ[name], count)
-
-    should = "refused, or a volume with a sound grid"
-    return Case(GROUP, f"{name}, {title} of them", should, run, slow=count > HEADERS)
-
-
-CASES = [
-    *[
-        _damaged(name, how, count, title)
-        for name in FORMATS
-        for how, count, title in (
-            (cut, LENGTHS, "cut"),
-            (flip, BITS, "a bit turned over"),
-            (cut, None, "cut to every length"),
-            (flip, None, "every bit turned over"),
-        )
-    ],
-    *[
-        _fuzzed(name, count, title)
-        for name in FUZZ
-        for count, title in ((HEADERS, "some"), (MANY_HEADERS, "thousands"))
-    ],
-]
+for name, sample in FORMATS.items():
+    for how, count, title in (
+        (cut, LENGTHS, "cut"),
+        (flip, BITS, "a bit turned over"),
+        (cut, None, "cut to every length"),
+        (flip, None, "every bit turned over"),
+    ):
+        should = _CHECKED_BIT if name in _WITH_CHECKSUM else _BIT
+        should = _ANY_LENGTH if how is cut else should
+        CASES.add(f"{name}, {title}", should, _damaged(how, sample, count), slow=count is None)
+should = "refused, or a volume with a sound grid"
+for name, kind in FUZZ.items():
+    CASES.add(f"{name}, some of them", should, fuzz(kind, HEADERS))
+    CASES.add(f"{name}, thousands of them", should, fuzz(kind, MANY_HEADERS), slow=True)

@@ -7,7 +7,7 @@ import gzip
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import nibabel as nib
@@ -19,7 +19,7 @@ from mrisr.dicom.conformance import check_derived
 from mrisr.dicom.source import read_source
 from mrisr.io import read_volume, write_volume
 from tests.dicom.synthetic import SECRETS, hospital_series
-from tests.reliability.expect import Cases, Run, assert_line, done, refused, said, same, upsample
+from tests.reliability.expect import Cases, assert_line, done, refused, said, same, upsample
 from tests.reliability.runner import Outcome, Skipped, run_cli
 from tests.reliability.volume_files import late
 
@@ -181,15 +181,13 @@ def _not_ours(folder: Path) -> str:
     return said(outcome, folder)
 
 
-_JOBS = {"in-plane": "inplane", "through-plane": "throughplane"}
-_BY_JOB: dict[str, tuple[str, Callable[[str], Run]]] = {
-    "our own checker": ("nothing is wrong", _own),
-    "dciodvfy, dcentvfy, dcmftest": ("no errors", _validated),
-    "SimpleITK and highdicom": ("the same geometry", _geometry),
-}
-for reader, (should, run) in _BY_JOB.items():
-    for job, option in _JOBS.items():
-        CASES.add(f"{job}, {reader}", should, run(option))
+for reader, should, run in (
+    ("our own checker", "nothing is wrong", _own),
+    ("dciodvfy, dcentvfy, dcmftest", "no errors", _validated),
+    ("SimpleITK and highdicom", "the same geometry", _geometry),
+):
+    for job in ("in-plane", "through-plane"):
+        CASES.add(f"{job}, {reader}", should, run(job.replace("-", "")))
 CASES.add("dcm2niix", "the same voxels in the same places", _by_dcm2niix)
 CASES.add("the same run again", "the same UIDs", _again)
 CASES.add("private groups, overlays, an icon, padding", "left behind", _clutter)

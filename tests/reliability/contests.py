@@ -14,12 +14,12 @@ from typing import Any
 
 from tests.reliability import hooks
 from tests.reliability.dicom_files import series
-from tests.reliability.expect import Case, assert_line
+from tests.reliability.expect import Cases, assert_line
 from tests.reliability.runner import Outcome, Running, run_cli, start_cli, wait_for
 from tests.reliability.volume_files import late
 
 _FACTORS = (2.0, 3.0)
-_GROUP = "Runs that meet or are stopped"
+CASES = Cases("Runs that meet or are stopped")
 
 
 def _start(
@@ -147,46 +147,24 @@ def _device_full(folder: Path) -> str:
 
 
 _OUTPUTS = ("out.nii.gz", "out.mhd", "series")
-_AT_ONCE = [
-    Case(
-        _GROUP,
-        f"two runs write {output} at the same moment{how}{', many times' if slow else ''}",
-        should,
-        meet(output, 4 if slow else 1),
-        slow,
-    )
-    for how, meet, should in (
-        ("", _one_wins, "one wins; the other exits 3 and says so"),
-        (
-            ", with --force",
-            _both_succeed,
-            "both succeed; the result of one is there, whole, with its own record",
-        ),
-    )
-    for slow in (False, True)
-    for output in _OUTPUTS
-]
-CASES = [
-    *_AT_ONCE,
-    *[
-        Case(
-            _GROUP,
-            f"{number.name} at {times} random moments",
-            "one line, exit 1; the outputs old or new, no temporary files",
-            _stopped(number, times),
-            slow=times > 4,
-        )
-        for times in (4, 40)
-        for number in (signal.SIGINT, signal.SIGTERM)
-    ],
-    *[
-        Case(
-            _GROUP,
-            f"the folder of {output} is removed while the network works",
-            "exit 3, one line with the path",
-            _folder_goes(output),
-        )
-        for output in _OUTPUTS
-    ],
-    Case(_GROUP, "/dev/full as output", "exit 3, one line with the path", _device_full),
-]
+for how, meet, should in (
+    ("", _one_wins, "one wins; the other exits 3 and says so"),
+    (", with --force", _both_succeed,
+     "both succeed; the result of one is there, whole, with its own record"),
+):  # fmt: skip
+    for slow in (False, True):
+        for output in _OUTPUTS:
+            name = (
+                f"two runs write {output} at the same moment{how}{', many times' if slow else ''}"
+            )
+            CASES.add(name, should, meet(output, 4 if slow else 1), slow=slow)
+should = "one line, exit 1; the outputs old or new, no temporary files"
+for times in (4, 40):
+    for number in (signal.SIGINT, signal.SIGTERM):
+        name = f"{number.name} at {times} random moments"
+        CASES.add(name, should, _stopped(number, times), slow=times > 4)
+should = "exit 3, one line with the path"
+for output in _OUTPUTS:
+    name = f"the folder of {output} is removed while the network works"
+    CASES.add(name, should, _folder_goes(output))
+CASES.add("/dev/full as output", should, _device_full)

@@ -13,12 +13,12 @@ from typing import Any
 
 from tests.reliability import hooks
 from tests.reliability.dicom_files import series
-from tests.reliability.expect import Case, snapshot
+from tests.reliability.expect import Cases, snapshot
 from tests.reliability.kills import NEW, OLD, Bench
 from tests.reliability.runner import Outcome, Skipped, run_cli
 from tests.reliability.writers import WRITERS, Writer
 
-_GROUP = "Disks"
+CASES = Cases("Disks")
 _SHOULD = (
     "exit 3; one line with the path, the cause and the bytes needed; the old output intact, nothing "
     "left behind"
@@ -120,20 +120,12 @@ def no_room_for_the_picture(folder: Path) -> str:
     return line
 
 
-def _on_a_bad_disk(writer: Writer) -> Case:
+_QUICK = (".nii.gz", ".mhd", "a derived DICOM series", "a saved model")
+for writer in WRITERS:
     title = f"{writer.name}: full disk, over quota, read-only disk"
-    return Case(_GROUP, title, _SHOULD, partial(full_and_read_only, writer))
-
-
-def _hindered(writer: Writer) -> Case:
-    title = f"{writer.name}: limit on the size of files, no permission"
-    slow = writer.name not in (".nii.gz", ".mhd", "a derived DICOM series", "a saved model")
-    run = partial(limited_and_forbidden, writer)
-    return Case(_GROUP, title, _SHOULD, run, slow)
-
-
-_PICTURE = "room for the volume of a run, but not for its picture"
-CASES = [
-    *(case(writer) for case in (_on_a_bad_disk, _hindered) for writer in WRITERS),
-    Case(_GROUP, _PICTURE, _SHOULD, no_room_for_the_picture),
-]
+    CASES.add(title, _SHOULD, partial(full_and_read_only, writer))
+for writer in WRITERS:
+    title, run = f"{writer.name}: limit on the size of files, no permission", limited_and_forbidden
+    CASES.add(title, _SHOULD, partial(run, writer), slow=writer.name not in _QUICK)
+picture = "room for the volume of a run, but not for its picture"
+CASES.add(picture, _SHOULD, no_room_for_the_picture)

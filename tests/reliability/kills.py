@@ -13,10 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.reliability.expect import Case
+from tests.reliability.expect import Cases
 from tests.reliability.runner import Running, start, wait_for
+from tests.reliability.volume_files import late
 from tests.reliability.writers import WRITERS, Writer, remove, write_as_asked
 
+CASES = Cases("Killed while writing")
 OLD, NEW, LAST = 1, 2, 3
 _PROMISE = "absent, the old content or the new, whole; no temporary file after the next writing"
 
@@ -169,28 +171,21 @@ def _begin(bench: Bench, begun: Path) -> Running:
     return running
 
 
-def _tell(seen: Counter[str]) -> str:
+@late
+def _told(
+    folder: Path, kill: Callable[..., Counter[str]], writer: Writer, number: int | None
+) -> str:
+    seen = kill(writer, folder, number)
     parts = [f"{seen[kind]} {kind}" for kind in ("old or absent", "new", "mixed") if seen[kind]]
     return f"{seen.total()} kills: {', '.join(parts)}, 0 corrupt"
 
 
-def _cases(writer: Writer) -> list[Case]:
+for writer in WRITERS:
     should = _PROMISE + ("; each of the files for itself" if writer.names else "")
-    experiments: dict[str, Callable[[Path], Counter[str]]] = {
-        "4 moments": lambda folder: kill_at_steps(writer, folder, 2),
-        "before each operation on a file": lambda folder: kill_at_steps(writer, folder),
-        "200 random moments": lambda folder: kill_at_random(writer, folder, 200),
-    }
-    return [
-        Case(
-            "Killed while writing",
-            f"{writer.name}: {name}",
-            should,
-            lambda folder, kill=kill: _tell(kill(folder)),  # type: ignore[misc]
-            slow=name != "4 moments",
-        )
-        for name, kill in experiments.items()
-    ]
-
-
-CASES = [case for writer in WRITERS for case in _cases(writer)]
+    for name, experiment, number in (
+        ("4 moments", kill_at_steps, 2),
+        ("before each operation on a file", kill_at_steps, None),
+        ("200 random moments", kill_at_random, 200),
+    ):
+        run, slow = _told(experiment, writer, number), name != "4 moments"
+        CASES.add(f"{writer.name}: {name}", should, run, slow=slow)

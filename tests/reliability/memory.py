@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from tests.reliability import hooks
-from tests.reliability.expect import Case, assert_line
+from tests.reliability.expect import Cases, assert_line
 from tests.reliability.runner import Outcome, run_cli
+from tests.reliability.volume_files import late
 
 #: What tiles may change: RMS and maximum as a share of the intensity range.
 TILE_RMS, TILE_MAX = 1e-3, 1e-2
-_GROUP = "Memory"
+CASES = Cases("Memory")
 
 
 def _study(folder: Path, pixels: int) -> Path:
@@ -42,6 +43,7 @@ def _result(folder: Path) -> tuple[np.ndarray, dict[str, Any]]:
     return read_volume(work / "out.nii").array, json.loads((work / "out.json").read_text())
 
 
+@late
 def tight(folder: Path, ending: str, pixels: int, limits: tuple[int, ...]) -> str:
     """Ever more address space (MiB): refusals, and then the result that there is without a limit."""
     source, output = _study(folder, pixels), f"out{ending}"
@@ -102,36 +104,19 @@ def at_last_the_cpu(folder: Path) -> str:
     return f"noted: {'; '.join(notes)}; equal to the last bit"
 
 
-def _tight_case(ending: str, limits: tuple[int, ...], pixels: int, *, slow: bool) -> Case:
-    return Case(
-        _GROUP,
-        f"address space limited to {limits[0]} to {limits[-1]} MiB, {ending}",
-        "exit 1, one line that says out of memory, nothing written; or the whole result",
-        lambda folder: tight(folder, ending, pixels, limits),
-        slow=slow,
-    )
-
-
 _LADDER = (1, 2, 4, 8, 12, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 192, 224, 256)
 _LADDER += tuple(range(288, 640, 32))
-
-CASES = [
-    _tight_case(".nii.gz", (4, 10, 16, 24, 48), 320, slow=False),
-    *(
-        _tight_case(ending, _LADDER, 320, slow=True)
-        for ending in (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
-    ),
-    Case(
-        _GROUP,
-        "no memory on the device for a whole image (faked)",
-        f"the tile is halved, noted in the record; RMS < {TILE_RMS:g}, maximum < {TILE_MAX:g} of the "
-        "range against the untiled result",
-        smaller_tiles,
-    ),
-    Case(
-        _GROUP,
-        "no memory on the device at all (faked)",
-        "continued on the CPU, noted in the record; equal to a run on the CPU",
-        at_last_the_cpu,
-    ),
-]
+should = "exit 1, one line that says out of memory, nothing written; or the whole result"
+for ending, limits in (
+    (".nii.gz", (4, 10, 16, 24, 48)),
+    *((ending, _LADDER) for ending in (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")),
+):
+    name = f"address space limited to {limits[0]} to {limits[-1]} MiB, {ending}"
+    CASES.add(name, should, tight(ending, 320, limits), slow=limits is _LADDER)
+should = (
+    f"the tile is halved, noted in the record; RMS < {TILE_RMS:g}, maximum < {TILE_MAX:g} of the "
+    "range against the untiled result"
+)
+CASES.add("no memory on the device for a whole image (faked)", should, smaller_tiles)
+should = "continued on the CPU, noted in the record; equal to a run on the CPU"
+CASES.add("no memory on the device at all (faked)", should, at_last_the_cpu)

@@ -13,10 +13,10 @@ from typing import Any
 import yaml
 
 from tests.reliability.disks import assert_told, disk
-from tests.reliability.expect import Case
+from tests.reliability.expect import Cases
 from tests.reliability.runner import ROOT, Outcome, Running, run_cli, start_cli
 
-_GROUP = "Training"
+CASES = Cases("Training")
 _CHECKPOINT = "checkpoint.safetensors"
 
 
@@ -137,11 +137,8 @@ def disk_fills_up(folder: Path) -> str:
 
 _SAME = "the last checkpoint can be loaded; the resumed run has the curve and weights of an undisturbed one"
 
-CASES = [
-    Case(_GROUP, "kill -9, 3 times", _SAME, lambda f: killed(f, 3, 60)),
-    Case(_GROUP, "kill -9, 12 times", _SAME, lambda f: killed(f, 12, 400), slow=True),
-    Case(_GROUP, "SIGTERM", f"one line, exit 1; {_SAME}", terminated),
-    Case(
-        _GROUP, "full disk", f"exit 3, one line with path and bytes needed; {_SAME}", disk_fills_up
-    ),
-]
+CASES.add("kill -9, 3 times", _SAME, lambda f: killed(f, 3, 60))
+CASES.add("kill -9, 12 times", _SAME, lambda f: killed(f, 12, 400), slow=True)
+CASES.add("SIGTERM", f"one line, exit 1; {_SAME}", terminated)
+should = f"exit 3, one line with path and bytes needed; {_SAME}"
+CASES.add("full disk", should, disk_fills_up)
