@@ -27,7 +27,6 @@ CASES = Cases("DICOM out")
 
 
 def hospital(folder: Path) -> Path:
-    """A small series of a hospital."""
     source = folder / "hospital"
     return source if source.is_dir() else hospital_series(source, size=32, slices=4)
 

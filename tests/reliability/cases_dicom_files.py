@@ -34,13 +34,11 @@ from tests.reliability.expect import Cases
 from tests.reliability.volume_files import SLICES, late, repack
 
 CASES = Cases("DICOM files and folders")
-refuse = CASES.refuse
-handle = CASES.handle
+refuse, handle = CASES.refuse, CASES.handle
 
 
 @late
 def beside(folder: Path, add: Callable[[Path], object], naming: str = "{:02d}.dcm") -> Path:
-    """Makes a clean series and something beside it."""
     target = series(folder, naming=naming)
     add(target)
     return target

@@ -15,8 +15,7 @@ from tests.reliability.expect import Cases
 from tests.reliability.volume_files import COLUMNS, ROWS, VOXELS, Make, cuts, nifti
 
 CASES = Cases("DICOM pixels")
-refuse = CASES.refuse
-handle = CASES.handle
+refuse, handle = CASES.refuse, CASES.handle
 
 #: Every number that 16 bits can hold, and every one of signed 16 and signed 12 bits.
 _DRAW = np.random.default_rng(11)
@@ -42,7 +41,6 @@ def holding(voxels: Any, *, stored: int | None = None, **attributes: object) -> 
 
 
 def truth(voxels: Any, slope: float = 1.0, intercept: float = 0.0) -> Make:
-    """Makes the NIfTI of other numbers."""
     return partial(nifti, voxels=voxels, scl_slope=slope, scl_inter=intercept)
 
 

@@ -25,13 +25,10 @@ from tests.reliability.expect import Cases
 from tests.reliability.volume_files import Change, Make, cut, damaged, late, repack
 
 CASES = Cases("DICOM transfer syntaxes")
-refuse = CASES.refuse
-handle = CASES.handle
-each = CASES.each
+refuse, handle, each = CASES.refuse, CASES.handle, CASES.each
 
 
 def native(path: Path, syntax: UID) -> None:
-    """Write a file anew in an uncompressed or deflated syntax."""
     d = pydicom.dcmread(path)
     pixels = d.PixelData
     d.file_meta.TransferSyntaxUID = syntax
@@ -46,14 +43,12 @@ def native(path: Path, syntax: UID) -> None:
 
 
 def by_pydicom(path: Path, syntax: UID) -> None:
-    """Compress a file by pydicom or a library that it drives."""
     d = pydicom.dcmread(path)
     d.compress(syntax, generate_instance_uid=False)
     d.save_as(path)
 
 
 def by_gdcm(path: Path, syntax: UID) -> None:
-    """Compress a file by GDCM."""
     import gdcm
 
     reader = gdcm.ImageReader()
@@ -77,7 +72,6 @@ def by_gdcm(path: Path, syntax: UID) -> None:
 
 @late
 def packed(folder: Path, encode: Callable[[Path, UID], None], syntax: UID) -> Path:
-    """Makes a series in a transfer syntax."""
     target = series(folder)
     for path in target.iterdir():
         encode(path, syntax)

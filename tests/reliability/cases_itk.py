@@ -57,12 +57,10 @@ def every(kinds: dict[str, tuple[Make, str]]) -> None:
 # --- MetaImage ------------------------------------------------------------------------------------
 
 CASES = Cases("MHA and MHD")
-refuse = CASES.refuse
-handle = CASES.handle
+refuse, handle = CASES.refuse, CASES.handle
 
 
 def fields(**changes: str | None) -> Make:
-    """Makes a ``.mha`` with header fields changed, or left out where None."""
     return partial(meta, **changes)  # type: ignore[arg-type]
 
 
@@ -185,7 +183,6 @@ def _crlf(data: bytes) -> bytes:
 
 
 def replaced(old: bytes, new: bytes) -> Make:
-    """Makes a ``.nrrd`` with a piece of its bytes changed."""
     return damaged(nrrd, lambda d: d.replace(old, new))
 
 

@@ -65,7 +65,7 @@ def bad(name: str, prepare: Prepare, *words: str, code: int = 2) -> None:
 @late
 def weights(models: Path, change: Callable[[bytes], bytes], *, own_card: bool = False) -> object:
     """Change the bytes of the weights; with ``own_card`` the card's SHA-256 fits them again."""
-    path = models / "zero-inplane.safetensors"
+    path = models / _FILE
     data = change(path.read_bytes())
     path.write_bytes(data)
     if own_card:
@@ -105,7 +105,6 @@ def _long_header(data: bytes) -> bytes:
 
 @late
 def _edited(data: bytes, edit: Callable[[dict[str, Any]], None]) -> bytes:
-    """Weights that are whole, but hold something else."""
     from safetensors.numpy import load, save
 
     tensors = load(data)
@@ -180,7 +179,6 @@ _SHARES = (0.0, 0.01, 0.5, 0.99)
 
 @late
 def _without(models: Path, name: str) -> object:
-    """Takes a file of the model away."""
     (models / name).unlink()
     return models / "zero-inplane.json"
 

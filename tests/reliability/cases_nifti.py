@@ -32,22 +32,17 @@ NAN, INF = float("nan"), float("inf")
 # --- files ----------------------------------------------------------------------------------------
 
 CASES = Cases("NIfTI files")
-refuse = CASES.refuse
-handle = CASES.handle
-each = CASES.each
+refuse, handle, each = CASES.refuse, CASES.handle, CASES.each
 
 
 def claim(shape: tuple[int, ...], name: str) -> Make:
-    """Makes a small file that claims a shape of int16."""
     data = nifti_claim(shape, 4, 16) + bytes(1000)
     return written(name, gzip.compress(data) if name.endswith(".gz") else data)
 
 
 def bomb(shape: tuple[int, ...], size: int) -> Make:
     """Makes a gzipped file of ``size`` zeros after a header that claims a shape of one byte each."""
-    return lambda folder: written(
-        "bomb.nii.gz", gzip.compress(nifti_claim(shape, 2, 8)) + zeros_gzip(size)
-    )(folder)
+    return written("bomb.nii.gz", gzip.compress(nifti_claim(shape, 2, 8)) + zeros_gzip(size))
 
 
 def recompressed(change: Any) -> Make:
@@ -56,7 +51,6 @@ def recompressed(change: Any) -> Make:
 
 
 def named(name: str, make: Make) -> Make:
-    """Makes a file and calls it otherwise."""
     return lambda folder: make(folder).rename(folder / name)
 
 
@@ -134,17 +128,14 @@ _only_qform = partial(nifti, sform_code=0)
 
 
 def scaled(name: str, factor: float) -> Make:
-    """Makes the truth in another unit."""
     return partial(nifti, affine=np.diag([factor, factor, factor, 1.0]) @ AFFINE, units=name)
 
 
 def pixdim(*values: float) -> Make:
-    """Makes a NIfTI of a qform with these spacings."""
     return partial(nifti, sform_code=0, pixdim=[1, *values, 0, 0, 0, 0])
 
 
 def sform(row: int, column: int, value: float) -> Make:
-    """Makes a NIfTI of an sform with one number changed."""
     numbers = AFFINE[row].copy()
     numbers[column] = value
     return partial(nifti, **{"qform_code": 0, f"srow_{'xyz'[row]}": numbers})  # type: ignore[arg-type]
@@ -184,7 +175,6 @@ _TYPES = ("uint16", "int16", "int32", "uint32", "int64", "uint64", "float32", "f
 
 
 def holding(voxels: Any, **header: Any) -> Make:
-    """Makes a NIfTI of other voxels."""
     return partial(nifti, voxels=voxels, **header)
 
 

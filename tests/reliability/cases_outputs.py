@@ -62,14 +62,12 @@ def given(*options: object) -> Prepare:
 
 @late
 def linked(folder: Path, how: Callable[[Path, Path], object]) -> Sequence[object]:
-    """Writes over a link to the input."""
     how(folder / "t2w.nii", folder / "other.nii")
     return ["--output", folder / "other.nii", "--force"]
 
 
 @late
 def exists(folder: Path, *names: str, options: Sequence[object] = ()) -> Sequence[object]:
-    """Has older files in the working folder."""
     for name in names:
         (folder / "work" / name).write_bytes(_OLD)
     return options

@@ -16,8 +16,7 @@ from tests.reliability.runner import run_cli
 from tests.reliability.volume_files import Make, late, meta, nifti, written
 
 CASES = Cases("Input paths")
-refuse = CASES.refuse
-handle = CASES.handle
+refuse, handle = CASES.refuse, CASES.handle
 #: For what no run may wait; one that waits for a FIFO takes for ever.
 at_once = partial(CASES.refuse, seconds=20)
 forbidden = partial(CASES.refuse, unprivileged=True)
@@ -36,7 +35,6 @@ _ODD = {
 
 @late
 def inside(folder: Path, name: str, make: Make = nifti) -> Path:
-    """Makes an input in a folder of this name."""
     target = folder / name
     target.mkdir(parents=True)
     return make(target)
@@ -44,7 +42,6 @@ def inside(folder: Path, name: str, make: Make = nifti) -> Path:
 
 @late
 def linked(folder: Path, make: Make) -> Path:
-    """Makes an input and returns a link to it."""
     source = make(folder)
     link = folder / f"link{source.suffix}"
     link.symlink_to(source)
@@ -53,7 +50,6 @@ def linked(folder: Path, make: Make) -> Path:
 
 @late
 def special(folder: Path, name: str, make: Callable[[Path], object]) -> Path:
-    """Makes something that is no regular file."""
     make(folder / name)
     return folder / name
 

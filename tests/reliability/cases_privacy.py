@@ -58,7 +58,6 @@ def info(folder: Path, make: Make, *arguments: str) -> str:
 
 
 def _extended(image: Any) -> None:
-    """Text that others wrote into a NIfTI."""
     import nibabel as nib
 
     image.header["descrip"], image.header["db_name"] = b"secret description", b"secret db"

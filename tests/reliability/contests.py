@@ -25,7 +25,6 @@ CASES = Cases("Runs that meet or are stopped")
 def _start(
     source: Path, output: str, work: Path, scale: float, *, force: bool = False, **more: Any
 ) -> Running:
-    """Begin to upsample ``source`` in the folder ``work``."""
     work.mkdir(exist_ok=True)
     arguments: list[object] = ["inplane", "--input", source, "--output", output, "--quiet"]
     arguments += ["--scale", scale, "--model", "zero-inplane", *["--force"] * force]

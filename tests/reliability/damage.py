@@ -66,14 +66,8 @@ def sample(
     checked: bool = False,
     padding: int = 0,
 ) -> Sample:
-    """Makes a whole file.
-
-    Args:
-        make: makes what is read.
-        header: bytes before the voxels, or a mark: they begin after the line that holds it.
-        name: the file beside or in it that is damaged, if it is another.
-        checked, padding: as in ``Sample``.
-    """
+    """Makes a whole file; ``header`` is the bytes before the voxels, or a mark: they begin after the line
+    that holds it. ``name`` is the file beside or in it that is damaged, if it is another."""
     path = make(folder)
     target = (path if path.is_dir() else path.parent) / name if name else path
     whole = target.read_bytes()

@@ -68,7 +68,6 @@ class Bench:
         return start(write, folder=self.folder, unprivileged=unprivileged, file_mib=file_mib)
 
     def write(self, version: int, *, small: bool | None = None) -> None:
-        """Write a version, undisturbed."""
         outcome = self.start(version, small=small).wait()
         assert outcome.code == 0, f"the writer failed: {outcome.stderr[-300:]}"
 
@@ -127,7 +126,6 @@ def kill_at_steps(writer: Writer, folder: Path, most: int | None = None) -> Coun
 
 
 def _count(bench: Bench, before: int | None) -> int:
-    """How many operations on files the writing takes."""
     bench.restore(before)
     count = bench.folder / "count"
     assert bench.start(NEW, count=count).wait().code == 0

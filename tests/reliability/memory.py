@@ -20,7 +20,6 @@ CASES = Cases("Memory")
 
 
 def _study(folder: Path, pixels: int) -> Path:
-    """A phantom of 4 square slices in ``folder``."""
     from mrisr.data.phantom import phantom
     from mrisr.io import write_volume
 

@@ -58,7 +58,6 @@ def _curve(run: Path) -> list[dict[str, Any]]:
 
 
 def _step(run: Path) -> int:
-    """Steps that the last checkpoint has behind it; 0 without one. Reads all of it."""
     from safetensors import safe_open
 
     path = run / _CHECKPOINT

@@ -82,7 +82,6 @@ def nifti(
 
 
 def repack(path: Path, change: Change) -> Path:
-    """Replace a file's bytes by what ``change`` makes of them."""
     path.write_bytes(change(path.read_bytes()))
     return path
 
@@ -102,7 +101,6 @@ def cut(share: float) -> Change:
 
 
 def cuts(make: Make, name: str = "") -> dict[str, Make]:
-    """Makes an input, each time another share of a file."""
     return {title: damaged(make, cut(share), name) for title, share in SHARES.items()}
 
 
@@ -116,14 +114,12 @@ def flip(data: bytes, position: float) -> bytes:
 
 
 def flips(make: Make, name: str = "") -> dict[str, Make]:
-    """Makes an input, each time with another bit turned over."""
     shares = (0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
     return {f"at {p:.0%}": damaged(make, flip(p), name) for p in shares}
 
 
 @late
 def written(folder: Path, name: str, data: bytes) -> Path:
-    """Makes a file of some bytes."""
     (folder / name).write_bytes(data)
     return folder / name
 

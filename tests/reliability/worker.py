@@ -78,7 +78,6 @@ class Worker:
         return Answer("failed", f"{how}: {words}")
 
     def close(self) -> None:
-        """End the process."""
         if self._running is not None:
             self._running.kill()
             self._running.wait()

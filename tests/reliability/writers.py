@@ -109,7 +109,6 @@ def write_as_asked(
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it."""
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
