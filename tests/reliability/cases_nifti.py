@@ -19,6 +19,7 @@ from tests.reliability.volume_files import (
     damaged,
     flip,
     flips,
+    late,
     nifti,
     nifti_claim,
     repack,
@@ -40,9 +41,11 @@ def claim(shape: tuple[int, ...], name: str) -> Make:
     return written(name, gzip.compress(data) if name.endswith(".gz") else data)
 
 
-def bomb(shape: tuple[int, ...], size: int) -> Make:
+@late
+def bomb(folder: Path, shape: tuple[int, ...], size: int) -> Path:
     """Makes a gzipped file of ``size`` zeros after a header that claims a shape of one byte each."""
-    return written("bomb.nii.gz", gzip.compress(nifti_claim(shape, 2, 8)) + zeros_gzip(size))
+    data = gzip.compress(nifti_claim(shape, 2, 8)) + zeros_gzip(size)
+    return written("bomb.nii.gz", data)(folder)
 
 
 def recompressed(change: Any) -> Make:

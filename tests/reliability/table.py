@@ -9,8 +9,8 @@ from tests.reliability.expect import Case
 from tests.reliability.runner import ROOT
 
 MODULES = """cases_dicom cases_dicom_pixels cases_dicom_syntaxes cases_dicom_files cases_nifti cases_itk
-cases_paths cases_outputs cases_models cases_zones cases_privacy cases_damage cases_derived kills
-disks contests memory resumes""".split()
+cases_paths cases_outputs cases_models cases_zones cases_privacy cases_damage cases_derived kills faults
+limits""".split()
 PAGE = ROOT / "docs" / "reliability.md"
 START, END = "<!-- tables: python -m tests.reliability --docs -->", "<!-- end of tables -->"
 

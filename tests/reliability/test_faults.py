@@ -16,7 +16,7 @@ import pytest
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Volume
 from tests.reliability.damage import FORMATS, Sample, Tally, cut, flip
-from tests.reliability.disks import full_and_read_only, limited_and_forbidden
+from tests.reliability.faults import full_and_read_only, limited_and_forbidden
 from tests.reliability.kills import kill_at_random, kill_at_steps
 from tests.reliability.runner import Skipped
 from tests.reliability.worker import Answer, Worker, reader
