@@ -10,15 +10,8 @@ from functools import partial
 from pathlib import Path
 
 import pydicom
+from pydicom import uid as uids
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.uid import (
-    UID,
-    BasicTextSRStorage,
-    EncapsulatedPDFStorage,
-    GrayscaleSoftcopyPresentationStateStorage,
-    MediaStorageDirectoryStorage,
-    SegmentationStorage,
-)
 
 from tests.reliability.dicom_files import (
     add_patient,
@@ -99,7 +92,7 @@ def junk(target: Path) -> None:
 
 
 @late
-def other(target: Path, kind: UID, edit: Callable[[FileDataset], None]) -> None:
+def other(target: Path, kind: uids.UID, edit: Callable[[FileDataset], None]) -> None:
     """Adds an object of another SOP class, and another series, to a folder."""
     d = blank(kind, uid("other", kind))
     d.SeriesInstanceUID, d.StudyInstanceUID = uid("other series", kind), uid("study")
@@ -129,7 +122,7 @@ def segmentation(d: FileDataset) -> None:
 
 
 def dicomdir(target: Path) -> None:
-    d = blank(MediaStorageDirectoryStorage, uid("directory"))
+    d = blank(uids.MediaStorageDirectoryStorage, uid("directory"))
     d.FileSetID, d.DirectoryRecordSequence = "STUDY", []
     d.save_as(target / "DICOMDIR", enforce_file_format=True)
 
@@ -184,11 +177,11 @@ def empty(folder: Path) -> Path:
 
 handle("text, PDF, pictures, hidden and empty files beside the slices", beside(junk))
 handle("a DICOMDIR beside the slices", beside(dicomdir))
-handle("an encapsulated PDF beside the slices", beside(other(EncapsulatedPDFStorage, pdf)))
-handle("a structured report beside the slices", beside(other(BasicTextSRStorage, report)))
-state = other(GrayscaleSoftcopyPresentationStateStorage, lambda d: None)
+handle("an encapsulated PDF beside the slices", beside(other(uids.EncapsulatedPDFStorage, pdf)))
+handle("a structured report beside the slices", beside(other(uids.BasicTextSRStorage, report)))
+state = other(uids.GrayscaleSoftcopyPresentationStateStorage, lambda d: None)
 handle("a presentation state beside the slices", beside(state))
-handle("a segmentation beside the slices", beside(other(SegmentationStorage, segmentation)))
+handle("a segmentation beside the slices", beside(other(uids.SegmentationStorage, segmentation)))
 handle("file names without an ending", partial(series, naming="IM{:06d}"))
 handle("the ending .IMA", partial(series, naming="t2.MR.{:04d}.IMA"))
 handle("slices spread over nested folders", rewritten(deeper))

@@ -6,19 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pydicom
+from pydicom import uid
 from pydicom.encaps import encapsulate, generate_frames
-from pydicom.uid import (
-    UID,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    RLELossless,
-)
 
 from tests.reliability.dicom_files import enhanced, series
 from tests.reliability.expect import Cases
@@ -28,11 +17,11 @@ CASES = Cases("DICOM transfer syntaxes")
 refuse, handle, each = CASES.refuse, CASES.handle, CASES.each
 
 
-def native(path: Path, syntax: UID) -> None:
+def native(path: Path, syntax: uid.UID) -> None:
     d = pydicom.dcmread(path)
     pixels = d.PixelData
     d.file_meta.TransferSyntaxUID = syntax
-    if syntax == ExplicitVRBigEndian:
+    if syntax == uid.ExplicitVRBigEndian:
         words = bytearray(pixels)
         words[::2], words[1::2] = pixels[1::2], pixels[::2]
         d.PixelData = bytes(words)
@@ -42,13 +31,13 @@ def native(path: Path, syntax: UID) -> None:
     pydicom.dcmwrite(path, d, enforce_file_format=True)
 
 
-def by_pydicom(path: Path, syntax: UID) -> None:
+def by_pydicom(path: Path, syntax: uid.UID) -> None:
     d = pydicom.dcmread(path)
     d.compress(syntax, generate_instance_uid=False)
     d.save_as(path)
 
 
-def by_gdcm(path: Path, syntax: UID) -> None:
+def by_gdcm(path: Path, syntax: uid.UID) -> None:
     import gdcm
 
     reader = gdcm.ImageReader()
@@ -56,9 +45,9 @@ def by_gdcm(path: Path, syntax: UID) -> None:
     assert reader.Read()
     change = gdcm.ImageChangeTransferSyntax()
     codes = {
-        JPEG2000Lossless: gdcm.TransferSyntax.JPEG2000Lossless,
-        JPEGLossless: gdcm.TransferSyntax.JPEGLosslessProcess14,
-        JPEGLosslessSV1: gdcm.TransferSyntax.JPEGLosslessProcess14_1,
+        uid.JPEG2000Lossless: gdcm.TransferSyntax.JPEG2000Lossless,
+        uid.JPEGLossless: gdcm.TransferSyntax.JPEGLosslessProcess14,
+        uid.JPEGLosslessSV1: gdcm.TransferSyntax.JPEGLosslessProcess14_1,
     }
     change.SetTransferSyntax(gdcm.TransferSyntax(codes[syntax]))
     change.SetInput(reader.GetImage())
@@ -71,7 +60,7 @@ def by_gdcm(path: Path, syntax: UID) -> None:
 
 
 @late
-def packed(folder: Path, encode: Callable[[Path, UID], None], syntax: UID) -> Path:
+def packed(folder: Path, encode: Callable[[Path, uid.UID], None], syntax: uid.UID) -> Path:
     target = series(folder)
     for path in target.iterdir():
         encode(path, syntax)
@@ -80,22 +69,22 @@ def packed(folder: Path, encode: Callable[[Path, UID], None], syntax: UID) -> Pa
 
 
 _NATIVE: dict[str, Make] = {
-    "implicit little endian": packed(native, ImplicitVRLittleEndian),
-    "explicit big endian": packed(native, ExplicitVRBigEndian),
-    "deflated": packed(native, DeflatedExplicitVRLittleEndian),
+    "implicit little endian": packed(native, uid.ImplicitVRLittleEndian),
+    "explicit big endian": packed(native, uid.ExplicitVRBigEndian),
+    "deflated": packed(native, uid.DeflatedExplicitVRLittleEndian),
 }
 _COMPRESSED: dict[str, Make] = {
-    "RLE": packed(by_pydicom, RLELossless),
-    "JPEG-LS lossless": packed(by_pydicom, JPEGLSLossless),
-    "JPEG 2000 lossless": packed(by_gdcm, JPEG2000Lossless),
-    "JPEG lossless (process 14)": packed(by_gdcm, JPEGLossless),
-    "JPEG lossless (process 14, selection value 1)": packed(by_gdcm, JPEGLosslessSV1),
+    "RLE": packed(by_pydicom, uid.RLELossless),
+    "JPEG-LS lossless": packed(by_pydicom, uid.JPEGLSLossless),
+    "JPEG 2000 lossless": packed(by_gdcm, uid.JPEG2000Lossless),
+    "JPEG lossless (process 14)": packed(by_gdcm, uid.JPEGLossless),
+    "JPEG lossless (process 14, selection value 1)": packed(by_gdcm, uid.JPEGLosslessSV1),
 }
 
 
 def _encapsulated_enhanced(folder: Path) -> Path:
     path = enhanced(folder)
-    by_pydicom(path, JPEGLSLossless)
+    by_pydicom(path, uid.JPEGLSLossless)
     return path
 
 
@@ -119,7 +108,7 @@ def _end_early(data: bytes) -> bytes:
 
 def relabelled(syntax: str) -> Make:
     """Makes a JPEG 2000 series whose files claim another transfer syntax."""
-    old, new = JPEG2000Lossless.encode(), syntax.encode()
+    old, new = uid.JPEG2000Lossless.encode(), syntax.encode()
     change: Change = lambda data: data.replace(old, new.ljust(len(old), b"\0"))  # noqa: E731
 
     def make(folder: Path) -> Path:
@@ -135,7 +124,7 @@ def hide_decoders() -> None:
     """Called in the process of a run: none of the libraries that decode is installed."""
     from pydicom.pixels import get_decoder
 
-    for syntax in (JPEG2000Lossless, JPEGLSLossless, JPEGLosslessSV1, JPEGLossless):
+    for syntax in (uid.JPEG2000Lossless, uid.JPEGLSLossless, uid.JPEGLosslessSV1, uid.JPEGLossless):
         decoder = get_decoder(syntax)
         for plugin in list(decoder.available_plugins):
             decoder.remove_plugin(plugin)
@@ -157,10 +146,10 @@ for name in ("JPEG-LS lossless", "JPEG 2000 lossless"):
     title, words = f"no decoder for {name} installed", ("pyjpegls", "pylibjpeg-openjpeg")
     refuse(title, _COMPRESSED[name], "pip install", *words, prepare=hide_decoders)
 for name, syntax in [
-    ("RLE", RLELossless),
-    ("JPEG lossless", JPEGLosslessSV1),
-    ("JPEG-LS", JPEGLSLossless),
-    ("uncompressed", ExplicitVRLittleEndian),
+    ("RLE", uid.RLELossless),
+    ("JPEG lossless", uid.JPEGLosslessSV1),
+    ("JPEG-LS", uid.JPEGLSLossless),
+    ("uncompressed", uid.ExplicitVRLittleEndian),
 ]:
     refuse(f"JPEG 2000 that says it is {name}", relabelled(syntax), "00.dcm")
 unknown = relabelled("1.2.840.10008.1.2.4.89")

@@ -10,16 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+from pydicom import uid
 from pydicom.encaps import encapsulate
-from pydicom.uid import (
-    UID,
-    DeflatedExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    RLELossless,
-)
 
 from tests.reliability import dicom_files, volume_files
 from tests.reliability.jpeg_encoder import encode
@@ -85,16 +77,16 @@ def _zraw(folder: Path) -> Path:
     return path
 
 
-def dicom_image(syntax: UID | None = None) -> pydicom.FileDataset:
+def dicom_image(syntax: uid.UID | None = None) -> pydicom.FileDataset:
     """A slice in a transfer syntax; by default in explicit little endian."""
     d = dicom_files.image(0)
-    if syntax == JPEGLosslessSV1:
+    if syntax == uid.JPEGLosslessSV1:
         stream = encode(VOXELS[:, :, 0].T, bits=12)
         d.PixelData = encapsulate([stream + b"\0" * (len(stream) % 2)])
         d["PixelData"].VR, d["PixelData"].is_undefined_length = "OB", True
         d.file_meta.TransferSyntaxUID = syntax
-    elif syntax in (RLELossless, JPEGLSLossless, JPEG2000Lossless):
-        if syntax == JPEG2000Lossless:  # OpenJPEG halves an image five times
+    elif syntax in (uid.RLELossless, uid.JPEGLSLossless, uid.JPEG2000Lossless):
+        if syntax == uid.JPEG2000Lossless:  # OpenJPEG halves an image five times
             dicom_files.set_pixels(d, np.tile(VOXELS[:, :, 0].T, (4, 3)))
         d.compress(syntax, generate_instance_uid=False)
     elif syntax is not None:
@@ -103,8 +95,8 @@ def dicom_image(syntax: UID | None = None) -> pydicom.FileDataset:
 
 
 @late
-def _dicom(folder: Path, syntax: UID | None = None) -> Path:
-    implicit = syntax == ImplicitVRLittleEndian
+def _dicom(folder: Path, syntax: uid.UID | None = None) -> Path:
+    implicit = syntax == uid.ImplicitVRLittleEndian
     path = folder / "slice.dcm"
     d = dicom_image(syntax)
     d.save_as(path, implicit_vr=implicit, little_endian=True, enforce_file_format=True)
@@ -112,7 +104,7 @@ def _dicom(folder: Path, syntax: UID | None = None) -> Path:
 
 
 def _deflated(folder: Path) -> Sample:
-    path = _dicom(DeflatedExplicitVRLittleEndian)(folder)
+    path = _dicom(uid.DeflatedExplicitVRLittleEndian)(folder)
     meta = pydicom.filereader.read_file_meta_info(path)
     # One byte makes the length even.
     return sample(lambda _: path, 132 + 12 + int(meta.FileMetaInformationGroupLength), padding=1)(
@@ -138,12 +130,12 @@ FORMATS: dict[str, Make] = {
     ".nrrd": sample(_nrrd, b"\n\n"),
     ".nrrd, gzip": sample(partial(_nrrd, packed=True), b"\n\n", checked=True),
     "DICOM, explicit": sample(_dicom(), _EXPLICIT),
-    "DICOM, implicit": sample(_dicom(ImplicitVRLittleEndian), _IMPLICIT),
+    "DICOM, implicit": sample(_dicom(uid.ImplicitVRLittleEndian), _IMPLICIT),
     "DICOM, deflated": _deflated,
-    "DICOM, RLE": sample(_dicom(RLELossless), _EXPLICIT),
-    "DICOM, JPEG lossless": sample(_dicom(JPEGLosslessSV1), _EXPLICIT),
-    "DICOM, JPEG-LS": sample(_dicom(JPEGLSLossless), _EXPLICIT),
-    "DICOM, JPEG 2000": sample(_dicom(JPEG2000Lossless), _EXPLICIT),
+    "DICOM, RLE": sample(_dicom(uid.RLELossless), _EXPLICIT),
+    "DICOM, JPEG lossless": sample(_dicom(uid.JPEGLosslessSV1), _EXPLICIT),
+    "DICOM, JPEG-LS": sample(_dicom(uid.JPEGLSLossless), _EXPLICIT),
+    "DICOM, JPEG 2000": sample(_dicom(uid.JPEG2000Lossless), _EXPLICIT),
     "DICOM, enhanced": sample(dicom_files.enhanced, _EXPLICIT),
     "the last file of a DICOM series": sample(_series, _EXPLICIT, name="IM0002"),
 }
