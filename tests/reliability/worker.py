@@ -80,7 +80,7 @@ class Worker:
     def close(self) -> None:
         if self._running is not None:
             self._running.kill()
-            self._running.wait()
+            self._running.process.join()  # at the end its printed lines may be gone already
             self._running = None
 
 
