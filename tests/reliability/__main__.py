@@ -14,7 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from tests.reliability import table
-from tests.reliability.case import Case, Skipped
+from tests.reliability.expect import Case
+from tests.reliability.runner import Skipped
 
 _COLOURS = {"right": "green", "wrong": "bold red", "skipped": "yellow"}
 
@@ -28,7 +29,8 @@ def main() -> int:
     parser.add_argument("--docs", action="store_true", help="write the tables into the docs")
     asked = parser.parse_args()
     if asked.docs:
-        table.write()
+        text = table.page(table.PAGE.read_text(encoding="utf-8"))
+        table.PAGE.write_text(text, encoding="utf-8")
         return 0
     cases = [
         case

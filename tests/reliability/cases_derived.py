@@ -1,28 +1,32 @@
-"""A derived DICOM series: what it carries, who accepts it, and what it leaves behind."""
+"""A derived DICOM series: what it carries, who accepts it, what it leaves behind. And files of others:
+pydicom's test files, and real odd series where they are at hand."""
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pydicom
+import pydicom.data
 
 from mrisr.dicom.conformance import check_derived
 from mrisr.dicom.source import read_source
 from mrisr.io import read_volume, write_volume
 from tests.dicom.synthetic import SECRETS, hospital_series
-from tests.reliability.case import Case, Run, Skipped
-from tests.reliability.expect import assert_line, said, upsample
-from tests.reliability.runner import Outcome
+from tests.reliability.expect import Cases, assert_line, done, refused, said, same, upsample
+from tests.reliability.runner import Outcome, Skipped, run_cli
+from tests.reliability.volume_files import late
 
-GROUP = "DICOM out"
+CASES = Cases("DICOM out")
 
 
 def hospital(folder: Path) -> Path:
-    """A small series of a hospital."""
     source = folder / "hospital"
     return source if source.is_dir() else hospital_series(source, size=32, slices=4)
 
@@ -35,36 +39,32 @@ def derived(folder: Path, *options: object, job: str = "inplane") -> tuple[Path,
     return source, folder / "work" / "sr", outcome
 
 
-def _own(job: str) -> Run:
-    def check(folder: Path) -> str:
-        source, out, _ = derived(folder, job=job)
-        wrong = check_derived(out, read_source(source))
-        assert not wrong, "; ".join(wrong)
-        d = pydicom.dcmread(out / "0001.dcm")
-        return f"{len(list(out.iterdir()))} files: {d.SeriesDescription}"
-
-    return check
+@late
+def _own(folder: Path, job: str) -> str:
+    source, out, _ = derived(folder, job=job)
+    wrong = check_derived(out, read_source(source))
+    assert not wrong, "; ".join(wrong)
+    d = pydicom.dcmread(out / "0001.dcm")
+    return f"{len(list(out.iterdir()))} files: {d.SeriesDescription}"
 
 
-def _validated(job: str) -> Run:
-    def check(folder: Path) -> str:
-        programs = {name: shutil.which(name) for name in ("dciodvfy", "dcentvfy", "dcmftest")}
-        missing = [name for name, found in programs.items() if found is None]
-        if missing:
-            raise Skipped(f"not installed: {', '.join(missing)} (Debian: dicom3tools, dcmtk)")
-        source, out, _ = derived(folder, job=job)
-        files = sorted(out.iterdir())
-        calls: list[list[object]] = [["dciodvfy", "-new", path] for path in files]
-        calls.append(["dcentvfy", *sorted(source.iterdir()), *files])
-        for call in calls:
-            told = _run(call)
-            errors = [line for line in told.splitlines() if line.startswith("Error")]
-            assert not errors, errors[0]
-        told = _run(["dcmftest", *files])
-        assert told.count("yes:") == len(files), told
-        return f"no errors in {len(files)} files, nor against the source"
-
-    return check
+@late
+def _validated(folder: Path, job: str) -> str:
+    programs = {name: shutil.which(name) for name in ("dciodvfy", "dcentvfy", "dcmftest")}
+    missing = [name for name, found in programs.items() if found is None]
+    if missing:
+        raise Skipped(f"not installed: {', '.join(missing)} (Debian: dicom3tools, dcmtk)")
+    source, out, _ = derived(folder, job=job)
+    files = sorted(out.iterdir())
+    calls: list[list[object]] = [["dciodvfy", "-new", path] for path in files]
+    calls.append(["dcentvfy", *sorted(source.iterdir()), *files])
+    for call in calls:
+        told = _run(call)
+        errors = [line for line in told.splitlines() if line.startswith("Error")]
+        assert not errors, errors[0]
+    told = _run(["dcmftest", *files])
+    assert told.count("yes:") == len(files), told
+    return f"no errors in {len(files)} files, nor against the source"
 
 
 def _run(call: list[object]) -> str:
@@ -72,28 +72,25 @@ def _run(call: list[object]) -> str:
     return done.stdout + done.stderr
 
 
-def _geometry(job: str) -> Run:
+@late
+def _geometry(folder: Path, job: str) -> str:
     """Independent readers find the last voxel of a series where our reader finds it."""
+    import highdicom as hd
+    import SimpleITK as sitk
 
-    def check(folder: Path) -> str:
-        import highdicom as hd
-        import SimpleITK as sitk
-
-        _, out, _ = derived(folder, job=job)
-        volume = read_volume(out)
-        corner = [n - 1 for n in volume.shape]
-        lps = (np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine @ [*corner, 1.0])[:3]
-        image = sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(out)))
-        by_itk = np.array(image.TransformIndexToPhysicalPoint(corner))
-        files = [pydicom.dcmread(path) for path in out.iterdir()]
-        seen = hd.get_volume_from_series(files)
-        index = seen.map_reference_to_indices(lps[None])[0]
-        off = max(np.abs(by_itk - lps).max(), np.abs(index - np.rint(index)).max())
-        assert off < 1e-3, f"{off:.2g} mm or voxels apart"
-        assert seen.array[tuple(np.rint(index).astype(int))] == volume.array[tuple(corner)]
-        return f"within {max(off, 1e-6):.0e} mm"
-
-    return check
+    _, out, _ = derived(folder, job=job)
+    volume = read_volume(out)
+    corner = [n - 1 for n in volume.shape]
+    lps = (np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine @ [*corner, 1.0])[:3]
+    image = sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(out)))
+    by_itk = np.array(image.TransformIndexToPhysicalPoint(corner))
+    files = [pydicom.dcmread(path) for path in out.iterdir()]
+    seen = hd.get_volume_from_series(files)
+    index = seen.map_reference_to_indices(lps[None])[0]
+    off = max(np.abs(by_itk - lps).max(), np.abs(index - np.rint(index)).max())
+    assert off < 1e-3, f"{off:.2g} mm or voxels apart"
+    assert seen.array[tuple(np.rint(index).astype(int))] == volume.array[tuple(corner)]
+    return f"within {max(off, 1e-6):.0e} mm"
 
 
 def _by_dcm2niix(folder: Path) -> str:
@@ -183,25 +180,129 @@ def _not_ours(folder: Path) -> str:
     return said(outcome, folder)
 
 
-_JOBS = {"in-plane": "inplane", "through-plane": "throughplane"}
-_BY_JOB: dict[str, tuple[str, Callable[[str], Run]]] = {
-    "our own checker": ("nothing is wrong", _own),
-    "dciodvfy, dcentvfy, dcmftest": ("no errors", _validated),
-    "SimpleITK and highdicom": ("the same geometry", _geometry),
-}
-CASES = [
-    *[
-        Case(GROUP, f"{job}, {reader}", should, run(option))
-        for reader, (should, run) in _BY_JOB.items()
-        for job, option in _JOBS.items()
-    ],
-    Case(GROUP, "dcm2niix", "the same voxels in the same places", _by_dcm2niix),
-    Case(GROUP, "the same run again", "the same UIDs", _again),
-    Case(GROUP, "private groups, overlays, an icon, padding", "left behind", _clutter),
-    Case(GROUP, "--deidentify", "no patient, no old UID, and a warning", _without_the_patient),
-    Case(GROUP, "NIfTI in, --template", "a series of the template's study", _template),
-    Case(GROUP, "a template of another place", "refused", _elsewhere),
-    Case(
-        GROUP, "--force over files that mrisr did not write", "exit 3, nothing replaced", _not_ours
-    ),
-]
+for reader, should, run in (
+    ("our own checker", "nothing is wrong", _own),
+    ("dciodvfy, dcentvfy, dcmftest", "no errors", _validated),
+    ("SimpleITK and highdicom", "the same geometry", _geometry),
+):
+    for job in ("in-plane", "through-plane"):
+        CASES.add(f"{job}, {reader}", should, run(job.replace("-", "")))
+CASES.add("dcm2niix", "the same voxels in the same places", _by_dcm2niix)
+CASES.add("the same run again", "the same UIDs", _again)
+CASES.add("private groups, overlays, an icon, padding", "left behind", _clutter)
+CASES.add("--deidentify", "no patient, no old UID, and a warning", _without_the_patient)
+CASES.add("NIfTI in, --template", "a series of the template's study", _template)
+CASES.add("a template of another place", "refused", _elsewhere)
+CASES.add("--force over files that mrisr did not write", "exit 3, nothing replaced", _not_ours)
+
+
+CASES.group = "Files of others"
+#: Development data beside the checkout, which are no part of the repository.
+AWKWARD = Path(__file__).resolve().parents[3] / "shared" / "dicom" / "awkward"
+_PYDICOM = Path(pydicom.data.__file__).parent / "test_files"
+
+
+def _need(name: str) -> Path:
+    path = AWKWARD / name
+    if not path.exists():
+        raise Skipped("needs real series that are no part of the repository")
+    return path
+
+
+def _no_crash(folder: Path, sources: Iterable[Path]) -> Counter[str]:
+    """Run on files of unknown content: a result, or one line and nothing written."""
+    work, counts = folder / "work", Counter[str]()
+    for source in sources:
+        path = source
+        if source.suffix == ".gz":
+            path = folder / source.stem
+            path.write_bytes(gzip.decompress(source.read_bytes()))
+        outcome = upsample(folder, path, "--output", "out.nii.gz", "--quiet", seconds=60)
+        left = sorted(p.name for p in work.iterdir())
+        try:
+            if outcome.code == 0:
+                assert left == ["out.json", "out.nii.gz"], left
+                assert np.isfinite(nib.load(work / "out.nii.gz").get_fdata()).all()
+            else:
+                assert_line(outcome, 2, path)
+                assert left == [], left
+        except AssertionError as error:
+            raise AssertionError(f"{source.name}: {error}") from error
+        for name in left:
+            (work / name).unlink()
+        counts["refused" if outcome.code else "read"] += 1
+    return counts
+
+
+def _told(counts: Counter[str]) -> str:
+    return ", ".join(f"{n} {what}" for what, n in sorted(counts.items()))
+
+
+def _all_of_pydicom(folder: Path) -> str:
+    files = sorted(p for p in _PYDICOM.rglob("*") if p.is_file() and p.suffix != ".py")
+    assert len(files) > 100, f"only {len(files)} files"
+    counts = _no_crash(folder, files)
+    assert counts["read"] > 10, counts
+    return _told(counts)
+
+
+def _folder_of_pydicom(folder: Path) -> str:
+    outcome = run_cli(["info", _PYDICOM], folder, seconds=100)
+    assert outcome.code in (0, 2), outcome.stderr[-300:]
+    assert "Traceback" not in outcome.stderr, outcome.stderr[-300:]
+    return f"{len(outcome.stdout.splitlines())} lines"
+
+
+def _syntaxes(folder: Path) -> str:
+    """Nine files of one slice in seven transfer syntaxes."""
+    results = {}
+    for path in sorted(_need("dcm_qa_ts/In").glob("*.dcm")):
+        part = folder / path.stem
+        part.mkdir()
+        results[path.name] = done(part, upsample(part, path))
+    clean = results.pop("1.dcm")
+    for name, result in results.items():
+        try:
+            same(result, clean)
+        except AssertionError as error:
+            raise AssertionError(f"{name}: {error}") from error
+    return f"{len(results)} files equal the first, bit for bit"
+
+
+def _missing(folder: Path) -> str:
+    return refused(folder, _need("dwi_missing_slice"), "missing slice")
+
+
+def _packed(folder: Path) -> str:
+    for path in sorted(_need("dcm_qa_philips_enh/In").rglob("*.dcm.gz")):
+        line = refused(folder, path, "gzip")
+    return line
+
+
+def _unpacked(folder: Path) -> str:
+    """Philips enhanced MR and raw data objects, unpacked."""
+    return _told(_no_crash(folder, sorted(_need("dcm_qa_philips_enh/In").rglob("*.dcm.gz"))))
+
+
+def _mixed(folder: Path) -> str:
+    outcome = upsample(folder, _need("dcm_qa_enh/In/Philips/IM_0027_fMAP.dcm"))
+    assert_line(outcome, 2, None, "2 volumes")
+    return said(outcome, folder)
+
+
+def _siemens(folder: Path) -> str:
+    return _told(_no_crash(folder, sorted(_need("dcm_qa_enh/In/Siemens/XA10").glob("*.dcm"))))
+
+
+_READ_OR_REFUSED = "a result, or refused in one line"
+_BIT_FOR_BIT = "the same result, bit for bit"
+CASES.add(
+    "each of pydicom's test files", f"{_READ_OR_REFUSED}; no crash", _all_of_pydicom, slow=True
+)
+CASES.add("mrisr info on pydicom's test files", "no crash", _folder_of_pydicom, slow=True)
+CASES.add("one real slice in seven transfer syntaxes", _BIT_FOR_BIT, _syntaxes, slow=True)
+CASES.add("a real diffusion series with a slice missing", "refused", _missing)
+CASES.add("real enhanced MR with two volumes mixed", "refused, naming both", _mixed)
+CASES.add("real enhanced MR of single volumes", _READ_OR_REFUSED, _siemens, slow=True)
+CASES.add("real .dcm.gz files", "refused", _packed)
+CASES.add("real enhanced MR and raw data objects", _READ_OR_REFUSED, _unpacked, slow=True)

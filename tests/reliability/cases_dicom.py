@@ -1,4 +1,4 @@
-"""DICOM: where the slices lie."""
+"""DICOM: where the slices lie, several series in a folder, several volumes in a series, enhanced files."""
 
 from __future__ import annotations
 
@@ -6,209 +6,178 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from pydicom.dataset import FileDataset
+from pydicom.dataset import Dataset, FileDataset
 
-from tests.reliability import expect
-from tests.reliability.dicom_files import change, position, series, set_all, set_one
-from tests.reliability.truth import AFFINE, VOXELS
-from tests.reliability.volume_files import Make, nifti
+from tests.reliability.dicom_files import (
+    enhanced,
+    every,
+    position,
+    repeated,
+    series,
+    setting,
+    third,
+    uid,
+)
+from tests.reliability.expect import Cases
+from tests.reliability.volume_files import AFFINE, VOXELS, Make, nifti
 
-GROUP = "DICOM geometry"
-refuse = partial(expect.refuse, GROUP)
-handle = partial(expect.handle, GROUP)
-
-
-def every(**attributes: object) -> Make:
-    """Makes a series with attributes of every slice set; None deletes them."""
-    return partial(series, edit=set_all(**attributes))
-
-
-def third(**attributes: object) -> Make:
-    """Makes a series with attributes of its third slice, 02.dcm, set; None deletes them."""
-    return partial(series, edit=set_one(2, **attributes))
+CASES = Cases("DICOM geometry")
+refuse, handle = CASES.refuse, CASES.handle
 
 
 def slices(*kept: int) -> Make:
-    """Makes a series of some slices only."""
     return partial(series, slices=kept)
 
 
 def truth_of(*kept: int) -> Make:
     """Makes the NIfTI that holds some slices only."""
-
-    def make(folder: Path) -> Path:
-        grid = AFFINE.copy()
-        grid[2, 3] += kept[0] * 3.0
-        return nifti(folder, voxels=VOXELS[:, :, list(kept)], affine=grid)
-
-    return make
+    start = np.outer([0, 0, kept[0] * 3.0, 0], [0, 0, 0, 1])
+    return partial(nifti, voxels=VOXELS[:, :, list(kept)], affine=AFFINE + start)
 
 
 def at(k: int, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> list[float]:
     """Position of slice ``k``, moved by some mm."""
-    p = position(k)
-    return [p[0] + x, p[1] + y, p[2] + z]
+    return (np.array(position(k)) + [x, y, z]).tolist()
 
 
-# --- an oblique stack -----------------------------------------------------------------------------
+#: The axes in LPS of a turned grid.
+ROTATION, _ = np.linalg.qr(np.random.default_rng(7).normal(size=(3, 3)))
+ROTATION[:, 2] = np.cross(ROTATION[:, 0], ROTATION[:, 1])
+oblique = every(
+    ImageOrientationPatient=[f"{c:.12f}" for c in ROTATION[:, :2].T.ravel()],
+    ImagePositionPatient=lambda k: [f"{p:.11f}" for p in k * 3.0 * ROTATION[:, 2]],
+)
+LPS = np.diag([-1.0, -1.0, 1.0])
+oblique_affine = np.eye(4)
+oblique_affine[:3, :3] = LPS @ ROTATION * [0.7, 0.5, 3.0]
 
-_ROTATION, _ = np.linalg.qr(np.random.default_rng(7).normal(size=(3, 3)))
-_ROTATION[:, 2] = np.cross(_ROTATION[:, 0], _ROTATION[:, 1])
-
-
-def oblique(folder: Path) -> Path:
-    """The truth's voxels on a turned grid, its axes in LPS the columns of a rotation."""
-
-    def edit(d: FileDataset, k: int) -> None:
-        cosines = [f"{c:.12f}" for c in _ROTATION[:, :2].T.ravel()]
-        d.ImageOrientationPatient = cosines
-        d.ImagePositionPatient = [f"{p:.11f}" for p in k * 3.0 * _ROTATION[:, 2]]
-
-    return series(folder, edit=edit)
+TILTED = [1, 0, 0, 0, float(np.cos(np.radians(10))), float(np.sin(np.radians(10)))]
+PLANES = [[1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, -1], [0, 1, 0, 0, 0, -1]]
 
 
-def oblique_truth(folder: Path) -> Path:
-    grid = np.eye(4)
-    grid[:3, :3] = _ROTATION * [0.7, 0.5, 3.0]
-    return nifti(folder, affine=np.diag([-1.0, -1.0, 1.0, 1.0]) @ grid)
-
-
-_C, _S = float(np.cos(np.radians(10))), float(np.sin(np.radians(10)))
-_PLANES = [[1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, -1], [0, 1, 0, 0, 0, -1]]
-
-
-def _jitter(k: int) -> list[float]:
+def jitter(k: int) -> list[float]:
     return [1, 1e-6 * (-1) ** k, 0, 1e-6 * (-1) ** k, 1, 1e-6]
 
 
-_GEOMETRY = [
-    refuse("a slice missing", slices(0, 1, 3, 4), "1 missing slice", "01.dcm", "03.dcm"),
-    refuse("a slice missing of four", slices(0, 1, 3), "uneven gap"),
-    refuse("irregular gaps", third(ImagePositionPatient=at(2, z=0.1)), "uneven gap"),
-    refuse(
-        "the same position twice",
-        third(ImagePositionPatient=position(1)),
-        "each slice position once",
-        "01.dcm",
-        "02.dcm",
-    ),
-    refuse(
-        "all slices at one position",
-        every(ImagePositionPatient=position(0)),
-        "each slice position once",
-    ),
-    refuse("a sheared stack", every(ImagePositionPatient=lambda k: at(k, y=0.5 * k)), "sheared"),
-    refuse(
-        "a tilted gantry",
-        every(ImageOrientationPatient=[1, 0, 0, 0, _C, _S]),
-        "sheared by 10.00 degrees",
-    ),
-    refuse("one slice shifted sideways", third(ImagePositionPatient=at(2, x=2)), "sideways"),
-    handle("InstanceNumber reversed", every(InstanceNumber=lambda k: 99 - k)),
-    handle("InstanceNumber shuffled", every(InstanceNumber=lambda k: (3, 1, 5, 2, 4)[k])),
-    handle("InstanceNumber the same in every slice", every(InstanceNumber=1)),
-    handle("no InstanceNumber", every(InstanceNumber=None)),
-    *[
-        handle(
-            f"{sign} SpacingBetweenSlices",
-            every(SpacingBetweenSlices=value),
-            f"SpacingBetweenSlices {value:g} ignored",
-            should="the positions win",
-        )
-        for sign, value in (("wrong", 3.3), ("negative", -3.0))
-    ],
-    handle("no SpacingBetweenSlices", every(SpacingBetweenSlices=None)),
-    handle(
-        "pixels that are not square",
-        series,
-        should="rows and columns keep their own spacing (0.5 and 0.7 mm)",
-    ),
-    handle(
-        "an oblique stack",
-        oblique,
-        like=oblique_truth,
-        should="the same voxels at the same places as a NIfTI of it",
-    ),
-    handle("cosines that jitter by 1e-6", every(ImageOrientationPatient=_jitter)),
-    refuse(
-        "a localizer with three planes",
-        every(ImageOrientationPatient=lambda k: _PLANES[k % 3]),
-        "axial",
-        "coronal",
-        "sagittal",
-    ),
-    refuse("slices of different Rows", third(Rows=6, Columns=32), "one matrix", "6x32", "02.dcm"),
-    refuse(
-        "slices of different PixelSpacing",
-        third(PixelSpacing=[0.6, 0.7]),
-        "one PixelSpacing",
-        "02.dcm",
-    ),
-    *[
-        refuse(title, third(**{keyword: value}), "02.dcm", keyword)
-        for title, keyword, value in [
-            ("no ImagePositionPatient", "ImagePositionPatient", None),
-            ("an empty ImagePositionPatient", "ImagePositionPatient", []),
-            ("ImagePositionPatient of two numbers", "ImagePositionPatient", [1, 2]),
-            ("no ImageOrientationPatient", "ImageOrientationPatient", None),
-            ("ImageOrientationPatient of length 2", "ImageOrientationPatient", [2, 0, 0, 0, 2, 0]),
-            (
-                "ImageOrientationPatient not at right angles",
-                "ImageOrientationPatient",
-                [1, 0, 0, 0.6, 0.8, 0],
-            ),
-            ("ImageOrientationPatient of zeros", "ImageOrientationPatient", [0] * 6),
-            ("no PixelSpacing", "PixelSpacing", None),
-            ("PixelSpacing of zero", "PixelSpacing", [0, 0]),
-            ("negative PixelSpacing", "PixelSpacing", [0.5, -0.7]),
-            ("PixelSpacing of one number", "PixelSpacing", [0.5]),
-            ("Rows of zero", "Rows", 0),
-            ("no Columns", "Columns", None),
-        ]
-    ],
-    handle("two slices", slices(1, 2), like=truth_of(1, 2)),
-    handle(
-        "two slices, through-plane",
-        partial(series, edit=set_all(SliceThickness=None), slices=(1, 2)),
-        like=truth_of(1, 2),
-        job="throughplane",
-    ),
-    handle("one slice, in-plane", slices(2), "a single slice", like=truth_of(2)),
-    refuse("one slice, through-plane", slices(2), "at least 2 slices", job="throughplane"),
-    refuse(
-        "one slice of unknown thickness",
-        partial(series, edit=set_all(SliceThickness=None, SpacingBetweenSlices=None), slices=(2,)),
-        "thickness",
-    ),
-]
+refuse("a slice missing", slices(0, 1, 3, 4), "1 missing slice", "01.dcm", "03.dcm")
+refuse("a slice missing of four", slices(0, 1, 3), "uneven gap")
+refuse("irregular gaps", third(ImagePositionPatient=at(2, z=0.1)), "uneven gap")
+ONCE = "each slice position once"
+twice = third(ImagePositionPatient=position(1))
+refuse("the same position twice", twice, ONCE, "01.dcm", "02.dcm")
+refuse("all slices at one position", every(ImagePositionPatient=position(0)), ONCE)
+refuse("a sheared stack", every(ImagePositionPatient=lambda k: at(k, y=0.5 * k)), "sheared")
+refuse("a tilted gantry", every(ImageOrientationPatient=TILTED), "sheared by 10.00 degrees")
+refuse("one slice shifted sideways", third(ImagePositionPatient=at(2, x=2)), "sideways")
+handle("InstanceNumber reversed", every(InstanceNumber=lambda k: 99 - k))
+handle("InstanceNumber shuffled", every(InstanceNumber=lambda k: (3, 1, 5, 2, 4)[k]))
+handle("InstanceNumber the same in every slice", every(InstanceNumber=1))
+handle("no InstanceNumber", every(InstanceNumber=None))
+for sign, value in (("wrong", 3.3), ("negative", -3.0)):
+    told, note = every(SpacingBetweenSlices=value), f"SpacingBetweenSlices {value:g} ignored"
+    handle(f"{sign} SpacingBetweenSlices", told, note, should="the positions win")
+handle("no SpacingBetweenSlices", every(SpacingBetweenSlices=None))
+OWN = "rows and columns keep their own spacing (0.5 and 0.7 mm)"
+handle("pixels that are not square", series, should=OWN)
+SAME = "the same voxels at the same places as a NIfTI of it"
+handle("an oblique stack", oblique, like=partial(nifti, affine=oblique_affine), should=SAME)
+handle("cosines that jitter by 1e-6", every(ImageOrientationPatient=jitter))
+planes = every(ImageOrientationPatient=lambda k: PLANES[k % 3])
+refuse("a localizer with three planes", planes, "axial", "coronal", "sagittal")
+refuse("slices of different Rows", third(Rows=6, Columns=32), "one matrix", "6x32", "02.dcm")
+other = third(PixelSpacing=[0.6, 0.7])
+refuse("slices of different PixelSpacing", other, "one PixelSpacing", "02.dcm")
+for title, keyword, wrong in [
+    ("no ImagePositionPatient", "ImagePositionPatient", None),
+    ("an empty ImagePositionPatient", "ImagePositionPatient", []),
+    ("ImagePositionPatient of two numbers", "ImagePositionPatient", [1, 2]),
+    ("no ImageOrientationPatient", "ImageOrientationPatient", None),
+    ("ImageOrientationPatient of length 2", "ImageOrientationPatient", [2, 0, 0, 0, 2, 0]),
+    ("ImageOrientationPatient not at right angles", "ImageOrientationPatient", [1, 0, 0, 0.6, 0.8, 0]),
+    ("ImageOrientationPatient of zeros", "ImageOrientationPatient", [0] * 6),
+    ("no PixelSpacing", "PixelSpacing", None),
+    ("PixelSpacing of zero", "PixelSpacing", [0, 0]),
+    ("negative PixelSpacing", "PixelSpacing", [0.5, -0.7]),
+    ("PixelSpacing of one number", "PixelSpacing", [0.5]),
+    ("Rows of zero", "Rows", 0),
+    ("no Columns", "Columns", None),
+]:  # fmt: skip
+    refuse(title, third(**{keyword: wrong}), "02.dcm", keyword)
+handle("two slices", slices(1, 2), like=truth_of(1, 2))
+two = partial(series, edit=setting(SliceThickness=None), slices=(1, 2))
+handle("two slices, through-plane", two, like=truth_of(1, 2), job="throughplane")
+handle("one slice, in-plane", slices(2), "a single slice", like=truth_of(2))
+refuse("one slice, through-plane", slices(2), "at least 2 slices", job="throughplane")
+thin = partial(series, edit=setting(SliceThickness=None, SpacingBetweenSlices=None), slices=(2,))
+refuse("one slice of unknown thickness", thin, "thickness")
+refuse("NaN in ImagePositionPatient", third(ImagePositionPatient=b"nan\\2.5\\3.125"), "02.dcm")
+refuse("infinity in ImagePositionPatient", third(ImagePositionPatient=b"1\\inf\\3.1"), "02.dcm")
+refuse("words in ImagePositionPatient", third(ImagePositionPatient=b"left\\2.5\\3"), "02.dcm")
+refuse("a decimal comma in PixelSpacing", third(PixelSpacing=b"1,25\\2,5"), "02.dcm")
+
+# --- several series and volumes -------------------------------------------------------------------
+
+CASES.group = "DICOM series and volumes"
 
 
-def _text_in(keyword: str, value: str) -> Make:
-    """Makes a series one of whose slices holds a text that pydicom would not write."""
-
-    def make(folder: Path) -> Path:
-        target = series(folder)
-        path = target / "02.dcm"
-        marker = {"ImagePositionPatient": [1.25, 2.5, 3.125], "PixelSpacing": [1.25, 2.5]}[keyword]
-        change(path, **{keyword: marker})
-        old = "\\".join(str(v) for v in marker).encode()
-        old += b" " * (len(old) % 2)
-        data = path.read_bytes()
-        assert data.count(old) == 1
-        path.write_bytes(data.replace(old, value.encode().ljust(len(old))))
-        return target
-
-    return make
+def two_series(folder: Path) -> Path:
+    series(folder, "study", naming="a{:02d}.dcm")
+    edit = setting(PixelData=VOXELS[:, :, 0].T.tobytes())
+    return series(folder, "study", edit=edit, number=7, description="adc_map", naming="b{:02d}.dcm")
 
 
-_TEXTS = [
-    refuse(title, _text_in(keyword, value), "02.dcm")
-    for title, keyword, value in [
-        ("NaN in ImagePositionPatient", "ImagePositionPatient", "nan\\2.5\\3.125"),
-        ("infinity in ImagePositionPatient", "ImagePositionPatient", "1\\inf\\3.125"),
-        ("words in ImagePositionPatient", "ImagePositionPatient", "left\\2.5\\3"),
-        ("a decimal comma in PixelSpacing", "PixelSpacing", "1,25\\2,5"),
-    ]
-]
+b_values = partial(repeated, DiffusionBValue=(50.0, 800.0))
+dynamics = partial(repeated, TemporalPositionIdentifier=(1, 2))
+two_volumes = partial(enhanced, volumes=2)
+#: The NIfTI of the second volume of each.
+half = partial(nifti, voxels=VOXELS // 2)
 
-CASES = [*_GEOMETRY, *_TEXTS]
+
+def frame_count(number: object) -> Make:
+    return partial(enhanced, edit=setting(NumberOfFrames=number))
+
+
+def no_plane(d: FileDataset, k: int) -> None:
+    d.PerFrameFunctionalGroupsSequence[2].PlanePositionSequence = [Dataset()]
+
+
+def short(folder: Path) -> Path:
+    target = b_values(folder)
+    (target / "1_04.dcm").unlink()
+    return target
+
+
+BOTH = ("'t2_tse_tra'", "'adc_map'")
+UIDS = (uid("series", 1), uid("series", 7))
+refuse("two series in one folder", two_series, "2 series", *UIDS, *BOTH, "5 files")
+for what, named in (("UID", UIDS[0]), ("number", 1), ("description", "T2_TSE_TRA")):
+    name, options = f"two series, --series with the {what}", ("--series", named)
+    handle(name, two_series, options=options, should="the series asked for")
+neither = ("--series", "dwi")
+refuse("two series, --series that neither is", two_series, "'dwi'", *BOTH, options=neither)
+B = "DiffusionBValue: 50.0, 800.0"
+FIRST, SECOND = ("--frame", 1), ("--frame", 2)
+second = {"options": SECOND, "like": half, "should": "the second volume"}
+refuse("b-values in one series", b_values, "2 volumes", B, "--frame")
+handle("b-values, --frame 1", b_values, options=FIRST, should="the first volume")
+handle("b-values, --frame 2", b_values, **second)
+for number in (0, 3, -1):
+    name, options = f"b-values, --frame {number} of 2", ("--frame", number)
+    refuse(name, b_values, "--frame 1 to 2", options=options)
+refuse("dynamics in one series", dynamics, "2 volumes", "TemporalPositionIdentifier: 1, 2")
+handle("dynamics, --frame 2", dynamics, **second)
+refuse("two volumes that no attribute tells apart", repeated, ONCE)
+refuse("two volumes, one of them short of a slice", short, ONCE)
+handle("enhanced multi-frame MR, one volume, frames out of order", enhanced)
+ECHO = "EffectiveEchoTime"
+refuse("enhanced MR with two volumes", two_volumes, "2 volumes", ECHO, "--frame")
+handle("enhanced MR with two volumes, --frame 2", two_volumes, **second)
+bare = partial(enhanced, geometry=False)
+refuse("enhanced MR without geometry", bare, "PerFrameFunctionalGroupsSequence")
+unplaced = partial(enhanced, edit=no_plane)
+refuse("enhanced MR, a frame without position", unplaced, "ImagePositionPatient")
+name = "NumberOfFrames other than the functional groups"
+refuse(name, frame_count(4), "NumberOfFrames 4", "5 functional groups")
+huge = frame_count(2_000_000_000)
+refuse("NumberOfFrames of two thousand million", huge, "NumberOfFrames", cheap=True)
+refuse("NumberOfFrames of zero", frame_count(0), "NumberOfFrames")

@@ -9,48 +9,75 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import pydicom
+from pydicom import uid as uids
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.uid import (
-    UID,
-    BasicTextSRStorage,
-    EncapsulatedPDFStorage,
-    GrayscaleSoftcopyPresentationStateStorage,
-    MediaStorageDirectoryStorage,
-    SegmentationStorage,
-)
 
-from tests.reliability import expect
-from tests.reliability.cases_dicom import every, third
 from tests.reliability.dicom_files import (
     add_patient,
     blank,
     change,
+    every,
     image,
-    linked_from_a_store,
-    nested,
-    no_meta_syntax,
-    no_preamble,
-    raw,
     series,
+    third,
     uid,
 )
-from tests.reliability.truth import SLICES
-from tests.reliability.volume_files import Make
+from tests.reliability.expect import Cases
+from tests.reliability.volume_files import SLICES, late, repack
 
-GROUP = "DICOM files and folders"
-refuse = partial(expect.refuse, GROUP)
-handle = partial(expect.handle, GROUP)
+CASES = Cases("DICOM files and folders")
+refuse, handle = CASES.refuse, CASES.handle
 
 
-def beside(add: Callable[[Path], object], naming: str = "{:02d}.dcm") -> Make:
-    """Makes a clean series and something beside it."""
+@late
+def beside(folder: Path, add: Callable[[Path], object], naming: str = "{:02d}.dcm") -> Path:
+    target = series(folder, naming=naming)
+    add(target)
+    return target
 
-    def make(folder: Path) -> Path:
-        target = series(folder, naming=naming)
-        add(target)
-        return target
 
-    return make
+@late
+def rewritten(
+    folder: Path, change: Callable[[Path], object], naming: str = "{:02d}.dcm", whole: int = 0
+) -> Path:
+    """Makes a series whose files are changed, but for the first of them, which stay ``whole``."""
+    target = series(folder, naming=naming)
+    for path in sorted(target.iterdir())[whole:]:
+        change(path)
+    return target
+
+
+def bare(path: Path, *, implicit: bool = True) -> None:
+    """Neither preamble nor file meta information."""
+    d = pydicom.dcmread(path)
+    del d.file_meta, d.preamble
+    pydicom.dcmwrite(path, d, implicit_vr=implicit, little_endian=True, force_encoding=True)
+
+
+def no_syntax(path: Path) -> None:
+    """File meta information that does not name the transfer syntax."""
+    d = pydicom.dcmread(path)
+    del d.file_meta.TransferSyntaxUID
+    pydicom.dcmwrite(path, d, implicit_vr=False, little_endian=True, force_encoding=True)
+
+
+def deeper(path: Path) -> None:
+    inside = path.parent / "PA000001" / f"ST 00000{int(path.stem) % 2}" / "SE000001" / path.stem
+    inside.mkdir(parents=True)
+    path.rename(inside / "IM000001")
+
+
+def stored(path: Path) -> None:
+    """A link into a data store, as version control of large data makes them."""
+    store = path.parents[1] / "store"
+    store.mkdir(exist_ok=True)
+    path.symlink_to(path.rename(store / path.name))
+
+
+def packed(path: Path) -> None:
+    path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
 
 
 def junk(target: Path) -> None:
@@ -64,18 +91,15 @@ def junk(target: Path) -> None:
         (target / name).write_bytes(b"\0\5\x16\7" + bytes(100))
 
 
-def other(kind: UID, edit: Callable[[FileDataset], None]) -> Callable[[Path], None]:
+@late
+def other(target: Path, kind: uids.UID, edit: Callable[[FileDataset], None]) -> None:
     """Adds an object of another SOP class, and another series, to a folder."""
-
-    def add(target: Path) -> None:
-        d = blank(kind, uid("other", kind))
-        d.SeriesInstanceUID, d.StudyInstanceUID = uid("other series", kind), uid("study")
-        d.SeriesNumber = 900
-        add_patient(d)
-        edit(d)
-        d.save_as(target / "other.dcm", enforce_file_format=True)
-
-    return add
+    d = blank(kind, uid("other", kind))
+    d.SeriesInstanceUID, d.StudyInstanceUID = uid("other series", kind), uid("study")
+    d.SeriesNumber = 900
+    add_patient(d)
+    edit(d)
+    d.save_as(target / "other.dcm", enforce_file_format=True)
 
 
 def pdf(d: FileDataset) -> None:
@@ -98,7 +122,7 @@ def segmentation(d: FileDataset) -> None:
 
 
 def dicomdir(target: Path) -> None:
-    d = blank(MediaStorageDirectoryStorage, uid("directory"))
+    d = blank(uids.MediaStorageDirectoryStorage, uid("directory"))
     d.FileSetID, d.DirectoryRecordSequence = "STUDY", []
     d.save_as(target / "DICOMDIR", enforce_file_format=True)
 
@@ -120,23 +144,11 @@ def special(target: Path) -> None:
     (target / "06.dcm").symlink_to("/dev/zero")
 
 
-def unreadable(target: Path) -> None:
-    (target / "04.dcm").chmod(0)
-
-
 def unreadable_folder(target: Path) -> None:
     inside = target / "more"
     inside.mkdir()
     (target / "04.dcm").rename(inside / "04.dcm")
     inside.chmod(0)
-
-
-def packed_slices(folder: Path) -> Path:
-    target = series(folder)
-    for path in list(target.iterdir()):
-        path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
-        path.unlink()
-    return target
 
 
 DESCRIPTIONS = {
@@ -147,131 +159,79 @@ DESCRIPTIONS = {
 }
 
 
-def described(text: str) -> Make:
+@late
+def described(folder: Path, text: str) -> Path:
     """Makes two series, whose descriptions are listed therefore."""
 
-    def make(folder: Path) -> Path:
-        def edit(d: FileDataset, k: int) -> None:
-            d.SpecificCharacterSet = "ISO_IR 192"
+    def edit(d: FileDataset, k: int) -> None:
+        d.SpecificCharacterSet = "ISO_IR 192"
 
-        series(folder, "study", description=text, edit=edit, naming="a{:02d}.dcm")
-        return series(folder, "study", number=2, edit=edit, naming="b{:02d}.dcm")
-
-    return make
+    series(folder, "study", description=text, edit=edit, naming="a{:02d}.dcm")
+    return series(folder, "study", number=2, edit=edit, naming="b{:02d}.dcm")
 
 
-def _magic_only(target: Path) -> None:
-    (target / "99.dcm").write_bytes(bytes(128) + b"DICM" + os.urandom(16))
-
-
-def _empty(folder: Path) -> Path:
+def empty(folder: Path) -> Path:
     (folder / "empty").mkdir()
     return folder / "empty"
 
 
-CASES = [
-    handle("text, PDF, pictures, hidden and empty files beside the slices", beside(junk)),
-    handle("a DICOMDIR beside the slices", beside(dicomdir)),
-    handle("an encapsulated PDF beside the slices", beside(other(EncapsulatedPDFStorage, pdf))),
-    handle("a structured report beside the slices", beside(other(BasicTextSRStorage, report))),
-    handle(
-        "a presentation state beside the slices",
-        beside(other(GrayscaleSoftcopyPresentationStateStorage, lambda d: None)),
-    ),
-    handle("a segmentation beside the slices", beside(other(SegmentationStorage, segmentation))),
-    handle("file names without an ending", partial(series, naming="IM{:06d}")),
-    handle("the ending .IMA", partial(series, naming="t2.MR.{:04d}.IMA")),
-    handle("slices spread over nested folders", nested),
-    handle("no preamble", no_preamble),
-    handle("no preamble and no file meta, implicit", raw("{:02d}.dcm")),
-    handle("no preamble and no file meta, explicit", raw("{:02d}.dcm", implicit=False)),
-    handle("neither preamble, file meta nor ending", raw("IM{:06d}")),
-    handle("neither, in the last slice only", raw("IM{:06d}", skip=tuple(range(SLICES - 1)))),
-    handle("file meta without a transfer syntax", no_meta_syntax),
-    handle(
-        "a slice copied under another name",
-        beside(copy),
-        "1 identical copies",
-        should="the copy is dropped",
-    ),
-    handle(
-        "the whole series copied into a folder inside it",
-        beside(lambda t: shutil.copytree(t, t / "backup")),
-        "5 identical copies",
-        should="the copies are dropped",
-    ),
-    refuse(
-        "a copy with other pixels under the same SOPInstanceUID",
-        beside(lambda t: copy(t, PixelData=image(3).PixelData)),
-        "copy.dcm",
-        "02.dcm",
-        "SOPInstanceUID",
-    ),
-    refuse(
-        "the same pixels at the same place under another SOPInstanceUID",
-        beside(lambda t: copy(t, SOPInstanceUID=uid("new"))),
-        "copy.dcm",
-        "02.dcm",
-    ),
-    refuse(
-        "an empty file among the slices",
-        beside(lambda t: (t / "05.dcm").touch()),
-        "05.dcm",
-        "empty",
-    ),
-    refuse(
-        "an empty file among slices without endings",
-        beside(lambda t: (t / "IM000005").touch(), "IM{:06d}"),
-        "IM000005",
-        "empty",
-    ),
-    refuse(
-        "a text that is called .dcm",
-        beside(lambda t: (t / "readme.dcm").write_text("no image\n" * 40)),
-        "readme.dcm",
-    ),
-    refuse("a file that is damaged after its magic", beside(_magic_only), "99.dcm"),
-    *[
-        refuse(f"slices of {what}", third(**{keyword: value}), keyword)
-        for what, keyword, value in [
-            ("two patients under one SeriesInstanceUID", "PatientID", "SECRET-9999"),
-            ("two studies under one SeriesInstanceUID", "StudyInstanceUID", uid("another")),
-            ("two frames of reference", "FrameOfReferenceUID", uid("another frame")),
-        ]
-    ],
-    refuse("no SeriesInstanceUID", third(SeriesInstanceUID=None), "02.dcm"),
-    handle("no SOPInstanceUID", every(SOPInstanceUID=None)),
-    handle("slices that are links into a data store", linked_from_a_store),
-    refuse(
-        "a link that leads nowhere among the slices",
-        beside(lambda t: (t / "05.dcm").symlink_to("nowhere.dcm")),
-        "05.dcm",
-    ),
-    handle("links that run in a circle", beside(loops)),
-    handle("a FIFO and a link to /dev/zero among the slices", beside(special)),
-    refuse(
-        "a slice that may not be read",
-        beside(unreadable),
-        "04.dcm",
-        "Permission denied",
-        unprivileged=True,
-    ),
-    refuse(
-        "a folder inside that may not be read",
-        beside(unreadable_folder),
-        "more",
-        "Permission denied",
-        unprivileged=True,
-    ),
-    refuse("slices packed with gzip", packed_slices, "no DICOM image"),
-    refuse("an empty folder", _empty, "no DICOM image"),
-    *[
-        refuse(f"two series, {what} in a SeriesDescription", described(text), "2 series")
-        for what, text in DESCRIPTIONS.items()
-    ],
-    *[
+handle("text, PDF, pictures, hidden and empty files beside the slices", beside(junk))
+handle("a DICOMDIR beside the slices", beside(dicomdir))
+handle("an encapsulated PDF beside the slices", beside(other(uids.EncapsulatedPDFStorage, pdf)))
+handle("a structured report beside the slices", beside(other(uids.BasicTextSRStorage, report)))
+state = other(uids.GrayscaleSoftcopyPresentationStateStorage, lambda d: None)
+handle("a presentation state beside the slices", beside(state))
+handle("a segmentation beside the slices", beside(other(uids.SegmentationStorage, segmentation)))
+handle("file names without an ending", partial(series, naming="IM{:06d}"))
+handle("the ending .IMA", partial(series, naming="t2.MR.{:04d}.IMA"))
+handle("slices spread over nested folders", rewritten(deeper))
+handle("no preamble", rewritten(lambda p: repack(p, lambda data: data[132:])))
+handle("no preamble and no file meta, implicit", rewritten(bare))
+handle("no preamble and no file meta, explicit", rewritten(partial(bare, implicit=False)))
+handle("neither preamble, file meta nor ending", rewritten(bare, "IM{:06d}"))
+handle("neither, in the last slice only", rewritten(bare, "IM{:06d}", SLICES - 1))
+handle("file meta without a transfer syntax", rewritten(no_syntax))
+one, dropped = "1 identical copies", "the copy is dropped"
+handle("a slice copied under another name", beside(copy), one, should=dropped)
+backup = beside(lambda t: shutil.copytree(t, t / "backup"))
+name, five = "the whole series copied into a folder inside it", "5 identical copies"
+handle(name, backup, five, should="the copies are dropped")
+other_pixels = beside(lambda t: copy(t, PixelData=image(3).PixelData))
+name = "a copy with other pixels under the same SOPInstanceUID"
+refuse(name, other_pixels, "copy.dcm", "02.dcm", "SOPInstanceUID")
+renamed = beside(lambda t: copy(t, SOPInstanceUID=uid("new")))
+name = "the same pixels at the same place under another SOPInstanceUID"
+refuse(name, renamed, "copy.dcm", "02.dcm")
+nothing = beside(lambda t: (t / "05.dcm").touch())
+refuse("an empty file among the slices", nothing, "05.dcm", "empty")
+nothing = beside(lambda t: (t / "IM000005").touch(), "IM{:06d}")
+refuse("an empty file among slices without endings", nothing, "IM000005", "empty")
+text = beside(lambda t: (t / "readme.dcm").write_text("no image\n" * 40))
+refuse("a text that is called .dcm", text, "readme.dcm")
+magic = beside(lambda t: (t / "99.dcm").write_bytes(bytes(128) + b"DICM" + os.urandom(16)))
+refuse("a file that is damaged after its magic", magic, "99.dcm")
+for what, keyword, value in [
+    ("two patients under one SeriesInstanceUID", "PatientID", "SECRET-9999"),
+    ("two studies under one SeriesInstanceUID", "StudyInstanceUID", uid("another")),
+    ("two frames of reference", "FrameOfReferenceUID", uid("another frame")),
+]:
+    refuse(f"slices of {what}", third(**{keyword: value}), keyword)
+refuse("no SeriesInstanceUID", third(SeriesInstanceUID=None), "02.dcm")
+handle("no SOPInstanceUID", every(SOPInstanceUID=None))
+handle("slices that are links into a data store", rewritten(stored))
+nowhere = beside(lambda t: (t / "05.dcm").symlink_to("nowhere.dcm"))
+refuse("a link that leads nowhere among the slices", nowhere, "05.dcm")
+handle("links that run in a circle", beside(loops))
+handle("a FIFO and a link to /dev/zero among the slices", beside(special))
+DENIED = "Permission denied"
+closed = beside(lambda t: (t / "04.dcm").chmod(0))
+refuse("a slice that may not be read", closed, "04.dcm", DENIED, unprivileged=True)
+closed = beside(unreadable_folder)
+refuse("a folder inside that may not be read", closed, "more", DENIED, unprivileged=True)
+refuse("slices packed with gzip", rewritten(packed), "no DICOM image")
+refuse("an empty folder", empty, "no DICOM image")
+for what, text in DESCRIPTIONS.items():
+    refuse(f"two series, {what} in a SeriesDescription", described(text), "2 series")
+for what, text in DESCRIPTIONS.items():
+    if what != "non-ASCII letters":
         handle(f"{what} in the SeriesDescription", partial(series, description=text))
-        for what, text in DESCRIPTIONS.items()
-        if what != "non-ASCII letters"
-    ],
-]

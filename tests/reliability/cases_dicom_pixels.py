@@ -10,15 +10,12 @@ import numpy as np
 import pydicom
 from pydicom.dataset import FileDataset
 
-from tests.reliability import expect
-from tests.reliability.cases_dicom import every, third
-from tests.reliability.dicom_files import enhanced, series, set_all, set_pixels
-from tests.reliability.truth import COLUMNS, ROWS, VOXELS
-from tests.reliability.volume_files import Make, cuts, nifti
+from tests.reliability.dicom_files import enhanced, every, series, set_pixels, setting, third
+from tests.reliability.expect import Cases
+from tests.reliability.volume_files import COLUMNS, ROWS, VOXELS, Make, cuts, nifti
 
-GROUP = "DICOM pixels"
-refuse = partial(expect.refuse, GROUP)
-handle = partial(expect.handle, GROUP)
+CASES = Cases("DICOM pixels")
+refuse, handle = CASES.refuse, CASES.handle
 
 #: Every number that 16 bits can hold, and every one of signed 16 and signed 12 bits.
 _DRAW = np.random.default_rng(11)
@@ -38,13 +35,12 @@ def holding(voxels: Any, *, stored: int | None = None, **attributes: object) -> 
 
     def edit(d: FileDataset, k: int) -> None:
         set_pixels(d, voxels[:, :, k].T, stored=stored)
-        set_all(**attributes)(d, k)
+        setting(**attributes)(d, k)
 
     return partial(series, edit=edit)
 
 
 def truth(voxels: Any, slope: float = 1.0, intercept: float = 0.0) -> Make:
-    """Makes the NIfTI of other numbers."""
     return partial(nifti, voxels=voxels, scl_slope=slope, scl_inter=intercept)
 
 
@@ -54,7 +50,7 @@ def _high_bits(*, overlay: bool) -> Make:
 
     def edit(d: FileDataset, k: int) -> None:
         set_pixels(d, noisy[:, :, k].T)
-        set_all(BitsStored=12, HighBit=11)(d, k)
+        setting(BitsStored=12, HighBit=11)(d, k)
         if overlay:
             d.add_new((0x6000, 0x0100), "US", 16)
             d.add_new((0x6000, 0x0102), "US", 12)
@@ -97,130 +93,71 @@ def _odd_length(folder: Path) -> Path:
     return target
 
 
-CASES = [
-    expect.each(
-        GROUP, "a file cut to 0, 1, 25, 50, 99% or by 8 bytes", cuts(series, "04.dcm"), "04.dcm"
-    ),
-    refuse(
-        "a whole file with too few pixels",
-        partial(series, edit=_shorten(20)),
-        "00.dcm",
-        "truncation",
-    ),
-    refuse("pixel data of an odd length", _odd_length, "04.dcm"),
-    refuse(
-        "an enhanced file with too few pixels",
-        partial(enhanced, edit=_shorten(COLUMNS * 2)),
-        "enhanced.dcm",
-    ),
-    refuse("no pixel data", third(PixelData=None), "02.dcm", "PixelData"),
-    handle(
-        "padding after the pixels",
-        every(PixelData=lambda k: VOXELS[:, :, k].T.tobytes() + b"\0" * 10),
-    ),
-    refuse(
-        "65535 x 65535 claimed, a few bytes there",
-        every(Rows=65535, Columns=65535),
-        "--max-voxels",
-        cheap=True,
-    ),
-    refuse(
-        "20000 x 20000 claimed in each slice, a few bytes there",
-        every(Rows=20000, Columns=20000),
-        "series",
-        cheap=True,
-    ),
-    *[
-        handle(
-            title, holding(voxels, stored=stored), like=truth(voxels), should="exact, nothing wraps"
-        )
-        for title, voxels, stored in [
-            ("unsigned numbers above 32767", FULL, None),
-            ("signed numbers", SIGNED, None),
-            ("signed 12 bits in 16", SIGNED_12, 12),
-            ("8 bits", BYTES, None),
-            ("32 bits", WORDS, None),
-        ]
-    ],
-    handle(
-        "8 bits, an odd number of pixels",
-        holding(BYTES[:15, :11]),
-        like=truth(BYTES[:15, :11]),
-        should="exact; the padding byte is none of the pixels",
-    ),
-    handle(
-        "an overlay in the unused high bits",
-        _high_bits(overlay=True),
-        like=truth((VOXELS & 0xFFF).astype(np.uint16)),
-        should="the image without the overlay",
-    ),
-    handle(
-        "RescaleSlope and RescaleIntercept",
-        holding(VOXELS, RescaleSlope="0.5", RescaleIntercept="-100"),
-        like=truth(VOXELS, 0.5, -100),
-        should="exact; stored numbers, slope and intercept are kept",
-    ),
-    handle(
-        "a RescaleIntercept without RescaleSlope",
-        holding(VOXELS, RescaleIntercept="-1024"),
-        like=truth(VOXELS, 1, -1024),
-    ),
-    handle(
-        "a negative RescaleSlope",
-        holding(VOXELS, RescaleSlope="-2", RescaleIntercept="10"),
-        like=truth(VOXELS, -2, 10),
-    ),
-    handle(
-        "another RescaleSlope in every slice",
-        every(RescaleSlope=lambda k: str(0.25 * (k + 1)), RescaleIntercept=lambda k: str(-8 * k)),
-        "RescaleSlope differs between slices",
-        like=partial(nifti, voxels=_SCALED_BY_SLICE),
-        should="exact, as float32",
-    ),
-    *[
-        refuse(f"a RescaleSlope of {text}", every(RescaleSlope=text), "00.dcm")
-        for text in ("0", "1e999")
-    ],
-    handle(
-        "MONOCHROME1",
-        holding(VOXELS % 4096, stored=12, PhotometricInterpretation="MONOCHROME1"),
-        "MONOCHROME1 inverted",
-        like=partial(nifti, voxels=(4095 - VOXELS % 4096).astype(np.uint16)),
-        should="turned over, so that bright is high",
-    ),
-    refuse("colour", partial(series, edit=_colour), "3 samples of RGB"),
-    refuse("a colour palette", every(PhotometricInterpretation="PALETTE COLOR"), "PALETTE COLOR"),
-    refuse("float pixel data", _floats("FloatPixelData", "f4"), "PixelData"),
-    refuse("double float pixel data", _floats("DoubleFloatPixelData", "f8"), "PixelData"),
-    refuse(
-        "one bit a pixel",
-        every(BitsAllocated=1, BitsStored=1, HighBit=0),
-        "00.dcm",
-        "BitsAllocated",
-    ),
-    *[
-        refuse(f"{keyword} of {value}", third(**{keyword: value}), "02.dcm")
-        for keyword, value in [
-            ("BitsAllocated", 12),
-            ("BitsStored", 24),
-            ("BitsStored", 0),
-            ("SamplesPerPixel", 2),
-        ]
-    ],
-    refuse("numbers of 16 bits where BitsStored is 12", _high_bits(overlay=False), "BitsStored"),
-    refuse(
-        "pixels in the high bits (HighBit 15 of 12 bits)",
-        every(BitsStored=12, HighBit=15),
-        "HighBit",
-    ),
-    handle(
-        "signed slices among unsigned ones",
-        partial(series, edit=_mixed),
-        like=partial(nifti, voxels=_MIXED),
-        should="exact, in a type that holds both",
-    ),
-    refuse(
-        "more pixel data than Rows and Columns say", every(Rows=ROWS - 1), "00.dcm", "pixel data"
-    ),
-    refuse("all pixels equal", holding(np.full_like(VOXELS, 7)), "constant"),
-]
+CASES.each("a file cut to 0, 1, 25, 50, 99% or by 8 bytes", cuts(series, "04.dcm"), "04.dcm")
+refuse(
+    "a whole file with too few pixels", partial(series, edit=_shorten(20)), "00.dcm", "truncation"
+)
+refuse("pixel data of an odd length", _odd_length, "04.dcm")
+few = partial(enhanced, edit=_shorten(COLUMNS * 2))
+refuse("an enhanced file with too few pixels", few, "enhanced.dcm")
+refuse("no pixel data", third(PixelData=None), "02.dcm", "PixelData")
+padded = every(PixelData=lambda k: VOXELS[:, :, k].T.tobytes() + b"\0" * 10)
+handle("padding after the pixels", padded)
+for size, where, word in ((65535, "", "--max-voxels"), (20000, " in each slice", "series")):
+    name = f"{size} x {size} claimed{where}, a few bytes there"
+    refuse(name, every(Rows=size, Columns=size), word, cheap=True)
+for title, voxels, stored in [
+    ("unsigned numbers above 32767", FULL, None),
+    ("signed numbers", SIGNED, None),
+    ("signed 12 bits in 16", SIGNED_12, 12),
+    ("8 bits", BYTES, None),
+    ("32 bits", WORDS, None),
+]:
+    handle(title, holding(voxels, stored=stored), like=truth(voxels), should="exact, nothing wraps")
+ODD = BYTES[:15, :11]
+once = "exact; the padding byte is none of the pixels"
+handle("8 bits, an odd number of pixels", holding(ODD), like=truth(ODD), should=once)
+low = truth((VOXELS & 0xFFF).astype(np.uint16))
+covered, image = _high_bits(overlay=True), "the image without the overlay"
+handle("an overlay in the unused high bits", covered, like=low, should=image)
+for title, slope, intercept, should in [
+    ("RescaleSlope and RescaleIntercept", "0.5", "-100", "stored numbers, slope and intercept are kept"),
+    ("a RescaleIntercept without RescaleSlope", None, "-1024", ""),
+    ("a negative RescaleSlope", "-2", "10", ""),
+]:  # fmt: skip
+    numbers = {"RescaleIntercept": intercept, **({"RescaleSlope": slope} if slope else {})}
+    like = truth(VOXELS, float(slope or 1), float(intercept))
+    should = f"exact; {should}" if should else "exact"
+    handle(title, holding(VOXELS, **numbers), like=like, should=should)
+handle(
+    "another RescaleSlope in every slice",
+    every(RescaleSlope=lambda k: str(0.25 * (k + 1)), RescaleIntercept=lambda k: str(-8 * k)),
+    "RescaleSlope differs between slices",
+    like=partial(nifti, voxels=_SCALED_BY_SLICE),
+    should="exact, as float32",
+)
+for text in ("0", "1e999"):
+    refuse(f"a RescaleSlope of {text}", every(RescaleSlope=text), "00.dcm")
+handle(
+    "MONOCHROME1",
+    holding(VOXELS % 4096, stored=12, PhotometricInterpretation="MONOCHROME1"),
+    "MONOCHROME1 inverted",
+    like=partial(nifti, voxels=(4095 - VOXELS % 4096).astype(np.uint16)),
+    should="turned over, so that bright is high",
+)
+refuse("colour", partial(series, edit=_colour), "3 samples of RGB")
+refuse("a colour palette", every(PhotometricInterpretation="PALETTE COLOR"), "PALETTE COLOR")
+refuse("float pixel data", _floats("FloatPixelData", "f4"), "PixelData")
+refuse("double float pixel data", _floats("DoubleFloatPixelData", "f8"), "PixelData")
+bits = every(BitsAllocated=1, BitsStored=1, HighBit=0)
+refuse("one bit a pixel", bits, "00.dcm", "BitsAllocated")
+for wrong in ("BitsAllocated of 12", "BitsStored of 24", "BitsStored of 0", "SamplesPerPixel of 2"):
+    keyword, _, value = wrong.split()
+    refuse(wrong, third(**{keyword: int(value)}), "02.dcm")
+refuse("numbers of 16 bits where BitsStored is 12", _high_bits(overlay=False), "BitsStored")
+high = every(BitsStored=12, HighBit=15)
+refuse("pixels in the high bits (HighBit 15 of 12 bits)", high, "HighBit")
+mixed, exact = partial(series, edit=_mixed), "exact, in a type that holds both"
+handle("signed slices among unsigned ones", mixed, like=truth(_MIXED), should=exact)
+refuse("more pixel data than Rows and Columns say", every(Rows=ROWS - 1), "00.dcm", "pixel data")
+refuse("all pixels equal", holding(np.full_like(VOXELS, 7)), "constant")

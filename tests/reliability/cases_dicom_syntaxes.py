@@ -3,40 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pydicom
+from pydicom import uid
 from pydicom.encaps import encapsulate, generate_frames
-from pydicom.uid import (
-    UID,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    RLELossless,
-)
 
-from tests.reliability import expect
 from tests.reliability.dicom_files import enhanced, series
-from tests.reliability.volume_files import Change, Make, cut, damaged, repack
+from tests.reliability.expect import Cases
+from tests.reliability.volume_files import Change, Make, cut, damaged, late, repack
 
-GROUP = "DICOM transfer syntaxes"
-refuse = partial(expect.refuse, GROUP)
-handle = partial(expect.handle, GROUP)
-each = partial(expect.each, GROUP)
+CASES = Cases("DICOM transfer syntaxes")
+refuse, handle, each = CASES.refuse, CASES.handle, CASES.each
 
 
-def native(path: Path, syntax: UID) -> None:
-    """Write a file anew in an uncompressed or deflated syntax."""
+def native(path: Path, syntax: uid.UID) -> None:
     d = pydicom.dcmread(path)
     pixels = d.PixelData
     d.file_meta.TransferSyntaxUID = syntax
-    if syntax == ExplicitVRBigEndian:
+    if syntax == uid.ExplicitVRBigEndian:
         words = bytearray(pixels)
         words[::2], words[1::2] = pixels[1::2], pixels[::2]
         d.PixelData = bytes(words)
@@ -46,15 +31,13 @@ def native(path: Path, syntax: UID) -> None:
     pydicom.dcmwrite(path, d, enforce_file_format=True)
 
 
-def by_pydicom(path: Path, syntax: UID) -> None:
-    """Compress a file by pydicom or a library that it drives."""
+def by_pydicom(path: Path, syntax: uid.UID) -> None:
     d = pydicom.dcmread(path)
     d.compress(syntax, generate_instance_uid=False)
     d.save_as(path)
 
 
-def by_gdcm(path: Path, syntax: UID) -> None:
-    """Compress a file by GDCM."""
+def by_gdcm(path: Path, syntax: uid.UID) -> None:
     import gdcm
 
     reader = gdcm.ImageReader()
@@ -62,9 +45,9 @@ def by_gdcm(path: Path, syntax: UID) -> None:
     assert reader.Read()
     change = gdcm.ImageChangeTransferSyntax()
     codes = {
-        JPEG2000Lossless: gdcm.TransferSyntax.JPEG2000Lossless,
-        JPEGLossless: gdcm.TransferSyntax.JPEGLosslessProcess14,
-        JPEGLosslessSV1: gdcm.TransferSyntax.JPEGLosslessProcess14_1,
+        uid.JPEG2000Lossless: gdcm.TransferSyntax.JPEG2000Lossless,
+        uid.JPEGLossless: gdcm.TransferSyntax.JPEGLosslessProcess14,
+        uid.JPEGLosslessSV1: gdcm.TransferSyntax.JPEGLosslessProcess14_1,
     }
     change.SetTransferSyntax(gdcm.TransferSyntax(codes[syntax]))
     change.SetInput(reader.GetImage())
@@ -76,52 +59,45 @@ def by_gdcm(path: Path, syntax: UID) -> None:
     assert writer.Write()
 
 
-def packed(encode: Callable[[Path, UID], None], syntax: UID) -> Make:
-    """Makes a series in a transfer syntax."""
-
-    def make(folder: Path) -> Path:
-        target = series(folder)
-        for path in target.iterdir():
-            encode(path, syntax)
-            assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == syntax
-        return target
-
-    return make
+@late
+def packed(folder: Path, encode: Callable[[Path, uid.UID], None], syntax: uid.UID) -> Path:
+    target = series(folder)
+    for path in target.iterdir():
+        encode(path, syntax)
+        assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == syntax
+    return target
 
 
 _NATIVE: dict[str, Make] = {
-    "implicit little endian": packed(native, ImplicitVRLittleEndian),
-    "explicit big endian": packed(native, ExplicitVRBigEndian),
-    "deflated": packed(native, DeflatedExplicitVRLittleEndian),
+    "implicit little endian": packed(native, uid.ImplicitVRLittleEndian),
+    "explicit big endian": packed(native, uid.ExplicitVRBigEndian),
+    "deflated": packed(native, uid.DeflatedExplicitVRLittleEndian),
 }
 _COMPRESSED: dict[str, Make] = {
-    "RLE": packed(by_pydicom, RLELossless),
-    "JPEG-LS lossless": packed(by_pydicom, JPEGLSLossless),
-    "JPEG 2000 lossless": packed(by_gdcm, JPEG2000Lossless),
-    "JPEG lossless (process 14)": packed(by_gdcm, JPEGLossless),
-    "JPEG lossless (process 14, selection value 1)": packed(by_gdcm, JPEGLosslessSV1),
+    "RLE": packed(by_pydicom, uid.RLELossless),
+    "JPEG-LS lossless": packed(by_pydicom, uid.JPEGLSLossless),
+    "JPEG 2000 lossless": packed(by_gdcm, uid.JPEG2000Lossless),
+    "JPEG lossless (process 14)": packed(by_gdcm, uid.JPEGLossless),
+    "JPEG lossless (process 14, selection value 1)": packed(by_gdcm, uid.JPEGLosslessSV1),
 }
 
 
 def _encapsulated_enhanced(folder: Path) -> Path:
     path = enhanced(folder)
-    by_pydicom(path, JPEGLSLossless)
+    by_pydicom(path, uid.JPEGLSLossless)
     return path
 
 
-def shortened(make: Make, share: float) -> Make:
+@late
+def shortened(folder: Path, make: Make, share: float) -> Path:
     """Makes a series, one file of which is whole but holds only the start of its compressed pixels."""
-
-    def shorten(folder: Path) -> Path:
-        target = make(folder)
-        d = pydicom.dcmread(target / "03.dcm")
-        (frame,) = generate_frames(d.PixelData, number_of_frames=1)
-        kept = frame.rstrip(b"\0")[: int(len(frame) * share)]
-        d.PixelData = encapsulate([kept + b"\0" * (len(kept) % 2)])
-        d.save_as(target / "03.dcm")
-        return target
-
-    return shorten
+    target = make(folder)
+    d = pydicom.dcmread(target / "03.dcm")
+    (frame,) = generate_frames(d.PixelData, number_of_frames=1)
+    kept = frame.rstrip(b"\0")[: int(len(frame) * share)]
+    d.PixelData = encapsulate([kept + b"\0" * (len(kept) % 2)])
+    d.save_as(target / "03.dcm")
+    return target
 
 
 def _end_early(data: bytes) -> bytes:
@@ -132,7 +108,7 @@ def _end_early(data: bytes) -> bytes:
 
 def relabelled(syntax: str) -> Make:
     """Makes a JPEG 2000 series whose files claim another transfer syntax."""
-    old, new = JPEG2000Lossless.encode(), syntax.encode()
+    old, new = uid.JPEG2000Lossless.encode(), syntax.encode()
     change: Change = lambda data: data.replace(old, new.ljust(len(old), b"\0"))  # noqa: E731
 
     def make(folder: Path) -> Path:
@@ -148,71 +124,38 @@ def hide_decoders() -> None:
     """Called in the process of a run: none of the libraries that decode is installed."""
     from pydicom.pixels import get_decoder
 
-    for syntax in (JPEG2000Lossless, JPEGLSLossless, JPEGLosslessSV1, JPEGLossless):
+    for syntax in (uid.JPEG2000Lossless, uid.JPEGLSLossless, uid.JPEGLosslessSV1, uid.JPEGLossless):
         decoder = get_decoder(syntax)
         for plugin in list(decoder.available_plugins):
             decoder.remove_plugin(plugin)
         assert not decoder.is_available
 
 
-CASES = [
-    *[
-        handle(name, make, should="the clean result, bit for bit")
-        for name, make in {
-            **_NATIVE,
-            **_COMPRESSED,
-            "enhanced multi-frame MR, JPEG-LS lossless": _encapsulated_enhanced,
-        }.items()
-    ],
-    each(
-        "a compressed file cut to 25, 50, 75 or 95%",
-        {
-            f"{name}, {share:.0%}": damaged(make, cut(share), "03.dcm")
-            for name, make in _COMPRESSED.items()
-            for share in (0.25, 0.5, 0.75, 0.95)
-        },
-        "03.dcm",
-    ),
-    *[
-        refuse(
-            f"no decoder for {name} installed",
-            _COMPRESSED[name],
-            "pip install",
-            "pyjpegls",
-            "pylibjpeg-openjpeg",
-            prepare="tests.reliability.cases_dicom_syntaxes:hide_decoders",
-        )
-        for name in ("JPEG-LS lossless", "JPEG 2000 lossless")  # mrisr decodes the others itself
-    ],
-    *[
-        refuse(f"JPEG 2000 that says it is {name}", relabelled(syntax), "00.dcm")
-        for name, syntax in [
-            ("RLE", RLELossless),
-            ("JPEG lossless", JPEGLosslessSV1),
-            ("JPEG-LS", JPEGLSLossless),
-            ("uncompressed", ExplicitVRLittleEndian),
-        ]
-    ],
-    refuse(
-        "a transfer syntax that does not exist",
-        relabelled("1.2.840.10008.1.2.4.89"),
-        "00.dcm",
-        "transfer syntax",
-    ),
-    each(
-        "compressed pixels that end early in a whole file",
-        {
-            f"{name}, {share:.0%}": shortened(make, share)
-            for name, make in _COMPRESSED.items()
-            for share in (0.3, 0.6, 0.9, 0.98)
-        },
-        "03.dcm",
-    ),
-    *[
-        refuse(
-            f"{name}, an end mark amid the pixels", damaged(make, _end_early, "03.dcm"), "03.dcm"
-        )
-        for name, make in _COMPRESSED.items()
-        if name.startswith(("JPEG l", "JPEG-LS"))
-    ],
-]
+for name, make in {
+    **_NATIVE,
+    **_COMPRESSED,
+    "enhanced multi-frame MR, JPEG-LS lossless": _encapsulated_enhanced,
+}.items():
+    handle(name, make, should="the clean result, bit for bit")
+cuts, early = {}, {}
+for name, make in _COMPRESSED.items():
+    cuts |= {f"{name}, {p}%": damaged(make, cut(p / 100), "03.dcm") for p in (25, 50, 75, 95)}
+    early |= {f"{name}, {p}%": shortened(make, p / 100) for p in (30, 60, 90, 98)}
+each("a compressed file cut to 25, 50, 75 or 95%", cuts, "03.dcm")
+for name in ("JPEG-LS lossless", "JPEG 2000 lossless"):
+    title, words = f"no decoder for {name} installed", ("pyjpegls", "pylibjpeg-openjpeg")
+    refuse(title, _COMPRESSED[name], "pip install", *words, prepare=hide_decoders)
+for name, syntax in [
+    ("RLE", uid.RLELossless),
+    ("JPEG lossless", uid.JPEGLosslessSV1),
+    ("JPEG-LS", uid.JPEGLSLossless),
+    ("uncompressed", uid.ExplicitVRLittleEndian),
+]:
+    refuse(f"JPEG 2000 that says it is {name}", relabelled(syntax), "00.dcm")
+unknown = relabelled("1.2.840.10008.1.2.4.89")
+refuse("a transfer syntax that does not exist", unknown, "00.dcm", "transfer syntax")
+each("compressed pixels that end early in a whole file", early, "03.dcm")
+for name, make in _COMPRESSED.items():
+    if name.startswith(("JPEG l", "JPEG-LS")):
+        ended = damaged(make, _end_early, "03.dcm")
+        refuse(f"{name}, an end mark amid the pixels", ended, "03.dcm")

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.reliability import expect
-from tests.reliability.case import Case
-from tests.reliability.truth import VOXELS
+from tests.reliability.expect import Cases
 from tests.reliability.volume_files import (
+    VOXELS,
     Make,
     cuts,
     damaged,
     flips,
+    late,
     meta,
     nifti,
     nrrd,
@@ -45,42 +45,36 @@ _NRRDS: dict[str, tuple[Make, str]] = {
 }
 
 
-def every(group: str, kinds: dict[str, tuple[Make, str]]) -> list[Case]:
+def every(kinds: dict[str, tuple[Make, str]]) -> None:
     """The cases that every kind of a format has."""
-    cases = []
     for kind, (make, name) in kinds.items():
-        cut = f"{kind}, cut to 0, 1, 25, 50, 99% or by 8 bytes"
-        cases += [expect.handle(group, kind, make), expect.each(group, cut, cuts(make, name))]
+        CASES.handle(kind, make)
+        CASES.each(f"{kind}, cut to 0, 1, 25, 50, 99% or by 8 bytes", cuts(make, name))
         if "," in kind:
-            turned = f"{kind}, a bit turned over anywhere"
-            cases.append(expect.each(group, turned, flips(make, name)))
-    return cases
+            CASES.each(f"{kind}, a bit turned over anywhere", flips(make, name))
 
 
 # --- MetaImage ------------------------------------------------------------------------------------
 
-META = "MHA and MHD"
-refuse = partial(expect.refuse, META)
-handle = partial(expect.handle, META)
+CASES = Cases("MHA and MHD")
+refuse, handle = CASES.refuse, CASES.handle
 
 
 def fields(**changes: str | None) -> Make:
-    """Makes a ``.mha`` with header fields changed, or left out where None."""
     return partial(meta, **changes)  # type: ignore[arg-type]
 
 
-def pointing(name: str, prepare: Callable[[Path], object] = lambda folder: None) -> Make:
+@late
+def pointing(
+    folder: Path, name: str, prepare: Callable[[Path], object] = lambda folder: None
+) -> Path:
     """Makes a ``.mhd`` in a folder of its own that names another file, with its voxels one folder up."""
-
-    def make(folder: Path) -> Path:
-        inner = folder / "inner"
-        inner.mkdir()
-        mhd(folder)
-        path = mhd(inner, ElementDataFile=name.replace("OUTSIDE", str(folder)))
-        prepare(inner / "t2w.raw")
-        return path
-
-    return make
+    inner = folder / "inner"
+    inner.mkdir()
+    mhd(folder)
+    path = mhd(inner, ElementDataFile=name.replace("OUTSIDE", str(folder)))
+    prepare(inner / "t2w.raw")
+    return path
 
 
 def _linked_out(path: Path) -> None:
@@ -116,82 +110,60 @@ def _sparse(folder: Path) -> Path:
     return path
 
 
-_META_CASES = [
-    *every(META, _METAS),
-    refuse(
-        "a header that claims 30000 x 30000 x 30000", fields(DimSize=_HUGE), *_CLAIMED, cheap=True
-    ),
-    refuse(
-        "1 MB compressed that inflates to the 1 GB it claims",
-        _bomb_meta,
-        "--max-voxels",
-        cheap=True,
-    ),
-    refuse("an ElementDataFile with an absolute path", pointing("OUTSIDE/t2w.raw"), "own folder"),
-    refuse("an ElementDataFile of /etc/passwd", pointing("/etc/passwd"), "own folder"),
-    refuse("an ElementDataFile with ..", pointing("../t2w.raw"), "own folder"),
-    refuse("an ElementDataFile with a drive", pointing("C:\\t2w.raw"), "own folder"),
-    refuse(
-        "an ElementDataFile that is a link out of the folder",
-        pointing("t2w.raw", _linked_out),
-        "own folder",
-    ),
-    refuse("an ElementDataFile that is not there", pointing("none.raw"), "no such file"),
-    refuse("a list of data files", pointing("LIST"), "one ElementDataFile"),
-    refuse("a pattern of data files", pointing("t2w%02d.raw 1 5 1"), "one ElementDataFile"),
-    refuse("a FIFO for voxels", pointing("t2w.raw", _piped), "no such file"),
-    refuse(
-        "no ElementDataFile",
-        damaged(meta, lambda d: d[: d.index(b"ElementDataFile")]),
-        "ElementDataFile",
-    ),
-    refuse("three channels", fields(ElementNumberOfChannels="3"), "3 channels"),
-    refuse("no spacing", fields(ElementSpacing=None), "ElementSpacing"),
-    refuse("a spacing of zero", fields(ElementSpacing="0.7 0 3"), "ElementSpacing"),
-    refuse("a negative spacing", fields(ElementSpacing="0.7 -0.5 3"), "ElementSpacing"),
-    refuse("a spacing of two numbers", fields(ElementSpacing="0.7 0.5"), "ElementSpacing"),
-    refuse("a spacing that is no number", fields(ElementSpacing="0.7 x 3"), "ElementSpacing"),
-    refuse("a spacing that is NaN", fields(ElementSpacing="0.7 nan 3"), "ElementSpacing"),
-    refuse("no orientation", fields(TransformMatrix=None), "TransformMatrix"),
-    refuse("a singular orientation", fields(TransformMatrix="1 0 0 1 0 0 0 0 1")),
-    refuse("a sheared orientation", fields(TransformMatrix="1 0 0 0.3 1 0 0 0 1")),
-    refuse("a short orientation", fields(TransformMatrix="1 0 0 0 1 0"), "TransformMatrix"),
-    refuse("an orientation with NaN", fields(TransformMatrix="nan 0 0 0 1 0 0 0 1")),
-    refuse("no origin", fields(Offset=None), "origin"),
-    refuse("an origin with NaN", fields(Offset="nan 0 0"), "Offset"),
-    refuse("a short origin", fields(Offset="1 2"), "Offset"),
-    refuse("an unknown ElementType", fields(ElementType="MET_OTHER"), "ElementType"),
-    refuse("voxels as text", fields(BinaryData="False"), "BinaryData"),
-    refuse("two axes", fields(NDims="2", DimSize="16 60"), "axes"),
-    refuse("NDims other than DimSize", fields(NDims="4"), "NDims"),
-    refuse("a negative DimSize", fields(DimSize="16 -12 5"), "axis"),
-    handle("a fourth axis of length 1", _four),
-    handle("big endian", partial(meta, data=_BIG_ENDIAN, BinaryDataByteOrderMSB="True")),
-    refuse(
-        "a wrong CompressedDataSize",
-        partial(meta, packed=True, CompressedDataSize="7"),
-        "CompressedDataSize",
-    ),
-    handle("no CompressedDataSize", partial(meta, packed=True, CompressedDataSize=None)),
-    refuse("a field stated twice", damaged(meta, lambda d: b"DimSize = 16 12 4\n" + d), "twice"),
-    handle("an AnatomicalOrientation that says otherwise", fields(AnatomicalOrientation="RAI")),
-    refuse(
-        "voxels with NaN",
-        partial(meta, data=_HOLES.tobytes(order="F"), ElementType="MET_FLOAT"),
-        "2 NaN",
-    ),
-    refuse("all voxels equal", partial(meta, data=bytes(VOXELS.nbytes)), "constant"),
-    refuse("a NIfTI called .mha", lambda f: nifti(f).rename(f / "t2w.mha"), "MetaImage"),
-    refuse("an empty file", written("t2w.mha", b""), "MetaImage"),
-    refuse("a header without end", written("t2w.mha", b"Comment = 3\n" * 99999), "MetaImage"),
-    refuse("a hundred megabytes on the first line", _sparse, "MetaImage", cheap=True),
-]
+every(_METAS)
+refuse("a header that claims 30000 x 30000 x 30000", fields(DimSize=_HUGE), *_CLAIMED, cheap=True)
+name = "1 MB compressed that inflates to the 1 GB it claims"
+refuse(name, _bomb_meta, "--max-voxels", cheap=True)
+refuse("an ElementDataFile with an absolute path", pointing("OUTSIDE/t2w.raw"), "own folder")
+refuse("an ElementDataFile of /etc/passwd", pointing("/etc/passwd"), "own folder")
+refuse("an ElementDataFile with ..", pointing("../t2w.raw"), "own folder")
+refuse("an ElementDataFile with a drive", pointing("C:\\t2w.raw"), "own folder")
+link = pointing("t2w.raw", _linked_out)
+refuse("an ElementDataFile that is a link out of the folder", link, "own folder")
+refuse("an ElementDataFile that is not there", pointing("none.raw"), "no such file")
+refuse("a list of data files", pointing("LIST"), "one ElementDataFile")
+refuse("a pattern of data files", pointing("t2w%02d.raw 1 5 1"), "one ElementDataFile")
+refuse("a FIFO for voxels", pointing("t2w.raw", _piped), "no such file")
+ended = damaged(meta, lambda d: d[: d.index(b"ElementDataFile")])
+refuse("no ElementDataFile", ended, "ElementDataFile")
+refuse("three channels", fields(ElementNumberOfChannels="3"), "3 channels")
+refuse("no spacing", fields(ElementSpacing=None), "ElementSpacing")
+refuse("a spacing of zero", fields(ElementSpacing="0.7 0 3"), "ElementSpacing")
+refuse("a negative spacing", fields(ElementSpacing="0.7 -0.5 3"), "ElementSpacing")
+refuse("a spacing of two numbers", fields(ElementSpacing="0.7 0.5"), "ElementSpacing")
+refuse("a spacing that is no number", fields(ElementSpacing="0.7 x 3"), "ElementSpacing")
+refuse("a spacing that is NaN", fields(ElementSpacing="0.7 nan 3"), "ElementSpacing")
+refuse("no orientation", fields(TransformMatrix=None), "TransformMatrix")
+refuse("a singular orientation", fields(TransformMatrix="1 0 0 1 0 0 0 0 1"))
+refuse("a sheared orientation", fields(TransformMatrix="1 0 0 0.3 1 0 0 0 1"))
+refuse("a short orientation", fields(TransformMatrix="1 0 0 0 1 0"), "TransformMatrix")
+refuse("an orientation with NaN", fields(TransformMatrix="nan 0 0 0 1 0 0 0 1"))
+refuse("no origin", fields(Offset=None), "origin")
+refuse("an origin with NaN", fields(Offset="nan 0 0"), "Offset")
+refuse("a short origin", fields(Offset="1 2"), "Offset")
+refuse("an unknown ElementType", fields(ElementType="MET_OTHER"), "ElementType")
+refuse("voxels as text", fields(BinaryData="False"), "BinaryData")
+refuse("two axes", fields(NDims="2", DimSize="16 60"), "axes")
+refuse("NDims other than DimSize", fields(NDims="4"), "NDims")
+refuse("a negative DimSize", fields(DimSize="16 -12 5"), "axis")
+handle("a fourth axis of length 1", _four)
+handle("big endian", partial(meta, data=_BIG_ENDIAN, BinaryDataByteOrderMSB="True"))
+wrong = partial(meta, packed=True, CompressedDataSize="7")
+refuse("a wrong CompressedDataSize", wrong, "CompressedDataSize")
+handle("no CompressedDataSize", partial(meta, packed=True, CompressedDataSize=None))
+refuse("a field stated twice", damaged(meta, lambda d: b"DimSize = 16 12 4\n" + d), "twice")
+handle("an AnatomicalOrientation that says otherwise", fields(AnatomicalOrientation="RAI"))
+holes = partial(meta, data=_HOLES.tobytes(order="F"), ElementType="MET_FLOAT")
+refuse("voxels with NaN", holes, "2 NaN")
+refuse("all voxels equal", partial(meta, data=bytes(VOXELS.nbytes)), "constant")
+refuse("a NIfTI called .mha", lambda f: nifti(f).rename(f / "t2w.mha"), "MetaImage")
+refuse("an empty file", written("t2w.mha", b""), "MetaImage")
+refuse("a header without end", written("t2w.mha", b"Comment = 3\n" * 99999), "MetaImage")
+refuse("a hundred megabytes on the first line", _sparse, "MetaImage", cheap=True)
 
 # --- NRRD -----------------------------------------------------------------------------------------
 
-NRRD = "NRRD"
-refuse = partial(expect.refuse, NRRD)
-handle = partial(expect.handle, NRRD)
+CASES.group = "NRRD"
 
 
 def text(**changes: str | None) -> Make:
@@ -211,54 +183,42 @@ def _crlf(data: bytes) -> bytes:
 
 
 def replaced(old: bytes, new: bytes) -> Make:
-    """Makes a ``.nrrd`` with a piece of its bytes changed."""
     return damaged(nrrd, lambda d: d.replace(old, new))
 
 
-_NRRD_CASES = [
-    *every(NRRD, _NRRDS),
-    refuse("a header that claims 30000 x 30000 x 30000", text(sizes=_HUGE), *_CLAIMED, cheap=True),
-    refuse(
-        "1 MB of gzip that inflates to the 1 GB it claims", _bomb_nrrd, "--max-voxels", cheap=True
-    ),
-    refuse("a detached data file", text(data_file="t2w.raw"), "detached"),
-    refuse("a data file of /etc/passwd", text(data_file="/etc/passwd"), "detached"),
-    refuse("a list of data files", text(data_file="LIST"), "detached"),
-    refuse("a byte skip", text(byte_skip="16"), "skip"),
-    refuse("a line skip", text(line_skip="1"), "skip"),
-    refuse("no space", text(space=None), "orientation"),
-    refuse("no space directions", text(space_directions=None), "space directions"),
-    refuse(
-        "spacings instead of space directions",
-        text(space_directions=None, spacings="0.7 0.5 3"),
-        "space directions",
-    ),
-    refuse("a space direction of zero", text(space_directions="(0.7,0,0) (0,0,0) (0,0,3)")),
-    refuse("a space direction of none", text(space_directions="(0.7,0,0) none (0,0,3)")),
-    refuse("sheared space directions", text(space_directions="(0.7,0,0) (0.2,0.5,0) (0,0,3)")),
-    refuse("space directions with NaN", text(space_directions="(nan,0,0) (0,0.5,0) (0,0,3)")),
-    refuse("no space origin", text(space_origin=None), "space origin"),
-    refuse("a space origin with NaN", text(space_origin="(nan,0,0)")),
-    refuse("space units of um", text(space_units='"um" "um" "um"'), "um"),
-    handle("space units of mm", text(space_units='"mm" "mm" "mm"')),
-    refuse("a type of blocks", text(type="block"), "type"),
-    refuse("an encoding of hex", text(encoding="hex"), "encoding"),
-    refuse("an encoding of bzip2", text(encoding="bzip2"), "encoding"),
-    refuse("no endian", text(endian=None), "endian"),
-    refuse("two axes", text(dimension="2", sizes="16 60"), "axes"),
-    refuse("a dimension other than sizes", text(dimension="4")),
-    refuse("a field stated twice", replaced(b"type:", b"sizes: 16 12 4\ntype:"), "twice"),
-    refuse("kinds that make vectors", text(kinds="vector domain domain")),
-    handle("big endian", partial(nrrd, data=_BIG_ENDIAN, endian="big")),
-    handle(
-        "comments and key-value pairs", replaced(b"kinds:", b"# a comment\nname:=value\nkinds:")
-    ),
-    handle("lines that end in CR LF", damaged(nrrd, _crlf)),
-    refuse("voxels with NaN", partial(nrrd, data=_HOLES.tobytes(order="F"), type="float"), "2 NaN"),
-    refuse("all voxels equal", partial(nrrd, data=bytes(VOXELS.nbytes)), "constant"),
-    refuse("a text", written("t2w.nrrd", b"no such study\n" * 50), "NRRD"),
-    refuse("a header without end", written("t2w.nrrd", b"NRRD0004\ntype: short\n"), "NRRD header"),
-    refuse("a detached header (.nhdr)", lambda f: nrrd(f).rename(f / "t2w.nhdr"), ".nhdr"),
-]
-
-CASES: list[Case] = [*_META_CASES, *_NRRD_CASES]
+every(_NRRDS)
+refuse("a header that claims 30000 x 30000 x 30000", text(sizes=_HUGE), *_CLAIMED, cheap=True)
+refuse("1 MB of gzip that inflates to the 1 GB it claims", _bomb_nrrd, "--max-voxels", cheap=True)
+refuse("a detached data file", text(data_file="t2w.raw"), "detached")
+refuse("a data file of /etc/passwd", text(data_file="/etc/passwd"), "detached")
+refuse("a list of data files", text(data_file="LIST"), "detached")
+refuse("a byte skip", text(byte_skip="16"), "skip")
+refuse("a line skip", text(line_skip="1"), "skip")
+refuse("no space", text(space=None), "orientation")
+refuse("no space directions", text(space_directions=None), "space directions")
+spacings = text(space_directions=None, spacings="0.7 0.5 3")
+refuse("spacings instead of space directions", spacings, "space directions")
+refuse("a space direction of zero", text(space_directions="(0.7,0,0) (0,0,0) (0,0,3)"))
+refuse("a space direction of none", text(space_directions="(0.7,0,0) none (0,0,3)"))
+refuse("sheared space directions", text(space_directions="(0.7,0,0) (0.2,0.5,0) (0,0,3)"))
+refuse("space directions with NaN", text(space_directions="(nan,0,0) (0,0.5,0) (0,0,3)"))
+refuse("no space origin", text(space_origin=None), "space origin")
+refuse("a space origin with NaN", text(space_origin="(nan,0,0)"))
+refuse("space units of um", text(space_units='"um" "um" "um"'), "um")
+handle("space units of mm", text(space_units='"mm" "mm" "mm"'))
+refuse("a type of blocks", text(type="block"), "type")
+refuse("an encoding of hex", text(encoding="hex"), "encoding")
+refuse("an encoding of bzip2", text(encoding="bzip2"), "encoding")
+refuse("no endian", text(endian=None), "endian")
+refuse("two axes", text(dimension="2", sizes="16 60"), "axes")
+refuse("a dimension other than sizes", text(dimension="4"))
+refuse("a field stated twice", replaced(b"type:", b"sizes: 16 12 4\ntype:"), "twice")
+refuse("kinds that make vectors", text(kinds="vector domain domain"))
+handle("big endian", partial(nrrd, data=_BIG_ENDIAN, endian="big"))
+handle("comments and key-value pairs", replaced(b"kinds:", b"# a comment\nname:=value\nkinds:"))
+handle("lines that end in CR LF", damaged(nrrd, _crlf))
+refuse("voxels with NaN", partial(nrrd, data=_HOLES.tobytes(order="F"), type="float"), "2 NaN")
+refuse("all voxels equal", partial(nrrd, data=bytes(VOXELS.nbytes)), "constant")
+refuse("a text", written("t2w.nrrd", b"no such study\n" * 50), "NRRD")
+refuse("a header without end", written("t2w.nrrd", b"NRRD0004\ntype: short\n"), "NRRD header")
+refuse("a detached header (.nhdr)", lambda f: nrrd(f).rename(f / "t2w.nhdr"), ".nhdr")

@@ -11,15 +11,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.reliability.case import Case, Run
-from tests.reliability.expect import assert_line, done, refusal, said, same, unchanged, upsample
+from tests.reliability.expect import (
+    Cases,
+    assert_line,
+    done,
+    refusal,
+    said,
+    same,
+    unchanged,
+    upsample,
+)
 from tests.reliability.models import save_model
 from tests.reliability.runner import models_folder, run_cli
-from tests.reliability.volume_files import cut, flip, nifti
+from tests.reliability.volume_files import cut, flip, late, nifti
 
-GROUP = "Models"
+CASES = Cases("Models")
+_NAME, _FILE = "zero-inplane", "zero-inplane.safetensors"
 
-#: Lays out a folder of models, one of them "zero-inplane", and returns what to say to --model.
+#: Lays out a folder of models, one of them "zero-inplane", and may return what to say to --model.
 Prepare = Callable[[Path], object]
 
 
@@ -33,13 +42,13 @@ class Explosive:
         return Path.touch, (self.mark,)
 
 
-def bad(name: str, prepare: Prepare, *words: str, code: int = 2) -> Case:
+def bad(name: str, prepare: Prepare, *words: str, code: int = 2) -> None:
     """A case of a model that is not loaded."""
 
     def check(folder: Path) -> str:
         models, source = folder / "models", nifti(folder)
         shutil.copytree(models_folder(), models)
-        asked, env = prepare(models), {"MRISR_MODELS": str(models)}
+        asked, env = prepare(models) or _NAME, {"MRISR_MODELS": str(models)}
         with unchanged(folder, "work"):
             outcome = upsample(folder, source, "--model", asked, env=env, seconds=30)
             assert_line(outcome, code, None, *words)
@@ -50,72 +59,57 @@ def bad(name: str, prepare: Prepare, *words: str, code: int = 2) -> Case:
         assert "Traceback" not in told.stderr, told.stderr
         return said(outcome, folder)
 
-    return Case(GROUP, name, refusal(*words), check)
+    CASES.add(name, refusal(*words), check)
 
 
-def weights(change: Callable[[bytes], bytes], *, own_card: bool = False) -> Prepare:
+@late
+def weights(models: Path, change: Callable[[bytes], bytes], *, own_card: bool = False) -> object:
     """Change the bytes of the weights; with ``own_card`` the card's SHA-256 fits them again."""
-
-    def prepare(models: Path) -> object:
-        path = models / "zero-inplane.safetensors"
-        data = change(path.read_bytes())
-        path.write_bytes(data)
-        if own_card:
-            card(sha256=hashlib.sha256(data).hexdigest())(models)
-        return "zero-inplane"
-
-    return prepare
+    path = models / _FILE
+    data = change(path.read_bytes())
+    path.write_bytes(data)
+    if own_card:
+        card(sha256=hashlib.sha256(data).hexdigest())(models)
 
 
-def card(**changes: Any) -> Prepare:
+@late
+def card(models: Path, **changes: Any) -> object:
     """Change fields of the card; None takes them out."""
-
-    def prepare(models: Path) -> object:
-        path = models / "zero-inplane.json"
-        content = json.loads(path.read_text())
-        for key, value in changes.items():
-            if value is None:
-                del content[key]
-            else:
-                content[key] = {**content[key], **value} if isinstance(value, dict) else value
-        path.write_text(json.dumps(content))
-        return "zero-inplane"
-
-    return prepare
+    path = models / "zero-inplane.json"
+    content = json.loads(path.read_text())
+    for key, value in changes.items():
+        if value is None:
+            del content[key]
+        else:
+            content[key] = {**content[key], **value} if isinstance(value, dict) else value
+    path.write_text(json.dumps(content))
 
 
-def _pickled(name: str, *, as_weights: bool = False) -> Prepare:
-    def prepare(models: Path) -> object:
-        data = pickle.dumps(Explosive(models / "exploded"))
-        if as_weights:
-            return weights(lambda _: data, own_card=True)(models)
-        (models / name).write_bytes(data)
-        return models / name
-
-    return prepare
+@late
+def _pickled(models: Path, name: str, *, as_weights: bool = False) -> object:
+    data = pickle.dumps(Explosive(models / "exploded"))
+    if as_weights:
+        return weights(lambda _: data, own_card=True)(models)
+    (models / name).write_bytes(data)
+    return models / name
 
 
 def _only_pickle(models: Path) -> object:
     """A card whose weights are there as a pickle only."""
     (models / "zero-inplane.safetensors").rename(models / "zero-inplane.pt")
-    return "zero-inplane"
 
 
 def _long_header(data: bytes) -> bytes:
     return struct.pack("<Q", 1 << 62) + data[8:]
 
 
-def _edited(edit: Callable[[dict[str, Any]], None]) -> Callable[[bytes], bytes]:
-    """Weights that are whole, but hold something else."""
+@late
+def _edited(data: bytes, edit: Callable[[dict[str, Any]], None]) -> bytes:
+    from safetensors.numpy import load, save
 
-    def change(data: bytes) -> bytes:
-        from safetensors.numpy import load, save
-
-        tensors = load(data)
-        edit(tensors)
-        return save(tensors)
-
-    return change
+    tensors = load(data)
+    edit(tensors)
+    return save(tensors)
 
 
 def _of_another_network(tensors: dict[str, Any]) -> None:
@@ -128,16 +122,14 @@ def _not_a_number(tensors: dict[str, Any]) -> None:
 
 def _text_card(models: Path) -> object:
     (models / "zero-inplane.json").write_text("{ no card")
-    return "zero-inplane"
 
 
 def _not_finite(folder: Path) -> str:
     models = folder / "models"
     shutil.copytree(models_folder(), models)
-    asked = weights(_edited(_not_a_number), own_card=True)(models)
-    outcome = upsample(
-        folder, nifti(folder), "--model", asked, "--quiet", env={"MRISR_MODELS": str(models)}
-    )
+    weights(_edited(_not_a_number), own_card=True)(models)
+    env = {"MRISR_MODELS": str(models)}
+    outcome = upsample(folder, nifti(folder), "--model", _NAME, "--quiet", env=env)
     assert_line(outcome, 1, None, "not finite")
     assert list((folder / "work").iterdir()) == []
     return said(outcome, folder)
@@ -160,42 +152,35 @@ def _beyond_bfloat16(w: dict[str, Any]) -> None:
     w["head.bias"].fill_(2.0**127 - 2.0**117)
 
 
-def _range(edit: Callable[[dict[str, Any]], None], note: str) -> Run:
-    def check(folder: Path) -> str:
-        save_model(folder / "models", "wide", edit=edit)
-        source, env = nifti(folder), {"MRISR_MODELS": str(folder / "models")}
-        results = {}
-        for precision in ("fp32", "bf16"):
-            part = folder / precision
-            part.mkdir()
-            options = ("--model", "wide", "--precision", precision)
-            results[precision] = done(part, upsample(part, source, *options, env=env))
-        notes = results["bf16"].record["notes"]
-        if note:
-            assert any(note in n for n in notes), f"the record does not note it: {notes}"
-            same(results["bf16"], results["fp32"])
-            return f"the same as in fp32, noted: {'; '.join(notes)}"
-        assert notes == [], notes
-        wide = results["fp32"].voxels.astype(float)
-        off = abs(results["bf16"].voxels - wide).max() / (wide.max() - wide.min())
-        assert off < 0.05, f"{off:.0%} of the range off"
-        return f"within {off:.1%} of the range of fp32"
-
-    return check
+@late
+def _range(folder: Path, edit: Callable[[dict[str, Any]], None], note: str) -> str:
+    save_model(folder / "models", "wide", edit=edit)
+    source, env = nifti(folder), {"MRISR_MODELS": str(folder / "models")}
+    results = {}
+    for precision in ("fp32", "bf16"):
+        part = folder / precision
+        part.mkdir()
+        options = ("--model", "wide", "--precision", precision)
+        results[precision] = done(part, upsample(part, source, *options, env=env))
+    notes = results["bf16"].record["notes"]
+    if note:
+        assert any(note in n for n in notes), f"the record does not note it: {notes}"
+        same(results["bf16"], results["fp32"])
+        return f"the same as in fp32, noted: {'; '.join(notes)}"
+    assert notes == [], notes
+    wide = results["fp32"].voxels.astype(float)
+    off = abs(results["bf16"].voxels - wide).max() / (wide.max() - wide.min())
+    assert off < 0.05, f"{off:.0%} of the range off"
+    return f"within {off:.1%} of the range of fp32"
 
 
-_FILE = "zero-inplane.safetensors"
 _SHARES = (0.0, 0.01, 0.5, 0.99)
 
 
-def _without(name: str) -> Prepare:
-    """Takes a file of the model away."""
-
-    def prepare(models: Path) -> object:
-        (models / name).unlink()
-        return models / "zero-inplane.json"
-
-    return prepare
+@late
+def _without(models: Path, name: str) -> object:
+    (models / name).unlink()
+    return models / "zero-inplane.json"
 
 
 def _empty_folder(models: Path) -> object:
@@ -203,62 +188,34 @@ def _empty_folder(models: Path) -> object:
     return models / "run"
 
 
-CASES = [
-    *[
-        bad(f"a {suffix} pickle", _pickled(f"model{suffix}"), "only safetensors", code=1)
-        for suffix in (".pt", ".pth", ".ckpt", ".bin", ".pkl")
-    ],
-    bad(
-        "a pickle called .safetensors, its SHA-256 in the card",
-        _pickled("", as_weights=True),
-        _FILE,
-    ),
-    bad("a card whose weights are a pickle only", _only_pickle, "zero-inplane", code=1),
-    *[
-        bad(f"weights cut to {share:.0%}", weights(cut(share)), _FILE, "SHA-256")
-        for share in _SHARES
-    ],
-    bad("weights cut by 8 bytes", weights(cut(-8)), _FILE, "SHA-256"),
-    bad("a flipped bit in the weights", weights(flip(-9)), "SHA-256"),
-    *[
-        bad(
-            f"weights cut to {share:.0%}, their SHA-256 in the card",
-            weights(cut(share), own_card=True),
-            _FILE,
-        )
-        for share in _SHARES
-    ],
-    bad("weights whose header claims 2^62 bytes", weights(_long_header, own_card=True), _FILE),
-    bad(
-        "weights of another network",
-        weights(_edited(_of_another_network), own_card=True),
-        "fit the card",
-    ),
-    Case(GROUP, "weights of NaN", "refused; nothing is written", _not_finite),
-    bad("another SHA-256 in the card", card(sha256="0" * 64), "SHA-256", "0" * 64),
-    bad("a card without SHA-256", card(sha256=None), "zero-inplane"),
-    bad("a card without a network", card(network=None), "zero-inplane.json", "network"),
-    bad("a card that is no JSON", _text_card, "zero-inplane.json"),
-    bad(
-        "a card that claims a network too large for any memory",
-        card(network={"width": 10**9}),
-        "zero-inplane",
-    ),
-    bad("no weights beside the card", _without(_FILE), "zero-inplane"),
-    bad("a model of the other job", lambda m: "zero-throughplane", "inplane", code=1),
-    bad("a name that no model has", lambda m: "no-such-model", "zero-inplane", code=1),
-    bad("a path instead of a name", lambda m: "../../etc/passwd", "no model", code=1),
-    bad("an empty folder as model", _empty_folder, code=1),
-    Case(
-        GROUP,
-        "features beyond the range of float16",
-        "no overflow; the result is that of fp32",
-        _range(_beyond_float16, ""),
-    ),
-    Case(
-        GROUP,
-        "features that overflow in bf16",
-        "found, computed again in fp32, with a note in the record",
-        _range(_beyond_bfloat16, "computed again in fp32"),
-    ),
-]
+for suffix in (".pt", ".pth", ".ckpt", ".bin", ".pkl"):
+    bad(f"a {suffix} pickle", _pickled(f"model{suffix}"), "only safetensors", code=1)
+bad("a pickle called .safetensors, its SHA-256 in the card", _pickled("", as_weights=True), _FILE)
+bad("a card whose weights are a pickle only", _only_pickle, "zero-inplane", code=1)
+for share in _SHARES:
+    bad(f"weights cut to {share:.0%}", weights(cut(share)), _FILE, "SHA-256")
+bad("weights cut by 8 bytes", weights(cut(-8)), _FILE, "SHA-256")
+bad("a flipped bit in the weights", weights(flip(-9)), "SHA-256")
+for share in _SHARES:
+    name = f"weights cut to {share:.0%}, their SHA-256 in the card"
+    bad(name, weights(cut(share), own_card=True), _FILE)
+bad("weights whose header claims 2^62 bytes", weights(_long_header, own_card=True), _FILE)
+other = weights(_edited(_of_another_network), own_card=True)
+bad("weights of another network", other, "fit the card")
+CASES.add("weights of NaN", "refused; nothing is written", _not_finite)
+bad("another SHA-256 in the card", card(sha256="0" * 64), "SHA-256", "0" * 64)
+bad("a card without SHA-256", card(sha256=None), "zero-inplane")
+bad("a card without a network", card(network=None), "zero-inplane.json", "network")
+bad("a card that is no JSON", _text_card, "zero-inplane.json")
+wide = card(network={"width": 10**9})
+bad("a card that claims a network too large for any memory", wide, "zero-inplane")
+bad("no weights beside the card", _without(_FILE), "zero-inplane")
+bad("a model of the other job", lambda m: "zero-throughplane", "inplane", code=1)
+bad("a name that no model has", lambda m: "no-such-model", "zero-inplane", code=1)
+bad("a path instead of a name", lambda m: "../../etc/passwd", "no model", code=1)
+bad("an empty folder as model", _empty_folder, code=1)
+same_result = "no overflow; the result is that of fp32"
+CASES.add("features beyond the range of float16", same_result, _range(_beyond_float16, ""))
+again = "found, computed again in fp32, with a note in the record"
+check = _range(_beyond_bfloat16, "computed again in fp32")
+CASES.add("features that overflow in bf16", again, check)

@@ -6,19 +6,27 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.reliability.case import Case
 from tests.reliability.dicom_files import series
-from tests.reliability.expect import assert_line, done, refusal, said, snapshot, unchanged, upsample
-from tests.reliability.volume_files import meta, nifti
+from tests.reliability.expect import (
+    Cases,
+    assert_line,
+    done,
+    refusal,
+    said,
+    snapshot,
+    unchanged,
+    upsample,
+)
+from tests.reliability.volume_files import late, meta, nifti
 
-GROUP = "Outputs"
+CASES = Cases("Outputs")
 _OLD = b"an older result"
 
 #: Lays out the folder and returns the options to run with; the input is ``t2w.nii`` in it.
 Prepare = Callable[[Path], Sequence[object]]
 
 
-def kept(name: str, prepare: Prepare, *words: str, code: int = 3, **run: object) -> Case:
+def kept(name: str, prepare: Prepare, *words: str, code: int = 3, **run: object) -> None:
     """A case of an output that is refused, with everything as it was before."""
 
     def check(folder: Path) -> str:
@@ -31,10 +39,10 @@ def kept(name: str, prepare: Prepare, *words: str, code: int = 3, **run: object)
             assert "slices" not in outcome.stderr, "refused after the work"
         return said(outcome, folder)
 
-    return Case(GROUP, name, refusal(*words, start="refused, everything as it was"), check)
+    CASES.add(name, refusal(*words, start="refused, everything as it was"), check)
 
 
-def written(name: str, prepare: Prepare, should: str, output: str = "out.nii.gz") -> Case:
+def written(name: str, prepare: Prepare, should: str, output: str = "out.nii.gz") -> None:
     """A case of an output that is written after all, whole."""
 
     def check(folder: Path) -> str:
@@ -44,7 +52,7 @@ def written(name: str, prepare: Prepare, should: str, output: str = "out.nii.gz"
         assert (folder / "work" / output).is_file()
         return f"{output} written, {'x'.join(map(str, result.voxels.shape))} voxels"
 
-    return Case(GROUP, name, should, check)
+    CASES.add(name, should, check)
 
 
 def given(*options: object) -> Prepare:
@@ -52,35 +60,24 @@ def given(*options: object) -> Prepare:
     return lambda folder: [folder / "t2w.nii" if o == "INPUT" else o for o in options]
 
 
-def linked(how: Callable[[Path, Path], object]) -> Prepare:
-    """Writes over a link to the input."""
-
-    def prepare(folder: Path) -> Sequence[object]:
-        how(folder / "t2w.nii", folder / "other.nii")
-        return ["--output", folder / "other.nii", "--force"]
-
-    return prepare
+@late
+def linked(folder: Path, how: Callable[[Path, Path], object]) -> Sequence[object]:
+    how(folder / "t2w.nii", folder / "other.nii")
+    return ["--output", folder / "other.nii", "--force"]
 
 
-def exists(*names: str, options: Sequence[object] = ()) -> Prepare:
-    """Has older files in the working folder."""
-
-    def prepare(folder: Path) -> Sequence[object]:
-        for name in names:
-            (folder / "work" / name).write_bytes(_OLD)
-        return options
-
-    return prepare
+@late
+def exists(folder: Path, *names: str, options: Sequence[object] = ()) -> Sequence[object]:
+    for name in names:
+        (folder / "work" / name).write_bytes(_OLD)
+    return options
 
 
-def into(make: Callable[[Path], object], *options: object) -> Prepare:
+@late
+def into(folder: Path, make: Callable[[Path], object], *options: object) -> Sequence[object]:
     """Makes something of the path ``work/out.nii.gz``."""
-
-    def prepare(folder: Path) -> Sequence[object]:
-        make(folder / "work" / "out.nii.gz")
-        return options
-
-    return prepare
+    make(folder / "work" / "out.nii.gz")
+    return options
 
 
 def _link_is_replaced(folder: Path) -> str:
@@ -123,68 +120,40 @@ def _voxels_of_input(folder: Path) -> str:
 
 
 _NEVER = "never overwritten"
-CASES = [
-    kept("the output is the input", given("--output", "INPUT"), _NEVER),
-    kept("the output is the input, --force", given("--output", "INPUT", "--force"), _NEVER),
-    kept(
-        "the output is the input by another spelling, --force",
-        given("--output", "./.././t2w.nii", "--force"),
-        _NEVER,
-    ),
-    kept(
-        "the output is a link to the input, --force",
-        linked(lambda source, link: link.symlink_to(source)),
-        _NEVER,
-    ),
-    kept("the output is a hard link to the input, --force", linked(os.link), _NEVER),
-    kept("--qc is the input, --force", given("--qc", "INPUT", "--force"), _NEVER),
-    kept("--qc is the output", given("--qc", "out.nii.gz"), "different names"),
-    Case(GROUP, "the output is a .mhd that is the input, --force", "refused", _voxels_of_input),
-    kept("the output exists", exists("out.nii.gz"), "exists already", "--force"),
-    kept("the record exists", exists("out.json"), "out.json", "exists already"),
-    kept(
-        "the picture exists",
-        exists("qc.png", options=["--qc", "qc.png"]),
-        "qc.png",
-        "exists already",
-    ),
+kept("the output is the input", given("--output", "INPUT"), _NEVER)
+kept("the output is the input, --force", given("--output", "INPUT", "--force"), _NEVER)
+spelt = given("--output", "./.././t2w.nii", "--force")
+kept("the output is the input by another spelling, --force", spelt, _NEVER)
+symbolic = linked(lambda source, link: link.symlink_to(source))
+kept("the output is a link to the input, --force", symbolic, _NEVER)
+kept("the output is a hard link to the input, --force", linked(os.link), _NEVER)
+kept("--qc is the input, --force", given("--qc", "INPUT", "--force"), _NEVER)
+kept("--qc is the output", given("--qc", "out.nii.gz"), "different names")
+CASES.add("the output is a .mhd that is the input, --force", "refused", _voxels_of_input)
+kept("the output exists", exists("out.nii.gz"), "exists already", "--force")
+kept("the record exists", exists("out.json"), "out.json", "exists already")
+kept("the picture exists", exists("qc.png", options=["--qc", "qc.png"]), "qc.png", "exists already")
+both = exists("out.nii.gz", "out.json", options=["--force"])
+written("the output and the record exist, --force", both, "both are replaced")
+kept("the output is a folder, --force", into(Path.mkdir, "--force"), "out.nii.gz")
+kept("the output is a FIFO, --force", into(os.mkfifo, "--force"), "out.nii.gz")
+kept("the output is a link that leads nowhere", into(lambda p: p.symlink_to("no")), "exists")
+target = "the link is replaced; the other file is as it was"
+CASES.add("the output is a link to another file, --force", target, _link_is_replaced)
+kept("no such folder", given("--output", "none/out.nii.gz"), "none", "does not exist")
+kept("a folder that may not be written", _closed, "work", "cannot be written", unprivileged=True)
+kept("a file taken for a folder", lambda f: ["--output", f / "t2w.nii" / "out.nii"], "t2w.nii")
+kept("an ending that mrisr does not write", given("--output", "out.png"), ".nii.gz")
+kept("no ending", given("--output", "out"), ".nii.gz")
+kept("/dev/null", given("--output", "/dev/null", "--force"), "/dev/null")
+kept("a name of 300 letters", given("--output", f"{'x' * 300}.nii"))
+kept("a name of 250 letters", given("--output", f"{'x' * 245}.nii"))
+for ending in (".nii", ".nii.gz"):
     written(
-        "the output and the record exist, --force",
-        exists("out.nii.gz", "out.json", options=["--force"]),
-        "both are replaced",
-    ),
-    kept("the output is a folder, --force", into(Path.mkdir, "--force"), "out.nii.gz"),
-    kept("the output is a FIFO, --force", into(os.mkfifo, "--force"), "out.nii.gz"),
-    kept("the output is a link that leads nowhere", into(lambda p: p.symlink_to("no")), "exists"),
-    Case(
-        GROUP,
-        "the output is a link to another file, --force",
-        "the link is replaced; the other file is as it was",
-        _link_is_replaced,
-    ),
-    kept("no such folder", given("--output", "none/out.nii.gz"), "none", "does not exist"),
-    kept(
-        "a folder that may not be written", _closed, "work", "cannot be written", unprivileged=True
-    ),
-    kept("a file taken for a folder", lambda f: ["--output", f / "t2w.nii" / "out.nii"], "t2w.nii"),
-    kept("an ending that mrisr does not write", given("--output", "out.png"), ".nii.gz"),
-    kept("no ending", given("--output", "out"), ".nii.gz"),
-    kept("/dev/null", given("--output", "/dev/null", "--force"), "/dev/null"),
-    kept("a name of 300 letters", given("--output", f"{'x' * 300}.nii")),
-    kept("a name of 250 letters", given("--output", f"{'x' * 245}.nii")),
-    *[
-        written(
-            f"an output ending in {ending}",
-            given("--output", f"out{ending}"),
-            "written whole, and read back before it appears",
-            f"out{ending}",
-        )
-        for ending in (".nii", ".nii.gz")
-    ],
-    Case(
-        GROUP,
-        "an output in the folder of the input series",
-        "the series is as it was",
-        _dicom_untouched,
-    ),
-]
+        f"an output ending in {ending}",
+        given("--output", f"out{ending}"),
+        "written whole, and read back before it appears",
+        f"out{ending}",
+    )
+untouched = "the series is as it was"
+CASES.add("an output in the folder of the input series", untouched, _dicom_untouched)

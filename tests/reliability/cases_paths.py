@@ -10,19 +10,16 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.reliability import expect
-from tests.reliability.case import Case
 from tests.reliability.dicom_files import enhanced, series
-from tests.reliability.expect import assert_discreet, assert_line, said, upsample
+from tests.reliability.expect import Cases, assert_discreet, assert_line, said, upsample
 from tests.reliability.runner import run_cli
-from tests.reliability.volume_files import Make, meta, nifti, written
+from tests.reliability.volume_files import Make, late, meta, nifti, written
 
-GROUP = "Input paths"
-refuse = partial(expect.refuse, GROUP)
-handle = partial(expect.handle, GROUP)
+CASES = Cases("Input paths")
+refuse, handle = CASES.refuse, CASES.handle
 #: For what no run may wait; one that waits for a FIFO takes for ever.
-at_once = partial(expect.refuse, GROUP, seconds=20)
-forbidden = partial(expect.refuse, GROUP, unprivileged=True)
+at_once = partial(CASES.refuse, seconds=20)
+forbidden = partial(CASES.refuse, unprivileged=True)
 _DENIED = "Permission denied"
 
 #: Raw bytes in a name would be written in another spelling; the code and the line count there.
@@ -36,48 +33,37 @@ _ODD = {
 }
 
 
-def inside(name: str, make: Make = nifti) -> Make:
-    """Makes an input in a folder of this name."""
-
-    def build(folder: Path) -> Path:
-        target = folder / name
-        target.mkdir(parents=True)
-        return make(target)
-
-    return build
+@late
+def inside(folder: Path, name: str, make: Make = nifti) -> Path:
+    target = folder / name
+    target.mkdir(parents=True)
+    return make(target)
 
 
-def linked(make: Make) -> Make:
-    """Makes an input and returns a link to it."""
-
-    def build(folder: Path) -> Path:
-        source = make(folder)
-        link = folder / f"link{source.suffix}"
-        link.symlink_to(source)
-        return link
-
-    return build
+@late
+def linked(folder: Path, make: Make) -> Path:
+    source = make(folder)
+    link = folder / f"link{source.suffix}"
+    link.symlink_to(source)
+    return link
 
 
-def special(name: str, make: Callable[[Path], object]) -> Make:
-    """Makes something that is no regular file."""
-
-    def build(folder: Path) -> Path:
-        make(folder / name)
-        return folder / name
-
-    return build
+@late
+def special(folder: Path, name: str, make: Callable[[Path], object]) -> Path:
+    make(folder / name)
+    return folder / name
 
 
-def closed(make: Make, *, parent: bool = False) -> Make:
+@late
+def closed(folder: Path, make: Make, *, parent: bool = False) -> Path:
     """Makes an input and takes away the right to read it, or to enter its folder."""
+    path = make(folder)
+    (path.parent if parent else path).chmod(0)
+    return path
 
-    def build(folder: Path) -> Path:
-        path = make(folder)
-        (path.parent if parent else path).chmod(0)
-        return path
 
-    return build
+def _nothing(name: str, folder: Path) -> Path:
+    return folder / name / "t2w.nii"
 
 
 def _socket(path: Path) -> None:
@@ -136,59 +122,44 @@ def _empty_info(folder: Path) -> str:
     return said(outcome, folder)
 
 
-CASES = [
-    refuse("nothing at the path", lambda f: f / "none.nii.gz", "nothing at that path"),
-    refuse(
-        "an ending that mrisr does not read",
-        written("t2w.png", b"\x89PNG\r\n\x1a\n" + bytes(500)),
-        ".png",
-    ),
-    refuse("a folder called .nii.gz", special("t2w.nii.gz", Path.mkdir), "no DICOM image"),
-    *[
-        at_once(f"a FIFO called {name}", special(name, os.mkfifo))
-        for name in ("t2w.nii.gz", "t2w.dcm")
-    ],
-    at_once("a socket", special("t2w.nii", _socket)),
-    at_once("/dev/null", lambda f: Path("/dev/null")),
-    at_once("/dev/zero", lambda f: Path("/dev/zero")),
-    at_once("a link to /dev/zero", special("t2w.nii", lambda p: p.symlink_to("/dev/zero"))),
-    refuse("a link to itself", special("t2w.nii", lambda p: p.symlink_to(p))),
-    refuse("a link that leads nowhere", special("t2w.nii", lambda p: p.symlink_to("no"))),
-    handle("a link to a file", linked(nifti)),
-    handle("a link to a folder of slices", linked(series)),
-    refuse("a name of 300 letters", lambda f: f / f"{'x' * 300}.nii"),
-    refuse("a path of 5000 letters", lambda f: f / "/".join(["x" * 99] * 50) / "t.nii"),
-    refuse("a file taken for a folder", lambda f: nifti(f) / "t2w.nii", "nothing"),
-    *[
-        forbidden(f"a {name} that may not be read", closed(make), _DENIED)
-        for name, make in {
-            ".nii": nifti,
-            ".nii.gz": partial(nifti, name="t2w.nii.gz"),
-            ".mha": meta,
-            "DICOM file": enhanced,
-            "folder": series,
-        }.items()
-    ],
-    forbidden(
-        "a file in a folder that may not be entered", closed(inside("closed"), parent=True), _DENIED
-    ),
-    refuse("a gzipped DICOM file", _gzipped_dicom, "gzip"),
-    refuse("a zip archive", _zip, ".zip"),
-    *[handle(f"{what} in the path", inside(name)) for what, name in _ODD.items()],
-    *[
-        handle(f"{what} in the path of a DICOM series", inside(name, series))
-        for what, name in _ODD.items()
-    ],
-    *[
-        refuse(
-            f"nothing at a path with {what}",
-            lambda f, name=name: f / name / "t2w.nii",  # type: ignore[misc]
-            "nothing at that path",
-        )
-        for what, name in _ODD.items()
-    ],
-    handle("bytes in the name that are no UTF-8", _not_utf8),
-    Case(GROUP, "an odd name and no --output", "the output is named after it", _odd_output),
-    Case(GROUP, "an empty path", "refused", _nothing_given),
-    Case(GROUP, "mrisr info on an empty folder", "refused", _empty_info),
-]
+refuse("nothing at the path", lambda f: f / "none.nii.gz", "nothing at that path")
+picture = written("t2w.png", b"\x89PNG\r\n\x1a\n" + bytes(500))
+refuse("an ending that mrisr does not read", picture, ".png")
+refuse("a folder called .nii.gz", special("t2w.nii.gz", Path.mkdir), "no DICOM image")
+for name in ("t2w.nii.gz", "t2w.dcm"):
+    at_once(f"a FIFO called {name}", special(name, os.mkfifo))
+at_once("a socket", special("t2w.nii", _socket))
+at_once("/dev/null", lambda f: Path("/dev/null"))
+at_once("/dev/zero", lambda f: Path("/dev/zero"))
+at_once("a link to /dev/zero", special("t2w.nii", lambda p: p.symlink_to("/dev/zero")))
+refuse("a link to itself", special("t2w.nii", lambda p: p.symlink_to(p)))
+refuse("a link that leads nowhere", special("t2w.nii", lambda p: p.symlink_to("no")))
+handle("a link to a file", linked(nifti))
+handle("a link to a folder of slices", linked(series))
+refuse("a name of 300 letters", lambda f: f / f"{'x' * 300}.nii")
+refuse("a path of 5000 letters", lambda f: f / "/".join(["x" * 99] * 50) / "t.nii")
+refuse("a file taken for a folder", lambda f: nifti(f) / "t2w.nii", "nothing")
+for name, make in {
+    ".nii": nifti,
+    ".nii.gz": partial(nifti, name="t2w.nii.gz"),
+    ".mha": meta,
+    "DICOM file": enhanced,
+    "folder": series,
+}.items():
+    forbidden(f"a {name} that may not be read", closed(make), _DENIED)
+forbidden(
+    "a file in a folder that may not be entered", closed(inside("closed"), parent=True), _DENIED
+)
+refuse("a gzipped DICOM file", _gzipped_dicom, "gzip")
+refuse("a zip archive", _zip, ".zip")
+for what, name in _ODD.items():
+    handle(f"{what} in the path", inside(name))
+for what, name in _ODD.items():
+    handle(f"{what} in the path of a DICOM series", inside(name, series))
+for what, name in _ODD.items():
+    nothing = partial(_nothing, name)
+    refuse(f"nothing at a path with {what}", nothing, "nothing at that path")
+handle("bytes in the name that are no UTF-8", _not_utf8)
+CASES.add("an odd name and no --output", "the output is named after it", _odd_output)
+CASES.add("an empty path", "refused", _nothing_given)
+CASES.add("mrisr info on an empty folder", "refused", _empty_info)

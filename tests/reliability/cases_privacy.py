@@ -9,13 +9,12 @@ from typing import Any
 
 import pydicom
 
-from tests.reliability.case import Case, Run
-from tests.reliability.dicom_files import SECRETS, enhanced, repeated, series, set_one
-from tests.reliability.expect import assert_discreet, upsample
+from tests.reliability.dicom_files import SECRETS, enhanced, repeated, series, setting
+from tests.reliability.expect import Cases, assert_discreet, upsample
 from tests.reliability.runner import run_cli
-from tests.reliability.volume_files import Make, nifti
+from tests.reliability.volume_files import Make, late, nifti
 
-GROUP = "Patient data"
+CASES = Cases("Patient data")
 
 
 def written(folder: Path, source: Path, output: str, *options: object, **run: Any) -> list[Path]:
@@ -37,35 +36,28 @@ def assert_clean(path: Path) -> None:
             assert secret.encode(code) not in data.lower(), f"{secret!r} in {path.name}"
 
 
-def outputs(make: Make, ending: str, *, job: str = "inplane") -> Run:
+@late
+def outputs(folder: Path, make: Make, ending: str, *, job: str = "inplane") -> str:
     """A run of all outputs, none of which may hold anything of the patient."""
-
-    def check(folder: Path) -> str:
-        options = ("--qc", "qc.png", "--json", "--force")
-        files = written(folder, make(folder), f"out{ending}", *options, job=job)
-        names = [p.name for p in files]
-        assert {"out.json", "qc.png", f"out{ending}"} <= set(names), names
-        for path in files:
-            assert_clean(path)
-        return f"nothing in {', '.join(names)} nor in what was printed"
-
-    return check
+    options = ("--qc", "qc.png", "--json", "--force")
+    files = written(folder, make(folder), f"out{ending}", *options, job=job)
+    names = [p.name for p in files]
+    assert {"out.json", "qc.png", f"out{ending}"} <= set(names), names
+    for path in files:
+        assert_clean(path)
+    return f"nothing in {', '.join(names)} nor in what was printed"
 
 
-def info(make: Make, *arguments: str) -> Run:
+@late
+def info(folder: Path, make: Make, *arguments: str) -> str:
     """``mrisr info``, which may print nothing of the patient."""
-
-    def check(folder: Path) -> str:
-        outcome = run_cli(["info", make(folder), *arguments], folder)
-        assert outcome.code in (0, 2), outcome.stderr
-        assert_discreet(outcome)
-        return f"nothing in {len(outcome.stdout.splitlines())} lines"
-
-    return check
+    outcome = run_cli(["info", make(folder), *arguments], folder)
+    assert outcome.code in (0, 2), outcome.stderr
+    assert_discreet(outcome)
+    return f"nothing in {len(outcome.stdout.splitlines())} lines"
 
 
 def _extended(image: Any) -> None:
-    """Text that others wrote into a NIfTI."""
     import nibabel as nib
 
     image.header["descrip"], image.header["db_name"] = b"secret description", b"secret db"
@@ -94,47 +86,24 @@ def _deidentified(folder: Path) -> str:
 
 _INFO = {
     "a series": series,
-    "a series with a broken file": partial(series, edit=set_one(2, PixelSpacing=None)),
+    "a series with a broken file": partial(series, edit=setting(2, PixelSpacing=None)),
     "a series of two volumes": partial(repeated, DiffusionBValue=(50.0, 800.0)),
 }
-CASES = [
-    *[
-        Case(
-            GROUP,
-            f"a DICOM series, to {ending}",
-            "nothing of its patient, places, times, private elements or overlay in the output",
-            outputs(series, ending),
-        )
-        for ending in (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
-    ],
-    Case(
-        GROUP,
-        "a DICOM series, through-plane",
-        "the same",
-        outputs(series, ".nii", job="throughplane"),
-    ),
-    Case(GROUP, "an enhanced file", "the same", outputs(enhanced, ".nii")),
-    Case(
-        GROUP,
-        "a NIfTI with texts in its header and extensions",
-        "none of them in the output",
-        outputs(partial(nifti, edit=_extended), ".nii"),
-    ),
-    *[
-        Case(GROUP, f"mrisr info on {what}{how}", "nothing of the patient", info(make, *given))
-        for what, make in _INFO.items()
-        for how, given in {"": (), ", --json": ("--json",)}.items()
-    ],
-    Case(
-        GROUP,
-        "a DICOM series, to DICOM",
-        "the patient is kept; private groups and overlays are dropped",
-        _derived_dicom,
-    ),
-    Case(
-        GROUP,
-        "a DICOM series, to DICOM, --deidentify",
-        "nothing of its patient in any file",
-        _deidentified,
-    ),
-]
+for ending in (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd"):
+    CASES.add(
+        f"a DICOM series, to {ending}",
+        "nothing of its patient, places, times, private elements or overlay in the output",
+        outputs(series, ending),
+    )
+CASES.add("a DICOM series, through-plane", "the same", outputs(series, ".nii", job="throughplane"))
+CASES.add("an enhanced file", "the same", outputs(enhanced, ".nii"))
+texts = outputs(partial(nifti, edit=_extended), ".nii")
+name = "a NIfTI with texts in its header and extensions"
+CASES.add(name, "none of them in the output", texts)
+for what, make in _INFO.items():
+    for how, given in {"": (), ", --json": ("--json",)}.items():
+        CASES.add(f"mrisr info on {what}{how}", "nothing of the patient", info(make, *given))
+kept = "the patient is kept; private groups and overlays are dropped"
+CASES.add("a DICOM series, to DICOM", kept, _derived_dicom)
+dropped = "nothing of its patient in any file"
+CASES.add("a DICOM series, to DICOM, --deidentify", dropped, _deidentified)

@@ -14,15 +14,23 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.reliability.case import Case, Skipped
 from tests.reliability.cases_models import Explosive
-from tests.reliability.expect import assert_discreet, assert_line, done, refusal, said, unchanged
-from tests.reliability.runner import Outcome, run_cli
+from tests.reliability.expect import (
+    Cases,
+    assert_discreet,
+    assert_line,
+    done,
+    refusal,
+    said,
+    unchanged,
+)
+from tests.reliability.runner import Outcome, Skipped, run_cli
+from tests.reliability.volume_files import cut, damaged
 
-GROUP = "Zones"
+CASES = Cases("Zones")
 
-#: Changes a study and a bundle that are as they should be; returns what else to say on the command line.
-Spoil = Callable[[Path, Path], tuple[object, ...]]
+#: Changes a study and a bundle that are as they should be; may return what else to say on the command line.
+Spoil = Callable[[Path, Path], object]
 
 
 @cache
@@ -54,12 +62,13 @@ def _segment(folder: Path, study: Path, *options: object) -> Outcome:
     return run_cli(["segment", "--input", study, *output, *options, "--quiet"], work)
 
 
-def refused(name: str, spoil: Spoil, *words: str, code: int = 2) -> Case:
+def refused(name: str, spoil: Spoil, *words: str, code: int = 2) -> None:
     """A case in which nothing is written, and one line says why."""
 
     def check(folder: Path) -> str:
         study, bundle = _laid_out(folder)
-        options = spoil(study, bundle)
+        found = spoil(study, bundle)
+        options = found if isinstance(found, tuple) else ()
         if not {"--model", "--nnunet"} & set(map(str, options)):
             options = ("--bundle", bundle, *options)
         (folder / "work").mkdir(exist_ok=True)
@@ -68,53 +77,37 @@ def refused(name: str, spoil: Spoil, *words: str, code: int = 2) -> Case:
             assert_line(outcome, code, None, *words)
         return said(outcome, folder)
 
-    return Case(GROUP, name, refusal(*words), check)
+    CASES.add(name, refusal(*words), check)
 
 
-def _truncated(study: Path, bundle: Path) -> tuple[object, ...]:
-    data = study.read_bytes()
-    study.write_bytes(data[: len(data) // 2])
-    return ()
-
-
-def _coronal(study: Path, bundle: Path) -> tuple[object, ...]:
+def _coronal(study: Path, bundle: Path) -> None:
     from mrisr.io import write_volume
     from tests.zones.models import image
 
     write_volume(image("LIP", spacing=(0.5, 3.0, 0.5)), study, force=True)
-    return ()
 
 
-def _exists(study: Path, bundle: Path) -> tuple[object, ...]:
+def _exists(study: Path, bundle: Path) -> None:
     (study.parent / "work").mkdir()
     (study.parent / "work" / "out.json").write_text("mine")
-    return ()
 
 
-def _pickled(study: Path, bundle: Path) -> tuple[object, ...]:
+def _pickled(study: Path, bundle: Path) -> None:
     mark = study.parent / "exploded"
     (bundle / "models" / "model.pt").write_bytes(pickle.dumps(Explosive(mark)))
-    return ()
 
 
-def _torchscript(study: Path, bundle: Path) -> tuple[object, ...]:
+def _torchscript(study: Path, bundle: Path) -> None:
     (bundle / "models" / "model.pt").rename(bundle / "models" / "model.ts")
-    return ()
 
 
-def _unnamed(study: Path, bundle: Path) -> tuple[object, ...]:
-    (bundle / "configs" / "metadata.json").write_text("{}")
-    return ()
-
-
-def _shifted(study: Path, bundle: Path) -> tuple[object, ...]:
+def _shifted(study: Path, bundle: Path) -> None:
     """A postprocessing that loses a slice."""
     path = bundle / "configs" / "inference.json"
     config = json.loads(path.read_text())
     lost = {"_target_": "Lambdad", "keys": "pred", "func": "$lambda x: x[..., 1:]"}
     config["postprocessing"]["transforms"].append(lost)
     path.write_text(json.dumps(config))
-    return ()
 
 
 def _no_nnunet(study: Path, bundle: Path) -> tuple[object, ...]:
@@ -157,47 +150,26 @@ def _dicom(folder: Path) -> str:
     return "read back on the series' voxels; nothing of the patient in the record"
 
 
-CASES = [
-    Case(
-        GROUP,
-        "an image stored along other axes than a model's",
-        "every voxel's label where it belongs",
-        _labelled,
-    ),
-    Case(
-        GROUP,
-        "a DICOM series, and an output called .dcm",
-        "a DICOM Segmentation on the series' voxels; nothing of the patient in the record",
-        _dicom,
-    ),
-    refused("an image cut to half", _truncated, "t2.nii.gz"),
-    refused("a coronal stack of thick slices", _coronal, "axial", "coronal"),
-    refused("labels whose record is there already", _exists, "out.json", code=3),
-    refused(
-        "the image itself as output, with --force",
-        lambda study, _: ("--output", study, "--force"),
-        "never overwritten",
-        code=3,
-    ),
-    refused("labels that the table does not name", lambda *_: ("--table", "1=TZ,3=PZ"), "found 2"),
-    refused("a table without a zone", lambda *_: ("--table", "1=TZ"), "PZ", code=1),
-    refused("a bundle that says nothing of its labels, and no table", _unnamed, "--table"),
-    refused("a bundle whose labels come back with a slice less", _shifted, "labels on the grid"),
-    refused(
-        "a bundle whose weights are a pickle that runs code",
-        _pickled,
-        "model.pt",
-        "without running code",
-    ),
-    refused("a bundle of TorchScript alone", _torchscript, "TorchScript"),
-    refused(
-        "a folder that is no bundle", lambda study, _: ("--bundle", study.parent), "inference.json"
-    ),
-    refused(
-        "an nnU-Net folder where no nnU-Net is installed",
-        _no_nnunet,
-        "pip install nnunetv2",
-        code=1,
-    ),
-    refused("an upsampler's model", lambda *_: ("--model", "zero-inplane"), "zero-inplane", code=1),
-]
+place = "every voxel's label where it belongs"
+CASES.add("an image stored along other axes than a model's", place, _labelled)
+found = "a DICOM Segmentation on the series' voxels; nothing of the patient in the record"
+CASES.add("a DICOM series, and an output called .dcm", found, _dicom)
+half = damaged(lambda study: study, cut(0.5))
+refused("an image cut to half", lambda study, _: half(study), "t2.nii.gz")
+refused("a coronal stack of thick slices", _coronal, "axial", "coronal")
+refused("labels whose record is there already", _exists, "out.json", code=3)
+itself: Spoil = lambda study, _: ("--output", study, "--force")  # noqa: E731
+refused("the image itself as output, with --force", itself, "never overwritten", code=3)
+refused("labels that the table does not name", lambda *_: ("--table", "1=TZ,3=PZ"), "found 2")
+refused("a table without a zone", lambda *_: ("--table", "1=TZ"), "PZ", code=1)
+unnamed: Spoil = lambda _, b: (b / "configs" / "metadata.json").write_text("{}")  # noqa: E731
+refused("a bundle that says nothing of its labels, and no table", unnamed, "--table")
+refused("a bundle whose labels come back with a slice less", _shifted, "labels on the grid")
+name = "a bundle whose weights are a pickle that runs code"
+refused(name, _pickled, "model.pt", "without running code")
+refused("a bundle of TorchScript alone", _torchscript, "TorchScript")
+parent: Spoil = lambda study, _: ("--bundle", study.parent)  # noqa: E731
+refused("a folder that is no bundle", parent, "inference.json")
+name = "an nnU-Net folder where no nnU-Net is installed"
+refused(name, _no_nnunet, "pip install nnunetv2", code=1)
+refused("an upsampler's model", lambda *_: ("--model", "zero-inplane"), "zero-inplane", code=1)

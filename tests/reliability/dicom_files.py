@@ -6,12 +6,15 @@ Every file is full of a patient who must never be seen again; see ``SECRETS``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from io import BytesIO
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pydicom
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.tag import Tag
 from pydicom.uid import (
     UID,
     EnhancedMRImageStorage,
@@ -20,13 +23,15 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from tests.reliability.truth import AFFINE, COLUMNS, ROWS, SLICES, SPACING, VOXELS
-from tests.reliability.volume_files import Make, repack
+from tests.reliability.volume_files import AFFINE, COLUMNS, ROWS, SLICES, SPACING, VOXELS, Make
 
 #: No output, record, picture or line of text may hold one of these, in any case of letters.
 SECRETS = ("secret", "19010203", "11:12:13", "111213.14")
 
 Edit = Callable[[FileDataset, int], None]
+_OF_FRAMES = (
+    "ImagePositionPatient ImageOrientationPatient PixelSpacing SpacingBetweenSlices".split()
+)
 
 
 def uid(*parts: object) -> UID:
@@ -34,32 +39,35 @@ def uid(*parts: object) -> UID:
     return generate_uid(entropy_srcs=["mrisr reliability", *map(str, parts)])
 
 
-def set_all(**attributes: object) -> Edit:
-    """Set attributes of every slice. None deletes; a callable value gets the slice's number."""
+def setting(only: int | None = None, **attributes: Any) -> Edit:
+    """Sets attributes of every slice or of one. None deletes, a callable value gets the slice's number,
+    and the bytes of a decimal string are written as they are."""
 
-    def edit(dataset: FileDataset, k: int) -> None:
+    def edit(d: Dataset, k: int) -> None:
         for keyword, value in attributes.items():
-            _set(dataset, keyword, value(k) if callable(value) else value)
+            value = value(k) if callable(value) else value
+            if only not in (None, k):
+                continue
+            if value is None:
+                delattr(d, keyword)
+            elif isinstance(value, bytes) and dictionary_VR(keyword) == "DS":
+                value += b" " * (len(value) % 2)
+                tag = Tag(keyword)
+                d[tag] = RawDataElement(tag, "DS", len(value), value, 0, False, True)
+            else:
+                setattr(d, keyword, value)
 
     return edit
 
 
-def set_one(wanted: int, **attributes: object) -> Edit:
-    """Set attributes of one slice; None deletes."""
-
-    def edit(dataset: FileDataset, k: int) -> None:
-        for keyword, value in attributes.items():
-            if k == wanted:
-                _set(dataset, keyword, value)
-
-    return edit
+def every(**attributes: Any) -> Make:
+    """Makes a series with attributes of every slice set."""
+    return partial(series, edit=setting(**attributes))
 
 
-def _set(dataset: Dataset, keyword: str, value: object) -> None:
-    if value is None:
-        delattr(dataset, keyword)
-    else:
-        setattr(dataset, keyword, value)
+def third(**attributes: Any) -> Make:
+    """Makes a series with attributes of its third slice, 02.dcm, set."""
+    return partial(series, edit=setting(2, **attributes))
 
 
 def series(
@@ -133,46 +141,47 @@ def add_patient(d: Dataset) -> None:
     d.PatientBirthDate = d.StudyDate = d.SeriesDate = d.ContentDate = "19010203"
     d.StudyTime = d.AcquisitionTime = "111213.14"
     d.PatientSex, d.PatientAge, d.OtherPatientIDs = "M", "066Y", "SECRET-0043"
-    for keyword in ("PatientAddress", "PatientComments", "ReferringPhysicianName"):
-        setattr(d, keyword, f"Secret {keyword}")
-    for keyword in ("InstitutionName", "OperatorsName", "StudyDescription", "ImageComments"):
+    for (
+        keyword
+    ) in """PatientAddress PatientComments ReferringPhysicianName InstitutionName OperatorsName
+            StudyDescription ImageComments""".split():
         setattr(d, keyword, f"Secret {keyword}")
     for keyword in ("AccessionNumber", "StudyID", "StationName", "DeviceSerialNumber"):
         setattr(d, keyword, "SECRET-0044")
     block = d.private_block(0x0029, "SECRET VENDOR", create=True)
     block.add_new(0x10, "LO", "secret private text")
     block.add_new(0x20, "OB", b"secret private bytes")
-    d.add_new((0x6000, 0x0010), "US", ROWS)
-    d.add_new((0x6000, 0x0011), "US", COLUMNS)
-    d.add_new((0x6000, 0x0022), "LO", "secret overlay")
-    d.add_new((0x6000, 0x0040), "CS", "G")
-    d.add_new((0x6000, 0x0050), "SS", [1, 1])
-    d.add_new((0x6000, 0x0100), "US", 1)
-    d.add_new((0x6000, 0x0102), "US", 0)
-    d.add_new((0x6000, 0x3000), "OW", b"\xff" * (ROWS * COLUMNS // 8))
+    for element, vr, value in (
+        (0x0010, "US", ROWS),
+        (0x0011, "US", COLUMNS),
+        (0x0022, "LO", "secret overlay"),
+        (0x0040, "CS", "G"),
+        (0x0050, "SS", [1, 1]),
+        (0x0100, "US", 1),
+        (0x0102, "US", 0),
+        (0x3000, "OW", b"\xff" * (ROWS * COLUMNS // 8)),
+    ):
+        d.add_new((0x6000, element), vr, value)
 
 
 def change(path: Path, **attributes: object) -> None:
     """Set attributes of a file that exists; None deletes."""
     dataset = pydicom.dcmread(path)
-    for keyword, value in attributes.items():
-        _set(dataset, keyword, value)
+    setting(**attributes)(dataset, 0)
     dataset.save_as(path)
 
 
 def repeated(folder: Path, **labels: tuple[object, ...]) -> Path:
     """A series with every position twice; each label says what the two volumes carry. The second holds
     half of the first's numbers."""
-    target = folder / "series"
     for volume in (0, 1):
 
         def edit(d: FileDataset, k: int, volume: int = volume) -> None:
             d.SOPInstanceUID = d.file_meta.MediaStorageSOPInstanceUID = uid("repeat", volume, k)
-            for keyword, values in labels.items():
-                setattr(d, keyword, values[volume])
+            setting(**{keyword: values[volume] for keyword, values in labels.items()})(d, k)
             set_pixels(d, VOXELS[:, :, k].T // (volume + 1))
 
-        series(folder, target.name, edit=edit, naming=f"{volume}_{{:02d}}.dcm")
+        target = series(folder, edit=edit, naming=f"{volume}_{{:02d}}.dcm")
     return target
 
 
@@ -182,16 +191,13 @@ def enhanced(
     """An enhanced multi-frame file, its frames out of order; ``volumes`` repeats every position."""
     d = image(0)
     d.SOPClassUID = d.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
-    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+    for keyword in _OF_FRAMES:
         del d[keyword]
-    del d.SpacingBetweenSlices
     order = [(v, k) for k in (2, 0, 1, 4, 3) for v in range(volumes)]
     d.NumberOfFrames = len(order)
     if geometry:
-        measures, shared = Dataset(), Dataset()
-        measures.PixelSpacing, measures.SliceThickness = [SPACING[1], SPACING[0]], 2.5
-        shared.PixelMeasuresSequence = [measures]
-        d.SharedFunctionalGroupsSequence = [shared]
+        measures = _item(PixelSpacing=[SPACING[1], SPACING[0]], SliceThickness=2.5)
+        d.SharedFunctionalGroupsSequence = [_item(PixelMeasuresSequence=[measures])]
         d.PerFrameFunctionalGroupsSequence = [_group(v, k) for v, k in order]
     d.PixelData = b"".join((VOXELS[:, :, k].T // (v + 1)).tobytes() for v, k in order)
     if edit is not None:
@@ -202,70 +208,14 @@ def enhanced(
 
 
 def _group(volume: int, k: int) -> Dataset:
-    place, orientation, echo = Dataset(), Dataset(), Dataset()
-    place.ImagePositionPatient = position(k)
-    orientation.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    echo.EffectiveEchoTime = 100.0 + volume
     group = Dataset()
-    group.PlanePositionSequence, group.PlaneOrientationSequence = [place], [orientation]
-    group.MREchoSequence = [echo]
+    group.PlanePositionSequence = [_item(ImagePositionPatient=position(k))]
+    group.PlaneOrientationSequence = [_item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])]
+    group.MREchoSequence = [_item(EffectiveEchoTime=100.0 + volume)]
     return group
 
 
-def raw(name: str, *, implicit: bool = True, skip: tuple[int, ...] = ()) -> Make:
-    """Makes a series of bare datasets: neither preamble nor file meta information.
-
-    Slices in ``skip`` stay whole files.
-    """
-
-    def make(folder: Path) -> Path:
-        target = series(folder, naming=name)
-        for k, path in enumerate(sorted(target.iterdir())):
-            if k not in skip:
-                d = pydicom.dcmread(path)
-                buffer = BytesIO()
-                del d.file_meta, d.preamble
-                pydicom.dcmwrite(
-                    buffer, d, implicit_vr=implicit, little_endian=True, force_encoding=True
-                )
-                path.write_bytes(buffer.getvalue())
-        return target
-
-    return make
-
-
-def no_preamble(folder: Path) -> Path:
-    """Files that start with their meta information, without the 128 bytes and the letters before it."""
-    target = series(folder)
-    for path in target.iterdir():
-        repack(path, lambda data: data[132:])
-    return target
-
-
-def no_meta_syntax(folder: Path) -> Path:
-    """File meta information that does not name the transfer syntax."""
-    target = series(folder)
-    for path in target.iterdir():
-        d = pydicom.dcmread(path)
-        del d.file_meta.TransferSyntaxUID
-        pydicom.dcmwrite(path, d, implicit_vr=False, little_endian=True, force_encoding=True)
-    return target
-
-
-def nested(folder: Path) -> Path:
-    target = series(folder)
-    for k, path in enumerate(sorted(target.iterdir())):
-        inside = target / "PA000001" / f"ST 00000{k % 2}" / "SE000001" / f"{k}"
-        inside.mkdir(parents=True)
-        path.rename(inside / "IM000001")
-    return target
-
-
-def linked_from_a_store(folder: Path) -> Path:
-    """Slices that are links into a data store, as version control of large data makes them."""
-    store = series(folder, "store")
-    target = folder / "series"
-    target.mkdir()
-    for path in store.iterdir():
-        (target / path.name).symlink_to(path)
-    return target
+def _item(**attributes: object) -> Dataset:
+    item = Dataset()
+    setting(**attributes)(item, 0)
+    return item

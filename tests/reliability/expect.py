@@ -7,7 +7,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -17,13 +17,92 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from tests.reliability.case import Case
 from tests.reliability.dicom_files import SECRETS
 from tests.reliability.runner import Outcome, run_cli
 from tests.reliability.volume_files import Make, nifti
 
 #: What a claim may cost: "refused in 1 s, under 500 MB", and room for a busy machine.
 SECONDS, MEBIBYTES = 2.0, 500.0
+
+#: An experiment: gets an empty folder and returns in a few words what happened.
+Run = Callable[[Path], str]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the reliability table: a promise and the experiment that checks it.
+
+    Attributes:
+        group: heading of the table it stands under.
+        name: what is fed to mrisr, or what hits it; unique within the group.
+        should: what mrisr promises to do then.
+        run: raises AssertionError, with the few words of what happened, where that is not what
+            should happen, and Skipped.
+        slow: takes more than about ten seconds, or repeats what another case tries; left out of
+            the gate.
+    """
+
+    group: str
+    name: str
+    should: str
+    run: Run
+    slow: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.group}: {self.name}"
+
+
+class Cases(list[Case]):
+    """The cases of a module, under one heading or several."""
+
+    def __init__(self, group: str) -> None:
+        super().__init__()
+        self.group = group
+
+    def add(self, name: str, should: str, run: Run, *, slow: bool = False) -> None:
+        self.append(Case(self.group, name, should, run, slow))
+
+    def case(self, name: str, should: str, *, slow: bool = False) -> Callable[[Run], Run]:
+        """A case of the function that this decorates."""
+
+        def register(run: Run) -> Run:
+            self.add(name, should, run, slow=slow)
+            return run
+
+        return register
+
+    def refuse(self, name: str, make: Make, *words: str, **options: Any) -> None:
+        """A case of an input that is refused; ``words`` stand in the line, options as in ``refused``."""
+        should = refusal(*words) + ("; in 1 s, under 500 MB" if options.get("cheap") else "")
+        self.add(name, should, lambda folder: refused(folder, make(folder), *words, **options))
+
+    def handle(self, name: str, make: Make, *notes: str, should: str = "", **options: Any) -> None:
+        """A case of an input that is as good as the clean one; ``notes`` stand in the record."""
+        should = should or ("exact" if "like" in options else "the clean result")
+        should += f", noted in the record: `{', '.join(notes)}`" if notes else ""
+        self.add(name, should, lambda folder: handled(folder, make(folder), *notes, **options))
+
+    def each(self, name: str, makes: Mapping[str, Make], *words: str) -> None:
+        """A case of several inputs that are all refused."""
+
+        def run(folder: Path) -> str:
+            lines = {}
+            for title, make in makes.items():
+                part = folder / f"part{len(lines)}"
+                part.mkdir()
+                try:
+                    lines[title] = refused(part, make(part), *words, info=not lines)
+                except AssertionError as error:
+                    raise AssertionError(f"{title}: {error}") from error
+            return f"{len(lines)} times refused, e.g. {lines[title]}"
+
+        self.add(name, refusal(*words), run)
+
+
+def refusal(*words: str, start: str = "refused") -> str:
+    """The promise of a refusal whose line says the words, UIDs left out."""
+    short = [f"`{word}`" for word in words if len(word) < 40]
+    return f"{start}; the line says {', '.join(short)}" if short else start
 
 
 @dataclass(frozen=True)
@@ -180,51 +259,6 @@ def _expected(make: Make, job: str) -> Result:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         return done(folder, upsample(folder, make(folder), job=job))
-
-
-def refuse(group: str, name: str, make: Make, *words: str, **options: Any) -> Case:
-    """A case of an input that is refused; ``words`` stand in the line."""
-    should = refusal(*words) + ("; in 1 s, under 500 MB" if options.get("cheap") else "")
-    return Case(
-        group, name, should, lambda folder: refused(folder, make(folder), *words, **options)
-    )
-
-
-def refusal(*words: str, start: str = "refused") -> str:
-    """The promise of a refusal whose line says the words, UIDs left out."""
-    short = [f"`{word}`" for word in words if len(word) < 40]
-    return f"{start}; the line says {', '.join(short)}" if short else start
-
-
-def handle(
-    group: str, name: str, make: Make, *notes: str, should: str = "", **options: Any
-) -> Case:
-    """A case of an input that is as good as the clean one; ``notes`` stand in the record."""
-    exact = "the clean result" if "like" not in options else "exact"
-    noted = f", noted in the record: `{', '.join(notes)}`" if notes else ""
-    return Case(
-        group,
-        name,
-        (should or exact) + noted,
-        lambda folder: handled(folder, make(folder), *notes, **options),
-    )
-
-
-def each(group: str, name: str, makes: Mapping[str, Make], *words: str) -> Case:
-    """A case of several inputs that are all refused."""
-
-    def run(folder: Path) -> str:
-        lines = {}
-        for title, make in makes.items():
-            part = folder / f"part{len(lines)}"
-            part.mkdir()
-            try:
-                lines[title] = refused(part, make(part), *words, info=not lines)
-            except AssertionError as error:
-                raise AssertionError(f"{title}: {error}") from error
-        return f"{len(lines)} times refused, e.g. {lines[title]}"
-
-    return Case(group, name, refusal(*words), run)
 
 
 def snapshot(folder: Path) -> dict[str, str]:

@@ -21,7 +21,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from tests.reliability import dicom_files
-from tests.reliability.damage_files import dicom_image
+from tests.reliability.damage import dicom_image
 
 #: Attributes of images, then those that frames have too.
 _KEYWORDS = """BitsAllocated BitsStored HighBit PixelRepresentation SamplesPerPixel PhotometricInterpretation

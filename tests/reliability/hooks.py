@@ -11,37 +11,26 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-FOLDER, PARTNERS, PAUSES = "HOOK_FOLDER", "HOOK_PARTNERS", "HOOK_PAUSES"
-CUDA_PIXELS = "HOOK_CUDA_PIXELS"
 
-
-def lose_the_folder() -> None:
+def lose_the_folder(folder: Path) -> None:
     """The output's folder is removed while the network works."""
-    _after_inference(lambda: shutil.rmtree(os.environ[FOLDER]))
+    _after_inference(lambda: shutil.rmtree(folder))
 
 
-def meet() -> None:
-    """All partners wait for each other when they have their results, so that all write at once."""
-
-    def wait() -> None:
-        folder = Path(os.environ[FOLDER])
-        (folder / str(os.getpid())).touch()
-        deadline = time.monotonic() + 60
-        while len(list(folder.iterdir())) < int(os.environ[PARTNERS]):
-            assert time.monotonic() < deadline, "the partner did not come"
-            time.sleep(0.001)
-
-    _after_inference(wait)
-
-
-def meet_and_pause() -> None:
-    """As ``meet``; then this partner waits before it writes, and again before its record is in its place."""
-    meet()
-    first, second = map(float, os.environ[PAUSES].split())
-    _after_inference(lambda: time.sleep(first))
+def meet_and_pause(folder: Path, partners: int, first: float, second: float) -> None:
+    """All partners wait for each other when they have their results, so that all write at once. Then
+    this one waits before it writes, and again before its record is in its place."""
     from mrisr.runs import run
 
     staged = run.staged
+
+    def wait() -> None:
+        (folder / str(os.getpid())).touch()
+        deadline = time.monotonic() + 60
+        while len(list(folder.iterdir())) < partners:
+            assert time.monotonic() < deadline, "the partner did not come"
+            time.sleep(0.001)
+        time.sleep(first)
 
     @contextmanager
     def slow(*arguments: Any, **more: Any) -> Iterator[None]:
@@ -49,6 +38,7 @@ def meet_and_pause() -> None:
             yield
             time.sleep(second)
 
+    _after_inference(wait)
     run.staged = slow
 
 
@@ -65,14 +55,14 @@ def _after_inference(act: Callable[[], object]) -> None:
     Engine.restore_all = restored  # type: ignore[method-assign]
 
 
-def tell_when_at_work() -> None:
+def tell_when_at_work(sign: Path) -> None:
     """A file appears when the command line has been understood and the work begins."""
     from mrisr.restore import restore
 
     load_model = restore.load_model
 
     def load(*arguments: Any) -> Any:
-        Path(os.environ[FOLDER], "at work").touch()
+        sign.touch()
         return load_model(*arguments)
 
     restore.load_model = load
@@ -83,8 +73,8 @@ def promise_room() -> None:
     shutil.disk_usage = lambda path: SimpleNamespace(free=2**60)  # type: ignore[assignment]
 
 
-def pretend_cuda() -> None:
-    """A CUDA device that has no memory for more pixels than the environment says: the CPU in disguise."""
+def pretend_cuda(room: int) -> None:
+    """A CUDA device that has no memory for more pixels than ``room``: the CPU in disguise."""
     import torch
 
     from mrisr.restore import engine
@@ -109,7 +99,7 @@ def pretend_cuda() -> None:
     compute = engine.Engine._compute
 
     def limited(self: Any, function: Any, x: Any, *more: Any) -> Any:
-        if isinstance(self.device, Device) and x[0].numel() > int(os.environ[CUDA_PIXELS]):
+        if isinstance(self.device, Device) and x[0].numel() > room:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return compute(self, function, x, *more)
 

@@ -9,14 +9,16 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.reliability import writers
-from tests.reliability.case import Case
-from tests.reliability.runner import Running, start_cli, wait_for
-from tests.reliability.writers import WRITERS, Writer
+from tests.reliability.expect import Cases
+from tests.reliability.runner import Running, start, wait_for
+from tests.reliability.volume_files import late
+from tests.reliability.writers import WRITERS, Writer, remove, write_as_asked
 
+CASES = Cases("Killed while writing")
 OLD, NEW, LAST = 1, 2, 3
 _PROMISE = "absent, the old content or the new, whole; no temporary file after the next writing"
 
@@ -51,28 +53,21 @@ class Bench:
         return self.folder / "out" / self.writer.target
 
     def start(
-        self, version: int, *, small: bool | None = None, hook: str = "", **run: Any
+        self,
+        version: int,
+        *,
+        small: bool | None = None,
+        unprivileged: bool = False,
+        file_mib: float | None = None,
+        **how: Any,
     ) -> Running:
-        """Begin to write a version over whatever is there.
-
-        Args:
-            small: another size than the others.
-            hook: what befalls the process: the name of a function in ``hooks.py``.
-            run: further environment variables, in capitals, and what else ``start_cli`` takes.
-        """
-        env = {
-            writers.WRITER: self.writer.name,
-            writers.TARGET: str(self.target),
-            writers.VERSION: str(version),
-            writers.SMALL: str(int(self.small if small is None else small)),
-            writers.BEFALLS: hook,
-        }
-        env |= {k: str(v) for k, v in run.items() if k.isupper()}
-        more = {k: v for k, v in run.items() if not k.isupper()}
-        return start_cli([], self.folder, env=env, prepare=writers.HOOK, **more)
+        """Begin to write a version over whatever is there; ``small`` is another size than the others',
+        ``how`` what else ``write_as_asked`` takes."""
+        size = self.small if small is None else small
+        write = partial(write_as_asked, self.writer.name, self.target, version, size, **how)
+        return start(write, folder=self.folder, unprivileged=unprivileged, file_mib=file_mib)
 
     def write(self, version: int, *, small: bool | None = None) -> None:
-        """Write a version, undisturbed."""
         outcome = self.start(version, small=small).wait()
         assert outcome.code == 0, f"the writer failed: {outcome.stderr[-300:]}"
 
@@ -80,7 +75,7 @@ class Bench:
         """Have this version at the target, or nothing. Temporary files stay where they are."""
         for path in self.target.parent.iterdir():
             if not path.name.startswith("."):
-                writers.remove(path)
+                remove(path)
         if before is not None:
             shutil.copytree(self.folder / f"kept{before}", self.target.parent, dirs_exist_ok=True)
 
@@ -123,7 +118,7 @@ def kill_at_steps(writer: Writer, folder: Path, most: int | None = None) -> Coun
     for before in (None, OLD):
         for step in _chosen(_count(bench, before), most):
             bench.restore(before)
-            outcome = bench.start(NEW, **{writers.STEP: step}).wait()
+            outcome = bench.start(NEW, fatal=step).wait()
             assert outcome.code == -signal.SIGKILL, f"it was not hit: {outcome.stderr[-300:]}"
             bench.seen[bench.judge(before)] += 1
             bench.settle()
@@ -131,10 +126,9 @@ def kill_at_steps(writer: Writer, folder: Path, most: int | None = None) -> Coun
 
 
 def _count(bench: Bench, before: int | None) -> int:
-    """How many operations on files the writing takes."""
     bench.restore(before)
     count = bench.folder / "count"
-    assert bench.start(NEW, **{writers.COUNT: count}).wait().code == 0
+    assert bench.start(NEW, count=count).wait().code == 0
     return int(count.read_text())
 
 
@@ -170,33 +164,26 @@ def _seconds(bench: Bench, begun: Path) -> float:
 def _begin(bench: Bench, begun: Path) -> Running:
     """Start a writing and return when it has really begun."""
     begun.unlink(missing_ok=True)
-    running = bench.start(NEW, **{writers.BEGUN: begun})
+    running = bench.start(NEW, begun=begun)
     wait_for(begun)
     return running
 
 
-def _tell(seen: Counter[str]) -> str:
+@late
+def _told(
+    folder: Path, kill: Callable[..., Counter[str]], writer: Writer, number: int | None
+) -> str:
+    seen = kill(writer, folder, number)
     parts = [f"{seen[kind]} {kind}" for kind in ("old or absent", "new", "mixed") if seen[kind]]
     return f"{seen.total()} kills: {', '.join(parts)}, 0 corrupt"
 
 
-def _cases(writer: Writer) -> list[Case]:
+for writer in WRITERS:
     should = _PROMISE + ("; each of the files for itself" if writer.names else "")
-    experiments: dict[str, Callable[[Path], Counter[str]]] = {
-        "4 moments": lambda folder: kill_at_steps(writer, folder, 2),
-        "before each operation on a file": lambda folder: kill_at_steps(writer, folder),
-        "200 random moments": lambda folder: kill_at_random(writer, folder, 200),
-    }
-    return [
-        Case(
-            "Killed while writing",
-            f"{writer.name}: {name}",
-            should,
-            lambda folder, kill=kill: _tell(kill(folder)),  # type: ignore[misc]
-            slow=name != "4 moments",
-        )
-        for name, kill in experiments.items()
-    ]
-
-
-CASES = [case for writer in WRITERS for case in _cases(writer)]
+    for name, experiment, number in (
+        ("4 moments", kill_at_steps, 2),
+        ("before each operation on a file", kill_at_steps, None),
+        ("200 random moments", kill_at_random, 200),
+    ):
+        run, slow = _told(experiment, writer, number), name != "4 moments"
+        CASES.add(f"{writer.name}: {name}", should, run, slow=slow)

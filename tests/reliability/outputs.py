@@ -187,7 +187,6 @@ def network(version: int, small: bool) -> Any:
 
 
 def training_state(version: int, small: bool) -> Any:
-    """The state of a run."""
     import torch
 
     from mrisr.training.checkpoint import State

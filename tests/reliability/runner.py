@@ -1,32 +1,44 @@
-"""Runs the command line in a process of its own, and tells what came of it.
+"""Runs the command line in processes of its own, and tells what came of each.
 
-A server that has imported everything forks for each run (``server.py``), so that a run costs a tenth of
-a second, and its time and memory are its own and not those of the imports.
+They are forked from a server that has imported everything, so that a run costs a tenth of a second, and
+its time and memory are its own and not those of the imports.
 """
 
 from __future__ import annotations
 
 import atexit
+import ctypes
+import gc
 import json
+import multiprocessing
 import os
+import resource
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-from tests.reliability.case import Skipped
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[2]
 _START_S = 120
+#: Not parts of mrisr's import graph, and yet loaded during a run.
+_LATE_IMPORTS = """PIL.PngImagePlugin gdcm jpeg_ls matplotlib.backends.backend_agg nibabel openjpeg
+pydicom.pixels pytest rich.console scipy.linalg scipy.signal SimpleITK tests.reliability.runner""".split()
+_QUIET = {"MPLBACKEND": "Agg", "CUDA_VISIBLE_DEVICES": "", "PYTHONUTF8": "1", "NO_COLOR": "1"}
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+#: Linux capabilities by which root reads and writes what the permissions forbid.
+_DAC_OVERRIDE, _DAC_READ_SEARCH = 1, 2
+
+
+class Skipped(Exception):
+    """A case that cannot run on this machine; the message says what is missing."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +47,9 @@ class Outcome:
 
     Attributes:
         code: the exit code; minus the signal's number where a signal ended the process.
-        stdout, stderr: what it printed.
         seconds: from its start to its end, imports not counted.
-        cpu_seconds: of a processor, which other load does not lengthen.
-        peak_mib: the most memory it held beyond what it held at its start.
+        cpu_seconds: of a processor, which other load does not lengthen; 0 for a run that was killed.
+        peak_mib: the most memory it held beyond what it held at its start; 0 for a run that was killed.
         timed_out: it was killed because it did not end in time.
     """
 
@@ -46,86 +57,68 @@ class Outcome:
     stdout: str
     stderr: str
     seconds: float
-    cpu_seconds: float
-    peak_mib: float
-    timed_out: bool = False
+    timed_out: bool
+    cpu_seconds: float = 0.0
+    peak_mib: float = 0.0
 
 
 @dataclass
 class Running:
-    """A command line that has been started."""
+    """A process that has been started; ``place`` has what it prints."""
 
-    pid: int
-    _wire: Any = field(repr=False)
-    _connection: socket.socket = field(repr=False)
+    process: multiprocessing.process.BaseProcess
+    place: Path
+    began: float
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send a signal to the process and all that it started."""
         with suppress(ProcessLookupError):
-            os.killpg(self.pid, number)
+            os.killpg(self.process.pid or 0, number)
 
     def wait(self, seconds: float = 120) -> Outcome:
         """How it ended; it is killed if that takes longer than ``seconds``."""
-        timed_out = False
-        self._connection.settimeout(seconds)
-        try:
-            line = self._wire.readline()
-        except TimeoutError:
-            timed_out = True
+        self.process.join(seconds)
+        timed_out = self.process.exitcode is None
+        if timed_out:
             self.kill()
-            self._connection.settimeout(10)
-            # A timeout spoils the reader of a socket, so a second one takes over.
-            with self._connection.makefile("r", encoding="utf-8") as wire:
-                line = wire.readline()
-        self._wire.close()
-        self._connection.close()
-        return Outcome(**json.loads(line), timed_out=timed_out)
+            self.process.join()
+        took = time.perf_counter() - self.began
+        out, err = (
+            (self.place / name).read_bytes().decode(errors="replace") for name in ("out", "err")
+        )
+        spent = self.place / "spent"
+        used = json.loads(spent.read_text()) if spent.exists() else {}
+        shutil.rmtree(self.place)
+        return Outcome(self.process.exitcode or 0, out, err, took, timed_out, **used)
 
 
-def start_cli(
-    arguments: Sequence[object],
-    folder: Path,
-    *,
-    env: Mapping[str, str] | None = None,
-    memory_mib: float | None = None,
-    file_mib: float | None = None,
-    unprivileged: bool = False,
-    prepare: str | None = None,
-) -> Running:
-    """Start ``mrisr ARGUMENTS`` in ``folder``, on the CPU, with the small models of ``models.py``.
+def start(work: Callable[..., object], *arguments: Any, folder: Path, **around: Any) -> Running:
+    """Start ``work(*arguments)`` in a process of its own, on the CPU, with the small models of ``models.py``.
 
     Args:
-        arguments: what stands after ``mrisr``.
+        work: a function of a module.
         folder: the working folder.
-        env: further environment variables.
-        memory_mib: address space it may take beyond what it has at its start.
-        file_mib: the largest file it may write; more fails as a full disk does (EFBIG).
-        unprivileged: file permissions count even for root.
-        prepare: ``module:function``, called in the process before the command line runs.
+        around: what else ``_take_on`` takes.
     """
-    address, models = _server()
-    connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(_START_S)
-    connection.connect(address)
-    wire = connection.makefile("rw", encoding="utf-8")
-    request = {
-        "arguments": [os.fspath(a) if isinstance(a, Path) else str(a) for a in arguments],
-        "folder": str(folder),
-        "env": {"MRISR_MODELS": models, **(env or {})},
-        "memory_mib": memory_mib,
-        "file_mib": file_mib,
-        "unprivileged": unprivileged,
-        "prepare": prepare,
-    }
-    print(json.dumps(request), file=wire, flush=True)
-    return Running(json.loads(wire.readline())["pid"], wire, connection)
+    context, models = _server()
+    place = Path(tempfile.mkdtemp(dir=models.parent))
+    around["env"] = {"MRISR_MODELS": str(models), **around.get("env", {})}
+    process = context.Process(target=_be, args=(place, work, arguments, folder, around))
+    process.start()
+    wait_for(place / "begun", _START_S)
+    return Running(process, place, time.perf_counter())
+
+
+def start_cli(arguments: Sequence[object], folder: Path, **around: Any) -> Running:
+    """Start ``mrisr ARGUMENTS``; the rest as in ``start``."""
+    return start(_command_line, [str(a) for a in arguments], folder=folder, **around)
 
 
 def run_cli(
-    arguments: Sequence[object], folder: Path, *, seconds: float = 120, **more: Any
+    arguments: Sequence[object], folder: Path, *, seconds: float = 120, **around: Any
 ) -> Outcome:
-    """Run ``mrisr ARGUMENTS`` to its end, or to ``seconds``; the rest as in ``start_cli``."""
-    return start_cli(arguments, folder, **more).wait(seconds)
+    """Run ``mrisr ARGUMENTS`` to its end, or to ``seconds``."""
+    return start_cli(arguments, folder, **around).wait(seconds)
 
 
 def wait_for(path: Path, seconds: float = 60) -> None:
@@ -137,47 +130,115 @@ def wait_for(path: Path, seconds: float = 60) -> None:
 
 def models_folder() -> Path:
     """Where the small models of this session lie; copy them before changing them."""
-    return Path(_server()[1])
+    return _server()[1]
 
 
 @cache
-def _server() -> tuple[str, str]:
-    """Socket address and models folder of the server, started at the first use."""
-    if not hasattr(os, "fork") or not Path("/proc/self/statm").exists():
+def _server() -> tuple[Any, Path]:
+    """The context whose processes are forked from the server, and the folder of models."""
+    from tests.reliability.models import build_models
+
+    if not Path("/proc/self/statm").exists():
         raise Skipped("runs are started by fork and measured through /proc, which is Linux")
     folder = Path(tempfile.mkdtemp(prefix="mrisr-reliability-"))
-    address, models = folder / "socket", folder / "models"
-    models.mkdir()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.reliability.server", str(address), str(models)],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        env={
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-            "MPLBACKEND": "Agg",
-            "CUDA_VISIBLE_DEVICES": "",
-            "PYTHONUTF8": "1",
-            "NO_COLOR": "1",
-        },
-    )
-    atexit.register(_stop, process, folder)
-    deadline = time.monotonic() + _START_S
-    while not address.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError("the server of the command line did not start")
-        time.sleep(0.05)
-    return str(address), str(models)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    context = multiprocessing.get_context("forkserver")
+    files = (p.relative_to(ROOT).with_suffix("") for p in (ROOT / "mrisr").rglob("*.py"))
+    modules = [".".join(f.parts) for f in files if f.name not in ("__init__", "__main__")]
+    context.set_forkserver_preload([*modules, *_LATE_IMPORTS])
+    # The server computes nothing itself, so that it has no threads that a fork would lose.
+    builder = context.Process(target=build_models, args=(folder / "models",))
+    with mock.patch.dict(os.environ, {**_QUIET, **_ONE_THREAD}):
+        builder.start()
+    builder.join()
+    if builder.exitcode != 0:
+        raise RuntimeError("the small models could not be made")
+    return context, folder / "models"
 
 
-def _stop(process: subprocess.Popen[bytes], folder: Path) -> None:
-    if process.stdin is not None:
-        process.stdin.close()
+# --- in the forked process ------------------------------------------------------------------------
+
+
+def _be(
+    place: Path,
+    work: Callable[..., object],
+    arguments: tuple[Any, ...],
+    folder: Path,
+    around: dict[str, Any],
+) -> None:
+    """Do the work, and leave what it cost."""
+    os.setsid()
+    gc.freeze()
+    # What runs in the background of a shell is deaf to Ctrl-C; a command under test is not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(place / name, os.O_RDWR | os.O_CREAT), number)
+    os.chdir(folder)
+    _take_on(**around)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    (place / "begun").touch()
     try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    shutil.rmtree(folder, ignore_errors=True)
+        if around.get("prepare"):
+            around["prepare"]()
+        work(*arguments)
+    finally:
+        for end in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(end, signal.SIG_IGN)
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        cpu_seconds, peak_mib = used.ru_utime + used.ru_stime, (used.ru_maxrss - before) / 1024
+        with suppress(Exception):  # there may be no memory left
+            (place / "spent").write_text(
+                json.dumps({"cpu_seconds": cpu_seconds, "peak_mib": max(0.0, peak_mib)})
+            )
+
+
+def _take_on(
+    *,
+    env: Mapping[str, str],
+    memory_mib: float | None = None,
+    file_mib: float | None = None,
+    unprivileged: bool = False,
+    prepare: Callable[[], object] | None = None,
+) -> None:
+    """Take on the surroundings of a run.
+
+    Args:
+        env: environment variables.
+        memory_mib: address space it may take beyond what it has at its start.
+        file_mib: the largest file it may write; more fails as a full disk does (EFBIG).
+        unprivileged: file permissions count even for root.
+        prepare: called before the work.
+    """
+    os.environ.update(env)
+    if unprivileged and os.geteuid() == 0:
+        _drop_override()
+    if file_mib is not None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as Python does at its own start
+        _limit(resource.RLIMIT_FSIZE, file_mib * 2**20)
+    if memory_mib is not None:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + memory_mib * 2**20)
+
+
+def _command_line(arguments: list[str]) -> None:
+    from mrisr.cli import main
+
+    sys.argv = ["mrisr", *arguments]
+    main()
+
+
+def _limit(what: int, value: float) -> None:
+    resource.setrlimit(what, (int(value), int(value)))
+
+
+def _drop_override() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; low words, high words
+    if libc.capget(header, sets) != 0:
+        raise OSError(ctypes.get_errno(), "capget")
+    for i in range(3):
+        sets[i] &= ~(1 << _DAC_OVERRIDE | 1 << _DAC_READ_SEARCH)
+    if libc.capset(header, sets) != 0:
+        raise OSError(ctypes.get_errno(), "capset")

@@ -4,35 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from importlib import import_module
-from pathlib import Path
 
-from tests.reliability.case import Case
+from tests.reliability.expect import Case
+from tests.reliability.runner import ROOT
 
-MODULES = (
-    "cases_dicom",
-    "cases_dicom_series",
-    "cases_dicom_pixels",
-    "cases_dicom_syntaxes",
-    "cases_dicom_files",
-    "cases_nifti",
-    "cases_itk",
-    "cases_paths",
-    "cases_outputs",
-    "cases_models",
-    "cases_zones",
-    "cases_privacy",
-    "cases_damage",
-    "cases_derived",
-    "cases_collections",
-    "kills",
-    "disks",
-    "contests",
-    "memory",
-    "resumes",
-)
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
-START = "<!-- tables: python -m tests.reliability --docs -->"
-END = "<!-- end of tables -->"
+MODULES = """cases_dicom cases_dicom_pixels cases_dicom_syntaxes cases_dicom_files cases_nifti cases_itk
+cases_paths cases_outputs cases_models cases_zones cases_privacy cases_damage cases_derived kills faults
+limits""".split()
+PAGE = ROOT / "docs" / "reliability.md"
+START, END = "<!-- tables: python -m tests.reliability --docs -->", "<!-- end of tables -->"
 
 
 def all_cases() -> list[Case]:
@@ -48,17 +28,9 @@ def page(text: str) -> str:
     """``text`` with its tables replaced by those of the cases: a heading and a table for each group."""
     groups: dict[str, list[str]] = {}
     for case in all_cases():
-        row = f"| {_cell(case.name)} | {_cell(case.should)} |"
-        groups.setdefault(case.group, ["| fed | what happens |", "|---|---|"]).append(row)
-    tables = "\n\n".join(f"### {group}\n\n" + "\n".join(rows) for group, rows in groups.items())
+        cells = (c.replace("|", r"\|").replace("<", "&lt;") for c in (case.name, case.should))
+        groups.setdefault(case.group, []).append(f"| {' | '.join(cells)} |\n")
+    heading = "| fed | what happens |\n|---|---|\n"
+    tables = "\n".join(f"### {g}\n\n{heading}{''.join(rows)}" for g, rows in groups.items())
     before, _, rest = text.partition(START)
-    return f"{before}{START}\n\n{tables}\n\n{END}{rest.partition(END)[2]}"
-
-
-def write() -> None:
-    """Bring the page up to date."""
-    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", r"\|").replace("<", "&lt;").replace("\n", " ")
+    return f"{before}{START}\n\n{tables}\n{END}{rest.partition(END)[2]}"

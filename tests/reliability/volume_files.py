@@ -6,13 +6,24 @@ import gzip
 import struct
 import zlib
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import nibabel as nib
 import numpy as np
 
-from tests.reliability.truth import AFFINE, VOXELS
+COLUMNS, ROWS, SLICES = 16, 12, 5
+#: mm between columns, between rows, between slices.
+SPACING = (0.7, 0.5, 3.0)
+#: The stored numbers of every clean file ``(columns, rows, slices)``: 12 bits in 16, noise on a ramp.
+VOXELS = (
+    np.random.default_rng(5).integers(0, 2000, (COLUMNS, ROWS, SLICES))
+    + 100 * np.arange(COLUMNS)[:, None, None]
+).astype(np.uint16)
+#: Its voxel indices to mm, RAS: an axial stack, read from left to right and from front to back.
+AFFINE = np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1.0])
+AFFINE[:3, 3] = [10.5, 20.25, -6.0]
 
 #: Makes an input in an empty folder and returns its path.
 Make = Callable[[Path], Path]
@@ -22,6 +33,23 @@ Fields = dict[str, str | None]
 Change = Callable[[bytes], bytes]
 #: Shares of a file that are kept; -8 takes eight bytes off.
 SHARES = {"0": 0.0, "1%": 0.01, "25%": 0.25, "50%": 0.5, "99%": 0.99, "less 8 bytes": -8.0}
+
+
+_Last = TypeVar("_Last")
+_Rest = ParamSpec("_Rest")
+_Made = TypeVar("_Made")
+
+
+def late(
+    function: Callable[Concatenate[_Last, _Rest], _Made],
+) -> Callable[_Rest, Callable[[_Last], _Made]]:
+    """Has a function take its first argument, mostly a folder, after the others: ``f(a)(folder)``."""
+
+    @wraps(function)
+    def first(*arguments: _Rest.args, **more: _Rest.kwargs) -> Callable[[_Last], _Made]:
+        return lambda last: function(last, *arguments, **more)
+
+    return first
 
 
 def nifti(
@@ -54,21 +82,17 @@ def nifti(
 
 
 def repack(path: Path, change: Change) -> Path:
-    """Replace a file's bytes by what ``change`` makes of them."""
     path.write_bytes(change(path.read_bytes()))
     return path
 
 
-def damaged(make: Make, change: Change, name: str = "") -> Make:
+@late
+def damaged(folder: Path, make: Make, change: Change, name: str = "") -> Path:
     """Makes an input and changes the bytes of its file, or of the one called ``name`` in or beside it."""
-
-    def damage(folder: Path) -> Path:
-        path = make(folder)
-        beside = path if path.is_dir() else path.parent
-        repack(beside / name if name else path, change)
-        return path
-
-    return damage
+    path = make(folder)
+    beside = path if path.is_dir() else path.parent
+    repack(beside / name if name else path, change)
+    return path
 
 
 def cut(share: float) -> Change:
@@ -77,36 +101,27 @@ def cut(share: float) -> Change:
 
 
 def cuts(make: Make, name: str = "") -> dict[str, Make]:
-    """Makes an input, each time another share of a file."""
     return {title: damaged(make, cut(share), name) for title, share in SHARES.items()}
 
 
-def flip(position: float) -> Change:
+@late
+def flip(data: bytes, position: float) -> bytes:
     """Turns one bit over: a share of the way into what is compressed, or counted from the end."""
-
-    def change(data: bytes) -> bytes:
-        start = max(data.find(b"\x78\x9c"), data.find(b"\x1f\x8b\x08"), 0)
-        at = start + int((len(data) - start - 1) * position)
-        at = at if position >= 0 else len(data) + int(position)
-        return data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :]
-
-    return change
+    start = max(data.find(b"\x78\x9c"), data.find(b"\x1f\x8b\x08"), 0)
+    at = start + int((len(data) - start - 1) * position)
+    at = at if position >= 0 else len(data) + int(position)
+    return data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :]
 
 
 def flips(make: Make, name: str = "") -> dict[str, Make]:
-    """Makes an input, each time with another bit turned over."""
     shares = (0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
     return {f"at {p:.0%}": damaged(make, flip(p), name) for p in shares}
 
 
-def written(name: str, data: bytes) -> Make:
-    """Makes a file of some bytes."""
-
-    def make(folder: Path) -> Path:
-        (folder / name).write_bytes(data)
-        return folder / name
-
-    return make
+@late
+def written(folder: Path, name: str, data: bytes) -> Path:
+    (folder / name).write_bytes(data)
+    return folder / name
 
 
 def meta(

@@ -1,7 +1,7 @@
 """Reads damaged files in a process of its own, where a crash, a hang or a flood of memory is an answer.
 
-The process is a fork of ``server.py``, so that a file costs milliseconds; it is started again after each
-file that ends it.
+The process is a fork of the server of ``runner.py``, so that a file costs milliseconds; it is started again
+after each file that ends it.
 """
 
 from __future__ import annotations
@@ -10,27 +10,24 @@ import atexit
 import faulthandler
 import hashlib
 import importlib
-import json
+import multiprocessing
 import os
 import signal
-import socket
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from tests.reliability.runner import ROOT, Running, start_cli
+from tests.reliability.runner import ROOT, Running, start
 
 #: What one file may cost.
 SECONDS, MEBIBYTES = 10.0, 1024
-_START_S = 120.0
 _READ = "mrisr.io:read_volume"
-_READER, _DOOR = "WORKER_READER", "WORKER_DOOR"
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class Worker:
     """A warm process that reads one path after the other.
 
     Args:
-        read: ``module:function`` that takes a path and options and returns a Volume.
+        read: ``module:function`` that takes a path and returns a Volume.
         seconds: the longest a file may take.
         mebibytes: memory that may be taken beyond what the imports took.
     """
@@ -60,20 +57,20 @@ class Worker:
     ) -> None:
         self._read, self._seconds, self._mebibytes = read, seconds, mebibytes
         self._running: Running | None = None
-        self._connection: socket.socket
 
-    def __call__(self, path: Path, **options: object) -> Answer:
+    def __call__(self, path: Path) -> Answer:
         """What became of ``path``."""
-        running = self._running or self._start()
-        # A timeout spoils the reader of a socket; the connection is not used any further then.
-        with suppress(OSError), self._connection.makefile("rw", encoding="utf-8") as wire:
-            print(json.dumps({"path": str(path), "options": options}), file=wire, flush=True)
-            line = wire.readline()
-            if line:
-                return Answer(**json.loads(line))
+        if self._running is None:
+            self._wire, there = multiprocessing.Pipe()
+            around = {"folder": ROOT, "memory_mib": self._mebibytes}
+            self._running = start(answer_all, self._read, there, **around)
+            there.close()
+        with suppress(OSError, EOFError):
+            self._wire.send(str(path))
+            if self._wire.poll(self._seconds):
+                return Answer(*self._wire.recv())
+        outcome = self._running.wait(0.2)
         self._running = None
-        outcome = running.wait(0.2)
-        self._connection.close()
         if outcome.timed_out:
             return Answer("failed", f"hung for {self._seconds:g} s")
         code, words = outcome.code, " ".join((outcome.stdout + outcome.stderr).split())[:300]
@@ -81,28 +78,10 @@ class Worker:
         return Answer("failed", f"{how}: {words}")
 
     def close(self) -> None:
-        """End the process."""
         if self._running is not None:
             self._running.kill()
-            self._running.wait()
-            self._connection.close()
+            self._running.process.join()  # at the end its printed lines may be gone already
             self._running = None
-
-    def _start(self) -> Running:
-        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(f"{folder}/door")
-            listener.listen()
-            listener.settimeout(_START_S)
-            self._running = start_cli(
-                [],
-                ROOT,
-                env={_READER: self._read, _DOOR: f"{folder}/door"},
-                memory_mib=self._mebibytes,
-                prepare="tests.reliability.worker:answer_all",
-            )
-            self._connection, _ = listener.accept()
-        self._connection.settimeout(self._seconds)
-        return self._running
 
 
 @cache
@@ -113,33 +92,29 @@ def reader() -> Worker:
     return worker
 
 
-def answer_all() -> None:
-    """Answer the paths of a connection, one JSON line for each."""
+def answer_all(reader: str, wire: Connection) -> None:
+    """Answer the paths that come by the wire."""
     faulthandler.enable()
     warnings.simplefilter("always")  # each counts, not only the first of its kind
-    module, _, name = os.environ[_READER].partition(":")
+    module, _, name = reader.partition(":")
     read = getattr(importlib.import_module(module), name)
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(os.environ[_DOOR])
-        with connection.makefile("rw", encoding="utf-8") as wire:
-            for line in wire:
-                print(json.dumps(_answer(read, **json.loads(line))), file=wire, flush=True)
-    os._exit(0)
+    while True:
+        wire.send(_answer(read, wire.recv()))
 
 
-def _answer(read: Callable[..., Any], path: str, options: dict[str, Any]) -> dict[str, str]:
+def _answer(read: Callable[[Path], Any], path: str) -> tuple[str, str]:
     from mrisr.core.errors import InputError
 
     try:
-        kind, detail = _seen(read(Path(path), **options))
+        kind, detail = _seen(read(Path(path)))
     except InputError as error:
         kind, detail = _refusal(error, path)
     except BaseException as error:
         kind, detail = "failed", f"{type(error).__name__}: {error}"
     noise = _printed()
     if noise:
-        kind, detail = "failed", f"printed {noise[:200]!r}, then {kind}: {detail}"
-    return {"kind": kind, "detail": detail}
+        return "failed", f"printed {noise[:200]!r}, then {kind}: {detail}"
+    return kind, detail
 
 
 def _printed() -> str:

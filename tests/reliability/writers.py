@@ -1,8 +1,7 @@
 """Everything that mrisr writes, in several versions, as writers that can be hit while they work.
 
 A writer gets the target, a version (each differs from the others in every part), whether it may be small,
-and a folder for inputs that it keeps. ``write_as_asked`` is what a forked process of ``server.py`` does
-instead of being the command line; the environment says which writer, where, and what befalls it.
+and a folder for inputs that it keeps.
 """
 
 from __future__ import annotations
@@ -16,16 +15,12 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
-from tests.reliability import hooks, outputs
+from tests.reliability import outputs
 
-WRITER, TARGET, VERSION, SMALL = "KILL_WRITER", "KILL_TARGET", "KILL_VERSION", "KILL_SMALL"
-BEGUN, STEP, COUNT = "KILL_BEGUN", "KILL_STEP", "KILL_COUNT"
-BEFALLS = "KILL_BEFALLS"
-HOOK = "tests.reliability.writers:write_as_asked"
 _EVENTS = {"open", "os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "os.truncate"}
 
 
@@ -71,34 +66,49 @@ def digest(*parts: Any) -> str:
     return known.hexdigest()
 
 
-def write_as_asked() -> NoReturn:
-    """Write what the environment asks for, and end the process as the command line would."""
+def write_as_asked(
+    name: str,
+    target: Path,
+    version: int,
+    small: bool,
+    befalls: Callable[[], object] | None = None,
+    fatal: int = 0,
+    begun: Path | None = None,
+    count: Path | None = None,
+) -> None:
+    """Write a version, in a process of its own, and end as the command line would.
+
+    Args:
+        name: of the writer.
+        befalls: what befalls the process: a function of ``hooks.py``.
+        fatal: the operation on files before which the process is killed.
+        begun: a file that appears when the work begins.
+        count: gets the number of operations on files.
+    """
     from mrisr.cli import explain
 
-    target, small = Path(os.environ[TARGET]), os.environ.get(SMALL) == "1"
     inputs = target.parent.parent / "inputs"
     inputs.mkdir(exist_ok=True)
-    if BEGUN in os.environ:
-        Path(os.environ[BEGUN]).touch()
-    writer = next(w for w in (*WRITERS, *CARELESS) if w.name == os.environ[WRITER])
-    steps = Steps(str(target.parent), int(os.environ.get(STEP, 0)))
-    if STEP in os.environ or COUNT in os.environ:
+    if begun:
+        begun.touch()
+    writer = next(w for w in (*WRITERS, *CARELESS) if w.name == name)
+    steps = Steps(str(target.parent), fatal)
+    if fatal or count:
         sys.addaudithook(steps.count)
-    if os.environ.get(BEFALLS):
-        getattr(hooks, os.environ[BEFALLS])()
+    if befalls:
+        befalls()
     try:
-        writer.write(target, int(os.environ[VERSION]), small, inputs)
+        writer.write(target, version, small, inputs)
     except Exception as error:
         message, code = explain(error)
         print(f"mrisr: {message}", file=sys.stderr, flush=True)
         os._exit(code)
-    if COUNT in os.environ:
-        Path(os.environ[COUNT]).write_text(str(steps.done))
+    if count:
+        count.write_text(str(steps.done))
     os._exit(0)
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it."""
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
