@@ -9,14 +9,14 @@ import torch
 from safetensors.torch import save_file
 
 from mrisr.core.errors import InputError
-from mrisr.metrics.lpips import _shapes, load_lpips
+from mrisr.metrics.lpips import Lpips, load_lpips
 
 
 def weights(seed: int = 0) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     made = {}
-    for name, shape in _shapes().items():
-        made[name] = torch.randn(shape, generator=generator) * 0.05
+    for name, own in Lpips().state_dict().items():
+        made[name] = torch.randn(own.shape, generator=generator) * 0.05
         if name.startswith("lin"):
             made[name] = made[name].abs()
     return made

@@ -67,8 +67,8 @@ def evaluate(
         missing = next(name for name, value in given.items() if value is None)
         raise UsageError(f"Missing option '{missing}'.")
     from mrisr.evaluation.experiment import Switches
+    from mrisr.evaluation.images import evaluate as run
     from mrisr.evaluation.report import as_markdown
-    from mrisr.evaluation.run import evaluate as run
 
     switches = Switches(model, device, into_card=card, skip_missing=skip_missing)
     done = run(config, data, output, switches, report=say(quiet))

@@ -26,21 +26,16 @@ _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFErro
 class ResultCache:
     """A folder with two small files for each result: its figures (JSON) and its pictures (NumPy).
 
-    Keys hold the program's version: another version makes all results anew.
+    A result's title (case, series, scale, method) is for the file's name; ``deciding`` is everything that
+    decides it, ready for JSON. Keys hold the program's version too: another one makes all results anew.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = make_folder(folder)
 
     def load(self, title: Sequence[str], deciding: Mapping[str, Any]) -> Scored | None:
-        """Find an earlier result; None where there is none, or it cannot be read.
-
-        Args:
-            title: case, series, scale and method, for the file's name.
-            deciding: everything that decides the result, ready for JSON.
-        """
-        key = key_of(deciding)
-        path = self._path(title, key)
+        """Find an earlier result; None where there is none, or it cannot be read."""
+        key, path = self._place(title, deciding)
         try:
             content = json.loads(path.read_bytes())
             if content["key"] != key:
@@ -51,56 +46,43 @@ class ResultCache:
 
     def save(self, title: Sequence[str], deciding: Mapping[str, Any], scored: Scored) -> Scored:
         """Write a result and return it as it will be read. Raises OutputError."""
-        key = key_of(deciding)
-        path = self._path(title, key)
+        key, path = self._place(title, deciding)
         figures = finite(
             {"figures": scored.figures, "slices": scored.slices, "facts": scored.facts}
         )
         packed = io.BytesIO()
-        halved = {
-            name: a.astype(np.float16) if a.dtype == np.float32 else a
-            for name, a in scored.pictures.items()
-        }
-        np.savez_compressed(packed, **halved)  # type: ignore[arg-type]
+        np.savez_compressed(packed, **_cast(scored.pictures, np.float32, np.float16))
         content = json_bytes({"key": key, "result": list(title), "scored": figures})
         write_together({path.with_suffix(".npz"): packed.getvalue(), path: content})
         return _decoded(figures, packed.getvalue())
 
-    def _path(self, title: Sequence[str], key: str) -> Path:
+    def _place(self, title: Sequence[str], deciding: Mapping[str, Any]) -> tuple[str, Path]:
+        """Key and path of a result."""
+        content = {"format": FORMAT, "mrisr": __version__, **deciding}
+        key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         words = re.sub(r"[^\w.+-]+", "-", "-".join(title))
-        return self.folder / f"{words[:120]}-{key[:12]}.json"
-
-
-def key_of(deciding: Mapping[str, Any]) -> str:
-    """SHA-256 of everything that decides a result, the program's version included."""
-    content = {"format": FORMAT, "mrisr": __version__, **deciding}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return key, self.folder / f"{words[:120]}-{key[:12]}.json"
 
 
 def _decoded(content: Mapping[str, Any], packed: bytes) -> Scored:
     with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
-        pictures = {name: arrays[name] for name in arrays.files}
-    return Scored(
-        figures={k: _number(v) for k, v in content["figures"].items()},
-        slices={k: [_number(x) for x in v] for k, v in content["slices"].items()},
-        pictures={
-            k: a.astype(np.float32) if a.dtype == np.float16 else a for k, a in pictures.items()
-        },
-        facts=content["facts"],
-    )
+        pictures = _cast(arrays, np.float16, np.float32)
+    numbers = {k: [math.nan if x is None else x for x in v] for k, v in content["slices"].items()}
+    figures = {k: math.nan if v is None else float(v) for k, v in content["figures"].items()}
+    return Scored(figures, numbers, pictures, content["facts"])
 
 
-def _number(value: float | None) -> float:
-    """A number of JSON, NaN for None."""
-    return math.nan if value is None else float(value)
+def _cast(arrays: Mapping[str, Any], before: type, after: type) -> dict[str, Any]:
+    """The arrays, those of one type turned into another."""
+    return {k: a.astype(after) if a.dtype == before else a for k, a in arrays.items()}
 
 
-def finite(value: Any) -> Any:
-    """The same with None in the place of numbers that are not finite, which JSON does not have."""
+def finite(value: Any, digits: int = 17) -> Any:
+    """A value ready for JSON: numbers with so many digits, None for those that are not finite."""
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {k: finite(v) for k, v in value.items()}
+        return {k: finite(v, digits) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [finite(v) for v in value]
+        return [finite(v, digits) for v in value]
     return value

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,28 +89,26 @@ class Scored:
         return {name: float(v) for name, v in values.items() if math.isfinite(v)}
 
 
-class Case(Protocol):
+@dataclass(frozen=True, eq=False)
+class Case(ABC):
     """A patient's stack that methods are scored on.
 
     Attributes:
         name: the patient.
         series: the stack's name within the patient.
-        digest: SHA-256 of all data that a score depends on.
         seen: the models that were trained on the patient.
     """
 
-    @property
-    def name(self) -> str: ...
+    name: str
+    series: str
+    seen: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
-    def series(self) -> str: ...
+    @abstractmethod
+    def digest(self) -> str:
+        """SHA-256 of all data that a score depends on."""
 
-    @property
-    def digest(self) -> str: ...
-
-    @property
-    def seen(self) -> tuple[str, ...]: ...
-
+    @abstractmethod
     def score(self, method: Method, scale: Scale) -> Scored:
         """Score one method at one scale. Raises MrisrError where that cannot be done."""
 

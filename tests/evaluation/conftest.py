@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 import yaml
 
-from mrisr.cli import main
 from mrisr.data.phantom import phantom
 from mrisr.data.prepare import prepare
 from mrisr.evaluation.degraded import DegradedCase
@@ -77,23 +75,6 @@ def own(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(models, folder)
     monkeypatch.setenv("MRISR_MODELS", str(folder))
     return folder
-
-
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def mrisr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs `mrisr` with arguments: exit code, output, errors."""
-
-    def command(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mrisr", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    return command
 
 
 @pytest.fixture

@@ -43,7 +43,8 @@ def test_gain_and_paired_differences() -> None:
         result("other", "a", [20.0, 22.0], factor=2.0),
     ]
     found = {
-        (r.factor, r.method): r for r in summarise(rows, ["mine", "base", "other"], "base", "base")
+        (r.scale.factor, r.method): r
+        for r in summarise(rows, ["mine", "base", "other"], "base", "base")
     }
     assert list(found) == [(2.0, "other"), (4.0, "mine"), (4.0, "base")]
     assert [r.patients for r in found.values()] == [1, 2, 3]

@@ -16,16 +16,14 @@ from mrisr.core.options import Segmenting
 from mrisr.data.phantom import phantom
 from mrisr.evaluation.case import Scale
 from mrisr.evaluation.methods import Method, load_methods
-from mrisr.evaluation.settings import MethodEntry
+from mrisr.evaluation.settings import MethodEntry, ZonesSettings
 from mrisr.evaluation.zones.case import (
     Frozen,
     ZonesCase,
-    chosen,
     crops,
     find_cases,
     load_frozen,
 )
-from mrisr.evaluation.zones.settings import ZonesSettings
 from mrisr.io import read_volume, write_volume
 from mrisr.models.find import card_path, read_zones_card
 from tests.evaluation.zones.conftest import (
@@ -79,11 +77,6 @@ def test_patients_that_are_named(find: Find, patients: Path) -> None:
     everywhere = Frozen(Thresholds(), trained=("known", "seen", "unseen", "unseen-too"))
     with pytest.raises(UsageError, match="trained on every labelled patient"):
         find(patients, everywhere)
-
-
-def test_a_segmenter_that_says_nothing_of_its_training_knows_nobody(patients: Path) -> None:
-    seen: dict[str, tuple[str, ...]] = {"a": (), "b": ("model",)}
-    assert chosen(patients, ZonesSettings(**SETTINGS), seen) == ["a"]
 
 
 @pytest.mark.parametrize(
