@@ -50,10 +50,8 @@ def test_a_distance(folder: Path) -> None:
     assert lpips is not None
     generator = torch.Generator().manual_seed(1)
     x = torch.rand(3, 1, 64, 64, generator=generator)
-    near, far = (
-        (x + 0.02 * torch.rand_like(x)).clamp(0, 1),
-        torch.rand(x.shape, generator=generator),
-    )
+    near = (x + 0.02 * torch.rand_like(x)).clamp(0, 1)
+    far = torch.rand(x.shape, generator=generator)
     torch.testing.assert_close(lpips(x, x), torch.zeros(3))
     assert bool((lpips(near, x) < lpips(far, x)).all())
     torch.testing.assert_close(lpips(far, x), lpips(x, far))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mrisr import metrics
+from mrisr.config import Job
 from mrisr.core import geometry
 from mrisr.core.errors import UsageError
 from mrisr.core.volume import Volume
@@ -77,9 +78,18 @@ def measurement_of(truth: Volume, settings: ComparisonSettings, scale: Scale) ->
 
 
 def figures_of(restored: Restored, method: Method) -> dict[str, float]:
-    """Residual and cost of a restoration, which has just been done; see :class:`Scored`."""
-    residual = restored.measurement.residual(restored.volume)["rms_of_range"]
-    seconds, processor = seconds_of_one(method, restored.measurement)
+    """Residual of a restoration which has just been done, and its cost (see :class:`Scored`): the median of
+    restoring the middle image alone, warm, be it a slice or a reformatted image."""
+    measurement = restored.measurement
+    views = measurement.views[:1]
+    across = 3 - views[0] if views else 0
+    part = measurement.y.narrow(across, measurement.y.shape[across] // 2, 1)
+    one = replace(measurement, y=part, views=views)
+    found: list[Seconds] = []
+    while len(found) < TIMED and sum(s.wall for s in found) < TIMED_SECONDS:
+        found.append(clocked(lambda: method.restore(one))[1])
+    seconds, processor = map(statistics.median, zip(*found, strict=True))
+    residual = measurement.residual(restored.volume)["rms_of_range"]
     return {
         "residual": residual,
         "consistency": residual**2 * 1e5,
@@ -93,18 +103,6 @@ def notes_of(*notes: Iterable[str]) -> dict[str, list[str]]:
     """Notes, each once, as a fact of a score."""
     every = list(dict.fromkeys(note for some in notes for note in some))
     return {"notes": every} if every else {}
-
-
-def seconds_of_one(method: Method, measurement: Measurement) -> Seconds:
-    """Median seconds of restoring the middle image alone, warm: a slice, or a reformatted image."""
-    views = measurement.views[:1]
-    across = 3 - views[0] if views else 0
-    part = measurement.y.narrow(across, measurement.y.shape[across] // 2, 1)
-    one = replace(measurement, y=part, views=views)
-    found: list[Seconds] = []
-    while len(found) < TIMED and sum(s.wall for s in found) < TIMED_SECONDS:
-        found.append(clocked(lambda: method.restore(one))[1])
-    return Seconds(*map(statistics.median, zip(*found, strict=True)))
 
 
 def clocked(work: Callable[[], T]) -> tuple[T, Seconds]:
@@ -140,6 +138,18 @@ def digest_of(*volumes: Volume, more: str = "") -> str:
         content.update(np.round(volume.affine, 6).tobytes())
         content.update(np.ascontiguousarray(volume.array).tobytes())
     return content.hexdigest()
+
+
+def image_metrics(job: Job, factor: float) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+    """Metrics of a result against its reference, images ``(b, 1, h, w)`` that are coarse by a factor: through
+    the plane along their rows' axis alone."""
+    dims, factors = ((-2, -1), (factor, factor)) if job == "inplane" else ((-2,), (factor, 1.0))
+    return {
+        "psnr": metrics.psnr,
+        "ssim": metrics.ssim,
+        "spectrum": lambda x, r: metrics.spectrum_error(x, r, dims),
+        "texture": lambda x, r: metrics.texture(x, r, factors),
+    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,14 +196,7 @@ class DegradedCase(Case):
 
     def _figures(self, result: Tensor, reference: Tensor, factor: float) -> dict[str, list[float]]:
         """Every metric per slice; images are ``(n, 1, h, w)``."""
-        both = self.settings.job == "inplane"
-        dims, factors = ((-2, -1), (factor, factor)) if both else ((-2,), (factor, 1.0))
-        measured: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-            "psnr": metrics.psnr,
-            "ssim": metrics.ssim,
-            "spectrum": lambda x, r: metrics.spectrum_error(x, r, dims),
-            "texture": lambda x, r: metrics.texture(x, r, factors),
-        }
+        measured = image_metrics(self.settings.job, factor)
         if self.lpips is not None:
             measured["lpips"] = self.lpips
         batches = list(zip(result.split(8), reference.split(8), strict=True))

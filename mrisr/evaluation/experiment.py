@@ -15,8 +15,7 @@ import torch
 import mrisr
 from mrisr.core.errors import MrisrError, OutputError, one_line
 from mrisr.core.options import Segmenting
-from mrisr.evaluation.cache import ResultCache
-from mrisr.evaluation.case import Case, Failure, Scale, Scored, ScoredResult
+from mrisr.evaluation.case import Case, Failure, ResultCache, Scale, Scored, ScoredResult
 from mrisr.evaluation.methods import Method, Report, load_methods
 from mrisr.evaluation.settings import ComparisonSettings
 from mrisr.evaluation.statistics import Row, summarise

@@ -163,24 +163,6 @@ def _completed(
     return replace(entry, model=name, method=None)
 
 
-def ancestry(model: Model) -> tuple[list[ModelCard], list[str]]:
-    """A model's card and the cards of the models that its weights began with; and, where the line breaks
-    off, the name of the model that is not here. Models trained side by side lie in neighbouring folders."""
-    cards, seen = [model.card], {model.card.name}
-    name = model.card.training.initialized_from
-    while name is not None and name not in seen:
-        seen.add(name)
-        found = len(cards)
-        for place in (name, model.path.parent.parent / name):
-            with suppress(UsageError, InputError):
-                cards.append(read_card(card_path(place)))
-                break
-        if len(cards) == found:
-            return cards, [name]
-        name = cards[-1].training.initialized_from
-    return cards, []
-
-
 def held_out_cases(
     settings: EvaluationSettings, methods: Iterable[Method], report: Report = lambda line: None
 ) -> list[str]:
@@ -206,16 +188,29 @@ def training_cases(
     models: Iterable[Model], report: Report = lambda line: None
 ) -> dict[str, tuple[str, ...]]:
     """The patients that models, and those that their weights began with, were trained on, by a name such as
-    ``b began as a, which``. An earlier model that is not here is reported."""
+    ``b began as a, which``. Models trained side by side lie in neighbouring folders. An earlier model that is
+    not here is reported."""
     found = {}
     for model in models:
-        line, lost = ancestry(model)
-        for card in line:
-            earlier = "" if card is model.card else f" began as {card.name}, which"
-            found[model.card.name + earlier] = card.training.cases
-        for name in lost:
-            report(f"note: {model.card.name} began as {name}, which is not here to be checked")
+        own, name = model.card.name, model.card.training.initialized_from
+        found[own] = model.card.training.cases
+        seen = {own}
+        while name is not None and name not in seen:
+            seen.add(name)
+            card = _card_of(name, model.path.parent.parent / name)
+            if card is None:
+                report(f"note: {own} began as {name}, which is not here to be checked")
+                break
+            found[f"{own} began as {card.name}, which"] = card.training.cases
+            name = card.training.initialized_from
     return found
+
+
+def _card_of(*places: str | Path) -> ModelCard | None:
+    for place in places:
+        with suppress(UsageError, InputError):
+            return read_card(card_path(place))
+    return None
 
 
 def trained_models(methods: Iterable[Method]) -> list[Model]:

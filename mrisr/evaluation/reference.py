@@ -8,7 +8,7 @@ the registration, the overlap and the fit of intensities.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,12 +32,13 @@ from mrisr.evaluation.degraded import (
     cut,
     digest_of,
     figures_of,
+    image_metrics,
     measurement_of,
     notes_of,
 )
 from mrisr.evaluation.methods import Method
 from mrisr.evaluation.overlap import Overlap, find_overlap, overlap_centre, upright
-from mrisr.evaluation.registration import Ball, Registration, register_rigid
+from mrisr.evaluation.registration import Registration, register_rigid
 from mrisr.evaluation.settings import EvaluationSettings
 from mrisr.io import read_volume, stem
 from mrisr.io.json_file import read_json
@@ -54,13 +55,7 @@ BLUR = 1.0
 
 @dataclass(frozen=True, eq=False)
 class ReferenceCase(Case):
-    """A patient's axial stack and coronal scan.
-
-    Attributes:
-        axial: the stack that methods upsample.
-        coronal: what they are compared with.
-        settings: rows, views, region and slice profile.
-    """
+    """A patient's axial stack, which methods upsample, and the coronal scan that they are compared with."""
 
     axial: Volume
     coronal: Volume
@@ -76,9 +71,11 @@ class ReferenceCase(Case):
         return upright(self.coronal)
 
     @cached_property
-    def centre(self) -> NDArray[np.float64]:
-        """Centre of the overlap before registration, RAS mm of the coronal scan. Raises InputError."""
-        return overlap_centre(self.reference, self.axial)
+    def region(self) -> tuple[NDArray[np.float64], float] | None:
+        """What is compared: the centre of the overlap before registration, RAS mm of the coronal scan, and
+        its extent in mm; None for everything that both show. Raises InputError."""
+        edge = self.settings.region
+        return None if edge is None else (overlap_centre(self.reference, self.axial), edge)
 
     @cached_property
     def registration(self) -> Registration:
@@ -87,11 +84,7 @@ class ReferenceCase(Case):
         Raises:
             InputError: the scans do not overlap, or the result is not to be believed.
         """
-        ball = None
-        if self.settings.region is not None:
-            x, y, z = self.centre.tolist()
-            ball = Ball((x, y, z), self.settings.region)
-        found = register_rigid(self.reference, self.axial, ball)
+        found = register_rigid(self.reference, self.axial, self.region)
         if found.doubt is not None:
             expected = f"a scan that registers to {self.axial.name}"
             raise InputError(self.coronal.name, expected=expected, found=found.doubt)
@@ -100,10 +93,8 @@ class ReferenceCase(Case):
     @cached_property
     def overlap(self) -> Overlap:
         """Where both scans show the patient. Raises InputError where that is nowhere."""
-        edge = self.settings.region
-        region = None if edge is None else (self.centre, edge)
-        rows = self.settings.rows
-        return find_overlap(self.reference, self.axial, self.registration.matrix, rows, region)
+        matrix, rows = self.registration.matrix, self.settings.rows
+        return find_overlap(self.reference, self.axial, matrix, rows, self.region)
 
     def score(self, method: Method, scale: Scale) -> Scored:
         """Upsample what of the axial stack is compared, and compare it with the coronal scan.
@@ -243,16 +234,10 @@ def compare(overlap: Overlap, volume: Volume, factor: float) -> Scored:
     fits = {"least_squares": _fit(found, wanted), "equal_spread": _fit(found, wanted, spread=True)}
     fitted, spread = (unit(found, *fit) for fit in fits.values())
     true = unit(wanted)
-    measures: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], list[Tensor]]] = {
-        "psnr": (metrics.psnr, fitted),
-        "ssim": (metrics.ssim, fitted),
-        "spectrum": (lambda x, r: metrics.spectrum_error(x, r, (-2,)), spread),
-        "texture": (lambda x, r: metrics.texture(x, r, (factor, 1.0)), spread),
-    }
-    slices = {
-        name: [float(measure(a, b)) for a, b in zip(images, true, strict=True)]
-        for name, (measure, images) in measures.items()
-    }
+    slices = {}
+    for name, measure in image_metrics("throughplane", factor).items():
+        images = fitted if name in ("psnr", "ssim") else spread
+        slices[name] = [float(measure(a, b)) for a, b in zip(images, true, strict=True)]
     slices["ncc"] = [correlation(a, b) for a, b in zip(found, wanted, strict=True)]
     sigma = BLUR / float(overlap.reference.spacing[1])
     soft = [gaussian_filter1d(image, sigma, axis=0, mode="nearest") for image in found]

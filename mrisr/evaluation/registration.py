@@ -27,13 +27,6 @@ _BINS = 48
 _FWHM = float(2 * np.sqrt(2 * np.log(2)))  # of a Gaussian with unit standard deviation
 
 
-class Ball(NamedTuple):
-    """A part of the world: its centre (RAS mm) and its diameter (mm)."""
-
-    centre: tuple[float, float, float]
-    diameter: float
-
-
 class Registration(NamedTuple):
     """A rigid motion and how much it is worth.
 
@@ -64,7 +57,9 @@ class Registration(NamedTuple):
         return None
 
 
-def register_rigid(fixed: Volume, moving: Volume, ball: Ball | None = None) -> Registration:
+def register_rigid(
+    fixed: Volume, moving: Volume, ball: tuple[NDArray[np.float64], float] | None = None
+) -> Registration:
     """Find the rigid motion between two scans of one patient.
 
     Six parameters (3-D Euler) maximise Mattes' mutual information (Mattes et al. 2003) from coarse to
@@ -75,7 +70,7 @@ def register_rigid(fixed: Volume, moving: Volume, ball: Ball | None = None) -> R
     Args:
         fixed: the scan whose points are mapped.
         moving: the scan that they are mapped into.
-        ball: where in the fixed scan to look; by default everywhere.
+        ball: where in the fixed scan to look, its centre in RAS mm and diameter in mm; by default everywhere.
 
     Raises:
         InputError: the scans do not overlap.
@@ -86,12 +81,12 @@ def register_rigid(fixed: Volume, moving: Volume, ball: Ball | None = None) -> R
     resolution = float(max(fixed.spacing.max(), moving.spacing.max()))
     images = [_working_image(v, resolution) for v in (fixed, moving)]
     whole = (fixed.affine @ [*(np.asarray(fixed.shape) - 1) / 2, 1.0])[:3]
-    centre = whole if ball is None else np.asarray(ball.centre)
+    centre = whole if ball is None else ball[0]
     start = sitk.Euler3DTransform()
     start.SetCenter((geometry.LPS_TO_RAS[:3, :3] @ centre).tolist())
     method = _method(resolution / 2)
     if ball is not None:
-        method.SetMetricFixedMask(_mask(images[0], ball))
+        method.SetMetricFixedMask(_mask(images[0], *ball))
     method.SetInitialTransform(start, inPlace=False)
     try:
         before = -method.MetricEvaluate(*images)
@@ -147,14 +142,13 @@ def _method(voxel: float) -> sitk.ImageRegistrationMethod:
     return method
 
 
-def _mask(image: sitk.Image, ball: Ball) -> sitk.Image:
+def _mask(image: sitk.Image, centre: NDArray[np.float64], diameter: float) -> sitk.Image:
     """1 inside the ball, 0 elsewhere, on the image's grid."""
     import SimpleITK as sitk
 
     grid = (image.GetSize(), image.GetOrigin(), image.GetSpacing(), image.GetDirection())
     points = sitk.PhysicalPointSource(sitk.sitkVectorFloat64, *grid)
-    centre = (geometry.LPS_TO_RAS[:3, :3] @ np.asarray(ball.centre)).tolist()
-    away = sitk.GetArrayFromImage(points) - centre
-    mask = sitk.GetImageFromArray((np.linalg.norm(away, axis=-1) <= ball.diameter / 2).astype("u1"))
+    away = sitk.GetArrayFromImage(points) - geometry.LPS_TO_RAS[:3, :3] @ centre
+    mask = sitk.GetImageFromArray((np.linalg.norm(away, axis=-1) <= diameter / 2).astype("u1"))
     mask.CopyInformation(image)
     return mask

@@ -7,28 +7,29 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from mrisr.evaluation.cache import finite
+from mrisr.evaluation.case import finite
 from mrisr.evaluation.experiment import Evaluation
 from mrisr.evaluation.methods import Method
 from mrisr.evaluation.statistics import WILCOXON_FROM, patient_means
 from mrisr.evaluation.tables import Table
 from mrisr.io.atomic import json_bytes, make_folder, write_together
-from mrisr.view.pages import embedded, environment
+from mrisr.view.pages import embedded, render
 
 
 def write_report(done: Evaluation, output: Path) -> None:
     """Write ``results.csv``, ``.json``, ``.md``, ``.html`` and the pictures as PNG. Raises OutputError."""
     experiment = done.experiment
     sections, job = experiment.sections(done), experiment.settings.job
-    page = environment("mrisr.evaluation")
-    page.filters["embedded"] = embedded
-    text = page.get_template("evaluation.html").render(
+    text = render(
+        "mrisr.evaluation",
+        "evaluation.html",
         title=f"{experiment.title}: {job}",
         heading=f"{experiment.heading}, {job}",
         evaluation=done,
         remarks=remarks(done),
         tables=tables(done),
         sections=sections,
+        embedded=embedded,
         methods=_methods_table(done),
     )
     files = {

@@ -89,9 +89,9 @@ class ComparisonSettings(Settings, ABC):
     def scales(self) -> list[Scale]:
         """The scales that every case is scored at, in the order of the report."""
 
-    @abstractmethod
     def deciding(self) -> dict[str, Any]:
         """The settings that a single score depends on: neither who else is compared nor on what else."""
+        return self.model_dump(mode="json", include={"job", "kind", "thickness"})
 
     def check_named(self, *names: str | None) -> None:
         """Raises ValueError where no method has one of these names."""
@@ -159,9 +159,8 @@ class EvaluationSettings(ComparisonSettings):
         return [Scale(self.scoring, factor) for factor in self.factors]
 
     def deciding(self) -> dict[str, Any]:
-        names = {"job", "kind", "thickness"}
-        names |= {"crop"} if self.scoring == "degraded" else {"rows", "views", "region"}
-        return self.model_dump(mode="json", include=names)
+        own = {"crop"} if self.scoring == "degraded" else {"rows", "views", "region"}
+        return super().deciding() | self.model_dump(mode="json", include=own)
 
 
 Factors = tuple[Annotated[float, Field(gt=1)], ...]
@@ -200,6 +199,3 @@ class ZonesSettings(ComparisonSettings):
     def scales(self) -> list[Scale]:
         found = [Scale("degraded", f) for f in sorted(self.factors)]
         return found + [Scale("measured", f) for f in sorted(self.measured)]
-
-    def deciding(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", include={"job", "kind", "thickness"})

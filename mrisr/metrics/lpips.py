@@ -32,13 +32,13 @@ class Lpips(nn.Module):
     def __init__(self, digest: str = "") -> None:
         super().__init__()
         self.digest = digest
-        layers: list[nn.Module] = []
+        self.features = nn.Sequential()
         for k, (inputs, outputs, kernel, stride, padding) in enumerate(_CONVOLUTIONS):
-            layers += [nn.MaxPool2d(3, 2)] if k in (1, 2) else []
-            layers += [nn.Conv2d(inputs, outputs, kernel, stride, padding), nn.ReLU()]
+            self.features.extend([nn.MaxPool2d(3, 2)] if k in (1, 2) else [])
+            self.features.append(nn.Conv2d(inputs, outputs, kernel, stride, padding))
+            self.features.append(nn.ReLU())
             weigh = nn.Sequential(nn.Dropout(), nn.Conv2d(outputs, 1, 1, bias=False))
             self.add_module(f"lin{k}", nn.ModuleDict({"model": weigh}))
-        self.features = nn.Sequential(*layers)
 
     @torch.no_grad()
     def forward(self, result: Tensor, reference: Tensor) -> Tensor:

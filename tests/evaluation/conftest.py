@@ -12,7 +12,6 @@ import yaml
 
 from mrisr.data.phantom import phantom
 from mrisr.data.prepare import prepare
-from mrisr.evaluation.degraded import DegradedCase
 from mrisr.io import write_volume
 
 #: Methods of the small models: an interpolation, the same projected, and a model in three ways.
@@ -78,14 +77,6 @@ def own(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
-    """The scores of degraded slices that are made anew: patient, method, scale."""
-    made: list[tuple[str, str, str]] = []
-    anew = DegradedCase.score
-
-    def counted(self: DegradedCase, method: Any, scale: Any) -> Any:
-        made.append((self.name, method.name, str(scale)))
-        return anew(self, method, scale)
-
-    monkeypatch.setattr(DegradedCase, "score", counted)
-    return made
+def out(tmp_path: Path) -> Path:
+    """The folder of a report."""
+    return tmp_path / "out"

@@ -61,10 +61,8 @@ def test_what_is_scored_is_what_the_product_writes(
     coarse = degraded(truth, job, factor, case.settings.kind)
     write_volume(coarse, tmp_path / "coarse.nii")
     options: Any = {"method": method, "device": "cpu", "output": tmp_path / "fine.nii"}
-    if job == "inplane":
-        mrisr.inplane(tmp_path / "coarse.nii", scale=factor, **options)
-    else:
-        mrisr.throughplane(tmp_path / "coarse.nii", factor=factor, **options)
+    name = "scale" if job == "inplane" else "factor"
+    getattr(mrisr, job)(tmp_path / "coarse.nii", **options, **{name: factor})
     written = read_volume(tmp_path / "fine.nii").array
     found = restored(case, methods_of(case)["own"], factor)
     assert written.dtype == np.float32

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from mrisr.core import geometry
 from mrisr.core.errors import InputError
-from mrisr.core.volume import Storage, Volume
+from mrisr.core.volume import Volume
 from mrisr.data.phantom import phantom_affine
 from mrisr.evaluation.overlap import _full_rectangle, find_overlap, overlap_centre, upright
 
@@ -20,44 +20,27 @@ WAVES = 2 * np.pi * np.array([[1 / 14, 1 / 12, 1 / 17], [-1 / 20, 1 / 13, 1 / 12
 THICKNESS = 3.0
 
 
-def wave(world: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Intensity at world points ``(3, ...)``."""
-    return np.asarray(100 + sum(40 * np.sin(np.tensordot(k, world, 1)) for k in WAVES))
-
-
-def centres(shape: tuple[int, ...], affine: geometry.Affine) -> NDArray[np.float64]:
-    world = np.tensordot(affine[:3, :3], np.indices(shape), 1)
-    return np.asarray(world + affine[:3, 3][:, None, None, None])
-
-
-def averaged(
-    world: NDArray[np.float64], normal: NDArray[np.float64], width: float
-) -> NDArray[np.float64]:
-    """The wave's mean over a segment of ``width`` mm along ``normal``: a sinc for each wave, exactly."""
-    parts = [
-        40 * np.sinc(float(k @ normal) * width / (2 * np.pi)) * np.sin(np.tensordot(k, world, 1))
-        for k in WAVES
-    ]
-    return np.asarray(100 + sum(parts))
-
-
-def volume(values: NDArray[np.float64], affine: geometry.Affine, name: str) -> Volume:
-    return Volume(values.astype(np.float32), affine, Storage(), name=name)
+def wave(
+    shape: tuple[int, ...], affine: geometry.Affine, segment: NDArray[np.float64] | float = 0.0
+) -> NDArray[np.float32]:
+    """Intensity at the voxels of a grid, its mean over a segment (mm): a sinc for each wave, exactly."""
+    world = np.tensordot(affine[:3, :3], np.indices(shape), 1) + affine[:3, 3][:, None, None, None]
+    spread = [np.sinc(float(np.sum(k * segment)) / (2 * np.pi)) for k in WAVES]
+    parts = (s * np.sin(np.tensordot(k, world, 1)) for k, s in zip(WAVES, spread, strict=True))
+    return np.asarray(100 + 40 * sum(parts), dtype=np.float32)
 
 
 def scans(motion: geometry.Affine) -> tuple[Volume, Volume, Volume]:
     """A thick oblique coronal scan of the moved wave, the axial stack's grid, and a thin volume."""
     shape = (60, 56, 6)
     affine = phantom_affine(shape, "coronal", (0.6, 0.6, THICKNESS), obliquity=12)
-    normal = motion[:3, :3] @ geometry.directions(affine)[:, 2]
-    coronal = volume(
-        averaged(centres(shape, motion @ affine), normal, THICKNESS), affine, "coronal"
-    )
+    through = motion[:3, :3] @ geometry.directions(affine)[:, 2] * THICKNESS
+    coronal = Volume(wave(shape, motion @ affine, through), affine, name="coronal")
     shape = (96, 96, 16)
     affine = phantom_affine(shape, "axial", (0.5, 0.5, 3.0), obliquity=12)
-    axial = volume(wave(centres(shape, affine)), affine, "axial")
+    axial = Volume(wave(shape, affine), affine, name="axial")
     shape, affine = geometry.resampled_grid(shape, affine, (1, 1, 6))
-    return coronal, axial, volume(wave(centres(shape, affine)), affine, "thin")
+    return coronal, axial, Volume(wave(shape, affine), affine, name="thin")
 
 
 def motion_of(shift: tuple[float, float, float], angle: float) -> geometry.Affine:

@@ -39,12 +39,8 @@ EXTENT_MM, PIXEL_MM = 80.0, 0.4
 
 @dataclass(frozen=True, eq=False)
 class Frozen:
-    """Segmenter that every method is scored by, and the patients it knows.
-
-    Attributes:
-        trained: patients that it was trained on; None where nobody can tell.
-        validated: patients by which its training was judged.
-    """
+    """Segmenter that every method is scored by, the patients that it was trained on (None where nobody can
+    tell), and those by which its training was judged."""
 
     segmenter: Segmenter
     trained: tuple[str, ...] | None = None
@@ -62,11 +58,8 @@ def load_frozen(asked: Segmenting) -> Frozen:
 
 @dataclass(frozen=True, eq=False)
 class ZonesCase(Case):
-    """A patient's axial stack and the labels of its zones, on one grid.
-
-    Attributes:
-        segmented: shape of a part -> the zones that the segmenter finds in its image.
-    """
+    """A patient's axial stack and the labels of its zones, on one grid; ``segmented`` keeps what the
+    segmenter finds in a part of the image, by its shape."""
 
     image: Volume
     labels: Volume
@@ -186,9 +179,8 @@ def find_cases(
         UsageError: a model was trained on a patient to score, and that was not allowed.
     """
     entries: dict[str, list[Entry]] = {}
-    for entry in find_sources(data):
-        if entry.labels:
-            entries.setdefault(entry.case, []).append(entry)
+    for entry in (e for e in find_sources(data) if e.labels):
+        entries.setdefault(entry.case, []).append(entry)
     if not entries:
         raise InputError(data, expected="patients with labelled zones", found="none")
     missing = [name for name in settings.cases if name not in entries]
@@ -230,7 +222,7 @@ def _allowed(settings: ZonesSettings, seen: Mapping[str, Sequence[str]]) -> list
 def _labelled(entries: Iterable[Entry]) -> tuple[str, Volume, Volume] | None:
     """Series, image and labels of the first axial stack, by name, that labels belong to; None where no stack
     is axial."""
-    others: tuple[Volume, Volume] | None = None
+    others: list[tuple[Volume, Volume]] = []
     for entry in sorted(entries, key=lambda e: e.series):
         image = read_volume(entry.path)
         if image.plane != "axial":
@@ -239,9 +231,9 @@ def _labelled(entries: Iterable[Entry]) -> tuple[str, Volume, Volume] | None:
         if geometry.same_grid(image.shape, image.affine, labels.shape, labels.affine):
             check_labels(labels)
             return entry.series, image, labels
-        others = others or (labels, image)
-    if others is not None:
-        check_same_grid(*others)
+        others.append((labels, image))
+    for pair in others[:1]:
+        check_same_grid(*pair)
     return None
 
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from mrisr.config import load_settings
 from mrisr.core.errors import UsageError
-from mrisr.evaluation.cache import finite
-from mrisr.evaluation.case import Scale, Scored
+from mrisr.evaluation.case import Scale, Scored, finite
 from mrisr.evaluation.experiment import (
     DEFAULTS,
     Evaluation,
