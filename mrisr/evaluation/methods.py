@@ -71,8 +71,9 @@ class Method:
     @cached_property
     def is_default(self) -> bool:
         """True for the model as it restores when nothing else is asked."""
-        own = self.model and resolved(Sampling(), self.model)
-        return own is not None and effective(self.entry) == effective(own)
+        if self.model is None:
+            return False
+        return effective(self.entry) == effective(resolved(Sampling(), self.model))
 
     def volume_path(self, case: str) -> Path | None:
         """Path of a patient's volume made elsewhere."""

@@ -92,24 +92,20 @@ def _described(method: Method) -> dict[str, Any]:
 
 def _methods_table(done: Evaluation) -> Table:
     """A row for each method: its model, its cost, and how it is sampled."""
+    numbers = ("parameters", "training_minutes", "evaluations", "eta", "consistency")
+    columns = ("name", "model", "kind", *numbers, "sha256")
     titles = {
         "name": "method",
-        "model": "model",
-        "kind": "kind",
-        "parameters": "parameters",
         "training_minutes": "training, minutes",
-        "evaluations": "evaluations",
-        "eta": "eta",
-        "consistency": "consistency",
         "sha256": "weights (SHA-256)",
     }
     forms = {"parameters": ",", "eta": "g", "consistency": "g", "sha256": ".12"}
     cells = []
     for content in map(_described, done.methods):
         shown = {"model": content.get("volumes"), "kind": "volumes"} | content
-        numbers = {k: v for k, v in shown.items() if v or k in ("eta", "consistency")}
-        cells.append([f"{numbers[n]:{forms.get(n, '')}}" if n in numbers else "" for n in titles])
-    return Table("Methods", list(titles.values()), cells)
+        known = {k: v for k, v in shown.items() if v or k in ("eta", "consistency")}
+        cells.append([f"{known[n]:{forms.get(n, '')}}" if n in known else "" for n in columns])
+    return Table("Methods", [titles.get(n, n) for n in columns], cells)
 
 
 def remarks(done: Evaluation) -> list[str]:
