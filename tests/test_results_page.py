@@ -9,9 +9,9 @@ from types import ModuleType
 
 import pytest
 
-from mrisr.evaluation.settings import load_evaluation
-from mrisr.evaluation.zones.score import ORIGINAL
-from mrisr.evaluation.zones.settings import load_zones_settings
+from mrisr.config import load_settings
+from mrisr.evaluation.settings import ComparisonSettings, EvaluationSettings, ZonesSettings
+from mrisr.evaluation.zones.tables import ORIGINAL
 from mrisr.models.find import INTERPOLATIONS, available
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,36 +33,26 @@ def section(script: ModuleType, name: str) -> str:
     return page.split(f"<!-- begin {name} -->")[1].split(f"<!-- end {name} -->")[0]
 
 
-@pytest.mark.parametrize("name", ["inplane", "throughplane", "reference"])
-def test_every_method_has_its_row_at_every_factor(script: ModuleType, name: str) -> None:
-    file = ROOT / "configs" / script.SECTIONS[name]
+@pytest.mark.parametrize(
+    "name",
+    ["inplane", "throughplane", "reference", "zones", "zones-throughplane", "zones-measured"],
+)
+def test_every_method_has_its_row_at_every_scale(script: ModuleType, name: str) -> None:
+    """And every model is one of the bundled."""
+    zones = name in script.ZONES
+    file = ROOT / "configs" / (script.ZONES if zones else script.SECTIONS)[name]
     text = section(script, name)
-    assert f"--config configs/{file.name}" in text
-    settings = load_evaluation(file)
-    for factor in settings.factors:
-        (table,) = re.findall(rf"### x{factor:g}: mean over.*?\n\n(.*?)\n\n", text, re.DOTALL)
+    assert f"evaluate {'zones ' * zones}--config configs/{file.name}" in text
+    kind: type[ComparisonSettings] = ZonesSettings if zones else EvaluationSettings
+    settings = load_settings(file, kind)
+    for scale in settings.scales:
+        heading = f"### {scale}: {'against the labels, ' * zones}mean over \\d+ patients?"
+        (table,) = re.findall(rf"{heading}.*?\n\n(.*?)\n\n", text, re.DOTALL)
         rows = {line.split("|")[1].strip("* ") for line in table.splitlines()[2:]}
-        assert rows == {m.name for m in settings.compared}
-
-
-@pytest.mark.parametrize("name", ["inplane", "throughplane", "reference"])
-def test_every_model_of_a_comparison_is_bundled(script: ModuleType, name: str) -> None:
-    settings = load_evaluation(ROOT / "configs" / script.SECTIONS[name])
+        original = {ORIGINAL[scale.scoring]} if zones else set()
+        assert rows == original | {m.name for m in settings.compared}
     models = {m.model for m in settings.compared if m.model is not None}
     assert models <= {*available(), *INTERPOLATIONS}
-
-
-@pytest.mark.parametrize("name", ["zones", "zones-throughplane", "zones-measured"])
-def test_every_method_has_its_row_of_zones(script: ModuleType, name: str) -> None:
-    file = ROOT / "configs" / script.ZONES[name]
-    text = section(script, name)
-    assert f"evaluate zones --config configs/{file.name}" in text
-    settings = load_zones_settings(file)
-    for scale in settings.scales:
-        heading = f"### {scale}: against the labels, mean over \\d+ patients?"
-        (table,) = re.findall(rf"{heading}\n\n(.*?)\n\n", text, re.DOTALL)
-        rows = {line.split("|")[1].strip("* ") for line in table.splitlines()[2:]}
-        assert rows == {ORIGINAL[scale.scoring], *(m.name for m in settings.compared)}
 
 
 def test_a_section_is_replaced_and_nothing_else(script: ModuleType) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mrisr.core.errors import MrisrError
 from mrisr.evaluation.overlap import overlap_centre, upright
-from mrisr.evaluation.registration import Ball, register_rigid
+from mrisr.evaluation.registration import register_rigid
 from mrisr.io import read_volume
 
 DIAMETER = 70.0
@@ -22,9 +22,9 @@ for folder in sorted(Path(sys.argv[1]).iterdir()):
         axial, coronal = (read_volume(folder / f"t2w_{p}.nii.gz") for p in ("ax", "cor"))
     except MrisrError:
         continue  # the patient does not have both
-    x, y, z = overlap_centre(upright(coronal), axial)
+    centre = overlap_centre(upright(coronal), axial)
     whole = register_rigid(coronal, axial)
-    part = register_rigid(coronal, axial, Ball((x, y, z), DIAMETER))
+    part = register_rigid(coronal, axial, (centre, DIAMETER))
     cells = [whole.shift_mm, part.shift_mm, part.angles_deg]
     row = (", ".join(f"{v:+.1f}" for v in cell) for cell in cells)
     print(f"| {folder.name} | {' | '.join(row)} |", flush=True)

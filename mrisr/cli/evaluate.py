@@ -55,7 +55,7 @@ def evaluate(
         missing = next(name for name, value in given.items() if value is None)
         raise UsageError(f"Missing option '{missing}'.")
     from mrisr.evaluation.experiment import Switches
-    from mrisr.evaluation.run import evaluate as run
+    from mrisr.evaluation.images import evaluate as run
 
     switches = Switches(model, device, into_card=card, skip_missing=skip_missing)
     _end(run(config, data, output, switches, report=say(quiet)))

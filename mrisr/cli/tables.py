@@ -10,7 +10,7 @@ from rich.table import Table
 
 from mrisr.evaluation.card import gains, means_tables, patients_table
 from mrisr.evaluation.tables import Table as Figures
-from mrisr.evaluation.zones.card import dice_of, zones_tables
+from mrisr.evaluation.zones.tables import dice_of, zones_tables
 from mrisr.io.survey import SeriesInfo
 from mrisr.models.card import Card, ModelCard, ZonesCard
 

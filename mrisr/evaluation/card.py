@@ -10,14 +10,13 @@ from mrisr.evaluation.case import METRICS
 from mrisr.evaluation.experiment import Evaluation
 from mrisr.evaluation.methods import Method
 from mrisr.evaluation.tables import Column, Table, table_of
-from mrisr.models.card import ModelCard
 from mrisr.models.store import write_card
 
 #: Figures of a card, for each patient and as means.
 FIGURES = ("psnr", "ssim", "spectrum", "texture", "lpips", "residual", "cpu_seconds", "evaluations")
 
 
-def write_figures(evaluation: Evaluation, model: str | None) -> list[ModelCard]:
+def write_figures(evaluation: Evaluation, model: str | None) -> None:
     """Put the figures of the file's model into its card; of a file without one, those of every model that
     it samples by its defaults, unless that card's figures were made by another command.
 
@@ -25,27 +24,19 @@ def write_figures(evaluation: Evaluation, model: str | None) -> list[ModelCard]:
         UsageError: there is no such model, or no method samples it by default.
         OutputError: a card cannot be written.
     """
-    learned = [m for m in evaluation.methods if m.model is not None and not m.is_interpolation]
-    names = [model] if model is not None else list(dict.fromkeys(m.entry.model for m in learned))
-    written = []
-    for name in names:
-        own = [m for m in learned if m.entry.model == name]
-        found = own[0].model if own else None
-        if found is None:
-            continue
-        if model is None and not _may_replace(found.card, own, evaluation.command):
-            continue
-        card = found.card.model_copy(update={"figures": card_figures(evaluation, own)})
-        write_card(card, found.path)
-        written.append(card)
-    if not written:
+    methods = [m for m in evaluation.methods if not m.is_interpolation]
+    cards = {}
+    for name, found in {m.entry.model: m.model for m in methods if m.model}.items():
+        own = [m for m in methods if m.model is found]
+        made_by = found.card.figures.get("command", evaluation.command)
+        may_replace = made_by == evaluation.command and any(m.is_default for m in own)
+        if name == model or (model is None and may_replace):
+            figures = {"figures": card_figures(evaluation, own)}
+            cards[found.path] = found.card.model_copy(update=figures)
+    if not cards:
         raise UsageError("--card: name the model in the file (model), or give --model")
-    return written
-
-
-def _may_replace(card: ModelCard, own: Sequence[Method], command: str) -> bool:
-    """Whether a comparison may write a card's figures: it samples the model by default, and made the old."""
-    return any(m.is_default for m in own) and card.figures.get("command", command) == command
+    for path, card in cards.items():
+        write_card(card, path)
 
 
 def card_figures(evaluation: Evaluation, own: Sequence[Method]) -> dict[str, Any]:
@@ -55,25 +46,20 @@ def card_figures(evaluation: Evaluation, own: Sequence[Method]) -> dict[str, Any
     if default is None:
         raise UsageError("--card: no method of the file samples the model by its defaults")
     shown = {m.name for m in evaluation.methods if m.is_interpolation} | {m.name for m in own}
-    results = [r for r in evaluation.results if r.method in shown]
     baseline = evaluation.experiment.baseline
-    base = {
-        (r.case, r.series, r.scale): r.scored.means()["psnr"]
-        for r in evaluation.results
-        if r.method == baseline
-    }
+    based = [r for r in evaluation.results if r.method == baseline]
+    base = {(r.case, r.series, r.scale): r.scored.means()["psnr"] for r in based}
     patients = []
-    for r in results:
+    for r in (r for r in evaluation.results if r.method in shown):
         head = {"method": r.method, "case": r.case, "series": r.series, "factor": r.scale.factor}
         figures = r.scored.means()
-        gain = figures["psnr"] - base[r.case, r.series, r.scale]
-        patients.append(head | _rounded(figures) | {"gain": round(gain, 4)})
+        patients.append(head | _shown(figures, figures["psnr"] - base[r.case, r.series, r.scale]))
     means = []
     for row in evaluation.rows:
         if row.method in shown and row.gain is not None:
             figures = {name: mean.value for name, mean in row.means.items()}
-            head = {"method": row.method, "factor": row.factor}
-            means.append(head | _rounded(figures) | {"gain": round(row.gain.value, 4)})
+            head = {"method": row.method, "factor": row.scale.factor}
+            means.append(head | _shown(figures, row.gain.value))
     return {
         "command": evaluation.command,
         "protocol": evaluation.experiment.protocol,
@@ -85,9 +71,10 @@ def card_figures(evaluation: Evaluation, own: Sequence[Method]) -> dict[str, Any
     }
 
 
-def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
-    """The figures of a card, with six digits."""
-    return {name: float(f"{v:.6g}") for name, v in figures.items() if name in FIGURES}
+def _shown(figures: Mapping[str, float], gain: float) -> dict[str, float]:
+    """The figures of a card with six digits, and the gain with four decimals."""
+    kept = {name: float(f"{v:.6g}") for name, v in figures.items() if name in FIGURES}
+    return kept | {"gain": round(gain, 4)}
 
 
 def gains(figures: Mapping[str, Any]) -> dict[float, float]:

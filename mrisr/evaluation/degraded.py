@@ -1,10 +1,14 @@
-"""Held-out slices degraded, restored as the product does it, and compared with what they were."""
+"""Stacks degraded as a scanner would have written them, restored by the product itself, and compared."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -12,52 +16,158 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mrisr import metrics
+from mrisr.config import Job
 from mrisr.core import geometry
 from mrisr.core.errors import UsageError
 from mrisr.core.volume import Volume
 from mrisr.data import cache
-from mrisr.evaluation.case import Scale, Scored
+from mrisr.evaluation.case import Case, Scale, Scored
 from mrisr.evaluation.methods import Method
-from mrisr.evaluation.restoring import (
-    central,
-    degraded_shape,
-    digest_of,
-    figures_of,
-    measurement_of,
-    notes_of,
-    restored_by,
-)
-from mrisr.evaluation.settings import EvaluationSettings
+from mrisr.evaluation.settings import ComparisonSettings, EvaluationSettings
 from mrisr.metrics.lpips import Lpips
+from mrisr.physics.measurement import (
+    Measurement,
+    degraded,
+    fitting_size,
+    measure_in_plane,
+    measure_through_plane,
+    stack_order,
+)
+from mrisr.restore.restore import Restored
 
-#: Share of a slice's edges that the pictures show: the prostate lies at the centre.
-ZOOM = 0.4
-#: Pixels of an edge that are shown at least.
-SMALLEST = 128
+T = TypeVar("T")
+
+#: One image is restored this often for its time, as long as that takes no more than so many seconds.
+TIMED, TIMED_SECONDS = 5, 3.0
+#: Share of a slice's edges that the pictures show: the prostate lies at the centre; and pixels at least.
+ZOOM, SMALLEST = 0.4, 128
+
+
+class Seconds(NamedTuple):
+    """Seconds on the clock, and of the processor, which other load on the machine does not lengthen."""
+
+    wall: float
+    processor: float
+
+
+def degraded_shape(volume: Volume, settings: ComparisonSettings, factor: float) -> tuple[int, ...]:
+    """The largest shape up to the volume's whose coarse grid has the same field of view.
+
+    Raises:
+        UsageError: there are too few voxels.
+    """
+    axes = stack_order(volume)
+    coarse = axes[1:] if settings.job == "inplane" else axes[:1]
+    shape = [fitting_size(n, factor) if a in coarse else n for a, n in enumerate(volume.shape)]
+    if min(shape) < 1:
+        raise UsageError(f"x{factor:g}: {volume.name} has too few voxels for it")
+    return tuple(shape)
+
+
+def measurement_of(truth: Volume, settings: ComparisonSettings, scale: Scale) -> Measurement:
+    """The measurement that a method restores: of the truth degraded, or of the volume as it was measured.
+
+    The truth must have the shape of :func:`degraded_shape`.
+    """
+    volume, kind = truth, settings.kind
+    if scale.scoring == "degraded":
+        volume = degraded(truth, settings.job, scale.factor, kind, settings.thickness)
+    if settings.job == "inplane":
+        return measure_in_plane(volume, scale.factor, kind)
+    return measure_through_plane(volume, scale.factor, kind, settings.thickness)
+
+
+def figures_of(restored: Restored, method: Method) -> dict[str, float]:
+    """Residual of a restoration which has just been done, and its cost (see :class:`Scored`): the median of
+    restoring the middle image alone, warm, be it a slice or a reformatted image."""
+    measurement = restored.measurement
+    views = measurement.views[:1]
+    across = 3 - views[0] if views else 0
+    part = measurement.y.narrow(across, measurement.y.shape[across] // 2, 1)
+    one = replace(measurement, y=part, views=views)
+    found: list[Seconds] = []
+    while len(found) < TIMED and sum(s.wall for s in found) < TIMED_SECONDS:
+        found.append(clocked(lambda: method.restore(one))[1])
+    seconds, processor = map(statistics.median, zip(*found, strict=True))
+    residual = measurement.residual(restored.volume)["rms_of_range"]
+    return {
+        "residual": residual,
+        "consistency": residual**2 * 1e5,
+        "seconds": seconds,
+        "cpu_seconds": processor,
+        "evaluations": restored.evaluations,
+    }
+
+
+def notes_of(*notes: Iterable[str]) -> dict[str, list[str]]:
+    """Notes, each once, as a fact of a score."""
+    every = list(dict.fromkeys(note for some in notes for note in some))
+    return {"notes": every} if every else {}
+
+
+def clocked(work: Callable[[], T]) -> tuple[T, Seconds]:
+    """The result of ``work`` and the seconds that it took."""
+    began = time.perf_counter(), time.process_time()
+    result = work()
+    return result, Seconds(time.perf_counter() - began[0], time.process_time() - began[1])
+
+
+def central(volume: Volume, shape: Sequence[int]) -> Volume:
+    """The central voxels of a smaller shape; where it cannot be central, the far edge loses one more."""
+    for axis, (n, wanted) in enumerate(zip(volume.shape, shape, strict=True)):
+        if wanted < n:
+            first = (n - wanted) // 2
+            volume = cut(volume, axis, first, first + wanted)
+    return volume
+
+
+def cut(volume: Volume, axis: int, first: int, last: int) -> Volume:
+    """Voxels ``first`` to before ``last`` along one array axis; the slice axis stays what it is."""
+    affine = volume.affine.copy()
+    affine[:3, 3] += affine[:3, axis] * first
+    array = np.take(volume.array, np.arange(first, last), axis=axis)
+    return replace(volume, array=array, affine=affine, stacked_along=volume.slice_axis)
+
+
+def digest_of(*volumes: Volume, more: str = "") -> str:
+    """SHA-256 of voxels and grids, and of ``more``."""
+    content = hashlib.sha256(more.encode())
+    for volume in volumes:
+        facts = (volume.shape, volume.array.dtype, volume.slice_thickness, volume.slice_axis)
+        content.update(str(facts).encode())
+        content.update(np.round(volume.affine, 6).tobytes())
+        content.update(np.ascontiguousarray(volume.array).tobytes())
+    return content.hexdigest()
+
+
+def image_metrics(job: Job, factor: float) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+    """Metrics of a result against its reference, images ``(b, 1, h, w)`` that are coarse by a factor: through
+    the plane along their rows' axis alone."""
+    dims, factors = ((-2, -1), (factor, factor)) if job == "inplane" else ((-2,), (factor, 1.0))
+    return {
+        "psnr": metrics.psnr,
+        "ssim": metrics.ssim,
+        "spectrum": lambda x, r: metrics.spectrum_error(x, r, dims),
+        "texture": lambda x, r: metrics.texture(x, r, factors),
+    }
 
 
 @dataclass(frozen=True, eq=False)
-class DegradedCase:
+class DegradedCase(Case):
     """A held-out stack whose slices are degraded, restored and compared with what they were.
 
     Attributes:
-        name: the patient.
-        series: the stack.
         stack: slices along the first axis, on 0..1 and clipped to the 0..99.5 percentile range.
         settings: of the degradation.
         lpips: measured as well where it is there.
     """
 
-    name: str
-    series: str
     stack: Volume
     settings: EvaluationSettings
     lpips: Lpips | None = None
-    seen: tuple[str, ...] = ()
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the slices, and of the weights of LPIPS."""
         return digest_of(self.stack, more=self.lpips.digest if self.lpips else "")
 
     def truth(self, factor: float) -> Volume:
@@ -71,32 +181,22 @@ class DegradedCase:
     def score(self, method: Method, scale: Scale) -> Scored:
         """Restore all slices, then the middle image alone for its time."""
         truth = self.truth(scale.factor)
-        restored = restored_by(method, measurement_of(truth, self.settings, scale))
+        restored = method.restore(measurement_of(truth, self.settings, scale))
         result, reference = (
             torch.from_numpy(v.array.astype(np.float32)).clamp(0, 1)[:, None]
             for v in (restored.volume, truth)
         )
-        middle = len(result) // 2
+        shown = {"result": result, "reference": reference}
         return Scored(
             figures=figures_of(restored, method),
             slices=self._figures(result, reference, scale.factor),
-            pictures={
-                "result": centre(result[middle, 0].numpy()),
-                "reference": centre(reference[middle, 0].numpy()),
-            },
+            pictures={k: centre(v[len(v) // 2, 0].numpy()) for k, v in shown.items()},
             facts=notes_of(restored.notes),
         )
 
     def _figures(self, result: Tensor, reference: Tensor, factor: float) -> dict[str, list[float]]:
         """Every metric per slice; images are ``(n, 1, h, w)``."""
-        both = self.settings.job == "inplane"
-        dims, factors = ((-2, -1), (factor, factor)) if both else ((-2,), (factor, 1.0))
-        measured: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-            "psnr": metrics.psnr,
-            "ssim": metrics.ssim,
-            "spectrum": lambda x, r: metrics.spectrum_error(x, r, dims),
-            "texture": lambda x, r: metrics.texture(x, r, factors),
-        }
+        measured = image_metrics(self.settings.job, factor)
         if self.lpips is not None:
             measured["lpips"] = self.lpips
         batches = list(zip(result.split(8), reference.split(8), strict=True))
@@ -121,8 +221,7 @@ def stack_volume(stack: cache.Stack) -> Volume:
     _, affine = geometry.reoriented(np.empty((1, 1, 1)), np.eye(4), geometry.DISPLAYED[stack.plane])
     affine[:3, :3] *= stack.spacing
     array = np.clip(stack.levels.astype(np.float32) / cache.LEVELS, 0, 1)
-    name = f"{stack.case} {stack.series}"
-    return Volume(array, affine, stacked_along=0, name=name)
+    return Volume(array, affine, stacked_along=0, name=f"{stack.case} {stack.series}")
 
 
 def degraded_cases(

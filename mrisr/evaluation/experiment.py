@@ -1,32 +1,36 @@
-"""Kinds of evaluation: what each has of its own, and the findings that all have in common."""
+"""Kinds of evaluation, and how each is run: cases scored, results kept, the report written."""
 
 from __future__ import annotations
 
+import platform
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import torch
+
+import mrisr
+from mrisr.core.errors import MrisrError, OutputError, one_line
 from mrisr.core.options import Segmenting
-from mrisr.evaluation.case import Case, Failure, Scale, Scored, ScoredResult
-from mrisr.evaluation.methods import Method, Report
+from mrisr.evaluation.case import Case, Failure, ResultCache, Scale, Scored, ScoredResult
+from mrisr.evaluation.methods import Method, Report, load_methods
 from mrisr.evaluation.settings import ComparisonSettings
-from mrisr.evaluation.statistics import Row
+from mrisr.evaluation.statistics import Row, summarise
 from mrisr.evaluation.tables import Table
+from mrisr.io.atomic import make_folder
+
+#: Characters of a failure's reason.
+LONGEST_REASON = 300
 
 
 @dataclass(frozen=True)
 class Switches:
-    """Options of a run besides the file.
+    """Options of a run besides the file, as the command line has them.
 
-    Attributes:
-        model: takes the place of the file's model.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        into_card: also write the figures into the card of the model that they are of.
-        skip_missing: leave out methods whose model is missing.
-        allow_trained: score patients too that a model was trained on, in tables of their own.
-        segmenting: takes the place of the file's segmenter where it names one.
+    ``model`` and ``segmenting`` take the place of the file's, where they name one.
     """
 
     model: str | None = None
@@ -35,6 +39,9 @@ class Switches:
     skip_missing: bool = False
     allow_trained: bool = False
     segmenting: Segmenting = field(default_factory=Segmenting)
+
+
+DEFAULTS = Switches()
 
 
 class Picture(NamedTuple):
@@ -56,17 +63,9 @@ class Section(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """All findings of an evaluation.
+    """All findings of an evaluation: every result, and ``rows``, the same over patients.
 
-    Attributes:
-        experiment: the kind of evaluation, with its settings.
-        methods: that were compared.
-        results: of every stack, scale and method.
-        rows: the same over patients.
-        failures: results that could not be had.
-        notes: further remarks for the reader.
-        command: that makes the figures.
-        machine: hardware and software, for the seconds.
+    ``command`` makes the figures again; ``notes`` are further remarks for the reader.
     """
 
     experiment: Experiment
@@ -77,11 +76,6 @@ class Evaluation:
     notes: Sequence[str]
     command: str
     machine: dict[str, str]
-
-    @property
-    def settings(self) -> ComparisonSettings:
-        """The settings of the file."""
-        return self.experiment.settings
 
     @property
     def scales(self) -> list[Scale]:
@@ -97,9 +91,6 @@ class Experiment(ABC):
     """A kind of evaluation: its cases, what is scored beside the methods, and how it is reported.
 
     Attributes:
-        settings: of the file.
-        title: of the page.
-        heading: of its tables.
         protocol: how the figures come about, in words.
         baseline: name of the method that gains are quoted against.
         reference: name of the method that paired tests compare with.
@@ -152,10 +143,118 @@ class Experiment(ABC):
     def figures(self, scored: Scored) -> dict[str, Any]:
         """A score ready for JSON."""
 
-    def details(self, done: Evaluation) -> dict[str, Any]:
+    def details(self) -> dict[str, Any]:
         """Further entries of the JSON report."""
         return {}
 
     @abstractmethod
     def write_card(self, done: Evaluation, asked: Switches) -> None:
         """Write the figures into the cards they are of. Raises UsageError, OutputError."""
+
+
+def conduct(
+    experiment: Experiment,
+    config: Path,
+    data: Path,
+    output: Path,
+    asked: Switches,
+    report: Report = lambda line: None,
+) -> Evaluation:
+    """Score every method on every case at every scale, and write the report into ``output``.
+
+    ``results.csv``, ``.json``, ``.md``, ``.html`` and the pictures are written at the end; each single result
+    lies in ``cases/`` as soon as it is there, and is made anew only if something that decides it has changed.
+
+    Raises:
+        InputError: the data hold none of the patients.
+        UsageError: models are missing, are for another job, or were trained on a patient to score.
+    """
+    from mrisr.evaluation.report import write_report
+
+    notes: list[str] = []
+
+    def note(line: str) -> None:
+        notes.append(line)
+        report(line)
+
+    settings = experiment.settings
+    methods = load_methods(settings, asked.model, asked.device, asked.skip_missing, note)
+    cases = experiment.find_cases(data, methods, note)
+    cache = ResultCache(make_folder(output) / "cases")
+    results, failures = _score_all(experiment, methods, cases, cache, report)
+    controls = [m for scale in settings.scales for m in experiment.controls(scale)]
+    names = list(dict.fromkeys(m.name for m in (*controls, *methods)))
+    done = Evaluation(
+        experiment=experiment,
+        methods=methods,
+        results=results,
+        rows=summarise(results, names, experiment.baseline, experiment.reference),
+        failures=failures,
+        notes=notes,
+        command=experiment.command(config, asked),
+        machine=machine_of(methods),
+    )
+    write_report(done, output)
+    if asked.into_card:
+        experiment.write_card(done, asked)
+    return done
+
+
+def _score_all(
+    experiment: Experiment,
+    methods: Sequence[Method],
+    cases: Sequence[Case],
+    cache: ResultCache,
+    report: Report,
+) -> tuple[list[ScoredResult], list[Failure]]:
+    """Every method on every stack at every scale; failures are reported and left out."""
+    results: list[ScoredResult] = []
+    failures: list[Failure] = []
+    for case, scale in product(cases, experiment.settings.scales):
+        for method in (*experiment.controls(scale), *methods):
+            place = (case.name, case.series)
+            where = f"{case.name} {case.series} {scale}, {method.name}"
+            try:
+                scored, cached = _score(experiment, method, case, scale, cache)
+            except OutputError:
+                raise
+            except (MrisrError, RuntimeError, ValueError, MemoryError) as error:
+                reason = one_line(error)[:LONGEST_REASON]
+                name = method.name + (", as measured" if scale.scoring == "measured" else "")
+                failures.append(Failure(*place, scale.factor, name, reason))
+                report(f"failed: {where}: {reason}")
+                continue
+            cost = f", {scored.figures['seconds']:.2g} s / slice" if method.model else ""
+            report(f"{where}: {experiment.line(scored)}{' (kept)' if cached else cost}")
+            results.append(ScoredResult(*place, scale, method.name, scored, case.seen))
+    return results, failures
+
+
+def _score(
+    experiment: Experiment, method: Method, case: Case, scale: Scale, cache: ResultCache
+) -> tuple[Scored, bool]:
+    """A result, and whether an earlier run had it."""
+    title = (case.name, case.series, str(scale), method.name)
+    deciding = {
+        "case": [case.name, case.series, case.digest],
+        "scale": list(scale),
+        "method": method.deciding(case.name),
+        "settings": experiment.settings.deciding(),
+    }
+    found = cache.load(title, deciding)
+    if found is not None:
+        return found, True
+    return cache.save(title, deciding, case.score(method, scale)), False
+
+
+def machine_of(methods: Sequence[Method]) -> dict[str, str]:
+    """Hardware and software, as far as seconds depend on them."""
+    cpu = f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)"
+    devices = sorted({m.device for m in methods if m.model is not None}, key=str)
+    names = [torch.cuda.get_device_name(d) if d.type == "cuda" else cpu for d in devices]
+    return {
+        "hardware": "; ".join(names) or "none",
+        "mrisr": mrisr.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Iterator, Sequence
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mrisr.evaluation.case import METRICS, Scale, ScoredResult
 from mrisr.evaluation.experiment import Evaluation
 from mrisr.evaluation.methods import Method
-from mrisr.evaluation.statistics import Row
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 #: Colours of the difference maps span plus and minus this share of the intensity range.
@@ -26,6 +25,7 @@ SHOWN, ACROSS = 7, 4
 TICKS = (1, 2, 5, 10, 20, 50, 100)
 #: Width of a panel in inches.
 WIDTH = 2.45
+_DASHES = ((0, (5, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)), (0, (10, 3)), (0, (3, 1, 1, 1, 1, 1)))
 
 
 def png(figure: Figure) -> bytes:
@@ -35,20 +35,30 @@ def png(figure: Figure) -> bytes:
     return out.getvalue()
 
 
+def marks() -> Iterator[dict[str, Any]]:
+    """Colour and mark of each method of a chart, without end."""
+    from matplotlib import colormaps
+
+    colours = colormaps["tab20"].colors  # type: ignore[attr-defined]
+    pairs = zip(cycle([*colours[::2], *colours[1::2]]), cycle("os^Dvp<>*hX"), strict=False)
+    return ({"color": colour, "marker": mark} for colour, mark in pairs)
+
+
+def add_legend(figure: Figure) -> None:
+    """Name the methods of a chart beside its panels."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
+
+
 def stacks(evaluation: Evaluation, scale: Scale) -> dict[str, list[ScoredResult]]:
     """Patient and series -> their results at one scale whose picture has the size of the first one's."""
     found: dict[str, list[ScoredResult]] = {}
-    for r in evaluation.results:
-        if r.scale != scale:
-            continue
-        group = found.setdefault(f"{r.case}, {r.series}", [])
-        if not group or r.scored.pictures["result"].shape == _reference(group).shape:
+    for r in (r for r in evaluation.results if r.scale == scale):
+        group = found.setdefault(f"{r.case}, {r.series}", [r])
+        pictures = r.scored.pictures["result"], group[0].scored.pictures["reference"]
+        if group[0] is not r and pictures[0].shape == pictures[1].shape:
             group.append(r)
     return found
-
-
-def _reference(results: Sequence[ScoredResult]) -> NDArray[np.float32]:
-    return results[0].scored.pictures["reference"]
 
 
 def shown_methods(evaluation: Evaluation) -> list[str]:
@@ -67,43 +77,35 @@ def comparison(evaluation: Evaluation, results: Sequence[ScoredResult]) -> Figur
     each the difference from that."""
     from matplotlib.figure import Figure
 
-    by_name = {r.method: r for r in results}
+    by_name = {r.method: r.scored for r in results}
     names = [n for n in shown_methods(evaluation) if n in by_name]
-    truth = _reference(results)
+    truth = results[0].scored.pictures["reference"]
     # The picture's aspect decides the height of a panel; all panels of a stack have the same.
-    bands = -(-(len(names) + 1) // ACROSS)
+    bands = math.ceil((len(names) + 1) / ACROSS)
     height = WIDTH * truth.shape[0] / truth.shape[1]
     size = (WIDTH * ACROSS + 1.1, bands * (2 * height + 0.65))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(2 * bands, ACROSS, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
-    limits = (float(truth.min()), max(float(np.percentile(truth, 99.8)), float(truth.min()) + 1e-3))
+    low = float(truth.min())
+    grey = {"cmap": "gray", "vmin": low, "vmax": max(np.percentile(truth, 99.8), low + 1e-3)}
     title = "reference" if results[0].scale.scoring == "degraded" else "other scan"
-    _show(axes[0, 0], truth, title, limits)
+    axes[0, 0].imshow(truth, interpolation="nearest", **grey)
+    axes[0, 0].set_title(title, fontsize=8.5)
+    signed = {"cmap": "RdBu_r", "vmin": -DIFFERENCE, "vmax": DIFFERENCE}
     map_ = None
     for k, name in enumerate(names, start=1):
-        image = by_name[name].scored.pictures["result"]
-        top, column = 2 * (k // ACROSS), k % ACROSS
-        _show(axes[top, column], image, f"{name}\n{_figures_of(by_name[name])}", limits)
-        difference = image - truth
-        map_ = axes[top + 1, column].imshow(
-            difference, cmap="RdBu_r", vmin=-DIFFERENCE, vmax=DIFFERENCE, interpolation="nearest"
-        )
+        image, means = by_name[name].pictures["result"], by_name[name].means()
+        upper, lower = axes[2 * (k // ACROSS) :, k % ACROSS][:2]
+        upper.imshow(image, interpolation="nearest", **grey)
+        figures = f"{means['psnr']:.2f} dB, spectrum {means.get('spectrum', math.nan):.2f} dB"
+        upper.set_title(f"{name}\n{figures}", fontsize=8.5)
+        map_ = lower.imshow(image - truth, interpolation="nearest", **signed)
     if map_ is not None:
         label = "difference, share of the intensity range"
         figure.colorbar(map_, ax=axes, location="right", shrink=0.5, aspect=40, label=label)
     return figure
-
-
-def _figures_of(result: ScoredResult) -> str:
-    means = result.scored.means()
-    return f"{means['psnr']:.2f} dB, spectrum {means.get('spectrum', float('nan')):.2f} dB"
-
-
-def _show(axis: Axes, image: NDArray[np.float32], title: str, limits: tuple[float, float]) -> None:
-    axis.imshow(image, cmap="gray", vmin=limits[0], vmax=limits[1], interpolation="nearest")
-    axis.set_title(title, fontsize=8.5)
 
 
 def against_steps(evaluation: Evaluation, scale: Scale) -> Figure:
@@ -115,9 +117,20 @@ def against_steps(evaluation: Evaluation, scale: Scale) -> Figure:
     rows = {row.method: row for row in evaluation.at(scale)}
     lines = _lines([m for m in evaluation.methods if m.name in rows])
     figure = Figure(figsize=(11, 4.6), layout="constrained")
-    axes = figure.subplots(1, 2)
-    for axis, metric in zip(axes, ("psnr", "spectrum"), strict=True):
-        _draw_lines(axis, metric, lines, rows)
+    better = {"psnr": "higher", "spectrum": "lower"}
+    for axis, metric in zip(figure.subplots(1, 2), better, strict=True):
+        dashes = cycle(_DASHES)
+        for (label, group), mark in zip(lines.items(), marks(), strict=False):
+            points = [(m.evaluations, rows[m.name].means.get(metric)) for m in group]
+            known = [(x, mean.value) for x, mean in points if mean is not None]
+            if known and not group[0].evaluations:
+                level = {"color": "0.45", "linewidth": 1, "linestyle": next(dashes)}
+                axis.axhline(known[0][1], label=label, **level)
+            elif known:
+                join = "-" if len(known) > 1 else "none"
+                axis.plot(
+                    *zip(*known, strict=True), markersize=5, linestyle=join, label=label, **mark
+                )
         axis.set_xscale("log")
         axis.set_xticks(TICKS, labels=[str(t) for t in TICKS])
         axis.xaxis.set_minor_formatter(NullFormatter())
@@ -125,57 +138,29 @@ def against_steps(evaluation: Evaluation, scale: Scale) -> Figure:
         axis.set_xlabel("evaluations of the network per slice")
         axis.set_ylabel(METRICS[metric].title)
         axis.grid(alpha=0.3, which="both", linewidth=0.5)
-    axes[0].set_title(f"{scale}: higher is better", fontsize=10)
-    axes[1].set_title(f"{scale}: lower is better", fontsize=10)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
+        axis.set_title(f"{scale}: {better[metric]} is better", fontsize=10)
+    add_legend(figure)
     return figure
 
 
 def _lines(methods: Sequence[Method]) -> dict[str, list[Method]]:
     """Label -> methods that differ in their steps alone, by rising evaluations."""
+    models = {m.entry.model: m.model.card.name for m in methods if m.model is not None}
     groups: dict[tuple[object, ...], list[Method]] = {}
-    for m in methods:
-        if m.model is not None:
-            entry = m.entry
-            alike = (entry.model, entry.eta or 0.0, entry.sampler, entry.consistency)
-            key = (*alike, entry.start, entry.seed) if m.evaluations else (m.name,)
-            groups.setdefault(key, []).append(m)
+    for m in (m for m in methods if m.model is not None):
+        entry = m.entry
+        alike = (entry.model, entry.eta or 0.0, entry.sampler, entry.consistency)
+        key = (*alike, entry.start, entry.seed) if m.evaluations else (m.name,)
+        groups.setdefault(key, []).append(m)
     found = {}
     for group in groups.values():
         group.sort(key=lambda m: m.evaluations)
         label, entry = group[0].name, group[0].entry
         if len(group) > 1:
-            label = f"{group[0].restorer.card.name}, "
+            label = f"{models[entry.model]}, "
             label += f"eta {entry.eta:g}" if entry.eta else "deterministic"
             label += ", published sampler" if entry.sampler == "published" else ""
         while label in found:
             label += " "
         found[label] = group
     return found
-
-
-def _draw_lines(
-    axis: Axes, metric: str, lines: dict[str, list[Method]], rows: dict[str, Row]
-) -> None:
-    from matplotlib import colormaps
-
-    colours = colormaps["tab20"].colors  # type: ignore[attr-defined]
-    marks = "os^Dvp<>*hX"
-    styles = ((0, (5, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)), (0, (10, 3)), (0, (3, 1, 1, 1, 1, 1)))
-    level = 0
-    for k, (label, group) in enumerate(lines.items()):
-        points = [(m.evaluations, rows[m.name].means.get(metric)) for m in group]
-        known = [(x, mean.value) for x, mean in points if mean is not None]
-        if not known:
-            continue
-        if group[0].evaluations == 0:
-            style = styles[level % len(styles)]
-            level += 1
-            axis.axhline(known[0][1], color="0.45", linewidth=1, linestyle=style, label=label)
-            continue
-        x, y = zip(*known, strict=True)
-        colour = colours[(2 * k) % 20 + (k // 10) % 2]
-        (line,) = axis.plot(x, y, color=colour, marker=marks[k % len(marks)], label=label)
-        line.set_markersize(5)
-        line.set_linestyle("-" if len(x) > 1 else "none")

@@ -6,17 +6,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mrisr.config import load_settings
 from mrisr.core.errors import InputError
 from mrisr.data import cache
 from mrisr.evaluation import figures
 from mrisr.evaluation.card import write_figures
-from mrisr.evaluation.case import METRICS, SLICE_METRICS, Case, Metric, Scale, Scored
+from mrisr.evaluation.case import METRICS, SLICE_METRICS, Case, Scale, Scored
 from mrisr.evaluation.degraded import degraded_cases
-from mrisr.evaluation.experiment import Evaluation, Experiment, Picture, Section, Switches
+from mrisr.evaluation.experiment import (
+    DEFAULTS,
+    Evaluation,
+    Experiment,
+    Picture,
+    Section,
+    Switches,
+    conduct,
+)
 from mrisr.evaluation.methods import Method, Report, held_out_cases
 from mrisr.evaluation.reference import reference_cases
 from mrisr.evaluation.settings import EvaluationSettings
-from mrisr.evaluation.statistics import Paired
+from mrisr.evaluation.statistics import Paired, Row
 from mrisr.evaluation.tables import Column, Table, cell, metric_column, patients_in, table_of
 from mrisr.metrics.lpips import load_lpips
 
@@ -47,9 +56,25 @@ SHOWN = (
     "stack."
 )
 LEVELS = "Level lines are interpolations, which evaluate no network."
-GAIN = Metric("gain over {} dB", "+.2f", None, True)
 #: Stacks of each scale that are shown as pictures.
 STACKS = 2
+
+
+def evaluate(
+    config: Path,
+    data: Path,
+    output: Path,
+    asked: Switches = DEFAULTS,
+    report: Report = lambda line: None,
+) -> Evaluation:
+    """Compare the methods of a file on restored images; see :func:`conduct`.
+
+    Args:
+        config: an evaluation file.
+        data: a cache made by ``mrisr prepare``; with ``scoring: reference`` a folder of patients.
+    """
+    experiment = Images(load_settings(config, EvaluationSettings))
+    return conduct(experiment, config, data, output, asked, report)
 
 
 class Images(Experiment):
@@ -98,53 +123,43 @@ class Images(Experiment):
         write_figures(done, asked.model or self.settings.model)
 
     def remarks(self, done: Evaluation) -> list[str]:
-        lines = []
-        if any("spectrum" in r.means for r in done.rows):
-            lines.append(SPECTRUM)
-        if self.reference is not None:
-            lines.append(TESTED)
-        degraded = self.settings.scoring == "degraded"
-        if degraded and not any("lpips" in r.means for r in done.rows):
+        measured = {name for row in done.rows for name in row.means}
+        lines = [SPECTRUM] if "spectrum" in measured else []
+        lines += [TESTED] if self.reference is not None else []
+        if self.settings.scoring == "degraded" and "lpips" not in measured:
             lines.append("LPIPS was not measured: MRISR_LPIPS names no folder with its weights.")
         return lines
 
     def tables(self, done: Evaluation) -> list[Table]:
         found = []
         for scale in done.scales:
-            found.append(self._quality(done, scale))
-            found += [t for t in [self._paired(done, scale)] if t is not None]
+            rows = done.at(scale)
+            found.append(self._quality(rows, scale))
+            paired = [row for row in rows if row.paired]
+            found += [self._differences(paired, scale)] if paired else []
         return found
 
-    def _quality(self, done: Evaluation, scale: Scale) -> Table:
+    def _quality(self, rows: Sequence[Row], scale: Scale) -> Table:
         """Every method's figures at one scale, means over patients."""
-        rows = done.at(scale)
         columns = [Column("method", [row.method for row in rows])]
         columns += [
             metric_column(rows, name, metric)
             for name, metric in METRICS.items()
             if any(name in r.means for r in rows)
         ]
-        gains = [cell(row.gain, GAIN.format, GAIN.interval) for row in rows]
-        columns.append(Column(GAIN.title.format(self.baseline), gains))
+        gains = [cell(row.gain, "+.2f", interval=True) for row in rows]
+        columns.append(Column(f"gain over {self.baseline} dB", gains))
         return table_of(f"{scale}: {patients_in(rows)}", columns)
 
-    def _paired(self, done: Evaluation, scale: Scale) -> Table | None:
-        """Every method against the reference method; None where there is no reference."""
-        rows = [row for row in done.at(scale) if row.paired]
-        if not rows:
-            return None
-        names = [n for n in SLICE_METRICS if n != "texture" and any(n in r.paired for r in rows)]
-        columns = ["method"]
-        for name in names:
-            title = SLICE_METRICS[name].title
-            columns += [f"{title}: patients", "p", "slices: mean ± SD (share above 0)"]
-        cells = [
-            [
-                row.method,
-                *(t for n in names for t in _paired_cells(row.paired.get(n), METRICS[n].format)),
-            ]
-            for row in rows
-        ]
+    def _differences(self, rows: Sequence[Row], scale: Scale) -> Table:
+        """Every method against the reference method."""
+        columns, cells = ["method"], [[row.method] for row in rows]
+        for name, metric in SLICE_METRICS.items():
+            if name == "texture" or not any(name in r.paired for r in rows):
+                continue
+            columns += [f"{metric.title}: patients", "p", "slices: mean ± SD (share above 0)"]
+            for row, line in zip(rows, cells, strict=True):
+                line += _paired_cells(row.paired.get(name), metric.format)
         return Table(f"{scale}: difference from {self.reference}", columns, cells)
 
     def patient(self, means: Mapping[str, float]) -> dict[str, str]:
@@ -153,11 +168,8 @@ class Images(Experiment):
 
     def csv(self, done: Evaluation) -> Table:
         """One row per stack, factor and method; a figure that was not measured is left empty."""
-        gains = {
-            (r.scale, r.case, r.series): r.scored.means().get("psnr")
-            for r in done.results
-            if r.method == self.baseline
-        }
+        based = [r for r in done.results if r.method == self.baseline]
+        gains = {(r.scale, r.case, r.series): r.scored.means().get("psnr") for r in based}
         models = {m.name: "" if m.model is None else m.model.card.name for m in done.methods}
         names = [n for n in METRICS if any(n in r.scored.means() for r in done.results)]
         cells = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,11 +14,13 @@ import torch
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.options import Sampling
 from mrisr.evaluation.settings import ComparisonSettings, EvaluationSettings, MethodEntry
+from mrisr.io.digest import file_sha256
 from mrisr.models.card import ModelCard
 from mrisr.models.find import card_path, model_for, read_card
 from mrisr.models.store import Model, load_model
 from mrisr.networks.device import resolve_device, resolve_precision
-from mrisr.restore.restore import effective, resolved
+from mrisr.physics.measurement import Measurement
+from mrisr.restore.restore import Restored, effective, resolved, restore
 
 Report = Callable[[str], None]
 
@@ -41,12 +42,11 @@ class Method:
         """Name in the tables."""
         return self.entry.name
 
-    @property
-    def restorer(self) -> Model:
-        """The model of a method that restores. Raises UsageError for others."""
+    def restore(self, measurement: Measurement) -> Restored:
+        """The product's restoration of a measurement. Raises UsageError for volumes made elsewhere."""
         if self.model is None:
             raise UsageError(f"{self.name}: volumes cannot be compared with degraded slices")
-        return self.model
+        return restore(measurement, self.model, self.entry)
 
     @property
     def evaluations(self) -> int:
@@ -84,7 +84,11 @@ class Method:
         volume that cannot be read."""
         path = self.volume_path(case)
         if path is not None:
-            return {"volume": _digest_of(path)}
+            try:
+                return {"volume": file_sha256(path)}
+            except OSError as error:
+                found = error.strerror or str(error)
+                raise InputError(path, expected="a volume made elsewhere", found=found) from error
         if self.model is None:
             return {}
         card = self.model.card
@@ -97,18 +101,8 @@ class Method:
         }
 
 
-def _digest_of(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(
-            path, expected="a volume made elsewhere", found=error.strerror or str(error)
-        ) from error
-
-
 def load_methods(
     settings: ComparisonSettings,
-    *,
     model: str | None = None,
     device: str = "auto",
     skip_missing: bool = False,
@@ -128,8 +122,7 @@ def load_methods(
     found: list[Method] = []
     missing: list[str] = []
     load = cache(load_model)
-    for entry in settings.compared:
-        entry = _completed(entry, settings, model, device)
+    for entry in (_completed(e, settings, model, device) for e in settings.compared):
         if entry.model is None:
             found.append(Method(entry))
             continue
@@ -138,17 +131,16 @@ def load_methods(
         except UsageError as error:
             missing.append(f"{entry.name} ({str(error).split(';')[0]})")
             continue
-        if loaded.card.job not in (None, settings.job):
-            job = loaded.card.job
+        job = loaded.card.job
+        if job not in (None, settings.job):
             raise UsageError(f"{entry.name}: expected a model for {settings.job}, found {job}")
         try:
             found.append(Method(resolved(entry, loaded), loaded))
         except UsageError as error:
             raise UsageError(f"{entry.name}: {error}") from error
     if missing and not skip_missing:
-        raise UsageError(
-            f"models are missing: {'; '.join(missing)} (--skip-missing leaves them out)"
-        )
+        named = "; ".join(missing)
+        raise UsageError(f"models are missing: {named} (--skip-missing leaves them out)")
     for text in missing:
         report(f"left out: {text}")
     if not found:
@@ -164,34 +156,12 @@ def _completed(
         entry = replace(entry, device=device)
     if entry.volumes is not None:
         return entry
-    if entry.method is not None:
-        return replace(entry, model=model_for(settings.job, entry.method), method=None)
     name = entry.model or model or settings.model
+    if entry.method is not None:
+        name = model_for(settings.job, entry.method)
     if name is None:
         raise UsageError(f"{entry.name}: name a model in the file, or give --model")
-    return replace(entry, model=name)
-
-
-def ancestry(model: Model) -> tuple[list[ModelCard], list[str]]:
-    """A model's card and the cards of the models that its weights began with; and, where the line breaks
-    off, the name of the model that is not here. Models trained side by side lie in neighbouring folders."""
-    cards, seen = [model.card], {model.card.name}
-    name = model.card.training.initialized_from
-    while name is not None and name not in seen:
-        seen.add(name)
-        earlier = _card_of(name, model.path.parent.parent / name)
-        if earlier is None:
-            return cards, [name]
-        cards.append(earlier)
-        name = earlier.training.initialized_from
-    return cards, []
-
-
-def _card_of(*places: str | Path) -> ModelCard | None:
-    for place in places:
-        with suppress(UsageError, InputError):
-            return read_card(card_path(place))
-    return None
+    return replace(entry, model=name, method=None)
 
 
 def held_out_cases(
@@ -219,16 +189,29 @@ def training_cases(
     models: Iterable[Model], report: Report = lambda line: None
 ) -> dict[str, tuple[str, ...]]:
     """The patients that models, and those that their weights began with, were trained on, by a name such as
-    ``b began as a, which``. An earlier model that is not here is reported."""
+    ``b began as a, which``. Models trained side by side lie in neighbouring folders. An earlier model that is
+    not here is reported."""
     found = {}
     for model in models:
-        line, lost = ancestry(model)
-        for card in line:
-            earlier = "" if card is model.card else f" began as {card.name}, which"
-            found[model.card.name + earlier] = card.training.cases
-        for name in lost:
-            report(f"note: {model.card.name} began as {name}, which is not here to be checked")
+        own, name = model.card.name, model.card.training.initialized_from
+        found[own] = model.card.training.cases
+        seen = {own}
+        while name is not None and name not in seen:
+            seen.add(name)
+            card = _card_of(name, model.path.parent.parent / name)
+            if card is None:
+                report(f"note: {own} began as {name}, which is not here to be checked")
+                break
+            found[f"{own} began as {card.name}, which"] = card.training.cases
+            name = card.training.initialized_from
     return found
+
+
+def _card_of(*places: str | Path) -> ModelCard | None:
+    for place in places:
+        with suppress(UsageError, InputError):
+            return read_card(card_path(place))
+    return None
 
 
 def trained_models(methods: Iterable[Method]) -> list[Model]:

@@ -1,14 +1,13 @@
 """Where two scans of one patient show the same tissue, and one of them seen through the other's slices.
 
-The reference is another stack, with other thick slices. A result is compared with it on its own grid: every
-voxel of the reference is given the mean of the result at points spread along its slice
-thickness, moved by the registration.
+A result is compared with the reference on the reference's grid: every voxel of it is given the mean of the
+result at points spread along its slice thickness, moved by the registration.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,21 +16,15 @@ from mrisr.core import geometry
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Volume
 
+Points = NDArray[np.float64]
+#: A rectangle of one slice of an array: the slice, its rows, its columns.
+Box = tuple[slice, slice, slice]
+
 #: Rows and columns that a slice's share of the overlap has at least, or it is left out.
 SMALLEST = 32
 #: Voxels around the points that are sampled, enough for the spline's prefilter (0.27 per voxel).
 _MARGIN = 12
 _ROUNDING = 1e-3  # voxels
-
-
-class Box(NamedTuple):
-    """A rectangle of one slice: the slice's number, first row and past the last, columns likewise."""
-
-    slice: int
-    top: int
-    bottom: int
-    left: int
-    right: int
 
 
 @dataclass(frozen=True)
@@ -51,14 +44,11 @@ class Overlap:
     rows: int
     boxes: tuple[Box, ...]
 
-    def images(self) -> list[NDArray[np.float64]]:
-        """The reference's voxels in each box."""
-        array = self.reference.array
-        return [
-            array[b.slice, b.top : b.bottom, b.left : b.right].astype(float) for b in self.boxes
-        ]
+    def images(self) -> list[Points]:
+        """The reference's voxels ``(h, w)`` in each box."""
+        return [self.reference.array[box][0].astype(float) for box in self.boxes]
 
-    def sample(self, volume: Volume) -> list[NDArray[np.float64]]:
+    def sample(self, volume: Volume) -> list[Points]:
         """The volume as the reference's slices would show it, in each box: cubic B-spline, then the mean over
         the slice thickness (a box profile).
 
@@ -67,44 +57,40 @@ class Overlap:
         """
         from scipy.ndimage import map_coordinates, spline_filter
 
-        places = self.places(volume)
-        low, high = _extent(places)
-        if (low < -0.5 - _ROUNDING).any() or (
-            high > np.array(volume.shape) - 0.5 + _ROUNDING
-        ).any():
+        low, high = self.extent(volume)
+        if (np.minimum(low, np.array(volume.shape) - 1 - high) < -0.5 - _ROUNDING).any():
+            needed = " to ".join(str(np.round(end, 1).tolist()) for end in (low, high))
             raise InputError(
                 volume.name,
                 expected="a volume that covers the measured stack",
-                found=f"voxels 0..{[n - 1 for n in volume.shape]} where {np.round(low, 1).tolist()} to "
-                f"{np.round(high, 1).tolist()} are needed",
+                found=f"voxels 0..{[n - 1 for n in volume.shape]} where {needed} are needed",
             )
         start = np.maximum(np.floor(low).astype(int) - _MARGIN, 0)
         stop = np.ceil(high).astype(int) + _MARGIN
         part = volume.array[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
         spline = spline_filter(part.astype(np.float64), order=3, mode="mirror")
-        images = []
-        for place in places:
-            at = place - start[:, None, None, None]
-            values = map_coordinates(spline, at, order=3, mode="mirror", prefilter=False)
-            images.append(values.mean(axis=0))
-        return images
+        places = (points - start[:, None, None, None] for points in self._places(volume))
+        return [
+            map_coordinates(spline, at, order=3, mode="mirror", prefilter=False).mean(axis=0)
+            for at in places
+        ]
 
-    def places(self, volume: Volume) -> list[NDArray[np.float64]]:
-        """Points ``(3, rows, h, w)`` of each box along the slice thickness, as indices of a volume."""
+    def extent(self, volume: Volume) -> tuple[Points, Points]:
+        """Smallest and largest voxel index of the volume's grid that the overlap reaches, ``(3,)`` each."""
+        every = np.hstack([points.reshape(3, -1) for points in self._places(volume)])
+        return every.min(axis=1), every.max(axis=1)
+
+    def _places(self, volume: Volume) -> list[Points]:
         matrix = np.linalg.inv(volume.affine) @ self.motion
         return [_places(self.reference, matrix, self.rows, box) for box in self.boxes]
-
-    def extent(self, volume: Volume) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Smallest and largest voxel index of the volume's grid that the overlap reaches, ``(3,)`` each."""
-        return _extent(self.places(volume))
 
     @property
     def size_mm(self) -> tuple[float, float, float]:
         """Extent of the overlap along the reference's slices, rows and columns."""
-        step = self.reference.spacing
-        h = max(b.bottom for b in self.boxes) - min(b.top for b in self.boxes)
-        w = max(b.right for b in self.boxes) - min(b.left for b in self.boxes)
-        return float(len(self.boxes) * step[0]), float(h * step[1]), float(w * step[2])
+        _, *edges = zip(*self.boxes, strict=True)
+        spans = [max(e.stop for e in each) - min(e.start for e in each) for each in edges]
+        a, b, c = (np.array([len(self.boxes), *spans]) * self.reference.spacing).tolist()
+        return a, b, c
 
 
 def upright(volume: Volume) -> Volume:
@@ -114,14 +100,13 @@ def upright(volume: Volume) -> Volume:
     return volume.reoriented(slices + geometry.DISPLAYED[volume.plane][1:])
 
 
-def overlap_centre(reference: Volume, measured: Volume) -> NDArray[np.float64]:
+def overlap_centre(reference: Volume, measured: Volume) -> Points:
     """World centroid (RAS mm) of the reference's voxels that lie in the measured stack, before registration.
 
     Raises:
         InputError: the two do not overlap.
     """
-    every = [np.arange(0, n, max(1, n // 64)) for n in reference.shape]
-    index = np.stack(np.meshgrid(*every, indexing="ij")).reshape(3, -1)
+    index = np.mgrid[tuple(slice(0, n, max(1, n // 64)) for n in reference.shape)].reshape(3, -1)
     world = _moved(reference.affine, index)
     inside = _inside(_moved(np.linalg.inv(measured.affine), world), measured)
     if not inside.any():
@@ -134,7 +119,7 @@ def find_overlap(
     measured: Volume,
     motion: geometry.Affine,
     rows: int,
-    region: tuple[NDArray[np.float64], float] | None = None,
+    region: tuple[Points, float] | None = None,
 ) -> Overlap:
     """The largest rectangle of every slice of the reference whose points all lie between the outermost
     voxel centres of the measured stack, where every method interpolates and none extrapolates.
@@ -154,16 +139,15 @@ def find_overlap(
     if region is not None:
         centre = _moved(np.linalg.inv(reference.affine), region[0])
         half = region[1] / 2 / reference.spacing
-        low = np.maximum(np.ceil(centre - half), 0)
-        high = np.minimum(np.floor(centre + half), high)
-    (first, top, left), (last, bottom, right) = low.astype(int), high.astype(int)
+        low, high = np.maximum(np.ceil(centre - half), 0), np.minimum(np.floor(centre + half), high)
+    slices, *edges = (slice(int(a), int(b) + 1) for a, b in zip(low, high, strict=True))
     matrix = np.linalg.inv(measured.affine) @ motion
     boxes = []
-    for index in range(first, last + 1):
-        box = Box(index, top, bottom + 1, left, right + 1)
-        at = _places(reference, matrix, rows, box)
-        inner = _full_rectangle(np.all(_inside(at, measured), axis=0), box)
-        if min(inner.bottom - inner.top, inner.right - inner.left) >= SMALLEST:
+    for index in range(slices.start, slices.stop):
+        box = (slice(index, index + 1), edges[0], edges[1])
+        inside = _inside(_places(reference, matrix, rows, box), measured)
+        inner = _full_rectangle(np.all(inside, axis=0), box)
+        if min(edge.stop - edge.start for edge in inner[1:]) >= SMALLEST:
             boxes.append(inner)
     if not boxes:
         found = f"no slice with {SMALLEST} x {SMALLEST} voxels inside it"
@@ -175,45 +159,37 @@ def _full_rectangle(mask: NDArray[np.bool_], box: Box) -> Box:
     """The part of a box that is left when edges with voxels outside the mask are cut off, the worst first."""
     top, bottom, left, right = 0, mask.shape[0], 0, mask.shape[1]
     while top < bottom and left < right:
-        edges = (
-            mask[top, left:right],
-            mask[bottom - 1, left:right],
-            mask[top:bottom, left],
-            mask[top:bottom, right - 1],
-        )
-        worst = int(np.argmin([edge.mean() for edge in edges]))
-        if edges[worst].all():
+        inner = mask[top:bottom, left:right]
+        shares = [edge.mean() for edge in (inner[0], inner[-1], inner[:, 0], inner[:, -1])]
+        worst = int(np.argmin(shares))
+        if shares[worst] == 1:
             break
         top, bottom = top + (worst == 0), bottom - (worst == 1)
         left, right = left + (worst == 2), right - (worst == 3)
-    return Box(box.slice, box.top + top, box.top + bottom, box.left + left, box.left + right)
+    one, rows, columns = box
+    first = rows.start, columns.start
+    return one, slice(first[0] + top, first[0] + bottom), slice(first[1] + left, first[1] + right)
 
 
-def _places(reference: Volume, matrix: geometry.Affine, rows: int, box: Box) -> NDArray[np.float64]:
+def _places(reference: Volume, matrix: geometry.Affine, rows: int, box: Box) -> Points:
     """World points ``(3, rows, h, w)`` of a box's voxels, along the slice thickness, mapped by a matrix."""
-    thickness = reference.slice_thickness or float(reference.spacing[0])
-    spread = ((np.arange(rows) + 0.5) / rows - 0.5) * thickness / float(reference.spacing[0])
-    axes = (box.slice + spread, np.arange(box.top, box.bottom), np.arange(box.left, box.right))
-    return _moved(matrix @ reference.affine, np.stack(np.meshgrid(*axes, indexing="ij")))
+    step = float(reference.spacing[0])
+    spread = ((np.arange(rows) + 0.5) / rows - 0.5) * (reference.slice_thickness or step) / step
+    index = np.repeat(np.mgrid[box].astype(float), rows, axis=1)
+    index[0] += spread[:, None, None]
+    return _moved(matrix @ reference.affine, index)
 
 
-def _moved(matrix: NDArray[np.floating[Any]], points: NDArray[Any]) -> NDArray[np.float64]:
+def _moved(matrix: NDArray[np.floating[Any]], points: NDArray[Any]) -> Points:
     """Points ``(3, ...)`` mapped by a matrix ``(4, 4)``."""
     offset = matrix[:3, 3].reshape(3, *[1] * (points.ndim - 1))
     return np.asarray(np.tensordot(matrix[:3, :3], points, 1) + offset)
 
 
-def _inside(index: NDArray[np.float64], volume: Volume) -> NDArray[np.bool_]:
+def _inside(index: Points, volume: Volume) -> NDArray[np.bool_]:
     """Whether indices ``(3, ...)`` lie between the outermost voxel centres."""
     last = np.asarray(volume.shape).reshape(3, *[1] * (index.ndim - 1)) - 1
     return np.asarray(((index >= -_ROUNDING) & (index <= last + _ROUNDING)).all(axis=0))
-
-
-def _extent(
-    places: list[NDArray[np.float64]],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    ends = [(p.min(axis=(1, 2, 3)), p.max(axis=(1, 2, 3))) for p in places]
-    return np.min([e[0] for e in ends], axis=0), np.max([e[1] for e in ends], axis=0)
 
 
 def _apart(reference: Volume, measured: Volume, found: str) -> InputError:

@@ -1,82 +1,68 @@
 """The real axial stack upsampled through its planes, against the patient's own coronal scan.
 
-The coronal scan is a reference, not the truth: another acquisition, minutes apart, with thick slices of its
-own. Protocol of Zhao et al. 2023 (PartDiff): upsample the axial stack along S-I, average neighbouring
-A-P rows over the coronal slice's thickness, compare. docs/explanation/reference-scan.md explains the
-registration, the overlap and the fit of intensities.
+The coronal scan is a reference, not the truth: another acquisition, minutes apart, with thick slices and
+intensities of its own. Protocol of Zhao et al. 2023 (PartDiff): upsample the axial stack along S-I, average
+neighbouring A-P rows over the coronal slice's thickness, compare. docs/explanation/reference-scan.md explains
+the registration, the overlap and the fit of intensities.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from mrisr import metrics
 from mrisr.core import geometry
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.intensity import scaling
 from mrisr.core.options import KINDS_OF
 from mrisr.core.volume import Volume
 from mrisr.data.prepare import find_sources
-from mrisr.evaluation.agreement import compare, rounded
-from mrisr.evaluation.case import Scale, Scored
-from mrisr.evaluation.degraded import centre
-from mrisr.evaluation.methods import Method
-from mrisr.evaluation.overlap import Overlap, find_overlap, overlap_centre, upright
-from mrisr.evaluation.registration import Ball, Registration, register_rigid
-from mrisr.evaluation.restoring import (
+from mrisr.evaluation.case import Case, Scale, Scored
+from mrisr.evaluation.degraded import (
+    centre,
     cut,
     digest_of,
     figures_of,
+    image_metrics,
     measurement_of,
     notes_of,
-    restored_by,
 )
+from mrisr.evaluation.methods import Method
+from mrisr.evaluation.overlap import Overlap, find_overlap, overlap_centre, upright
+from mrisr.evaluation.registration import Registration, register_rigid
 from mrisr.evaluation.settings import EvaluationSettings
 from mrisr.io import read_volume, stem
 from mrisr.io.json_file import read_json
 from mrisr.physics.measurement import Measurement
 
+Images = Sequence[NDArray[np.float64]]
+
 #: A-P rows restored beyond those that are compared: for the spline that samples them and, where the sagittal
 #: reformats are restored too, for what a network sees around a pixel.
 MARGIN = {"coronal": 12, "both": 48}
-
-
-class Upsampled(NamedTuple):
-    """A volume to compare, figures of its cost and its agreement with the measurement, and facts."""
-
-    volume: Volume
-    figures: dict[str, float]
-    facts: dict[str, Any]
+#: Standard deviation in mm of the blur by which it is told whether a score rewards blur.
+BLUR = 1.0
 
 
 @dataclass(frozen=True, eq=False)
-class ReferenceCase:
-    """A patient's axial stack and coronal scan.
+class ReferenceCase(Case):
+    """A patient's axial stack, which methods upsample, and the coronal scan that they are compared with."""
 
-    Attributes:
-        name: the patient.
-        series: the axial series.
-        axial: the stack that methods upsample.
-        coronal: what they are compared with.
-        settings: rows, views, region and slice profile.
-    """
-
-    name: str
-    series: str
     axial: Volume
     coronal: Volume
     settings: EvaluationSettings
-    seen: tuple[str, ...] = ()
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of voxels and grids of both scans."""
         return digest_of(self.axial, self.coronal)
 
     @cached_property
@@ -85,9 +71,11 @@ class ReferenceCase:
         return upright(self.coronal)
 
     @cached_property
-    def centre(self) -> NDArray[np.float64]:
-        """Centre of the overlap before registration, RAS mm of the coronal scan. Raises InputError."""
-        return overlap_centre(self.reference, self.axial)
+    def region(self) -> tuple[NDArray[np.float64], float] | None:
+        """What is compared: the centre of the overlap before registration, RAS mm of the coronal scan, and
+        its extent in mm; None for everything that both show. Raises InputError."""
+        edge = self.settings.region
+        return None if edge is None else (overlap_centre(self.reference, self.axial), edge)
 
     @cached_property
     def registration(self) -> Registration:
@@ -96,26 +84,17 @@ class ReferenceCase:
         Raises:
             InputError: the scans do not overlap, or the result is not to be believed.
         """
-        ball = None
-        if self.settings.region is not None:
-            x, y, z = (float(v) for v in self.centre)
-            ball = Ball((x, y, z), self.settings.region)
-        found = register_rigid(self.reference, self.axial, ball)
+        found = register_rigid(self.reference, self.axial, self.region)
         if found.doubt is not None:
-            raise InputError(
-                self.coronal.name,
-                expected=f"a scan that registers to {self.axial.name}",
-                found=found.doubt,
-            )
+            expected = f"a scan that registers to {self.axial.name}"
+            raise InputError(self.coronal.name, expected=expected, found=found.doubt)
         return found
 
     @cached_property
     def overlap(self) -> Overlap:
         """Where both scans show the patient. Raises InputError where that is nowhere."""
-        edge = self.settings.region
-        region = None if edge is None else (self.centre, edge)
-        rows = self.settings.rows
-        return find_overlap(self.reference, self.axial, self.registration.matrix, rows, region)
+        matrix, rows = self.registration.matrix, self.settings.rows
+        return find_overlap(self.reference, self.axial, matrix, rows, self.region)
 
     def score(self, method: Method, scale: Scale) -> Scored:
         """Upsample what of the axial stack is compared, and compare it with the coronal scan.
@@ -124,33 +103,37 @@ class ReferenceCase:
             InputError: the scans cannot be registered, or a volume made elsewhere cannot be used.
             UsageError: the slice profile is none of the job's.
         """
-        overlap = self.overlap
-        path = method.volume_path(self.name)
-        found = self._restore(method, scale) if path is None else self._read(path)
-        compared = compare(overlap, found.volume, self._texture_factor)
-        return Scored(
-            figures={**found.figures, "evaluations": method.evaluations},
-            slices=compared.slices,
-            pictures={"result": centre(compared.result), "reference": centre(compared.reference)},
-            facts={**self._facts(), **compared.facts, **found.facts},
-        )
-
-    @property
-    def _texture_factor(self) -> float:
-        """Ratio of the axial slices' distance to that of the coronal rows."""
-        step = self.axial.spacing[self.axial.slice_axis] / self.reference.spacing[1]
-        return max(1.0, float(step))
-
-    def _facts(self) -> dict[str, Any]:
         motion, overlap = self.registration, self.overlap
-        return {
-            "shift_mm": rounded(motion.shift_mm),
-            "angles_deg": rounded(motion.angles_deg),
-            "mutual_information": rounded(motion.information, 4),
-            "overlap_mm": rounded(overlap.size_mm, 1),
+        volume, cost, facts = self._upsampled(method, scale)
+        # how much coarser than the coronal rows the axial slices are
+        step = self.axial.spacing[self.axial.slice_axis] / self.reference.spacing[1]
+        compared = compare(overlap, volume, max(1.0, float(step)))
+        where = {
+            "shift_mm": _rounded(motion.shift_mm),
+            "angles_deg": _rounded(motion.angles_deg),
+            "mutual_information": _rounded(motion.information, 4),
+            "overlap_mm": _rounded(overlap.size_mm, 1),
             "overlap_slices": len(overlap.boxes),
             "rows": overlap.rows,
         }
+        figures = {**cost, "evaluations": method.evaluations}
+        return replace(compared, figures=figures, facts={**where, **compared.facts, **facts})
+
+    def _upsampled(
+        self, method: Method, scale: Scale
+    ) -> tuple[Volume, dict[str, float], dict[str, Any]]:
+        """A volume to compare, its cost and agreement with the measurement, and facts."""
+        path = method.volume_path(self.name)
+        if path is None:
+            measurement = self.measurement(scale)
+            restored = method.restore(measurement)
+            images = sum(measurement.y.shape[3 - view] for view in measurement.views)
+            facts = {"images": images, **notes_of(restored.notes)}
+            return restored.volume, figures_of(restored, method), facts
+        spent = _cost_beside(path)
+        reformats = self.axial.shape[geometry.world_axes(self.axial.affine).index(1)]
+        each = {k: spent.get(k, np.nan) / reformats for k in ("seconds", "cpu_seconds")}
+        return read_volume(path), each, {"made_elsewhere": spent} if spent else {}
 
     def measurement(self, scale: Scale) -> Measurement:
         """The part of the axial stack that is needed, with the intensity scale of the whole."""
@@ -171,20 +154,6 @@ class ReferenceCase:
             views = tuple(view for view in (1, 2) if world[part.placed.order[view]] == 0)
         return replace(_rescaled(part, self.axial), views=views)
 
-    def _restore(self, method: Method, scale: Scale) -> Upsampled:
-        measurement = self.measurement(scale)
-        restored = restored_by(method, measurement)
-        images = sum(measurement.y.shape[3 - view] for view in measurement.views)
-        facts = {"images": images, **notes_of(restored.notes)}
-        return Upsampled(restored.volume, figures_of(restored, method), facts)
-
-    def _read(self, path: Path) -> Upsampled:
-        """A volume made elsewhere, in the axial stack's frame; its cost is read from the JSON beside it."""
-        cost = _cost_beside(path)
-        images = self.axial.shape[geometry.world_axes(self.axial.affine).index(1)]
-        seconds = {name: cost.get(name, np.nan) / images for name in ("seconds", "cpu_seconds")}
-        return Upsampled(read_volume(path), seconds, {"made_elsewhere": cost} if cost else {})
-
 
 def _rescaled(part: Measurement, whole: Volume) -> Measurement:
     """The measurement of a part of a volume, scaled as the whole would be."""
@@ -194,6 +163,14 @@ def _rescaled(part: Measurement, whole: Volume) -> Measurement:
     grid = replace(old, offset=offset, scale=scale)
     bounds = (2 * (low - offset) / scale - 1, 2 * (high - offset) / scale - 1)
     return replace(part, y=grid.stack(old.measured), bounds=bounds, grid=grid)
+
+
+def _cost_beside(path: Path) -> dict[str, float]:
+    """``seconds`` and ``cpu_seconds`` from ``CASE.json`` beside ``CASE.nii.gz``, as far as they are there."""
+    beside = path.with_name(stem(path) + ".json")
+    content = read_json(beside, "the cost of a volume as JSON") if beside.exists() else {}
+    cost = {k: content.get(k) for k in ("seconds", "cpu_seconds")}
+    return {k: float(v) for k, v in cost.items() if isinstance(v, (int, float))}
 
 
 def reference_cases(
@@ -220,24 +197,76 @@ def reference_cases(
             volume = read_volume(entry.path)
             scans.setdefault(volume.plane, (entry.series, volume))
         lacking = [plane for plane in ("axial", "coronal") if plane not in scans]
-        if lacking and name not in settings.cases:
-            continue
-        if lacking:
+        if not lacking:
+            cases.append(ReferenceCase(name, *scans["axial"], scans["coronal"][1], settings))
+        elif name in settings.cases:
             found = f"{', '.join(sorted(scans))} only"
             raise InputError(data / name, expected=f"a scan that is {lacking[0]}", found=found)
-        series, axial = scans["axial"]
-        cases.append(ReferenceCase(name, series, axial, scans["coronal"][1], settings))
     if not cases:
         wanted = f"an axial and a coronal scan of one of {', '.join(names)}"
         raise InputError(data, expected=wanted, found="none")
     return cases
 
 
-def _cost_beside(path: Path) -> dict[str, float]:
-    """``seconds`` and ``cpu_seconds`` from ``CASE.json`` beside ``CASE.nii.gz``, as far as they are there."""
-    beside = path.with_name(stem(path) + ".json")
-    if not beside.exists():
-        return {}
-    content = read_json(beside, "the cost of a volume as JSON")
-    cost = {k: content.get(k) for k in ("seconds", "cpu_seconds")}
-    return {k: float(v) for k, v in cost.items() if isinstance(v, (int, float))}
+def compare(overlap: Overlap, volume: Volume, factor: float) -> Scored:
+    """Scores of a volume against the reference, slice by slice of the overlap; and one slice of both.
+
+    One gain and one offset for the whole volume bring its intensities to the reference's: the least squares
+    of the two, for PSNR and SSIM; and equal mean and standard deviation, for the spectrum and
+    the texture, because least squares lowers the contrast by whatever the two scans do not share and would
+    book that as blur. Both are then scaled to the reference volume's 0..99.5 percentile and clipped.
+
+    ``blurred`` among the facts is a control: PSNR and NCC after a Gaussian blur along the rows' axis. Where
+    they rise by it they reward blur, and a sharper result cannot win by them.
+
+    Args:
+        factor: how much coarser than the reference's rows the measured slices are, for ``texture``.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    low, span = scaling(overlap.reference.array)
+
+    def unit(images: Images, gain: float = 1.0, offset: float = 0.0) -> list[Tensor]:
+        scaled = [(gain * image + offset - low) / span for image in images]
+        return [torch.from_numpy(image).float().clamp(0, 1)[None, None] for image in scaled]
+
+    found, wanted = overlap.sample(volume), overlap.images()
+    fits = {"least_squares": _fit(found, wanted), "equal_spread": _fit(found, wanted, spread=True)}
+    fitted, spread = (unit(found, *fit) for fit in fits.values())
+    true = unit(wanted)
+    slices = {}
+    for name, measure in image_metrics("throughplane", factor).items():
+        images = fitted if name in ("psnr", "ssim") else spread
+        slices[name] = [float(measure(a, b)) for a, b in zip(images, true, strict=True)]
+    slices["ncc"] = [correlation(a, b) for a, b in zip(found, wanted, strict=True)]
+    sigma = BLUR / float(overlap.reference.spacing[1])
+    soft = [gaussian_filter1d(image, sigma, axis=0, mode="nearest") for image in found]
+    blurred = unit(soft, *_fit(soft, wanted))
+    psnr = np.mean([float(metrics.psnr(a, b)) for a, b in zip(blurred, true, strict=True)])
+    ncc = np.mean([correlation(a, b) for a, b in zip(soft, wanted, strict=True)])
+    control = _rounded([BLUR, psnr, ncc], 4)
+    facts: dict[str, Any] = {name: _rounded(fit, 5) for name, fit in fits.items()}
+    facts["blurred"] = dict(zip(("sigma_mm", "psnr", "ncc"), control, strict=True))
+    shown = {"result": fitted, "reference": true}
+    pictures = {k: centre(v[len(v) // 2][0, 0].numpy()) for k, v in shown.items()}
+    return Scored({}, slices, pictures, facts)
+
+
+def correlation(result: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
+    """Normalised cross-correlation of two images, -1 to 1; 0 where one of them is flat."""
+    a, b = result - result.mean(), reference - reference.mean()
+    norm = float(np.sqrt((a**2).sum() * (b**2).sum()))
+    return float((a * b).sum() / norm) if norm > 0 else 0.0
+
+
+def _fit(found: Images, wanted: Images, spread: bool = False) -> tuple[float, float]:
+    """Gain and offset that bring ``found`` nearest to ``wanted``, or to its mean and standard deviation."""
+    x, y = (np.concatenate([image.ravel() for image in images]) for images in (found, wanted))
+    covariance = x.std() * y.std() if spread else ((x - x.mean()) * (y - y.mean())).mean()
+    gain = float(covariance / x.var()) if x.var() > 0 else 0.0
+    return gain, float(y.mean() - gain * x.mean())
+
+
+def _rounded(values: Iterable[Any], digits: int = 3) -> list[float]:
+    """Numbers as they are reported."""
+    return [round(float(v), digits) for v in values]

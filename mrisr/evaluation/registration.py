@@ -6,7 +6,7 @@ result far from it is a failure, not a finding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -27,15 +27,7 @@ _BINS = 48
 _FWHM = float(2 * np.sqrt(2 * np.log(2)))  # of a Gaussian with unit standard deviation
 
 
-class Ball(NamedTuple):
-    """A part of the world: its centre (RAS mm) and its diameter (mm)."""
-
-    centre: tuple[float, float, float]
-    diameter: float
-
-
-@dataclass(frozen=True)
-class Registration:
+class Registration(NamedTuple):
     """A rigid motion and how much it is worth.
 
     Attributes:
@@ -47,15 +39,14 @@ class Registration:
     """
 
     matrix: geometry.Affine
-    shift_mm: tuple[float, float, float]
-    angles_deg: tuple[float, float, float]
+    shift_mm: NDArray[np.float64]
+    angles_deg: NDArray[np.float64]
     information: tuple[float, float]
 
     @property
     def doubt(self) -> str | None:
         """Why the result should not be believed, in one line; None if it should."""
-        shift = float(np.linalg.norm(self.shift_mm))
-        angle = max(abs(a) for a in self.angles_deg)
+        shift, angle = np.linalg.norm(self.shift_mm), np.abs(self.angles_deg).max()
         if shift > LIMITS[0]:
             return f"a shift of {shift:.1f} mm (at most {LIMITS[0]:g} is believed)"
         if angle > LIMITS[1]:
@@ -66,7 +57,9 @@ class Registration:
         return None
 
 
-def register_rigid(fixed: Volume, moving: Volume, ball: Ball | None = None) -> Registration:
+def register_rigid(
+    fixed: Volume, moving: Volume, ball: tuple[NDArray[np.float64], float] | None = None
+) -> Registration:
     """Find the rigid motion between two scans of one patient.
 
     Six parameters (3-D Euler) maximise Mattes' mutual information (Mattes et al. 2003) from coarse to
@@ -77,22 +70,23 @@ def register_rigid(fixed: Volume, moving: Volume, ball: Ball | None = None) -> R
     Args:
         fixed: the scan whose points are mapped.
         moving: the scan that they are mapped into.
-        ball: where in the fixed scan to look; by default everywhere.
+        ball: where in the fixed scan to look, its centre in RAS mm and diameter in mm; by default everywhere.
 
     Raises:
         InputError: the scans do not overlap.
     """
     import SimpleITK as sitk
+    from scipy.spatial.transform import Rotation
 
     resolution = float(max(fixed.spacing.max(), moving.spacing.max()))
     images = [_working_image(v, resolution) for v in (fixed, moving)]
-    whole = fixed.affine @ [*(np.asarray(fixed.shape) - 1) / 2, 1.0]
-    centre = whole[:3] if ball is None else np.asarray(ball.centre)
+    whole = (fixed.affine @ [*(np.asarray(fixed.shape) - 1) / 2, 1.0])[:3]
+    centre = whole if ball is None else ball[0]
     start = sitk.Euler3DTransform()
-    start.SetCenter([float(c) for c in geometry.LPS_TO_RAS[:3, :3] @ centre])
+    start.SetCenter((geometry.LPS_TO_RAS[:3, :3] @ centre).tolist())
     method = _method(resolution / 2)
     if ball is not None:
-        method.SetMetricFixedMask(_mask(images[0], ball))
+        method.SetMetricFixedMask(_mask(images[0], *ball))
     method.SetInitialTransform(start, inPlace=False)
     try:
         before = -method.MetricEvaluate(*images)
@@ -100,11 +94,14 @@ def register_rigid(fixed: Volume, moving: Volume, ball: Ball | None = None) -> R
         method.SetInitialTransform(found, inPlace=False)
         after = -method.MetricEvaluate(*images)
     except RuntimeError as error:  # ITK: samples map outside of the moving image
-        name = fixed.name
         expected = f"a scan that overlaps with {moving.name}"
-        raise InputError(name, expected=expected, found="too little overlap") from error
-    matrix = geometry.LPS_TO_RAS @ _as_matrix(found) @ geometry.LPS_TO_RAS
-    return _describe(matrix, centre, (before, after))
+        raise InputError(fixed.name, expected=expected, found="too little overlap") from error
+    lps = np.eye(4)
+    lps[:3, :3] = np.reshape(found.GetMatrix(), (3, 3))
+    lps[:3, 3] = found.TransformPoint((0.0, 0.0, 0.0))
+    matrix = geometry.LPS_TO_RAS @ lps @ geometry.LPS_TO_RAS
+    angles = Rotation.from_matrix(matrix[:3, :3]).as_euler("xyz", degrees=True)
+    return Registration(matrix, (matrix @ [*centre, 1.0])[:3] - centre, angles, (before, after))
 
 
 def _working_image(volume: Volume, resolution: float) -> sitk.Image:
@@ -118,21 +115,13 @@ def _working_image(volume: Volume, resolution: float) -> sitk.Image:
     sigma = np.sqrt(np.maximum(resolution**2 - own**2, 0)) / _FWHM / own
     blurred = gaussian_filter(volume.array.astype(np.float32), sigma, mode="nearest")
     image = to_image(replace(volume, array=blurred, storage=Storage()))
-    shape, affine = geometry.resampled_grid(
-        volume.shape, volume.affine, (own / (resolution / 2)).tolist()
-    )
+    factors = (own / (resolution / 2)).tolist()
+    shape, affine = geometry.resampled_grid(volume.shape, volume.affine, factors)
     lps = geometry.LPS_TO_RAS @ affine
-    spacing, direction = geometry.spacing(lps), geometry.directions(lps)
-    return sitk.Resample(
-        image,
-        shape,
-        sitk.Transform(),
-        sitk.sitkBSpline,
-        [float(p) for p in lps[:3, 3]],
-        [float(s) for s in spacing],
-        [float(d) for d in direction.ravel()],
-        float(blurred.min()),
-    )
+    directions = geometry.directions(lps).ravel().tolist()
+    grid = (lps[:3, 3].tolist(), geometry.spacing(lps).tolist(), directions)
+    outside = float(blurred.min())
+    return sitk.Resample(image, shape, sitk.Transform(), sitk.sitkBSpline, *grid, outside)
 
 
 def _method(voxel: float) -> sitk.ImageRegistrationMethod:
@@ -153,33 +142,13 @@ def _method(voxel: float) -> sitk.ImageRegistrationMethod:
     return method
 
 
-def _mask(image: sitk.Image, ball: Ball) -> sitk.Image:
+def _mask(image: sitk.Image, centre: NDArray[np.float64], diameter: float) -> sitk.Image:
     """1 inside the ball, 0 elsewhere, on the image's grid."""
     import SimpleITK as sitk
 
     grid = (image.GetSize(), image.GetOrigin(), image.GetSpacing(), image.GetDirection())
-    points = sitk.GetArrayFromImage(sitk.PhysicalPointSource(sitk.sitkVectorFloat64, *grid))
-    centre = geometry.LPS_TO_RAS[:3, :3] @ np.asarray(ball.centre)
-    inside = np.linalg.norm(points - centre, axis=-1) <= ball.diameter / 2
-    mask = sitk.GetImageFromArray(inside.astype(np.uint8))
+    points = sitk.PhysicalPointSource(sitk.sitkVectorFloat64, *grid)
+    away = sitk.GetArrayFromImage(points) - geometry.LPS_TO_RAS[:3, :3] @ centre
+    mask = sitk.GetImageFromArray((np.linalg.norm(away, axis=-1) <= diameter / 2).astype("u1"))
     mask.CopyInformation(image)
     return mask
-
-
-def _as_matrix(transform: sitk.Euler3DTransform) -> geometry.Affine:
-    """``p -> R (p - c) + c + t`` as a 4x4 matrix, LPS."""
-    matrix = np.eye(4)
-    matrix[:3, :3] = np.reshape(transform.GetMatrix(), (3, 3))
-    matrix[:3, 3] = transform.TransformPoint((0.0, 0.0, 0.0))
-    return matrix
-
-
-def _describe(
-    matrix: geometry.Affine, centre: NDArray[np.float64], information: tuple[float, float]
-) -> Registration:
-    from scipy.spatial.transform import Rotation
-
-    x, y, z = (float(v) for v in (matrix @ [*centre, 1.0])[:3] - centre)
-    angles = Rotation.from_matrix(matrix[:3, :3]).as_euler("xyz", degrees=True)
-    a, b, c = (float(v) for v in angles)
-    return Registration(matrix, (x, y, z), (a, b, c), information)

@@ -2,45 +2,48 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from mrisr.evaluation.cache import finite
+from mrisr.evaluation.case import finite
 from mrisr.evaluation.experiment import Evaluation
 from mrisr.evaluation.methods import Method
 from mrisr.evaluation.statistics import WILCOXON_FROM, patient_means
 from mrisr.evaluation.tables import Table
 from mrisr.io.atomic import json_bytes, make_folder, write_together
-from mrisr.view.pages import embedded, environment
+from mrisr.view.pages import embedded, render
 
 
 def write_report(done: Evaluation, output: Path) -> None:
     """Write ``results.csv``, ``.json``, ``.md``, ``.html`` and the pictures as PNG. Raises OutputError."""
-    sections = done.experiment.sections(done)
-    page = environment("mrisr.evaluation")
-    page.filters["embedded"] = embedded
-    text = page.get_template("evaluation.html").render(
-        title=f"{done.experiment.title}: {done.settings.job}",
-        heading=f"{done.experiment.heading}, {done.settings.job}",
+    experiment = done.experiment
+    sections, job = experiment.sections(done), experiment.settings.job
+    text = render(
+        "mrisr.evaluation",
+        "evaluation.html",
+        title=f"{experiment.title}: {job}",
+        heading=f"{experiment.heading}, {job}",
         evaluation=done,
         remarks=remarks(done),
         tables=tables(done),
         sections=sections,
+        embedded=embedded,
         methods=_methods_table(done),
     )
     files = {
-        output / "results.json": json_bytes(as_dictionary(done)),
-        output / "results.csv": done.experiment.csv(done).as_csv().encode(),
+        output / "results.json": json_bytes(_as_dictionary(done)),
+        output / "results.csv": experiment.csv(done).as_csv().encode(),
         output / "results.md": as_markdown(done).encode(),
         output / "results.html": text.encode(),
     }
     pictures = [p for section in sections for p in section.pictures if p.file]
     folder = make_folder(output / "pictures") if pictures else output
-    files |= {folder / f"{p.file}.png": p.png for p in pictures}
-    write_together(files)
+    write_together(files | {folder / f"{p.file}.png": p.png for p in pictures})
 
 
-def as_dictionary(done: Evaluation) -> dict[str, Any]:
+def _as_dictionary(done: Evaluation) -> dict[str, Any]:
     """All findings, ready for JSON; numbers with six digits."""
     content = {
         "format": 1,
@@ -48,9 +51,9 @@ def as_dictionary(done: Evaluation) -> dict[str, Any]:
         "protocol": done.experiment.protocol,
         "remarks": remarks(done),
         "machine": done.machine,
-        "settings": done.settings.model_dump(mode="json"),
-        "methods": [described(m) for m in done.methods],
-        "rows": [row.as_json() for row in done.rows],
+        "settings": done.experiment.settings.model_dump(mode="json"),
+        "methods": [_described(m) for m in done.methods],
+        "rows": [_flat(asdict(row)) for row in done.rows],
         "cases": [
             {"case": r.case, "series": r.series, **r.scale._asdict(), "method": r.method}
             | {"seen_by": list(r.seen), "means": r.scored.means()}
@@ -60,14 +63,18 @@ def as_dictionary(done: Evaluation) -> dict[str, Any]:
         ],
         "failures": [f._asdict() for f in done.failures],
         "notes": list(done.notes),
-        **done.experiment.details(done),
+        **done.experiment.details(),
     }
-    return dict(finite(_shortened(content)))
+    return dict(finite(content, digits=6))
 
 
-def described(method: Method) -> dict[str, Any]:
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    return {"method": row.pop("method"), **row.pop("scale")._asdict(), **row}
+
+
+def _described(method: Method) -> dict[str, Any]:
     """A method as JSON: its model, how it is sampled, its size and cost."""
-    content = method.entry.stated()
+    content = {k: v for k, v in asdict(method.entry).items() if v is not None}
     if method.model is None:
         return content
     card = method.model.card
@@ -85,35 +92,20 @@ def described(method: Method) -> dict[str, Any]:
 
 def _methods_table(done: Evaluation) -> Table:
     """A row for each method: its model, its cost, and how it is sampled."""
-    columns = ["method", "model", "kind", "parameters", "training, minutes", "evaluations", "eta"]
+    numbers = ("parameters", "training_minutes", "evaluations", "eta", "consistency")
+    columns = ("name", "model", "kind", *numbers, "sha256")
+    titles = {
+        "name": "method",
+        "training_minutes": "training, minutes",
+        "sha256": "weights (SHA-256)",
+    }
+    forms = {"parameters": ",", "eta": "g", "consistency": "g", "sha256": ".12"}
     cells = []
-    for content in map(described, done.methods):
-        shown = {k: content.get(k) or "" for k in ("training_minutes", "evaluations")}
-        eta, weight = content.get("eta"), content.get("consistency")
-        cells.append(
-            [
-                content["name"],
-                content.get("model") or content["volumes"],
-                content.get("kind", "volumes"),
-                f"{content['parameters']:,}" if content.get("parameters") else "",
-                *map(str, shown.values()),
-                "" if eta is None else f"{eta:g}",
-                "" if weight is None else f"{weight:g}",
-                content.get("sha256", "")[:12],
-            ]
-        )
-    return Table("Methods", [*columns, "consistency", "weights (SHA-256)"], cells)
-
-
-def _shortened(value: Any) -> Any:
-    """The same with numbers of six digits."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    if isinstance(value, dict):
-        return {k: _shortened(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_shortened(v) for v in value]
-    return value
+    for content in map(_described, done.methods):
+        shown = {"model": content.get("volumes"), "kind": "volumes"} | content
+        known = {k: v for k, v in shown.items() if v or k in ("eta", "consistency")}
+        cells.append([f"{known[n]:{forms.get(n, '')}}" if n in known else "" for n in columns])
+    return Table("Methods", [titles.get(n, n) for n in columns], cells)
 
 
 def remarks(done: Evaluation) -> list[str]:
@@ -149,14 +141,13 @@ def tables(done: Evaluation) -> list[Table]:
     """All tables of the report, the last one patient by patient."""
     cells, titles = [], dict[str, str]()
     any_seen = any(r.seen for r in done.results)
-    for scale in done.scales:
-        for method in dict.fromkeys(r.method for r in done.results):
-            mine = [r for r in done.results if (r.scale, r.method) == (scale, method)]
-            seen = {r.case: "yes" if r.seen else "no" for r in mine}
-            for case, means in patient_means(mine).items():
-                titles = done.experiment.patient(means)
-                head = [str(scale), case, *[seen[case]] * any_seen, method]
-                cells.append([*head, *titles.values()])
+    names = dict.fromkeys(r.method for r in done.results)
+    for scale, method in product(done.scales, names):
+        mine = [r for r in done.results if (r.scale, r.method) == (scale, method)]
+        seen = {r.case: "yes" if r.seen else "no" for r in mine}
+        for case, means in patient_means(mine).items():
+            titles = done.experiment.patient(means)
+            cells.append([str(scale), case, *[seen[case]] * any_seen, method, *titles.values()])
     columns = ["factor", "patient", *["trained on"] * any_seen, "method", *titles]
     return [*done.experiment.tables(done), Table("Patient by patient", columns, cells)]
 
@@ -165,9 +156,6 @@ def as_markdown(done: Evaluation) -> str:
     """The report as Markdown: the command, remarks, tables, and failures."""
     parts = [f"```console\n$ {done.command}\n```\n", *(f"{line}\n" for line in remarks(done))]
     parts += [table.as_markdown() for table in tables(done)]
-    if done.failures:
-        lines = (
-            f"- {f.method}, {f.case} {f.series} x{f.factor:g}: {f.reason}" for f in done.failures
-        )
-        parts += ["### Not scored\n", *lines, ""]
+    failed = [f"- {f.method}, {f.case} {f.series} x{f.factor:g}: {f.reason}" for f in done.failures]
+    parts += ["### Not scored\n", *failed, ""] if failed else []
     return "\n".join(parts)

@@ -1,16 +1,16 @@
-"""Settings of an evaluation: what is degraded and how, and the methods that are compared."""
+"""Settings of an evaluation: what is degraded and how, what is scored, and the methods that are compared."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from mrisr.config import Job, Kind, Plane, Positive, Settings, load_settings
-from mrisr.core.options import Option, OptionError, Sampling, current_names
+from mrisr.config import Job, Kind, Plane, Positive, Settings
+from mrisr.core.options import KINDS_OF, Option, OptionError, Sampling, Segmenting, current_names
 from mrisr.evaluation.case import Scale
 from mrisr.physics.rows import Interpolation
 
@@ -38,17 +38,18 @@ class MethodEntry(Sampling):
         if self.degradation is not None:
             raise OptionError(f"{self.name}: the degradation is stated once, as `kind`")
 
-    def stated(self) -> dict[str, Any]:
-        """The options that have a value, ready for JSON."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
-
 
 def _current(entry: Any) -> Any:
     """An entry of a file with today's names of its options."""
     return current_names(MethodEntry, entry) if isinstance(entry, Mapping) else entry
 
 
-class ComparisonSettings(Settings):
+def _segmenting(value: Any) -> Any:
+    """The options of segmenting; a name alone is that of a model."""
+    return {"model": value} if value is None or isinstance(value, str) else value
+
+
+class ComparisonSettings(Settings, ABC):
     """Settings of every comparison of methods: patients, degradation, methods.
 
     Attributes:
@@ -84,20 +85,19 @@ class ComparisonSettings(Settings):
         return self.methods
 
     @property
+    @abstractmethod
     def scales(self) -> list[Scale]:
         """The scales that every case is scored at, in the order of the report."""
-        raise NotImplementedError
 
     def deciding(self) -> dict[str, Any]:
         """The settings that a single score depends on: neither who else is compared nor on what else."""
-        raise NotImplementedError
+        return self.model_dump(mode="json", include={"job", "kind", "thickness"})
 
     def check_named(self, *names: str | None) -> None:
         """Raises ValueError where no method has one of these names."""
-        known = {m.name for m in self.methods}
-        missing = [n for n in names if n is not None and n not in known]
+        missing = [n for n in names if n not in {None, *(m.name for m in self.methods)}]
         if missing:
-            raise ValueError(f"{', '.join(missing)}: no method has this name")
+            raise ValueError(f"{', '.join(map(str, missing))}: no method has this name")
 
     def check_no_volumes(self, reason: str) -> None:
         """Raises ValueError for methods whose volumes were made elsewhere."""
@@ -159,11 +159,43 @@ class EvaluationSettings(ComparisonSettings):
         return [Scale(self.scoring, factor) for factor in self.factors]
 
     def deciding(self) -> dict[str, Any]:
-        names = {"job", "kind", "thickness"}
-        names |= {"crop"} if self.scoring == "degraded" else {"rows", "views", "region"}
-        return self.model_dump(mode="json", include=names)
+        own = {"crop"} if self.scoring == "degraded" else {"rows", "views", "region"}
+        return super().deciding() | self.model_dump(mode="json", include=own)
 
 
-def load_evaluation(path: str | Path) -> EvaluationSettings:
-    """Read an evaluation file. Raises InputError."""
-    return load_settings(path, EvaluationSettings)
+Factors = tuple[Annotated[float, Field(gt=1)], ...]
+
+
+class ZonesSettings(ComparisonSettings):
+    """Degrade, restore, segment, score.
+
+    Attributes:
+        cases: patients to score; left empty, all labelled ones that neither the segmenter nor any model of
+            the comparison has been trained on.
+        factors: the stack is degraded by these, restored, and scored on its own grid.
+        measured: the stack itself is taken as coarse by these and restored to a finer grid; its zones are
+            brought back to the stack's grid.
+        segmenter: name or path of the model that segments, or its options (``model``, ``bundle``, ``nnunet``,
+            ``table``, ``margin``); left out, the bundled one.
+        include_trained: score patients too that a model was trained on, in tables of their own.
+    """
+
+    factors: Factors = ()
+    measured: Factors = ()
+    segmenter: Annotated[Segmenting, BeforeValidator(_segmenting)] = Segmenting()
+    include_trained: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> ZonesSettings:
+        if not self.factors and not self.measured:
+            raise ValueError("factors: name those that stacks are degraded by, or `measured` ones")
+        kinds = KINDS_OF[self.job]
+        if self.kind not in kinds:
+            raise ValueError(f"kind: expected one of {', '.join(kinds)}, found {self.kind}")
+        self.check_no_volumes("volumes made elsewhere cannot be scored here")
+        return self
+
+    @property
+    def scales(self) -> list[Scale]:
+        found = [Scale("degraded", f) for f in sorted(self.factors)]
+        return found + [Scale("measured", f) for f in sorted(self.measured)]

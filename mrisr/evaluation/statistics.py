@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -50,8 +49,6 @@ class Paired:
         p: of a paired t test over patients, two-sided; None for one patient, or where all differ alike.
         p_wilcoxon: of Wilcoxon's signed rank test, from six patients on.
         slices: number of slices of all patients, which are no independent observations.
-        slice_mean: mean difference over these.
-        slice_sd: and its standard deviation.
         slice_share: share of them on which the difference is above zero.
     """
 
@@ -70,7 +67,6 @@ class Row:
 
     Attributes:
         seen: whether a model was trained on these patients.
-        patients: number of them.
         means: name of a figure -> its mean over the patients that have it.
         gain: PSNR over the baseline's, where both have been measured.
         paired: metric of slices -> comparison with the reference method.
@@ -84,27 +80,15 @@ class Row:
     gain: Mean | None = None
     paired: Mapping[str, Paired] = field(default_factory=dict)
 
-    @property
-    def factor(self) -> float:
-        """Factor of the scale."""
-        return self.scale.factor
-
-    def as_json(self) -> dict[str, Any]:
-        """The row as JSON-ready values."""
-        content = asdict(self)
-        return {"method": content.pop("method"), **content.pop("scale")._asdict(), **content}
-
 
 def patient_means(results: Iterable[ScoredResult]) -> dict[str, dict[str, float]]:
     """Patient -> figure -> mean over the patient's stacks."""
-    stacks: dict[str, list[Mapping[str, float]]] = {}
+    stacks: dict[str, dict[str, list[float]]] = {}
     for result in results:
-        stacks.setdefault(result.case, []).append(result.scored.means())
-    found: dict[str, dict[str, float]] = {}
-    for case, rows in stacks.items():
-        names = dict.fromkeys(name for r in rows for name in r)
-        found[case] = {n: float(np.mean([r[n] for r in rows if n in r])) for n in names}
-    return found
+        figures = stacks.setdefault(result.case, {})
+        for name, value in result.scored.means().items():
+            figures.setdefault(name, []).append(value)
+    return {c: {n: float(np.mean(v)) for n, v in found.items()} for c, found in stacks.items()}
 
 
 def _slices(results: Iterable[ScoredResult], metric: str) -> dict[tuple[str, str, int], float]:
@@ -120,41 +104,26 @@ def _paired(
     mine: Sequence[ScoredResult], others: Sequence[ScoredResult], metric: str
 ) -> Paired | None:
     """The comparison of one metric on what both have; None where they share nothing."""
+    from scipy.stats import ttest_1samp, wilcoxon
+
     a, b = patient_means(mine), patient_means(others)
-    differences = [
-        a[case][metric] - b[case][metric]
-        for case in a
-        if case in b and metric in a[case] and metric in b[case]
-    ]
+    both = [case for case in a if metric in a[case] and metric in b.get(case, {})]
+    each = np.array([a[case][metric] - b[case][metric] for case in both])
     left, right = _slices(mine, metric), _slices(others, metric)
     slices = np.array([left[k] - right[k] for k in left if k in right])
-    if not differences or not len(slices):
+    if not len(each) or not len(slices):
         return None
+    differ = len(each) > 1 and np.ptp(each) > 1e-9 * np.abs(each).max()
+    ranked = len(each) >= WILCOXON_FROM and np.any(each)
     return Paired(
-        patients=mean_of(differences),
-        p=_t_test(differences),
-        p_wilcoxon=_wilcoxon(differences),
+        patients=mean_of(each.tolist()),
+        p=float(ttest_1samp(each, 0.0).pvalue) if differ else None,
+        p_wilcoxon=float(wilcoxon(each).pvalue) if ranked else None,
         slices=len(slices),
         slice_mean=float(slices.mean()),
         slice_sd=float(slices.std(ddof=1)) if len(slices) > 1 else 0.0,
         slice_share=float((slices > 0).mean()),
     )
-
-
-def _t_test(differences: Sequence[float]) -> float | None:
-    from scipy.stats import ttest_1samp
-
-    if len(differences) < 2 or np.ptp(differences) <= 1e-9 * np.max(np.abs(differences)):
-        return None
-    return float(ttest_1samp(differences, 0.0).pvalue)
-
-
-def _wilcoxon(differences: Sequence[float]) -> float | None:
-    from scipy.stats import wilcoxon
-
-    if len(differences) < WILCOXON_FROM or not np.any(differences):
-        return None
-    return float(wilcoxon(differences).pvalue)
 
 
 def summarise(
@@ -171,24 +140,14 @@ def summarise(
         group.setdefault(r.method, []).append(r)
     rows = []
     for (seen, scale), by_method in sorted(groups.items(), key=lambda group: group[0]):
-        for method in methods:
-            mine = by_method.get(method)
-            if not mine:
-                continue
+        for method in (m for m in methods if m in by_method):
+            mine = by_method[method]
             patients = patient_means(mine)
             names = dict.fromkeys(name for figures in patients.values() for name in figures)
+            means = {n: mean_of([p[n] for p in patients.values() if n in p]) for n in names}
             base = _paired(mine, by_method.get(baseline, []), "psnr")
             compared = [] if method == reference else by_method.get(reference, [])
-            paired = {m: _paired(mine, compared, m) for m in SLICE_METRICS}
-            rows.append(
-                Row(
-                    method=method,
-                    scale=scale,
-                    seen=seen,
-                    patients=len(patients),
-                    means={n: mean_of([p[n] for p in patients.values() if n in p]) for n in names},
-                    gain=None if base is None else base.patients,
-                    paired={m: p for m, p in paired.items() if p is not None},
-                )
-            )
+            paired = {m: p for m in SLICE_METRICS if (p := _paired(mine, compared, m)) is not None}
+            gain = None if base is None else base.patients
+            rows.append(Row(method, scale, seen, len(patients), means, gain, paired))
     return rows

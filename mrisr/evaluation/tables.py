@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mrisr.evaluation.case import Metric
@@ -61,9 +61,13 @@ def metric_column(
 ) -> Column:
     """The means of a figure; the methods named ``beside`` are not in the competition for the best."""
     means = [row.means.get(name) for row in rows]
-    rivals = [None if r.method in beside else m for r, m in zip(rows, means, strict=True)]
     cells = [cell(mean, metric.format, metric.interval) for mean in means]
-    return Column(metric.title, cells, best_of(rivals, metric.better))
+    values = {k: m.value for k, m in enumerate(means) if m and rows[k].method not in beside}
+    rank = {
+        k: abs(v) if metric.better == 0 else -(metric.better or 0) * v for k, v in values.items()
+    }
+    best = [k for k in rank if rank[k] == min(rank.values()) < max(rank.values())]
+    return Column(metric.title, cells, best)
 
 
 def cell(mean: Mean | None, form: str, interval: bool = False) -> str:
@@ -73,17 +77,6 @@ def cell(mean: Mean | None, form: str, interval: bool = False) -> str:
     text = f"{mean.value:{form}}"
     half = mean.half if interval else None
     return text if half is None else f"{text} ± {half:{form.lstrip('+')}}"
-
-
-def best_of(means: Sequence[Mean | None], better: int | None) -> list[int]:
-    """Indices of the best values of a column; none where nothing is better or all are alike."""
-    if better is None:
-        return []
-    key: Callable[[float], float] = abs if better == 0 else lambda v: -better * v
-    values = {i: key(m.value) for i, m in enumerate(means) if m is not None}
-    if len(set(values.values())) < 2:
-        return []
-    return [i for i, v in values.items() if v == min(values.values())]
 
 
 def patients_in(rows: Sequence[Row]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from mrisr.cli import main
 from mrisr.data.phantom import phantom
 from mrisr.data.prepare import prepare
-from mrisr.evaluation.degraded import DegradedCase
 from mrisr.io import write_volume
 
 #: Methods of the small models: an interpolation, the same projected, and a model in three ways.
@@ -79,32 +76,7 @@ def own(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-Command = Callable[..., tuple[int, str, str]]
-
-
 @pytest.fixture
-def mrisr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs `mrisr` with arguments: exit code, output, errors."""
-
-    def command(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mrisr", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    return command
-
-
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
-    """The scores of degraded slices that are made anew: patient, method, scale."""
-    made: list[tuple[str, str, str]] = []
-    anew = DegradedCase.score
-
-    def counted(self: DegradedCase, method: Any, scale: Any) -> Any:
-        made.append((self.name, method.name, str(scale)))
-        return anew(self, method, scale)
-
-    monkeypatch.setattr(DegradedCase, "score", counted)
-    return made
+def out(tmp_path: Path) -> Path:
+    """The folder of a report."""
+    return tmp_path / "out"

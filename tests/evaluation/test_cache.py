@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrisr.evaluation import cache as module
-from mrisr.evaluation.cache import ResultCache
+from mrisr.evaluation import case as module
+from mrisr.evaluation.case import ResultCache
 from tests.evaluation.made import scored
 
 TITLE = ("one/../two", "t2w", "x2", "three")

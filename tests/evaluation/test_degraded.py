@@ -15,9 +15,13 @@ from mrisr import metrics
 from mrisr.core.volume import Volume
 from mrisr.data.cache import read_stacks
 from mrisr.evaluation.case import Scale
-from mrisr.evaluation.degraded import DegradedCase, centre, degraded_cases
+from mrisr.evaluation.degraded import (
+    DegradedCase,
+    centre,
+    degraded_cases,
+    measurement_of,
+)
 from mrisr.evaluation.methods import Method, load_methods
-from mrisr.evaluation.restoring import measurement_of, restored_by
 from mrisr.evaluation.settings import EvaluationSettings
 from mrisr.io import read_volume, write_volume
 from mrisr.physics.measurement import degraded
@@ -36,7 +40,7 @@ def methods_of(case: DegradedCase) -> dict[str, Method]:
 
 def restored(case: DegradedCase, method: Method, factor: float) -> Volume:
     scale = Scale("degraded", factor)
-    return restored_by(method, measurement_of(case.truth(factor), case.settings, scale)).volume
+    return method.restore(measurement_of(case.truth(factor), case.settings, scale)).volume
 
 
 PRODUCT = ("partdiff", "regression", "bicubic")
@@ -57,10 +61,8 @@ def test_what_is_scored_is_what_the_product_writes(
     coarse = degraded(truth, job, factor, case.settings.kind)
     write_volume(coarse, tmp_path / "coarse.nii")
     options: Any = {"method": method, "device": "cpu", "output": tmp_path / "fine.nii"}
-    if job == "inplane":
-        mrisr.inplane(tmp_path / "coarse.nii", scale=factor, **options)
-    else:
-        mrisr.throughplane(tmp_path / "coarse.nii", factor=factor, **options)
+    name = "scale" if job == "inplane" else "factor"
+    getattr(mrisr, job)(tmp_path / "coarse.nii", **options, **{name: factor})
     written = read_volume(tmp_path / "fine.nii").array
     found = restored(case, methods_of(case)["own"], factor)
     assert written.dtype == np.float32
@@ -79,15 +81,12 @@ def test_a_score_is_what_the_metrics_say(models: Path, data: Path) -> None:
     reference = torch.from_numpy(truth.array)[:, None]
     for method in methods_of(case).values():
         found = case.score(method, Scale("degraded", 2.0))
-        volume = restored(case, method, 2.0)
+        volume = method.restore(measurement).volume
         scaled = torch.from_numpy(volume.array).clamp(0, 1)[:, None]
-        for name, values in (
-            ("psnr", metrics.psnr(scaled, reference)),
-            ("ssim", metrics.ssim(scaled, reference)),
-            ("spectrum", metrics.spectrum_error(scaled, reference)),
-            ("texture", metrics.texture(scaled, reference, (2, 2))),
-        ):
-            assert found.slices[name] == pytest.approx(values.tolist(), abs=2e-3)
+        for name in ("psnr", "ssim", "spectrum_error", "texture"):
+            factors = [(2, 2)] * (name == "texture")
+            expected = getattr(metrics, name)(scaled, reference, *factors).tolist()
+            assert found.slices[name.removesuffix("_error")] == pytest.approx(expected, abs=2e-3)
         residual = measurement.residual(volume)["rms_of_range"]
         assert found.figures["residual"] == pytest.approx(residual, rel=1e-3, abs=1e-7)
         assert found.figures["consistency"] == pytest.approx(1e5 * residual**2, rel=2e-3, abs=1e-6)

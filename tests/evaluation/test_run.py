@@ -13,34 +13,34 @@ import pytest
 import torch
 
 from mrisr.core.errors import InputError, OutputError, UsageError
-from mrisr.evaluation import figures, restoring
+from mrisr.evaluation import degraded, figures
 from mrisr.evaluation.card import gains, means_tables, patients_table
 from mrisr.evaluation.case import Scale
 from mrisr.evaluation.degraded import DegradedCase
 from mrisr.evaluation.experiment import Evaluation, Switches
-from mrisr.evaluation.images import Images
+from mrisr.evaluation.images import Images, evaluate
 from mrisr.evaluation.report import as_markdown
-from mrisr.evaluation.run import evaluate, machine_of
 from mrisr.models.find import read_card
 from mrisr.models.store import load_model, write_card
-from tests.evaluation.conftest import METHODS, Command
+from tests.evaluation.conftest import METHODS
 
 CPU = Switches(device="cpu")
 INTO_CARD = Switches(device="cpu", into_card=True)
 NAMES = [m["name"] for m in METHODS]
 Run = Callable[..., Evaluation]
+Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)
 def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """One call tells the seconds, and pictures are drawn only where a test looks at the page."""
-    monkeypatch.setattr(restoring, "TIMED", 1)
+    monkeypatch.setattr(degraded, "TIMED", 1)
     if "page" not in request.node.name:
         monkeypatch.setattr(Images, "sections", lambda self, done: [])
 
 
 @pytest.fixture
-def run(models: Path, data: Path, write: Callable[..., Path], out: Path) -> Run:
+def compared(models: Path, data: Path, write: Callable[..., Path], out: Path) -> Run:
     """Runs the evaluation file, with changes."""
 
     def evaluated(switches: Switches = CPU, report: Any = print, **changes: Any) -> Evaluation:
@@ -49,14 +49,9 @@ def run(models: Path, data: Path, write: Callable[..., Path], out: Path) -> Run:
     return evaluated
 
 
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
-def test_the_report(run: Run, out: Path) -> None:
+def test_the_report(compared: Run, out: Path) -> None:
     lines: list[str] = []
-    done = run(report=lines.append)
+    done = compared(report=lines.append)
     assert len(lines) == 2 * 2 * len(METHODS)  # patients, factors
     names = ["cases", "results.csv", "results.html", "results.json", "results.md"]
     assert sorted(p.name for p in out.iterdir()) == names
@@ -80,6 +75,7 @@ def test_the_report(run: Run, out: Path) -> None:
         "mrisr evaluate --config configs/evaluate.yaml --model partdiff-inplane --data CACHE --output OUT"
     )
     assert [m["name"] for m in content["methods"]] == NAMES
+    assert content["machine"]["torch"] == torch.__version__
     assert content["methods"][2]["sha256"] == load_model("partdiff-inplane").card.sha256
     text = (out / "results.md").read_text()
     assert text == as_markdown(done)
@@ -90,9 +86,9 @@ def test_the_report(run: Run, out: Path) -> None:
     assert f"**{best.means['psnr'].value:.2f} ± " in table
 
 
-def test_the_page_needs_nothing_else(run: Run, out: Path) -> None:
+def test_the_page_needs_nothing_else(compared: Run, out: Path) -> None:
     name = "a <b>method</b> | bold"
-    run(methods=[*METHODS, {"name": name, "model": "lanczos"}], factors=[2])
+    compared(methods=[*METHODS, {"name": name, "model": "lanczos"}], factors=[2])
     page = (out / "results.html").read_text()
     sources = re.findall(r'src="([^"]{0,30})', page)
     assert len(sources) == 1 + 2  # error against steps, a picture for each stack
@@ -104,19 +100,27 @@ def test_the_page_needs_nothing_else(run: Run, out: Path) -> None:
 
 
 def test_a_second_run_makes_only_what_is_missing(
-    run: Run, out: Path, calls: list[tuple[str, str, str]]
+    compared: Run, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = run()
+    calls: list[tuple[str, str, str]] = []
+    anew = DegradedCase.score
+
+    def counted(self: DegradedCase, method: Any, scale: Any) -> Any:
+        calls.append((self.name, method.name, str(scale)))
+        return anew(self, method, scale)
+
+    monkeypatch.setattr(DegradedCase, "score", counted)
+    first = compared()
     assert len(calls) == 20
     calls.clear()
-    assert run().rows == first.rows
+    assert compared().rows == first.rows
     assert calls == []
     next(out.glob("cases/unseen-t2w*x4-three*.json")).unlink()
-    run(methods=[*METHODS[:2], {"name": "default", "seed": 5}, *METHODS[3:]])
+    compared(methods=[*METHODS[:2], {"name": "default", "seed": 5}, *METHODS[3:]])
     expected = [(c, "default", f) for c in ("unseen", "unseen-too") for f in ("x2", "x4")]
     assert sorted(calls) == sorted([("unseen", "three", "x4"), *expected])
     calls.clear()
-    run(crop=40, factors=[2], cases=["unseen"])
+    compared(crop=40, factors=[2], cases=["unseen"])
     assert sorted(m for _, m, _ in calls) == sorted(NAMES)
 
 
@@ -126,7 +130,7 @@ def test_one_failure_does_not_stop_the_others(
     write: Callable[..., Path],
     out: Path,
     monkeypatch: pytest.MonkeyPatch,
-    mrisr: Command,
+    run: Command,
 ) -> None:
     working = DegradedCase.score
 
@@ -137,14 +141,14 @@ def test_one_failure_does_not_stop_the_others(
 
     monkeypatch.setattr(DegradedCase, "score", failing)
     arguments = ("evaluate", "--config", write(), "--data", data, "--output", out)
-    code, text, errors = mrisr(*arguments, "--device", "cpu")
+    code, text, errors = run(*arguments, "--device", "cpu")
     assert code == 8
     assert "failed: unseen t2w_axial x2, three: RuntimeError: a defect of two lines" in errors
     assert "1 results are missing" in errors
     assert "- three, unseen t2w_axial x2: RuntimeError: a defect of two lines" in text
     assert len((out / "results.csv").read_text().splitlines()) == 20
     monkeypatch.setattr(DegradedCase, "score", working)
-    assert mrisr(*arguments, "--device", "cpu")[0] == 0
+    assert run(*arguments, "--device", "cpu")[0] == 0
 
     def full(self: DegradedCase, method: Any, scale: Scale) -> Any:
         raise OutputError("full")
@@ -157,21 +161,15 @@ def test_one_failure_does_not_stop_the_others(
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
-        ({"model": "partdiff-throughplane"}, UsageError, "expected a model for inplane"),
         ({"cases": ["unseen", "seen"]}, UsageError, "was trained on seen"),
-        (
-            {"methods": [*METHODS, {"name": "x", "model": "no"}]},
-            UsageError,
-            "models are missing: x",
-        ),
         ({"cases": ["nobody"]}, InputError, "stacks of nobody"),
     ],
 )
 def test_what_is_refused_before_any_work(
-    run: Run, out: Path, changes: dict[str, Any], error: type[Exception], words: str
+    compared: Run, out: Path, changes: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        run(**changes)
+        compared(**changes)
     assert not out.exists()
 
 
@@ -184,16 +182,16 @@ def test_data_and_output_that_are_none(
         evaluate(write(), data, write() / "out", CPU)
 
 
-def test_a_missing_model_can_be_left_out_and_is_named(run: Run) -> None:
+def test_a_missing_model_can_be_left_out_and_is_named(compared: Run) -> None:
     methods = [*METHODS[:3], {"name": "gone", "model": "no"}]
     changes = {"reference": "gone", "pictures": ["default", "gone"], "factors": [2]}
-    done = run(Switches(device="cpu", skip_missing=True), methods=methods, **changes)
+    done = compared(Switches(device="cpu", skip_missing=True), methods=methods, **changes)
     assert {r.method for r in done.results} == set(NAMES[:3])
     assert "left out: gone (no model 'no')" in as_markdown(done)
 
 
-def test_a_single_patient_has_no_interval(run: Run) -> None:
-    text = as_markdown(run(cases=["unseen"], factors=[2]))
+def test_a_single_patient_has_no_interval(compared: Run) -> None:
+    text = as_markdown(compared(cases=["unseen"], factors=[2]))
     assert "no interval and no test" in text
     assert "±" not in text.split("### x2: mean")[1].split("###")[0]
 
@@ -201,18 +199,18 @@ def test_a_single_patient_has_no_interval(run: Run) -> None:
 # --- cards ----------------------------------------------------------------------------------------
 
 
-def test_figures_go_into_the_card_when_asked(own: Path, run: Run) -> None:
+def test_figures_go_into_the_card_when_asked(own: Path, compared: Run) -> None:
     path = own / "partdiff-inplane.json"
     before = path.read_bytes()
-    done = run()
+    done = compared()
     assert path.read_bytes() == before
-    run(INTO_CARD)
+    compared(INTO_CARD)
     card = read_card(path)
     assert load_model("partdiff-inplane").card == card  # the weights still belong to it
     figures = card.figures
     assert (figures["default"], figures["baseline"]) == ("default", "bicubic-sharp")
     assert {r["method"] for r in figures["means"]} == {*NAMES} - {"zero"}  # another model's
-    rows = {(r.method, r.factor): r for r in done.rows}
+    rows = {(r.method, r.scale.factor): r for r in done.rows}
     assert list(gains(figures)) == [2.0, 4.0]
     for factor, gain in gains(figures).items():
         found = rows["default", factor].gain
@@ -222,7 +220,7 @@ def test_figures_go_into_the_card_when_asked(own: Path, run: Run) -> None:
     assert [len(t.cells) for t in means_tables(figures)] == [4, 4]
 
 
-def test_a_comparison_fills_the_cards_that_are_its_own(own: Path, run: Run) -> None:
+def test_a_comparison_fills_the_cards_that_are_its_own(own: Path, compared: Run) -> None:
     """Not those that it samples only otherwise than by default, nor those that another command has filled."""
     methods = [
         {"name": "bicubic-sharp", "model": "bicubic-sharp"},
@@ -231,7 +229,7 @@ def test_a_comparison_fills_the_cards_that_are_its_own(own: Path, run: Run) -> N
     ]
     changes: dict[str, Any] = {"methods": methods, "model": None, "reference": None}
     for _ in range(2):  # the second time over figures of its own
-        run(INTO_CARD, **changes)
+        compared(INTO_CARD, **changes)
     zero = read_card(own / "zero-inplane.json")
     assert zero.figures["default"] == "zero"
     assert list(gains(zero.figures)) == [2.0, 4.0]
@@ -239,28 +237,24 @@ def test_a_comparison_fills_the_cards_that_are_its_own(own: Path, run: Run) -> N
     other = zero.model_copy(update={"figures": zero.figures | {"command": "mrisr evaluate other"}})
     write_card(other, own / "zero-inplane.json")
     with pytest.raises(UsageError, match="--card"):
-        run(INTO_CARD, **changes)
+        compared(INTO_CARD, **changes)
     assert read_card(own / "zero-inplane.json") == other
 
 
-def test_a_card_needs_a_model_and_its_default(own: Path, run: Run) -> None:
+def test_a_card_needs_a_model_and_its_default(own: Path, compared: Run) -> None:
     named = [{"name": "a", "model": "zero-inplane", "steps": 2}]
     with pytest.raises(UsageError, match="--card: name the model"):
-        run(INTO_CARD, methods=named, model=None, reference=None)
+        compared(INTO_CARD, methods=named, model=None, reference=None)
     with pytest.raises(UsageError, match="by its defaults"):
-        run(INTO_CARD, methods=[{"name": "a", "steps": 2}], reference=None)
+        compared(INTO_CARD, methods=[{"name": "a", "steps": 2}], reference=None)
 
 
-def test_error_against_steps_joins_what_differs_in_steps_alone(run: Run) -> None:
+def test_error_against_steps_joins_what_differs_in_steps_alone(compared: Run) -> None:
     methods = [*METHODS, {"name": "two", "steps": 2}, {"name": "four", "steps": 4, "eta": 1}]
-    done = run(methods=methods, factors=[2], cases=["unseen"])
+    done = compared(methods=methods, factors=[2], cases=["unseen"])
     axis = figures.against_steps(done, Scale("degraded", 2.0)).axes[0]
     lines = {str(line.get_label()): list(line.get_xdata()) for line in axis.get_lines()}
     assert lines["partdiff-inplane, deterministic"] == [1, 2]
     assert lines["partdiff-inplane, eta 1"] == [3, 4]
     assert lines["zero"] == [1]
     assert lines["projected"] == [0, 1]  # a level across the axis
-
-
-def test_the_machine_is_named() -> None:
-    assert machine_of([])["torch"] == torch.__version__

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from mrisr.config import load_settings
 from mrisr.core.errors import InputError
 from mrisr.core.options import Segmenting
 from mrisr.evaluation.case import Scale
-from mrisr.evaluation.settings import EvaluationSettings, load_evaluation
-from mrisr.evaluation.zones.settings import ZonesSettings, load_zones_settings
+from mrisr.evaluation.settings import EvaluationSettings, ZonesSettings
 from mrisr.models.find import INTERPOLATIONS, available
 from tests.evaluation.conftest import METHODS, SETTINGS, THROUGH
 from tests.evaluation.zones import conftest as zones
@@ -50,7 +50,9 @@ ONE: dict[str, Any] = {"reference": None}
 )
 def test_what_is_refused(write: Callable[..., Path], kind: Any, changes: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        (load_evaluation if kind is SETTINGS else load_zones_settings)(write(kind, **changes))
+        load_settings(
+            write(kind, **changes), EvaluationSettings if kind is SETTINGS else ZonesSettings
+        )
 
 
 def test_the_baseline_is_among_the_methods() -> None:
@@ -79,14 +81,22 @@ def test_only_what_decides_a_score_is_in_its_key() -> None:
 
 @pytest.mark.parametrize("job", ["inplane", "throughplane"])
 def test_the_shipped_comparisons(job: str) -> None:
-    settings = load_evaluation(CONFIGS / f"evaluate_{job}.yaml")
+    settings = load_settings(CONFIGS / f"evaluate_{job}.yaml", EvaluationSettings)
     assert (settings.job, settings.crop, settings.reference) == (job, 320, "regression")
     assert settings.compared == settings.methods
-    models = {m.model for m in settings.methods}
-    methods = ("regression", "srgan", "liif", "sr3", "invsr")
-    expected = {f"{name}-{job}" for name in (*methods, "partdiff25", "partdiff50", "partdiff75")}
+    methods = (
+        "regression",
+        "srgan",
+        "liif",
+        "sr3",
+        "invsr",
+        "partdiff25",
+        "partdiff50",
+        "partdiff75",
+    )
+    expected = {f"{name}-{job}" for name in methods}
     expected |= {"invsr-adversarial-inplane"} if job == "inplane" else set()
-    assert expected <= models
+    assert expected <= {m.model for m in settings.methods}
     steps = {m.steps for m in settings.methods if m.model == f"invsr-{job}"}
     assert steps == {1, 2, 3, 4, 5}
     unaligned = {m.steps: m.start for m in settings.methods if m.start is not None}
@@ -95,7 +105,7 @@ def test_the_shipped_comparisons(job: str) -> None:
 
 @pytest.mark.parametrize("job", ["inplane", "throughplane"])
 def test_the_shipped_evaluations_of_the_cards(job: str) -> None:
-    settings = load_evaluation(CONFIGS / f"evaluate_card_{job}.yaml")
+    settings = load_settings(CONFIGS / f"evaluate_card_{job}.yaml", EvaluationSettings)
     assert settings.model == f"partdiff-{job}"
     own = [m for m in settings.methods if m.model is None]
     assert {m.steps for m in own} >= {1, 2, 4, 10, 50}
@@ -127,7 +137,6 @@ def test_a_score_depends_on_the_degradation_only() -> None:
         assert ZonesSettings(**zones.THROUGH | change).deciding() != base.deciding()
 
 
-@pytest.mark.parametrize("name", ["card_zones", "zones", "zones_measured", "zones_throughplane"])
-def test_every_model_of_a_shipped_file_is_bundled(name: str) -> None:
-    settings = load_zones_settings(CONFIGS / f"evaluate_{name}.yaml")
+def test_every_model_of_the_zones_card_is_bundled() -> None:
+    settings = load_settings(CONFIGS / "evaluate_card_zones.yaml", ZonesSettings)
     assert {m.model for m in settings.compared} <= {*available(), *INTERPOLATIONS}

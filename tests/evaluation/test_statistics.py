@@ -13,12 +13,8 @@ from tests.evaluation.made import result
 
 def test_the_interval_is_students() -> None:
     two = mean_of([1.0, 3.0])  # sd sqrt(2), one degree of freedom: t = 12.706
-    assert two.value == 2
-    assert two.half == pytest.approx(12.7062, abs=1e-3)
-    assert (two.n, mean_of([5.0]).half, mean_of([5.0]).n) == (2, None, 1)
-    six = mean_of([1.0, 2, 3, 4, 5, 6])
-    low, high = stats.t.interval(0.95, 5, loc=3.5, scale=stats.sem([1, 2, 3, 4, 5, 6]))
-    assert six.half == pytest.approx((high - low) / 2)
+    assert (two.value, two.half, two.n) == (2, pytest.approx(12.7062, abs=1e-3), 2)
+    assert (mean_of([5.0]).half, mean_of([5.0]).n) == (None, 1)
 
 
 def test_means_are_over_patients_not_over_slices_or_stacks() -> None:
@@ -43,7 +39,8 @@ def test_gain_and_paired_differences() -> None:
         result("other", "a", [20.0, 22.0], factor=2.0),
     ]
     found = {
-        (r.factor, r.method): r for r in summarise(rows, ["mine", "base", "other"], "base", "base")
+        (r.scale.factor, r.method): r
+        for r in summarise(rows, ["mine", "base", "other"], "base", "base")
     }
     assert list(found) == [(2.0, "other"), (4.0, "mine"), (4.0, "base")]
     assert [r.patients for r in found.values()] == [1, 2, 3]

@@ -3,46 +3,44 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
+from mrisr import metrics
+from mrisr.config import Job
 from mrisr.core import geometry
 from mrisr.core.errors import InputError, UsageError
+from mrisr.core.intensity import scaling
 from mrisr.core.options import Segmenting
 from mrisr.core.volume import Volume
 from mrisr.data.prepare import Entry, find_sources
-from mrisr.evaluation.case import Scale, Scored
+from mrisr.evaluation import degraded
+from mrisr.evaluation.case import Case, Scale, Scored
 from mrisr.evaluation.methods import Method, Report, trained_models, training_cases
-from mrisr.evaluation.restoring import (
-    central,
-    clocked,
-    degraded_shape,
-    digest_of,
-    measurement_of,
-    notes_of,
-    restored_by,
-)
-from mrisr.evaluation.zones.score import figures_of, picture_of, psnr_of_gland
-from mrisr.evaluation.zones.settings import ZonesSettings
+from mrisr.evaluation.settings import ZonesSettings
 from mrisr.io import read_volume
 from mrisr.models.find import card_path, read_zones_card
+from mrisr.view import qc
 from mrisr.zones.model import DEFAULT
-from mrisr.zones.score import check_labels, check_same_grid, score_zones, to_grid
+from mrisr.zones.picture import gland_centre
+from mrisr.zones.score import ZoneScore, check_labels, check_same_grid, score_zones, to_grid
 from mrisr.zones.segmenter import Segmentation, Segmenter, load_segmenter
+
+#: Side of the square that the pictures show and of its pixels, mm.
+EXTENT_MM, PIXEL_MM = 80.0, 0.4
 
 
 @dataclass(frozen=True, eq=False)
 class Frozen:
-    """Segmenter that every method is scored by, and the patients it knows.
-
-    Attributes:
-        trained: patients that it was trained on; None where nobody can tell.
-        validated: patients by which its training was judged.
-    """
+    """Segmenter that every method is scored by, the patients that it was trained on (None where nobody can
+    tell), and those by which its training was judged."""
 
     segmenter: Segmenter
     trained: tuple[str, ...] | None = None
@@ -59,36 +57,28 @@ def load_frozen(asked: Segmenting) -> Frozen:
 
 
 @dataclass(frozen=True, eq=False)
-class ZonesCase:
-    """A patient's axial stack and the labels of its zones, on one grid.
+class ZonesCase(Case):
+    """A patient's axial stack and the labels of its zones, on one grid; ``segmented`` keeps what the
+    segmenter finds in a part of the image, by its shape."""
 
-    Attributes:
-        seen: the models that were trained on the patient, the segmenter among them.
-        segmented: shape of a part -> the zones that the segmenter finds in its image.
-    """
-
-    name: str
-    series: str
     image: Volume
     labels: Volume
     settings: ZonesSettings
     frozen: Frozen
-    seen: tuple[str, ...] = ()
     segmented: dict[tuple[int, ...], Segmentation] = field(default_factory=dict)
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of voxels and grids, and of the segmenter."""
         segmenter = self.frozen.segmenter
-        return digest_of(self.image, self.labels, more=segmenter.sha256 or segmenter.name)
+        return degraded.digest_of(self.image, self.labels, more=segmenter.sha256 or segmenter.name)
 
     def part(self, scale: Scale) -> tuple[Volume, Volume]:
         """Image and labels as far as a scale uses them: a degraded grid must end where the stack does. Raises
         UsageError where the stack is too small."""
         if scale.scoring == "measured":
             return self.image, self.labels
-        shape = degraded_shape(self.image, self.settings, scale.factor)
-        return central(self.image, shape), central(self.labels, shape)
+        shape = degraded.degraded_shape(self.image, self.settings, scale.factor)
+        return degraded.central(self.image, shape), degraded.central(self.labels, shape)
 
     def score(self, method: Method, scale: Scale) -> Scored:
         """Restore, segment, bring the zones to the grid of the labels where they are on a finer one, and
@@ -100,31 +90,75 @@ class ZonesCase:
         if method.model is None:
             found = unrestored.labels
             return Scored(
-                figures=figures_of(score_zones(found, labels)),
+                figures=_figures(score_zones(found, labels)),
                 pictures=picture_of(image, found, labels, job, image),
-                facts=notes_of(unrestored.notes),
+                facts=degraded.notes_of(unrestored.notes),
             )
-        measurement = measurement_of(image, self.settings, scale)
-        restored, seconds = clocked(lambda: restored_by(method, measurement))
+        measurement = degraded.measurement_of(image, self.settings, scale)
+        restored, seconds = degraded.clocked(lambda: method.restore(measurement))
         volume, slices, axis = restored.volume, len(restored.stack), image.slice_axis
         if job == "throughplane":
             thickness = float(volume.spacing[axis])
             volume = replace(volume, slice_thickness=thickness, stacked_along=axis)
         fine = self.frozen.segmenter(volume)
-        degraded = scale.scoring == "degraded"
-        found = fine.labels if degraded else to_grid(fine.labels, labels)
+        own_grid = scale.scoring == "degraded"
+        found = fine.labels if own_grid else to_grid(fine.labels, labels)
         return Scored(
             figures={
-                **figures_of(score_zones(found, labels)),
-                **figures_of(score_zones(found, unrestored.labels), "agreement."),
-                "psnr": psnr_of_gland(volume, image, labels) if degraded else math.nan,
+                **_figures(score_zones(found, labels)),
+                **_figures(score_zones(found, unrestored.labels), "agreement."),
+                "psnr": psnr_of_gland(volume, image, labels) if own_grid else math.nan,
                 "seconds": seconds.wall / slices,
                 "cpu_seconds": seconds.processor / slices,
                 "evaluations": restored.evaluations,
             },
             pictures=picture_of(volume, fine.labels, labels, job, image),
-            facts=notes_of(fine.notes, restored.notes),
+            facts=degraded.notes_of(fine.notes, restored.notes),
         )
+
+
+def _figures(scores: Mapping[str, ZoneScore], kind: str = "") -> dict[str, float]:
+    """Scores by names such as ``PZ.dice``, or ``PZ.agreement.dice`` for the kind ``agreement.``"""
+    return {f"{z}.{kind}{name}": v for z, s in scores.items() for name, v in asdict(s).items()}
+
+
+def psnr_of_gland(result: Volume, reference: Volume, labels: Volume) -> float:
+    """PSNR in dB within the box that holds the labels, mean over its slices, intensities scaled to the
+    reference's 0..99.5 percentile range; NaN where nothing is labelled."""
+    held = np.nonzero(labels.array)
+    if not len(held[0]):
+        return math.nan
+    box = tuple(slice(a.min(), a.max() + 1) for a in held)
+    low, span = scaling(reference.array)
+    images = []
+    for volume in (result, reference):
+        slices = np.moveaxis(volume.array[box], reference.slice_axis, 0).astype(np.float32)
+        images.append(torch.from_numpy((slices - low) / span).clamp(0, 1)[:, None])
+    return float(metrics.psnr(*images).mean())
+
+
+def picture_of(
+    image: Volume, found: Volume, wanted: Volume, job: Job, measured: Volume
+) -> dict[str, NDArray[Any]]:
+    """A square cut through the middle of the gland: axial, or coronal for through-plane restoration.
+
+    Args:
+        image: a result; ``found`` are its labels, on its grid or on that of the reference.
+        wanted: the reference's labels, over the same field of view.
+        measured: gives the intensities their scale.
+
+    Returns:
+        ``image`` on 0..1, and the labels ``found`` and ``wanted``, each ``(n, n)`` of the nearest voxels.
+    """
+    plane = "axial" if job == "inplane" else "coronal"
+    centre, directions = gland_centre(wanted), qc.anatomical_directions(wanted.affine)
+    grey, *labels = (
+        np.nan_to_num(qc.panel(v, plane, centre, EXTENT_MM, PIXEL_MM, directions))
+        for v in (image, found, wanted)
+    )
+    low, span = scaling(measured.array)
+    shown = np.clip((grey - low) / span, 0, 1).astype(np.float32)
+    return {"image": shown, "found": labels[0].astype("u1"), "wanted": labels[1].astype("u1")}
 
 
 def find_cases(
@@ -134,7 +168,7 @@ def find_cases(
     frozen: Frozen,
     report: Report = lambda line: None,
 ) -> list[ZonesCase]:
-    """The labelled axial stacks of the patients to score, one for each.
+    """The labelled axial stacks of the patients to score, one for each; those that no model has seen first.
 
     Args:
         data: a folder of patients or a manifest, as for ``mrisr prepare``.
@@ -145,17 +179,22 @@ def find_cases(
         UsageError: a model was trained on a patient to score, and that was not allowed.
     """
     entries: dict[str, list[Entry]] = {}
-    for entry in find_sources(data):
-        if entry.labels:
-            entries.setdefault(entry.case, []).append(entry)
+    for entry in (e for e in find_sources(data) if e.labels):
+        entries.setdefault(entry.case, []).append(entry)
     if not entries:
         raise InputError(data, expected="patients with labelled zones", found="none")
-    seen = seen_by(entries, methods, frozen, report)
+    missing = [name for name in settings.cases if name not in entries]
+    if missing:
+        expected = f"labelled zones of {', '.join(missing)}"
+        raise InputError(data, expected=expected, found=f"those of {', '.join(entries)}")
+    known = {f"segmenter {frozen.segmenter.name}": frozen.trained or ()}
+    known |= training_cases(trained_models(methods), report)
+    seen = {n: tuple(m for m, cases in known.items() if n in cases) for n in entries}
     cases = []
-    for name in chosen(data, settings, seen):
+    for name in _allowed(settings, seen):
         stack = _labelled(entries[name])
         if stack is not None:
-            cases.append(ZonesCase(name, *stack, settings, frozen, seen[name]))
+            cases.append(ZonesCase(name, *stack, settings, frozen, seen=seen[name]))
         elif name in settings.cases:
             raise InputError(data / name, expected="an axial stack with labels", found="none")
         else:
@@ -165,33 +204,16 @@ def find_cases(
     return cases
 
 
-def seen_by(
-    names: Iterable[str],
-    methods: Iterable[Method],
-    frozen: Frozen,
-    report: Report = lambda line: None,
-) -> dict[str, tuple[str, ...]]:
-    """Patient -> the models that were trained on it, the segmenter first."""
-    every = {f"segmenter {frozen.segmenter.name}": frozen.trained or ()}
-    every |= training_cases(trained_models(methods), report)
-    return {n: tuple(model for model, cases in every.items() if n in cases) for n in names}
-
-
-def chosen(data: Path, settings: ZonesSettings, seen: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """The patients to score, those that no model has seen first."""
-    missing = [name for name in settings.cases if name not in seen]
-    if missing:
-        expected = f"labelled zones of {', '.join(missing)}"
-        raise InputError(data, expected=expected, found=f"those of {', '.join(seen)}")
-    names = list(settings.cases or seen)
+def _allowed(settings: ZonesSettings, seen: Mapping[str, Sequence[str]]) -> list[str]:
+    """The patients to score. Raises UsageError where a model was trained on them."""
+    names = sorted(settings.cases or seen, key=lambda name: bool(seen[name]))
     new = [name for name in names if not seen[name]]
-    known = [name for name in names if seen[name]]
     if settings.include_trained:
-        return new + known
+        return names
     allowed = "--allow-trained scores such patients in a table of their own"
-    if settings.cases and known:
-        who = seen[known[0]][0]
-        raise UsageError(f"{who} was trained on {known[0]}; score other patients ({allowed})")
+    if settings.cases and new != names:
+        name = names[len(new)]
+        raise UsageError(f"{seen[name][0]} was trained on {name}; score other patients ({allowed})")
     if not new:
         raise UsageError(f"some model was trained on every labelled patient ({allowed})")
     return new
@@ -200,7 +222,7 @@ def chosen(data: Path, settings: ZonesSettings, seen: Mapping[str, tuple[str, ..
 def _labelled(entries: Iterable[Entry]) -> tuple[str, Volume, Volume] | None:
     """Series, image and labels of the first axial stack, by name, that labels belong to; None where no stack
     is axial."""
-    others: tuple[Volume, Volume] | None = None
+    others: list[tuple[Volume, Volume]] = []
     for entry in sorted(entries, key=lambda e: e.series):
         image = read_volume(entry.path)
         if image.plane != "axial":
@@ -209,9 +231,9 @@ def _labelled(entries: Iterable[Entry]) -> tuple[str, Volume, Volume] | None:
         if geometry.same_grid(image.shape, image.affine, labels.shape, labels.affine):
             check_labels(labels)
             return entry.series, image, labels
-        others = others or (labels, image)
-    if others is not None:
-        check_same_grid(*others)
+        others.append((labels, image))
+    for pair in others[:1]:
+        check_same_grid(*pair)
     return None
 
 

@@ -7,20 +7,34 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mrisr.core.options import Segmenting
-from mrisr.evaluation.case import Metric, Scale, Scored
-from mrisr.evaluation.experiment import Evaluation, Experiment, Section, Switches
+from mrisr.config import load_settings
+from mrisr.core.errors import UsageError
+from mrisr.evaluation.case import Scale, Scored, finite
+from mrisr.evaluation.experiment import (
+    DEFAULTS,
+    Evaluation,
+    Experiment,
+    Section,
+    Switches,
+    conduct,
+)
 from mrisr.evaluation.methods import Method, Report
-from mrisr.evaluation.run import DEFAULTS, conduct
-from mrisr.evaluation.settings import MethodEntry
-from mrisr.evaluation.statistics import Row
-from mrisr.evaluation.tables import Column, Table, metric_column, patients_in, table_of
-from mrisr.evaluation.zones.card import write_zones_figures
+from mrisr.evaluation.settings import MethodEntry, ZonesSettings
+from mrisr.evaluation.tables import Table
 from mrisr.evaluation.zones.case import Frozen, ZonesCase, crops, find_cases, load_frozen
 from mrisr.evaluation.zones.figures import pictures_of
-from mrisr.evaluation.zones.score import ORIGINAL, STACK_METRICS, ZONE_METRICS
-from mrisr.evaluation.zones.settings import ZonesSettings, load_zones_settings
+from mrisr.evaluation.zones.tables import (
+    ORIGINAL,
+    VOLUMES,
+    ZONE_METRICS,
+    agreement_table,
+    figures_table,
+    scores_table,
+)
+from mrisr.models.find import card_path, read_zones_card
+from mrisr.models.store import write_card
 from mrisr.zones.labels import ZONES
+from mrisr.zones.model import DEFAULT
 
 PROTOCOL = {
     "degraded": "labelled axial stacks, degraded to what a scanner would write, restored as the product "
@@ -39,8 +53,6 @@ THROUGH_PLANE = {
     "measured": "The labels of the measured stack are on thick slices too, so this can only show that "
     "restoration does no harm to a segmentation, not that it outlines finer.",
 }
-#: Further figures of a zone in the files.
-VOLUMES = ("volume_ml", "reference_ml")
 
 
 def evaluate_zones(
@@ -50,29 +62,21 @@ def evaluate_zones(
     asked: Switches = DEFAULTS,
     report: Report = lambda line: None,
 ) -> Evaluation:
-    """Degrade, restore, segment and score the labelled patients; see :func:`mrisr.evaluation.run.conduct`.
+    """Degrade, restore, segment and score the labelled patients; see
+    :func:`mrisr.evaluation.experiment.conduct`.
 
     Args:
         config: a file of the experiment.
         data: a folder of patients or a manifest, as for ``mrisr prepare``.
     """
-    settings = load_zones_settings(config)
-    segmenting = replace(_segmenting(asked.segmenting, settings.segmenter), device=asked.device)
-    settings = settings.model_copy(
-        update={
-            "segmenter": segmenting,
-            "include_trained": settings.include_trained or asked.allow_trained,
-        }
-    )
-    experiment = Zones(settings, load_frozen(segmenting))
-    return conduct(experiment, config, data, output, asked, report)
-
-
-def _segmenting(asked: Segmenting, own: Segmenting) -> Segmenting:
-    """The options of the command line where they name a segmenter, else the file's."""
-    if any(source is not None for source in (asked.model, asked.bundle, asked.nnunet)):
-        return asked
-    return replace(own, margin=asked.margin or own.margin)
+    settings = load_settings(config, ZonesSettings)
+    chosen, own = asked.segmenting, settings.segmenter
+    if (chosen.model, chosen.bundle, chosen.nnunet) == (None, None, None):  # the file's segmenter
+        chosen = replace(own, margin=chosen.margin or own.margin)
+    chosen = replace(chosen, device=asked.device)
+    trained = settings.include_trained or asked.allow_trained
+    settings = settings.model_copy(update={"segmenter": chosen, "include_trained": trained})
+    return conduct(Zones(settings, load_frozen(chosen)), config, data, output, asked, report)
 
 
 class Zones(Experiment):
@@ -116,13 +120,24 @@ class Zones(Experiment):
         rest = {name: v for name, v in scored.figures.items() if "." not in name}
         return {"labels": labels, "agreement": agreement, **rest}
 
-    def details(self, done: Evaluation) -> dict[str, Any]:
-        frozen = self.frozen
-        facts = {"name": frozen.segmenter.name, "sha256": frozen.segmenter.sha256}
-        return {"segmenter": facts | {"trained_on": frozen.trained}}
+    def details(self) -> dict[str, Any]:
+        segmenter, trained = self.frozen.segmenter, self.frozen.trained
+        facts = {"name": segmenter.name, "sha256": segmenter.sha256, "trained_on": trained}
+        return {"segmenter": facts}
 
     def write_card(self, done: Evaluation, asked: Switches) -> None:
-        write_zones_figures(done, self.frozen, self.settings.segmenter.model)
+        """Write what was reached on images that were not restored into the segmenter's card."""
+        if self.frozen.trained is None:
+            raise UsageError("--card: a bundle or an nnU-Net has no card to write into")
+        groups: dict[str, dict[str, Any]] = {"held_out": {}, "trained_on": {}}
+        for result in done.results:
+            if result.method == ORIGINAL[result.scale.scoring]:
+                group = "trained_on" if result.case in self.frozen.trained else "held_out"
+                scores = self.figures(result.scored)["labels"]
+                groups[group].setdefault(result.case, finite(scores))
+        figures = {"command": f"{done.command} --card", "reference": "labels", **groups}
+        path = card_path(self.settings.segmenter.model or DEFAULT)
+        write_card(read_zones_card(path).model_copy(update={"figures": figures}), path)
 
     def sections(self, done: Evaluation) -> list[Section]:
         return [Section("Pictures", pictures_of(done))]
@@ -131,7 +146,11 @@ class Zones(Experiment):
         lines = [self._about_segmenter(done)]
         if self.settings.job == "throughplane":
             lines += [THROUGH_PLANE[s] for s in dict.fromkeys(x.scoring for x in done.scales)]
-        return [*lines, *_trained_on(done), *_outside(done)]
+        patients: dict[str, list[str]] = {}
+        for case, seen in {r.case: r.seen for r in done.results if r.seen}.items():
+            patients.setdefault(", ".join(seen), []).append(case)
+        lines += [f"Trained on {', '.join(cases)}: {who}." for who, cases in patients.items()]
+        return lines + _outside(done)
 
     def _about_segmenter(self, done: Evaluation) -> str:
         frozen = self.frozen
@@ -152,8 +171,8 @@ class Zones(Experiment):
             for scale in done.scales:
                 rows = done.at(scale, seen)
                 restored = [r for r in rows if r.method != ORIGINAL[scale.scoring]]
-                found += [_scores_table(rows, scale)] if rows else []
-                found += [_agreement_table(restored, scale)] if restored else []
+                found += [scores_table(rows, scale)] if rows else []
+                found += [agreement_table(restored, scale)] if restored else []
         return found
 
     def patient(self, means: Mapping[str, float]) -> dict[str, str]:
@@ -166,33 +185,13 @@ class Zones(Experiment):
         return cells
 
     def csv(self, done: Evaluation) -> Table:
-        """One row for each stack, scale, method and zone; figures that are not defined are left empty."""
-        cells = []
-        for r in done.results:
-            means, trained = r.scored.means(), "yes" if r.seen else "no"
-            head = [r.case, r.series, r.scale.scoring, f"{r.scale.factor:g}", r.method, trained]
-            for zone in ZONES:
-                names = [f"{zone}.{name}" for name in (*ZONE_METRICS, *VOLUMES)]
-                names += [f"{zone}.agreement.{name}" for name in ZONE_METRICS]
-                values = (means.get(name) for name in (*names, *STACK_METRICS))
-                cells.append([*head, zone, *("" if v is None else f"{v:.6g}" for v in values)])
-        columns = ["case", "series", "scoring", "factor", "method", "trained_on", "zone"]
-        columns += [*ZONE_METRICS, *VOLUMES, *(f"agreement_{name}" for name in ZONE_METRICS)]
-        return Table("", [*columns, *STACK_METRICS], cells)
+        return figures_table(done.results)
 
 
 def _scores(figures: Mapping[str, float], start: str) -> dict[str, float] | None:
     """Figures of one zone by their own names; None where there are none."""
     names = (*ZONE_METRICS, *VOLUMES)
     return {n: figures[start + n] for n in names if start + n in figures} or None
-
-
-def _trained_on(done: Evaluation) -> list[str]:
-    """Models that were trained on patients of the tables that are set apart."""
-    patients: dict[str, list[str]] = {}
-    for case, seen in {r.case: r.seen for r in done.results if r.seen}.items():
-        patients.setdefault(", ".join(seen), []).append(case)
-    return [f"Trained on {', '.join(names)}: {who}." for who, names in patients.items()]
 
 
 def _outside(done: Evaluation) -> list[str]:
@@ -206,45 +205,3 @@ def _outside(done: Evaluation) -> list[str]:
                 names.append(method.name)
         lines += [f"Not trained for x{factor:g}: {', '.join(names)}."] if names else []
     return lines
-
-
-def _scores_table(rows: Sequence[Row], scale: Scale) -> Table:
-    """Every method against the labels, and the image that was not restored."""
-    columns = [Column("method", [row.method for row in rows]), *_zone_columns(rows)]
-    empty = []
-    for row in rows:
-        missing = [
-            row.patients - (mean.n if (mean := row.means.get(f"{zone}.hd95_mm")) else 0)
-            for zone in ZONES
-        ]
-        empty.append(f"{', '.join(map(str, missing))} of {row.patients}")
-    columns.append(Column(f"empty {', '.join(ZONES)}", empty))
-    for name, metric in STACK_METRICS.items():
-        if any(name in r.means for r in rows):
-            columns.append(metric_column(rows, name, metric, [ORIGINAL[scale.scoring]]))
-    return table_of(f"{scale}: against the labels, {_patients(rows)}", columns)
-
-
-def _agreement_table(rows: Sequence[Row], scale: Scale) -> Table:
-    """Every method against what the segmenter says of the image that was not restored."""
-    title = f"{scale}: against the segmentation of the {ORIGINAL[scale.scoring]}, {_patients(rows)}"
-    columns = [Column("method", [row.method for row in rows]), *_zone_columns(rows, "agreement.")]
-    return table_of(title, columns)
-
-
-def _zone_columns(rows: Sequence[Row], kind: str = "") -> list[Column]:
-    """The figures of every zone."""
-    return [
-        metric_column(
-            rows,
-            f"{zone}.{kind}{name}",
-            Metric(f"{zone} {m.title}", *m[1:]),
-            list(ORIGINAL.values()),
-        )
-        for zone in ZONES
-        for name, m in ZONE_METRICS.items()
-    ]
-
-
-def _patients(rows: Sequence[Row]) -> str:
-    return patients_in(rows) + (" that models were trained on" if rows[0].seen else "")

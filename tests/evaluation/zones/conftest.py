@@ -11,8 +11,8 @@ import pytest
 
 from mrisr.core.volume import Storage, Volume
 from mrisr.data.phantom import label_volume, phantom
+from mrisr.evaluation.settings import ZonesSettings
 from mrisr.evaluation.zones.case import Frozen, ZonesCase
-from mrisr.evaluation.zones.settings import ZonesSettings
 from mrisr.io import write_volume
 from mrisr.zones.labels import PZ, TZ
 from mrisr.zones.segmenter import Segmentation

@@ -13,27 +13,26 @@ import pytest
 
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.options import Segmenting
+from mrisr.core.volume import Volume
 from mrisr.data.phantom import phantom
 from mrisr.evaluation.case import Scale
 from mrisr.evaluation.methods import Method, load_methods
-from mrisr.evaluation.settings import MethodEntry
+from mrisr.evaluation.settings import MethodEntry, ZonesSettings
 from mrisr.evaluation.zones.case import (
     Frozen,
     ZonesCase,
-    chosen,
     crops,
     find_cases,
     load_frozen,
 )
-from mrisr.evaluation.zones.settings import ZonesSettings
 from mrisr.io import read_volume, write_volume
 from mrisr.models.find import card_path, read_zones_card
+from mrisr.zones.segmenter import Segmentation
 from tests.evaluation.zones.conftest import (
     SETTINGS,
     SHAPE,
     SPACING,
     THROUGH,
-    Blind,
     Oracle,
     Thresholds,
     case_of,
@@ -79,11 +78,6 @@ def test_patients_that_are_named(find: Find, patients: Path) -> None:
     everywhere = Frozen(Thresholds(), trained=("known", "seen", "unseen", "unseen-too"))
     with pytest.raises(UsageError, match="trained on every labelled patient"):
         find(patients, everywhere)
-
-
-def test_a_segmenter_that_says_nothing_of_its_training_knows_nobody(patients: Path) -> None:
-    seen: dict[str, tuple[str, ...]] = {"a": (), "b": ("model",)}
-    assert chosen(patients, ZonesSettings(**SETTINGS), seen) == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -205,29 +199,19 @@ def test_the_original_is_segmented_once(models: Path) -> None:
     assert sorted(segmenter.asked) == sorted([whole] * 3 + [cropped] * 3 + [fine] * 2)
 
 
-def test_nothing_found_is_told(models: Path) -> None:
-    case = case_of(Blind())
-    scored = case.score(method_of(case, "bicubic"), Scale("degraded", 2))
-    assert [scored.figures[f"{z}.dice"] for z in ("PZ", "TZ")] == [0, 0]
-    means = scored.means()
-    assert not {"PZ.agreement.dice", "PZ.hd95_mm"} & set(means)
-    assert means["PZ.volume_bias_ml"] == -means["PZ.reference_ml"]
-
-
 def test_a_finer_volume_is_segmented_as_a_stack_of_thin_slices(models: Path) -> None:
     """Whatever the voxels' size: the slices are where they were."""
+    seen: list[Volume] = []
 
     class Looks(Thresholds):
-        def __call__(self, volume: Any) -> Any:
-            self.last = volume
+        def __call__(self, volume: Volume) -> Segmentation:
+            seen.append(volume)
             return super().__call__(volume)
 
-    segmenter = Looks()
-    case = case_of(segmenter, THROUGH)
+    case = case_of(Looks(), THROUGH)
     case.score(method_of(case, "bspline"), Scale("measured", 4))
-    assert segmenter.last.shape == (50, 46, 52)
-    assert segmenter.last.slice_thickness == pytest.approx(1.0)
-    assert segmenter.last.plane == "axial"
+    assert (seen[-1].shape, seen[-1].plane) == ((50, 46, 52), "axial")
+    assert seen[-1].slice_thickness == pytest.approx(1.0)
 
 
 def test_the_digest_is_that_of_voxels_labels_and_segmenter(case: ZonesCase) -> None:

@@ -9,8 +9,7 @@ import pytest
 
 from mrisr.core import geometry
 from mrisr.data.phantom import label_volume, phantom
-from mrisr.evaluation.zones.case import ZonesCase
-from mrisr.evaluation.zones.score import picture_of, psnr_of_gland
+from mrisr.evaluation.zones.case import ZonesCase, picture_of, psnr_of_gland
 from tests.evaluation.zones.conftest import labelled
 
 
