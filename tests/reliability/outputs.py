@@ -129,10 +129,11 @@ def write_a_record(target: Path, version: int, small: bool, inputs: Path) -> Non
 
 
 def write_a_picture(target: Path, version: int, small: bool, inputs: Path) -> None:
-    from mrisr.view.qc import qc_picture
+    from mrisr.io.atomic import write_bytes
+    from mrisr.view.qc import qc_png
 
-    made = volume(version, True)
-    qc_picture(made, made, None, target, title=f"version {version}", extent_mm=8 if small else 30)
+    made, extent_mm = volume(version, True), 8 if small else 30
+    write_bytes(target, qc_png(made, made, None, title=f"version {version}", extent_mm=extent_mm))
 
 
 def parts_of_a_picture(target: Path) -> Iterable[Any]:
