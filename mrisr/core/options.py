@@ -10,7 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    TypeAlias,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from mrisr.core.errors import UsageError
 
@@ -33,20 +42,13 @@ class OptionError(UsageError, ValueError):
 
 @dataclass(frozen=True)
 class Option:
-    """The declaration of one option beside its type.
+    """The declaration of one option beside its type."""
 
-    Attributes:
-        help: what the command line says of it.
-        low, high: the smallest and the largest value.
-        flags: names on the command line, where they are not the field's own name.
-        formerly: names by which older settings and command lines call it.
-    """
-
-    help: str = ""
-    low: float | None = None
-    high: float | None = None
-    flags: tuple[str, ...] = ()
-    formerly: tuple[str, ...] = ()
+    help: str = ""  #: what the command line says of it
+    low: float | None = None  #: the smallest value
+    high: float | None = None  #: the largest value
+    flags: tuple[str, ...] = ()  #: names on the command line, where they are not the field's own
+    formerly: tuple[str, ...] = ()  #: names by which older settings and command lines call it
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,7 @@ def declared(kind: type) -> tuple[Declared, ...]:
     for f in fields(kind):
         plain, option = (*get_args(hints[f.name]), Option())[:2]
         found.append(Declared(f.name, plain, f.default, option, _choices(plain)))
-    _DECLARED[kind] = tuple(found)
-    return _DECLARED[kind]
+    return _DECLARED.setdefault(kind, tuple(found))
 
 
 def _choices(kind: Any) -> tuple[Any, ...]:
@@ -104,9 +105,6 @@ class Options:
                 raise OptionError(f"{d.name}: expected {low:g} to {high:g}, found {value:g}")
             if low is not None and high is None and not value >= low:
                 raise OptionError(f"{d.name}: expected at least {low:g}, found {value:g}")
-
-
-AnyOptions = TypeVar("AnyOptions", bound=Options)
 
 
 def current_names(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,18 +201,15 @@ class Sampling(Options):
 class InPlane(Sampling):
     """In-plane super-resolution: ``scale`` times as many pixels along both axes of every slice."""
 
+    job: ClassVar[Job] = "inplane"
     scale: Annotated[float, Option("1.5 to 8, fractions allowed.", 1.5, 8)] = 4.0
-
-    @property
-    def job(self) -> Job:
-        """The name of the job."""
-        return "inplane"
 
 
 @dataclass(frozen=True)
 class ThroughPlane(Sampling):
     """Through-plane super-resolution: thinner slices out of a stack."""
 
+    job: ClassVar[Job] = "throughplane"
     factor: Annotated[
         float | None, Option("Slices made of one. Left out: isotropic with the pixels.")
     ] = None
@@ -236,16 +231,12 @@ class ThroughPlane(Sampling):
         if self.spacing is not None and not self.spacing > 0:
             raise OptionError(f"spacing: expected a positive number of mm, found {self.spacing:g}")
 
-    @property
-    def job(self) -> Job:
-        """The name of the job."""
-        return "throughplane"
-
 
 @dataclass(frozen=True)
 class Segmenting(Options):
     """Options of segmenting the zones; with none of the three models the bundled one."""
 
+    job: ClassVar[Literal["segment"]] = "segment"
     model: Annotated[
         str | None, Option("Name of a zones model (see `mrisr models`) or its path.")
     ] = None
@@ -287,11 +278,6 @@ class Segmenting(Options):
             raise OptionError("give --model, --bundle or --nnunet, only one of them")
         if self.table is not None and self.bundle is None and self.nnunet is None:
             raise OptionError("--table is for --bundle and --nnunet; our own labels are known")
-
-    @property
-    def job(self) -> Literal["segment"]:
-        """The name of the job."""
-        return "segment"
 
 
 @dataclass(frozen=True)

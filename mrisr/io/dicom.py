@@ -14,10 +14,9 @@ from pydicom import Dataset
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Storage, Volume, VolumeFile
 from mrisr.io import checks
-from mrisr.io.dicom_frames import Frame, frames_of
 from mrisr.io.dicom_pixels import read_pixels
 from mrisr.io.dicom_scan import SHARED, BoundedFile, File, Series, find_series, pick_series, quiet
-from mrisr.io.dicom_stack import Stack, stack_frames
+from mrisr.io.dicom_stack import Frame, Stack, frames_of, stack_frames
 
 #: Bytes of a file beyond these, for its header and for each voxel, are not kept in memory.
 _HEADER_BYTES, _VOXEL_BYTES = 1 << 20, 8
@@ -25,14 +24,9 @@ _HEADER_BYTES, _VOXEL_BYTES = 1 << 20, 8
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class DicomFile(VolumeFile):
-    """A volume that was read from DICOM.
+    """A volume that was read from DICOM."""
 
-    Attributes:
-        stack: the slices of its array, with the headers that derived objects take patient and
-            study from.
-    """
-
-    stack: Stack
+    stack: Stack  #: the slices of its array, whose headers give derived objects patient and study
 
 
 @quiet()
@@ -52,11 +46,8 @@ def read_dicom(
 
     Args:
         path: a folder, searched to the bottom, or a file.
-        series: UID, number or description, where there are several series, or one that
-            ``dicom_scan.find_series`` found.
-        frame: which volume, from 1, where the series holds several.
-        max_voxels: larger series are refused before their pixels are read.
-        allow_constant: accept voxels that are all equal.
+        series, frame, max_voxels, allow_constant: as in ``mrisr.io.read_file``; the series may also be
+            one that ``dicom_scan.find_series`` found.
         digest: False leaves the SHA-256 out.
 
     Raises:

@@ -26,7 +26,7 @@ from mrisr.core.errors import InputError
 from mrisr.core.volume import Storage, Volume, VolumeFile
 from mrisr.io import checks, voxels
 from mrisr.io.checks import Source
-from mrisr.io.digest import sha256
+from mrisr.io.files import sha256
 from mrisr.io.voxels import writable_storage
 
 Header: TypeAlias = nib.Nifti1Header  # nib.Nifti2Header is a subclass
@@ -50,11 +50,8 @@ def read_nifti(
     """Read ``.nii`` or ``.nii.gz`` in its stored dtype, with every byte and checksum verified.
 
     Args:
-        path: the file.
-        affine: which form to use where sform and qform disagree.
-        max_voxels: a header that claims more is refused before anything is inflated.
-        allow_constant: accept a volume whose voxels are all equal (an empty mask).
-        digest: compute the SHA-256 of the file.
+        affine, max_voxels, allow_constant: as in ``mrisr.io.read_file``.
+        digest: False leaves the SHA-256 out.
 
     Raises:
         InputError: for everything that cannot be trusted; see the reliability table in the docs.
