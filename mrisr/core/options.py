@@ -6,6 +6,7 @@ the standard library is imported here, so that ``mrisr --help`` answers at once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -101,10 +102,9 @@ class Options:
                 expected = "one of " + ", ".join(d.choices)
                 raise OptionError(f"{d.name}: expected {expected}, found {value}")
             low, high = d.option.low, d.option.high
-            if low is not None and high is not None and not low <= value <= high:
-                raise OptionError(f"{d.name}: expected {low:g} to {high:g}, found {value:g}")
-            if low is not None and high is None and not value >= low:
-                raise OptionError(f"{d.name}: expected at least {low:g}, found {value:g}")
+            if low is not None and not low <= value <= (math.inf if high is None else high):
+                expected = f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
+                raise OptionError(f"{d.name}: expected {expected}, found {value:g}")
 
 
 def current_names(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -230,11 +230,8 @@ def input_format(path: Path) -> Literal["nifti", "itk", "dicom"]:
         if handle.read(132)[128:] == b"DICM":
             return "dicom"
     packed = " (gzip: unpack it first)" if path.suffix.lower() == ".gz" else ""
-    raise InputError(
-        path,
-        expected=f"a folder, a DICOM file or a name ending in {SUPPORTED}",
-        found=f"the ending {path.suffix!r}{packed}",
-    )
+    expected = f"a folder, a DICOM file or a name ending in {SUPPORTED}"
+    raise InputError(path, expected=expected, found=f"the ending {path.suffix!r}{packed}")
 
 
 def _module_of(image: object) -> ModuleType:

@@ -87,10 +87,7 @@ def read_dicom(
 def read_stack(
     path: Path, *, series: str | None = None, frame: int | None = None, max_voxels: int = 2**31
 ) -> Stack:
-    """The slices behind ``read_dicom``'s array, in its order, by their headers alone.
-
-    Raises InputError as ``read_dicom`` does for a bad geometry.
-    """
+    """The slices behind ``read_dicom``'s array, in its order, by their headers alone; its InputErrors."""
     chosen = pick_series(find_series(path), series, path)
     return _stack(chosen, path, frame, max_voxels, _Pixels())[0]
 
@@ -156,27 +153,19 @@ def _voxel_count(header: Dataset) -> int:
 def _stack(
     series: Series, path: Path, frame: int | None, max_voxels: int, pixels: _Pixels
 ) -> tuple[Stack, int]:
-    """The checked stack, and how many copies of slices were dropped.
-
-    Pixels are decoded only of files that have to be compared with their copies.
-    """
+    """The checked stack, and how many copies of slices were dropped; only their pixels are decoded."""
     if series.broken:
         raise series.broken[0]
-    _check_one_scan(series.files)
+    for file in series.files:
+        for key, value, first in zip(SHARED, file.shared, series.files[0].shared, strict=True):
+            if value != first:
+                found = f"another than in {series.files[0].path.name}"
+                raise InputError(file.path, expected=f"one {key} in the series", found=found)
     kept = _without_copies(series.files, pixels)
     frames = [f for file in kept for f in frames_of(file)]
     rows, columns = frames[0].size
     checks.check_size((columns, rows, len(frames)), path, max_voxels)
     return stack_frames(frames, path, frame), len(series.files) - len(kept)
-
-
-def _check_one_scan(files: Sequence[File]) -> None:
-    """Refuse a SeriesInstanceUID that two scans share."""
-    for file in files:
-        for key, value, first in zip(SHARED, file.shared, files[0].shared, strict=True):
-            if value != first:
-                found = f"another than in {files[0].path.name}"
-                raise InputError(file.path, expected=f"one {key} in the series", found=found)
 
 
 def _without_copies(files: Sequence[File], pixels: _Pixels) -> list[File]:
@@ -192,11 +181,8 @@ def _without_copies(files: Sequence[File], pixels: _Pixels) -> list[File]:
         )
         same = same and np.array_equal(pixels.of(first.path), pixels.of(file.path))
         if not same:
-            raise InputError(
-                file.path,
-                expected=f"the same image as {first.path.name}, of the same SOPInstanceUID",
-                found="another",
-            )
+            expected = f"the same image as {first.path.name}, of the same SOPInstanceUID"
+            raise InputError(file.path, expected=expected, found="another")
     return list(kept.values())
 
 

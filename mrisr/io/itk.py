@@ -71,7 +71,7 @@ def read_itk(
 
 
 def _stored_numbers(volume: Volume) -> NDArray[np.generic]:
-    """Voxels as these formats store them, little-endian; a storage with a slope becomes float32."""
+    """Voxels, little-endian; a storage with a slope becomes float32."""
     storage = writable_storage(volume.storage, scaled=False)
     stored = storage.encode(volume.array)
     return stored.astype(stored.dtype.newbyteorder("<"), copy=False)

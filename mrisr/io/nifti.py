@@ -221,12 +221,7 @@ def _volume_affine(
     source: Source,
     choice: Literal["sform", "qform"] | None,
 ) -> tuple[geometry.Affine, tuple[str, ...]]:
-    """Affine in mm RAS, and the notes that choosing it left.
-
-    Raises:
-        InputError: neither form set, the two more than 0.1 mm apart at a corner and no ``choice``,
-            a chosen form that is not set, a spacing of zero or less, or a sheared form.
-    """
+    """Affine in mm RAS, and the notes that choosing it left."""
     pixdim = np.asarray(header["pixdim"], dtype=np.float64)[1:4]
     if not np.all(np.isfinite(pixdim) & (pixdim > 0)):
         found = " x ".join(f"{p:g}" for p in pixdim)
@@ -246,9 +241,14 @@ def _volume_affine(
         raise InputError(source, expected=f"{wanted} to be set", found="code 0")
     for name, form in forms.items():
         checks.check_affine(form, source, name)
-    if len(forms) == 2:
-        _check_agreement(forms["sform"], forms["qform"], shape, source)
-    affine = next(iter(forms.values()))
+    affine, *others = forms.values()
+    for other in others:
+        apart = _corner_distance(affine, other, shape)
+        if not apart <= MAX_FORM_DISTANCE:
+            expected = f"sform and qform within {MAX_FORM_DISTANCE:g} mm of each other"
+            found = f"sform ({_brief(affine)}) and qform ({_brief(other)}) {apart:.2f} mm apart; "
+            found += "--affine sform or --affine qform chooses"
+            raise InputError(source, expected=expected, found=found)
     if choice is not None:
         notes += (f"{choice} used, as asked for",)
     return affine, notes
@@ -287,17 +287,6 @@ def _form(header: Header, name: str, source: Source, factor: float) -> geometry.
     except (ValueError, HeaderDataError) as error:
         raise InputError(source, expected=f"a valid {name}", found=str(error)) from error
     return np.diag([factor, factor, factor, 1.0]) @ np.asarray(affine, dtype=np.float64)
-
-
-def _check_agreement(
-    sform: geometry.Affine, qform: geometry.Affine, shape: tuple[int, int, int], source: Source
-) -> None:
-    apart = _corner_distance(sform, qform, shape)
-    if not apart <= MAX_FORM_DISTANCE:
-        expected = f"sform and qform within {MAX_FORM_DISTANCE:g} mm of each other"
-        found = f"sform ({_brief(sform)}) and qform ({_brief(qform)}) {apart:.2f} mm apart; "
-        found += "--affine sform or --affine qform chooses"
-        raise InputError(source, expected=expected, found=found)
 
 
 def _corner_distance(a: geometry.Affine, b: geometry.Affine, shape: tuple[int, int, int]) -> float:

@@ -43,7 +43,7 @@ def survey(path: str | PathLike[str], *, max_voxels: int = 2**31) -> list[Series
     Args:
         path: a volume file, a DICOM file, or a folder with any number of DICOM series and volume
             files at any depth.
-        max_voxels: as in ``read_volume``.
+        max_voxels: as in ``mrisr.io.read_file``.
 
     Returns:
         DICOM series by number, then volume files by path. Nothing is raised for a bad one.

@@ -37,16 +37,6 @@ def test_files_that_belong_together_wait_for_each_other(tmp_path):
     assert names(tmp_path) == ["a.csv", "b.csv"]
 
 
-def test_a_link_is_replaced_not_followed(tmp_path):
-    (tmp_path / "precious").write_text("kept")
-    (tmp_path / "out.bin").symlink_to(tmp_path / "precious")
-    write_bytes(tmp_path / "out.bin", b"new")
-    assert (tmp_path / "precious").read_text() == "kept"
-    assert (tmp_path / "out.bin").read_bytes() == b"new"
-    with pytest.raises(OutputError, match="something else"):
-        write_bytes(os.devnull, b"x")
-
-
 def test_umask_decides_the_mode(tmp_path):
     old = os.umask(0o027)
     try:

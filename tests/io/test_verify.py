@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tracemalloc
 from pathlib import Path
 
@@ -82,14 +81,3 @@ def test_voxels_are_held_once(tmp_path, affine, ending):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1.7 * noise.nbytes
-
-
-@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".mha", ".nrrd"])
-def test_volumes_are_flushed_before_the_rename(tmp_path, make_volume, monkeypatch, ending):
-    done: list[str] = []
-    fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda fd: (done.append("fsync"), fsync(fd))[1])
-    monkeypatch.setattr(os, "replace", lambda a, b: (done.append("replace"), replace(a, b))[1])
-    path = write_volume(make_volume(), tmp_path / f"v{ending}", force=True)
-    assert done == ["fsync", "replace", "fsync"]
-    assert read_volume(path).shape == (9, 7, 5)
