@@ -14,7 +14,6 @@ from types import MappingProxyType
 from typing import (
     Annotated,
     Any,
-    ClassVar,
     Literal,
     TypeAlias,
     get_args,
@@ -201,15 +200,17 @@ class Sampling(Options):
 class InPlane(Sampling):
     """In-plane super-resolution: ``scale`` times as many pixels along both axes of every slice."""
 
-    job: ClassVar[Job] = "inplane"
     scale: Annotated[float, Option("1.5 to 8, fractions allowed.", 1.5, 8)] = 4.0
+
+    @property
+    def job(self) -> Job:
+        return "inplane"
 
 
 @dataclass(frozen=True)
 class ThroughPlane(Sampling):
     """Through-plane super-resolution: thinner slices out of a stack."""
 
-    job: ClassVar[Job] = "throughplane"
     factor: Annotated[
         float | None, Option("Slices made of one. Left out: isotropic with the pixels.")
     ] = None
@@ -231,12 +232,15 @@ class ThroughPlane(Sampling):
         if self.spacing is not None and not self.spacing > 0:
             raise OptionError(f"spacing: expected a positive number of mm, found {self.spacing:g}")
 
+    @property
+    def job(self) -> Job:
+        return "throughplane"
+
 
 @dataclass(frozen=True)
 class Segmenting(Options):
     """Options of segmenting the zones; with none of the three models the bundled one."""
 
-    job: ClassVar[Literal["segment"]] = "segment"
     model: Annotated[
         str | None, Option("Name of a zones model (see `mrisr models`) or its path.")
     ] = None
@@ -278,6 +282,10 @@ class Segmenting(Options):
             raise OptionError("give --model, --bundle or --nnunet, only one of them")
         if self.table is not None and self.bundle is None and self.nnunet is None:
             raise OptionError("--table is for --bundle and --nnunet; our own labels are known")
+
+    @property
+    def job(self) -> Literal["segment"]:
+        return "segment"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,10 @@ from mrisr.io.paths import check_replaceable
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-@contextmanager
 def atomic_path(
     path: str | PathLike[str], *, overwrite: bool = True, size: int = 0
-) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that becomes ``path`` when the block ends well.
+) -> AbstractContextManager[Path]:
+    """A temporary path beside ``path`` that becomes ``path`` when the block ends well.
 
     It is removed when the block raises. What killed runs left for the same target is removed first.
 
@@ -39,15 +38,13 @@ def atomic_path(
     Raises:
         OutputError: for every OSError (no space, no permission, no folder), naming the path.
     """
-    with _in_the_making(Path(path), overwrite, size, folder=False) as temporary:
-        yield temporary
+    return _in_the_making(Path(path), overwrite, size, folder=False)
 
 
-@contextmanager
 def atomic_folder(
     path: str | PathLike[str], *, overwrite: bool = True, size: int = 0
-) -> Iterator[Path]:
-    """Yield a temporary sibling folder that becomes ``path`` in one step when the block ends well.
+) -> AbstractContextManager[Path]:
+    """A temporary sibling folder that becomes ``path`` in one step when the block ends well.
 
     Every file in it is flushed to the disk before that. The temporary folder is removed when the
     block raises; an old folder goes once the new one has its place, with everything in it, so the
@@ -56,8 +53,7 @@ def atomic_folder(
     Args and errors: as ``atomic_path``, of a target that is nothing, an empty folder or, with
     ``overwrite``, any folder.
     """
-    with _in_the_making(Path(path), overwrite, size, folder=True) as temporary:
-        yield temporary
+    return _in_the_making(Path(path), overwrite, size, folder=True)
 
 
 @contextmanager

@@ -64,28 +64,23 @@ class Frame:
 
 def frames_of(file: File) -> list[Frame]:
     """Frames of one file. Raises InputError naming the attribute that is missing or wrong."""
-    with undamaged(file.path, "readable attributes", "{}"):
-        if "PerFrameFunctionalGroupsSequence" in file.header:
-            return _enhanced(file)
-        count = int(file.header.get("NumberOfFrames", 1) or 1)
-        if count > 1:
-            expected = "a geometry for each frame (PerFrameFunctionalGroupsSequence)"
-            raise InputError(file.path, expected=expected, found=f"{count} frames without")
-        return [_frame(file, 0, file.header.get)]
-
-
-def _enhanced(file: File) -> list[Frame]:
     header = file.header
-    top = {key: header[key].value for key in (*LABELS, *_GEOMETRY) if key in header}
-    count = len(header.PerFrameFunctionalGroupsSequence)
-    stated = int(header.get("NumberOfFrames", 0) or 0)
-    if not count or stated != count:
-        found = f"{count} functional groups"
-        raise InputError(file.path, expected=f"NumberOfFrames {stated}", found=found)
-    return [
-        _frame(file, number, ChainMap(frame_attributes(header, number), top).get)
-        for number in range(count)
-    ]
+    with undamaged(file.path, "readable attributes", "{}"):
+        stated = int(header.get("NumberOfFrames", 0) or 0)
+        if "PerFrameFunctionalGroupsSequence" not in header:
+            if stated > 1:
+                expected = "a geometry for each frame (PerFrameFunctionalGroupsSequence)"
+                raise InputError(file.path, expected=expected, found=f"{stated} frames without")
+            return [_frame(file, 0, header.get)]
+        top = {key: header[key].value for key in (*LABELS, *_GEOMETRY) if key in header}
+        count = len(header.PerFrameFunctionalGroupsSequence)
+        if not count or stated != count:
+            found = f"{count} functional groups"
+            raise InputError(file.path, expected=f"NumberOfFrames {stated}", found=found)
+        return [
+            _frame(file, number, ChainMap(frame_attributes(header, number), top).get)
+            for number in range(count)
+        ]
 
 
 def frame_attributes(header: Dataset, number: int) -> dict[str, Any]:

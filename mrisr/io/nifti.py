@@ -98,7 +98,13 @@ def nifti_gz_bytes(volume: Volume, description: str = "") -> bytes:
 def _write(volume: Volume, out: IO[bytes], description: str) -> None:
     storage = writable_storage(volume.storage, scaled=True)
     stored = storage.encode(volume.array)
-    header = _build(volume.shape, volume.affine, storage, description)
+    header: Header = nib.Nifti2Header() if max(volume.shape) > 32767 else nib.Nifti1Header()
+    header.set_data_dtype(storage.dtype)
+    header.set_data_shape(volume.shape)
+    header["scl_slope"], header["scl_inter"] = storage.slope, storage.intercept
+    header["vox_offset"] = header.sizeof_hdr + 4
+    header["descrip"] = description.encode()[:79].decode(errors="ignore").encode()
+    _set_grid(header, volume.shape, volume.affine)
     out.write(header.binaryblock)
     out.write(b"\0\0\0\0")  # no extensions
     for k in range(stored.shape[2]):
@@ -252,20 +258,6 @@ def _volume_affine(
     if choice is not None:
         notes += (f"{choice} used, as asked for",)
     return affine, notes
-
-
-def _build(
-    shape: tuple[int, int, int], affine: geometry.Affine, storage: Storage, description: str
-) -> Header:
-    """A fresh header: shape, dtype, scaling, grid in mm and ``descrip``; nothing else."""
-    header: Header = nib.Nifti2Header() if max(shape) > 32767 else nib.Nifti1Header()
-    header.set_data_dtype(storage.dtype)
-    header.set_data_shape(shape)
-    header["scl_slope"], header["scl_inter"] = storage.slope, storage.intercept
-    header["vox_offset"] = header.sizeof_hdr + 4
-    header["descrip"] = description.encode()[:79].decode(errors="ignore").encode()
-    _set_grid(header, shape, affine)
-    return header
 
 
 def _set_grid(header: Header, shape: tuple[int, int, int], affine: geometry.Affine) -> None:

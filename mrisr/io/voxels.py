@@ -119,12 +119,15 @@ def verify(written: Path, volume: Volume, target: Path) -> None:
     metre, within the precision of float32).
     """
     nifti = ENDINGS[ending(written) or ""] == "nifti"
-    if nifti:
-        from mrisr.io.nifti import read_nifti as read
-    else:
-        from mrisr.io.itk import read_itk as read
     try:
-        found = read(written, allow_constant=True, digest=False).volume
+        if nifti:
+            from mrisr.io.nifti import read_nifti
+
+            found = read_nifti(written, allow_constant=True, digest=False).volume
+        else:
+            from mrisr.io.itk import read_itk
+
+            found = read_itk(written, allow_constant=True, digest=False).volume
     except InputError as error:
         raise OutputError(f"{target}: did not read back ({error.found}); disk full?") from error
     # Decoded with the header's float32 slope, so encoding with it is exact.

@@ -200,7 +200,7 @@ def test_libjpeg_carries_on_after_damage(capfd: pytest.CaptureFixture[str]) -> N
     assert (found != whole).any()
 
 
-# --- compressed frames -----------------------------------------------------------------------------
+# --- compressed frames ----------------------------------------------------------------------------
 
 END = b"\xff\xd9"
 JPEG, JPEG_2000, JPEG_LS = (

@@ -108,7 +108,7 @@ def test_forms_that_differ_by_rounding_agree(tmp_path, array, affine):
     np.testing.assert_allclose(read_volume(tmp_path / "nudged.nii").affine, nudged, atol=1e-4)
 
 
-# --- MetaImage and NRRD ----------------------------------------------------------------------------
+# --- MetaImage and NRRD ---------------------------------------------------------------------------
 
 
 @pytest.fixture
