@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from mrisr import metrics
-from mrisr.core.intensity import scaling
 from mrisr.core.options import KINDS_OF, InPlane, ThroughPlane
+from mrisr.core.statistics import scaling
 from mrisr.core.volume import Volume, VolumeFile
 from mrisr.data.phantom import phantom, phantom_affine
 from mrisr.io import write_json, write_volume

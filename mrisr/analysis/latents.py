@@ -23,8 +23,7 @@ from mrisr.analysis import results
 from mrisr.analysis.options import LatentSettings, command, names_of
 from mrisr.analysis.scoring import Array, Slices, drawn_for, per_patient, read_slices
 from mrisr.config import Job
-from mrisr.core.random import seeded
-from mrisr.core.statistics import Interval, mean_interval
+from mrisr.core.statistics import Interval, mean_interval, seeded
 from mrisr.data import pairs
 from mrisr.diffusion.samplers import start_latent
 from mrisr.diffusion.schedule import INFERENCE

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mrisr.io.atomic import make_folder, write_bytes
-from mrisr.io.digest import file_sha256
+from mrisr.io.files import file_sha256
 from mrisr.io.metaheader import data_file
 from mrisr.io.paths import ending
 

@@ -20,7 +20,7 @@ from mrisr.batch.status import settled
 from mrisr.core.errors import InputError, OutputError, UsageError
 from mrisr.io import write_bytes, write_json
 from mrisr.io.atomic import make_folder
-from mrisr.io.temporary import remove
+from mrisr.io.files import remove
 
 Report = Callable[[str], None]
 #: Everything that is to be made of every study of a batch.

@@ -27,8 +27,7 @@ from mrisr.batch.status import Status, read_status, settled, write_status
 from mrisr.batch.work import Models, Work
 from mrisr.core.errors import MrisrError, OutputError, UsageError, one_line
 from mrisr.io.atomic import make_folder
-from mrisr.io.files import locked
-from mrisr.io.temporary import remove
+from mrisr.io.files import locked, remove
 
 #: A part at which the process died this often is given up.
 DEATHS = 2

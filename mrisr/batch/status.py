@@ -18,7 +18,7 @@ from mrisr.batch.digest import Digests
 from mrisr.batch.names import STAGES, Stage, status_file
 from mrisr.batch.parts import Part, State
 from mrisr.io.atomic import as_output_error, json_bytes, make_folder, write_json
-from mrisr.io.temporary import temporary_path
+from mrisr.io.files import temporary_path
 
 FORMAT = 1
 

@@ -6,11 +6,20 @@ the standard library is imported here, so that ``mrisr --help`` answers at once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeAlias,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from mrisr.core.errors import UsageError
 
@@ -33,20 +42,13 @@ class OptionError(UsageError, ValueError):
 
 @dataclass(frozen=True)
 class Option:
-    """The declaration of one option beside its type.
+    """The declaration of one option beside its type."""
 
-    Attributes:
-        help: what the command line says of it.
-        low, high: the smallest and the largest value.
-        flags: names on the command line, where they are not the field's own name.
-        formerly: names by which older settings and command lines call it.
-    """
-
-    help: str = ""
-    low: float | None = None
-    high: float | None = None
-    flags: tuple[str, ...] = ()
-    formerly: tuple[str, ...] = ()
+    help: str = ""  #: what the command line says of it
+    low: float | None = None  #: the smallest value
+    high: float | None = None  #: the largest value
+    flags: tuple[str, ...] = ()  #: names on the command line, where they are not the field's own
+    formerly: tuple[str, ...] = ()  #: names by which older settings and command lines call it
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,7 @@ def declared(kind: type) -> tuple[Declared, ...]:
     for f in fields(kind):
         plain, option = (*get_args(hints[f.name]), Option())[:2]
         found.append(Declared(f.name, plain, f.default, option, _choices(plain)))
-    _DECLARED[kind] = tuple(found)
-    return _DECLARED[kind]
+    return _DECLARED.setdefault(kind, tuple(found))
 
 
 def _choices(kind: Any) -> tuple[Any, ...]:
@@ -100,13 +101,9 @@ class Options:
                 expected = "one of " + ", ".join(d.choices)
                 raise OptionError(f"{d.name}: expected {expected}, found {value}")
             low, high = d.option.low, d.option.high
-            if low is not None and high is not None and not low <= value <= high:
-                raise OptionError(f"{d.name}: expected {low:g} to {high:g}, found {value:g}")
-            if low is not None and high is None and not value >= low:
-                raise OptionError(f"{d.name}: expected at least {low:g}, found {value:g}")
-
-
-AnyOptions = TypeVar("AnyOptions", bound=Options)
+            if low is not None and not low <= value <= (math.inf if high is None else high):
+                expected = f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
+                raise OptionError(f"{d.name}: expected {expected}, found {value:g}")
 
 
 def current_names(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,7 +204,6 @@ class InPlane(Sampling):
 
     @property
     def job(self) -> Job:
-        """The name of the job."""
         return "inplane"
 
 
@@ -238,7 +234,6 @@ class ThroughPlane(Sampling):
 
     @property
     def job(self) -> Job:
-        """The name of the job."""
         return "throughplane"
 
 
@@ -290,7 +285,6 @@ class Segmenting(Options):
 
     @property
     def job(self) -> Literal["segment"]:
-        """The name of the job."""
         return "segment"
 
 

@@ -1,29 +1,29 @@
-"""Means with their confidence intervals."""
+"""Scaling of intensities, means with their confidence intervals, and seeded random numbers."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+if TYPE_CHECKING:
+    import torch
+
 
 class Interval(NamedTuple):
-    """Mean over ``n`` values with half the width of its 95% interval, NaN for a single value; arrays of the
-    shape of one value."""
+    """Mean over ``n`` values with its 95% interval; arrays of the shape of one value."""
 
     mean: NDArray[np.float64]
-    half: NDArray[np.float64]
+    half: NDArray[np.float64]  #: half the width of the interval, NaN for a single value
     n: int
 
     @property
     def low(self) -> NDArray[np.float64]:
-        """Lower end of the interval."""
         return self.mean - self.half
 
     @property
     def high(self) -> NDArray[np.float64]:
-        """Upper end of the interval."""
         return self.mean + self.half
 
 
@@ -43,3 +43,23 @@ def mean_interval(values: ArrayLike) -> Interval:
         return Interval(mean, np.full_like(mean, np.nan), n)
     half = stdtrit(n - 1, 0.975) * array.std(axis=0, ddof=1) / np.sqrt(n)
     return Interval(mean, np.asarray(half), n)
+
+
+def scaling(values: NDArray[np.generic]) -> tuple[float, float]:
+    """Offset and scale that bring a volume to its 0..99.5 percentile range: ``(v - offset) / scale``.
+
+    Where hardly anything is bright (the percentile lies below a twentieth of the maximum, as in a
+    phantom on an empty background) the maximum takes the percentile's place.
+    """
+    low, high, top = np.percentile(values.astype(np.float64), [0.0, 99.5, 100.0])
+    if high - low < 0.05 * (top - low):
+        high = top
+    return float(low), float(max(high - low, np.finfo(np.float32).tiny))
+
+
+def seeded(device: torch.device | str, *numbers: int) -> torch.Generator:
+    """A generator that depends on all ``numbers`` (seed, step, rank, purpose)."""
+    import torch
+
+    state = np.random.SeedSequence([n % 2**32 for n in numbers]).generate_state(2, np.uint32)
+    return torch.Generator(device).manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)

@@ -41,26 +41,17 @@ class Storage:
 class Volume:
     """A 3-D scalar image.
 
-    Attributes:
-        array: values ``(i, j, k)`` in the scanner's units, after any rescaling; in the storage
-            dtype where no rescaling applies, else float.
-        affine: ``(4, 4)`` float64, voxel indices to world mm, RAS.
-        storage: how the source stored its voxels; outputs keep it.
-        slice_thickness: nominal slice thickness in mm if the source states one. Thickness is not
-            spacing.
-        stacked_along: array axis of the slices where the source says so (DICOM does); by default
-            the axis of the coarsest spacing.
-        name: what messages call it: the path it was read from, or what it is.
-
     Two volumes are equal only if they are one object; compare ``array`` and ``affine`` for their content.
     """
 
+    #: Values ``(i, j, k)`` in the scanner's units, rescaled; in the storage dtype where no rescaling applies.
     array: NDArray[np.generic]
-    affine: geometry.Affine
-    storage: Storage = field(default_factory=Storage)
-    slice_thickness: float | None = None
+    affine: geometry.Affine  #: ``(4, 4)`` float64, voxel indices to world mm, RAS
+    storage: Storage = field(default_factory=Storage)  #: of the source; outputs keep it
+    slice_thickness: float | None = None  #: nominal, in mm, if the source states one; no spacing
+    #: Array axis of the slices where the source says so (DICOM does), else the one of the coarsest spacing.
     stacked_along: int | None = None
-    name: str = "volume"
+    name: str = "volume"  #: what messages call it: the path it was read from, or what it is
 
     def __post_init__(self) -> None:
         if self.array.ndim != 3:
@@ -110,16 +101,9 @@ class Volume:
 
 @dataclass(frozen=True, eq=False)
 class VolumeFile:
-    """A volume as it was read, and what is known of where it came from.
-
-    Attributes:
-        volume: the voxels on their grid.
-        path: file or folder it was read from; None for an image in memory.
-        sha256: digest of the bytes that were read; None for an image in memory.
-        notes: what the reader decided and a provenance record should say (e.g. "sform used").
-    """
+    """A volume as it was read, and what is known of where it came from."""
 
     volume: Volume
-    path: Path | None = None
-    sha256: str | None = None
-    notes: tuple[str, ...] = ()
+    path: Path | None = None  #: file or folder it was read from; None for an image in memory
+    sha256: str | None = None  #: of the bytes that were read; None for an image in memory
+    notes: tuple[str, ...] = ()  #: what the reader decided, such as "sform used", for provenance

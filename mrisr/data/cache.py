@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrisr.core.errors import InputError
-from mrisr.core.intensity import scaling
+from mrisr.core.statistics import scaling
 from mrisr.io.atomic import json_bytes
 
 #: Formats of the index: of volumes, and of stacks of several channels, which older programs refuse.

@@ -18,9 +18,8 @@ from mrisr.core.volume import Volume
 from mrisr.dicom.attributes import CARRIED, FROM_ENHANCED
 from mrisr.dicom.values import decimal, derived_uid, millimetres
 from mrisr.io.dicom import DicomFile, read_stack
-from mrisr.io.dicom_frames import Frame, frame_attributes
 from mrisr.io.dicom_scan import printable, quiet
-from mrisr.io.dicom_stack import Stack
+from mrisr.io.dicom_stack import Frame, Stack, frame_attributes
 
 _LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
 

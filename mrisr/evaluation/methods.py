@@ -14,7 +14,7 @@ import torch
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.options import Sampling
 from mrisr.evaluation.settings import ComparisonSettings, EvaluationSettings, MethodEntry
-from mrisr.io.digest import file_sha256
+from mrisr.io.files import file_sha256
 from mrisr.models.card import ModelCard
 from mrisr.models.find import card_path, model_for, read_card
 from mrisr.models.store import Model, load_model

@@ -22,8 +22,8 @@ from torch import Tensor
 from mrisr import metrics
 from mrisr.core import geometry
 from mrisr.core.errors import InputError, UsageError
-from mrisr.core.intensity import scaling
 from mrisr.core.options import KINDS_OF
+from mrisr.core.statistics import scaling
 from mrisr.core.volume import Volume
 from mrisr.data.prepare import find_sources
 from mrisr.evaluation.case import Case, Scale, Scored
@@ -41,7 +41,7 @@ from mrisr.evaluation.overlap import Overlap, find_overlap, overlap_centre, upri
 from mrisr.evaluation.registration import Registration, register_rigid
 from mrisr.evaluation.settings import EvaluationSettings
 from mrisr.io import read_volume, stem
-from mrisr.io.json_file import read_json
+from mrisr.io.checks import read_json
 from mrisr.physics.measurement import Measurement
 
 Images = Sequence[NDArray[np.float64]]

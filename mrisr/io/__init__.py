@@ -138,11 +138,11 @@ def write_volume(
     """
     output_format(path)
     path = check_output(path, inputs=inputs, force=force)
-    from mrisr.io.verify import check_finite, verify
+    from mrisr.io.voxels import check_finite, verify
 
     check_finite(volume, path)
     if ending(path) == ".mhd":
-        from mrisr.io.mhd import save_mhd
+        from mrisr.io.itk import save_mhd
 
         save_mhd(volume, path, force=force)
         return path
@@ -219,24 +219,19 @@ def input_format(path: Path) -> Literal["nifti", "itk", "dicom"]:
     if stat.S_ISDIR(mode):
         return "dicom"
     if not stat.S_ISREG(mode):
-        found = "something that is neither"  # a FIFO, a socket, a device: reading may never end
-        raise InputError(path, expected="a file or folder", found=found)
+        # a FIFO, a socket, a device: reading may never end
+        raise InputError(path, expected="a file or folder", found="something that is neither")
     found_ending = ending(path)
     if found_ending is not None:
         return "nifti" if found_ending.startswith(".nii") else "itk"
-    if path.suffix.lower() in (".dcm", ".ima") or _has_dicom_magic(path):
+    if path.suffix.lower() in (".dcm", ".ima"):
         return "dicom"
-    packed = " (gzip: unpack it first)" if path.suffix.lower() == ".gz" else ""
-    raise InputError(
-        path,
-        expected=f"a folder, a DICOM file or a name ending in {SUPPORTED}",
-        found=f"the ending {path.suffix!r}{packed}",
-    )
-
-
-def _has_dicom_magic(path: Path) -> bool:
     with readable(path), path.open("rb") as handle:
-        return handle.read(132)[128:] == b"DICM"
+        if handle.read(132)[128:] == b"DICM":
+            return "dicom"
+    packed = " (gzip: unpack it first)" if path.suffix.lower() == ".gz" else ""
+    expected = f"a folder, a DICOM file or a name ending in {SUPPORTED}"
+    raise InputError(path, expected=expected, found=f"the ending {path.suffix!r}{packed}")
 
 
 def _module_of(image: object) -> ModuleType:

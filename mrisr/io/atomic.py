@@ -11,28 +11,24 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from mrisr.core.errors import OutputError
-from mrisr.io.files import flush, flush_folder, flush_tree, move_file, move_folder
+from mrisr.io import files
 from mrisr.io.paths import check_replaceable
-from mrisr.io.temporary import remove, remove_stale, temporary_path
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-@contextmanager
 def atomic_path(
     path: str | PathLike[str], *, overwrite: bool = True, size: int = 0
-) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that becomes ``path`` when the block ends well.
+) -> AbstractContextManager[Path]:
+    """A temporary path beside ``path`` that becomes ``path`` when the block ends well.
 
-    The temporary name keeps the full suffix (``.nii.gz``), so that libraries choose the right
-    format. It is removed when the block raises. What killed runs left for the same target is
-    removed first.
+    It is removed when the block raises. What killed runs left for the same target is removed first.
 
     Args:
         path: the target. A symbolic link is replaced, never followed.
@@ -42,15 +38,13 @@ def atomic_path(
     Raises:
         OutputError: for every OSError (no space, no permission, no folder), naming the path.
     """
-    with _in_the_making(Path(path), overwrite, size, folder=False) as temporary:
-        yield temporary
+    return _in_the_making(Path(path), overwrite, size, folder=False)
 
 
-@contextmanager
 def atomic_folder(
     path: str | PathLike[str], *, overwrite: bool = True, size: int = 0
-) -> Iterator[Path]:
-    """Yield a temporary sibling folder that becomes ``path`` in one step when the block ends well.
+) -> AbstractContextManager[Path]:
+    """A temporary sibling folder that becomes ``path`` in one step when the block ends well.
 
     Every file in it is flushed to the disk before that. The temporary folder is removed when the
     block raises; an old folder goes once the new one has its place, with everything in it, so the
@@ -59,8 +53,7 @@ def atomic_folder(
     Args and errors: as ``atomic_path``, of a target that is nothing, an empty folder or, with
     ``overwrite``, any folder.
     """
-    with _in_the_making(Path(path), overwrite, size, folder=True) as temporary:
-        yield temporary
+    return _in_the_making(Path(path), overwrite, size, folder=True)
 
 
 @contextmanager
@@ -77,11 +70,12 @@ def _in_the_making(path: Path, overwrite: bool, size: int, *, folder: bool) -> I
             with as_output_error(path, size, temporary):
                 temporary.mkdir() if folder else temporary.touch(exist_ok=False)
                 yield temporary
-                (flush_tree if folder else flush)(temporary)
-                (move_folder if folder else move_file)(temporary, path, overwrite=overwrite)
-                flush_folder(path.parent)
+                (files.flush_tree if folder else files.flush)(temporary)
+                move = files.move_folder if folder else files.move_file
+                move(temporary, path, overwrite=overwrite)
+                files.flush_folder(path.parent)
         finally:
-            remove(temporary)
+            files.remove(temporary)
 
 
 def write_bytes(path: str | PathLike[str], data: bytes, *, overwrite: bool = True) -> Path:
@@ -92,26 +86,26 @@ def write_bytes(path: str | PathLike[str], data: bytes, *, overwrite: bool = Tru
 
 
 @contextmanager
-def staged(files: Mapping[Path, bytes], *, overwrite: bool = True) -> Iterator[None]:
+def staged(contents: Mapping[Path, bytes], *, overwrite: bool = True) -> Iterator[None]:
     """Have files whole on the disk before the block, and in their places when it has ended well.
 
     A record that goes with a larger output then neither lacks room when the output is there nor lies
     about one that failed. Raises OutputError.
     """
     with ExitStack() as stack:
-        for path, data in files.items():
+        for path, data in contents.items():
             part = stack.enter_context(atomic_path(path, overwrite=overwrite, size=len(data)))
             part.write_bytes(data)
         yield
 
 
-def write_together(files: Mapping[Path, bytes]) -> None:
+def write_together(contents: Mapping[Path, bytes]) -> None:
     """Write several files: all are whole on the disk before the first takes its place.
 
     A full disk then leaves all the old ones; only a kill within the renames leaves some old and some
     new, each whole. Raises OutputError.
     """
-    with staged(files):
+    with staged(contents):
         pass
 
 
@@ -136,10 +130,10 @@ def make_folder(path: str | PathLike[str]) -> Path:
 
 def ready_to_write(path: Path, size: int = 0) -> Path:
     """A temporary path for ``path``, after what killed runs left is gone, if there is room."""
-    remove_stale(path)
+    files.remove_stale(path)
     if size > shutil.disk_usage(path.parent).free:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    return temporary_path(path)
+    return files.temporary_path(path)
 
 
 @contextmanager
@@ -160,7 +154,7 @@ def as_output_error(path: Path, size: int = 0, written: Path | None = None) -> I
 
 
 def _cause(error: OSError) -> OSError:
-    """The system's own error. Libraries put errors of their own, with pages of text, on top of it."""
+    """The system's own error, on top of which libraries put theirs with pages of text."""
     found: BaseException | None = error
     while found is not None and not (isinstance(found, OSError) and found.strerror):
         found = found.__cause__ or found.__context__
@@ -168,5 +162,4 @@ def _cause(error: OSError) -> OSError:
 
 
 def _bytes_in(path: Path) -> int:
-    files = [path, *path.rglob("*")] if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if file.is_file())
+    return sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrisr.core import geometry
-from mrisr.core.errors import InputError
+from mrisr.core.errors import InputError, one_line
 
 #: Largest absolute cosine between two array axes that still counts as a right angle.
 MAX_SHEAR = 1e-3
-
 #: Smallest believable distance between voxel centres, in mm.
 MIN_SPACING = 1e-4
-
 #: No voxel is further from the next, or from the scanner's centre, than a kilometre, in mm.
 MAX_LENGTH = 1e6
-
 #: What networks and operators, which compute in single precision, take as values and as contrast.
 MAX_VALUE, MIN_RANGE, MIN_RELATIVE_RANGE = 1e37, 1e-30, 2.0**-12
-
 #: Deflate cannot shrink data by more than this factor.
 _DEFLATE_LIMIT = 1032
-#: Above this size, data that inflate by more than _BOMB_RATIO are refused.
-_BOMB_BYTES, _BOMB_RATIO = 1 << 28, 200
+#: Above this size, data that inflate by more than this factor are refused.
+BOMB_BYTES, BOMB_RATIO = 1 << 28, 200
 
 Source = str | PathLike[str]
 
@@ -43,17 +42,30 @@ def readable(source: Source, expected: str = "a readable file") -> Iterator[None
         raise InputError(source, expected=expected, found=found) from error
 
 
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """Read a JSON file that holds an object, ``what`` for the message.
+
+    Raises InputError where it cannot be read, is no JSON or holds something else.
+    """
+    try:
+        with readable(path, what):
+            found = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise InputError(path, expected=what, found=one_line(error)[:300]) from error
+    if not isinstance(found, dict):
+        raise InputError(path, expected=what, found=type(found).__name__)
+    return found
+
+
 def check_size(shape: Sequence[int], source: Source, max_voxels: int) -> None:
     """Refuse an empty grid, or one of more than ``max_voxels`` voxels, before memory is taken."""
     if any(n < 1 for n in shape):
         raise InputError(source, expected="at least one voxel along each axis", found=_by(shape))
     voxels = math.prod(int(n) for n in shape)
     if voxels > max_voxels:
-        raise InputError(
-            source,
-            expected=f"at most {max_voxels} voxels (--max-voxels)",
-            found=f"a header that claims {_by(shape)} = {voxels}",
-        )
+        found = f"a header that claims {_by(shape)} = {voxels}"
+        expected = f"at most {max_voxels} voxels (--max-voxels)"
+        raise InputError(source, expected=expected, found=found)
 
 
 def check_room(held: int, claimed: int, source: Source, *, packed: bool) -> None:
@@ -67,8 +79,8 @@ def check_room(held: int, claimed: int, source: Source, *, packed: bool) -> None
     if packed and claimed > max(held, 0) * _DEFLATE_LIMIT:
         expected = f"compressed data that can hold the {claimed} bytes the header claims"
         raise InputError(source, expected=expected, found=f"{max(held, 0)} bytes")
-    if packed and claimed > _BOMB_BYTES and claimed > held * _BOMB_RATIO:
-        expected = f"a compression of at most {_BOMB_RATIO}:1 in a file this large"
+    if packed and claimed > BOMB_BYTES and claimed > held * BOMB_RATIO:
+        expected = f"a compression of at most {BOMB_RATIO}:1 in a file this large"
         found = f"{held} bytes that claim to inflate to {claimed} (--max-voxels bounds them)"
         raise InputError(source, expected=expected, found=found)
 
@@ -77,22 +89,16 @@ def check_axes(shape: Sequence[int], source: Source) -> tuple[int, int, int]:
     """The 3-D shape behind ``shape``: later axes must have length 1, missing ones count as 1."""
     for axis, n in enumerate(shape):
         if axis >= 3 and n != 1:
-            raise InputError(
-                source,
-                expected="one scalar 3-D volume",
-                found=f"{n} entries along axis {axis + 1} (shape {_by(shape)})",
-            )
+            found = f"{n} entries along axis {axis + 1} (shape {_by(shape)})"
+            raise InputError(source, expected="one scalar 3-D volume", found=found)
     i, j, k = [*shape[:3], 1, 1, 1][:3]
     return int(i), int(j), int(k)
 
 
 def check_affine(affine: geometry.Affine, source: Source, what: str = "affine") -> None:
-    """Refuse an affine that is not finite, leads out of any scanner, has no spacing, or shears.
+    """Refuse an affine ``(4, 4)`` in mm that is not finite, leads out of scanners, has no spacing, or shears.
 
-    Args:
-        affine: ``(4, 4)``, voxel indices to mm.
-        source: file named in the message.
-        what: where the affine came from, e.g. ``"sform"``.
+    ``what`` says where it came from, such as ``"sform"``.
     """
     if not np.all(np.isfinite(affine)):
         raise InputError(source, expected=f"a finite {what}", found="NaN or infinity in it")
@@ -101,17 +107,15 @@ def check_affine(affine: geometry.Affine, source: Source, what: str = "affine") 
         raise InputError(source, expected=f"at most {MAX_LENGTH:g} mm in the {what}", found=found)
     steps = geometry.spacing(affine)
     if steps.min() < MIN_SPACING:
-        found = f"spacing {_mm(steps)} mm from its {what}"
+        found = f"spacing {' x '.join(f'{s:g}' for s in steps)} mm from its {what}"
         raise InputError(source, expected="a spacing above zero along each axis", found=found)
     axes = geometry.directions(affine)
     shear = float(np.abs(axes.T @ axes - np.eye(3)).max())
     if shear > MAX_SHEAR:
         angle = np.degrees(np.arcsin(min(shear, 1.0)))
-        raise InputError(
-            source,
-            expected=f"array axes at right angles (cosine up to {MAX_SHEAR:g})",
-            found=f"a {what} sheared by {angle:.2f} degrees (cosine {shear:.4f})",
-        )
+        expected = f"array axes at right angles (cosine up to {MAX_SHEAR:g})"
+        found = f"a {what} sheared by {angle:.2f} degrees (cosine {shear:.4f})"
+        raise InputError(source, expected=expected, found=found)
 
 
 def check_values(
@@ -122,26 +126,20 @@ def check_values(
     if np.issubdtype(array.dtype, np.floating):
         bad = int(array.size - np.count_nonzero(np.isfinite(array)))
         if bad:
-            raise InputError(
-                source, expected="finite voxels", found=f"{bad} NaN or infinite of {array.size}"
-            )
-    low, high = array.min(), array.max()
-    if low == high and not allow_constant:
-        raise InputError(
-            source,
-            expected="voxels that differ",
-            found=f"a constant volume ({array.size} voxels equal to {low})",
-        )
+            found = f"{bad} NaN or infinite of {array.size}"
+            raise InputError(source, expected="finite voxels", found=found)
     if allow_constant:
         return
+    low, high = array.min(), array.max()
+    if low == high:
+        found = f"a constant volume ({array.size} voxels equal to {low})"
+        raise InputError(source, expected="voxels that differ", found=found)
     low, high = float(low), float(high)
     largest = max(abs(low), abs(high))
     if largest > MAX_VALUE or high - low < max(MIN_RANGE, largest * MIN_RELATIVE_RANGE):
-        raise InputError(
-            source,
-            expected="values that single precision holds and tells apart",
-            found=f"voxels from {low:.10g} to {high:.10g}",
-        )
+        expected = "values that single precision holds and tells apart"
+        found = f"voxels from {low:.10g} to {high:.10g}"
+        raise InputError(source, expected=expected, found=found)
 
 
 def check_volume(
@@ -158,7 +156,3 @@ def check_volume(
 
 def _by(shape: Sequence[int]) -> str:
     return "x".join(str(int(n)) for n in shape)
-
-
-def _mm(values: NDArray[np.floating]) -> str:
-    return " x ".join(f"{v:g}" for v in values)

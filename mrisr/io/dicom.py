@@ -14,10 +14,9 @@ from pydicom import Dataset
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Storage, Volume, VolumeFile
 from mrisr.io import checks
-from mrisr.io.dicom_frames import Frame, frames_of
 from mrisr.io.dicom_pixels import read_pixels
 from mrisr.io.dicom_scan import SHARED, BoundedFile, File, Series, find_series, pick_series, quiet
-from mrisr.io.dicom_stack import Stack, stack_frames
+from mrisr.io.dicom_stack import Frame, Stack, frames_of, stack_frames
 
 #: Bytes of a file beyond these, for its header and for each voxel, are not kept in memory.
 _HEADER_BYTES, _VOXEL_BYTES = 1 << 20, 8
@@ -25,14 +24,9 @@ _HEADER_BYTES, _VOXEL_BYTES = 1 << 20, 8
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class DicomFile(VolumeFile):
-    """A volume that was read from DICOM.
+    """A volume that was read from DICOM."""
 
-    Attributes:
-        stack: the slices of its array, with the headers that derived objects take patient and
-            study from.
-    """
-
-    stack: Stack
+    stack: Stack  #: the slices of its array, whose headers give derived objects patient and study
 
 
 @quiet()
@@ -52,11 +46,8 @@ def read_dicom(
 
     Args:
         path: a folder, searched to the bottom, or a file.
-        series: UID, number or description, where there are several series, or one that
-            ``dicom_scan.find_series`` found.
-        frame: which volume, from 1, where the series holds several.
-        max_voxels: larger series are refused before their pixels are read.
-        allow_constant: accept voxels that are all equal.
+        series, frame, max_voxels, allow_constant: as in ``mrisr.io.read_file``; the series may also be
+            one that ``dicom_scan.find_series`` found.
         digest: False leaves the SHA-256 out.
 
     Raises:
@@ -96,10 +87,7 @@ def read_dicom(
 def read_stack(
     path: Path, *, series: str | None = None, frame: int | None = None, max_voxels: int = 2**31
 ) -> Stack:
-    """The slices behind ``read_dicom``'s array, in its order, by their headers alone.
-
-    Raises InputError as ``read_dicom`` does for a bad geometry.
-    """
+    """The slices behind ``read_dicom``'s array, in its order, by their headers alone; its InputErrors."""
     chosen = pick_series(find_series(path), series, path)
     return _stack(chosen, path, frame, max_voxels, _Pixels())[0]
 
@@ -165,27 +153,19 @@ def _voxel_count(header: Dataset) -> int:
 def _stack(
     series: Series, path: Path, frame: int | None, max_voxels: int, pixels: _Pixels
 ) -> tuple[Stack, int]:
-    """The checked stack, and how many copies of slices were dropped.
-
-    Pixels are decoded only of files that have to be compared with their copies.
-    """
+    """The checked stack, and how many copies of slices were dropped; only their pixels are decoded."""
     if series.broken:
         raise series.broken[0]
-    _check_one_scan(series.files)
+    for file in series.files:
+        for key, value, first in zip(SHARED, file.shared, series.files[0].shared, strict=True):
+            if value != first:
+                found = f"another than in {series.files[0].path.name}"
+                raise InputError(file.path, expected=f"one {key} in the series", found=found)
     kept = _without_copies(series.files, pixels)
     frames = [f for file in kept for f in frames_of(file)]
     rows, columns = frames[0].size
     checks.check_size((columns, rows, len(frames)), path, max_voxels)
     return stack_frames(frames, path, frame), len(series.files) - len(kept)
-
-
-def _check_one_scan(files: Sequence[File]) -> None:
-    """Refuse a SeriesInstanceUID that two scans share."""
-    for file in files:
-        for key, value, first in zip(SHARED, file.shared, files[0].shared, strict=True):
-            if value != first:
-                found = f"another than in {files[0].path.name}"
-                raise InputError(file.path, expected=f"one {key} in the series", found=found)
 
 
 def _without_copies(files: Sequence[File], pixels: _Pixels) -> list[File]:
@@ -201,11 +181,8 @@ def _without_copies(files: Sequence[File], pixels: _Pixels) -> list[File]:
         )
         same = same and np.array_equal(pixels.of(first.path), pixels.of(file.path))
         if not same:
-            raise InputError(
-                file.path,
-                expected=f"the same image as {first.path.name}, of the same SOPInstanceUID",
-                found="another",
-            )
+            expected = f"the same image as {first.path.name}, of the same SOPInstanceUID"
+            raise InputError(file.path, expected=expected, found="another")
     return list(kept.values())
 
 

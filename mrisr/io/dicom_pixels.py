@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -29,7 +29,8 @@ from pydicom.uid import (
 
 from mrisr.core.errors import InputError
 from mrisr.io import jpeg_lossless
-from mrisr.io.dicom_scan import BOMB_BYTES, BOMB_RATIO, printable, read_file, undamaged
+from mrisr.io.checks import BOMB_BYTES, BOMB_RATIO
+from mrisr.io.dicom_scan import printable, read_file, undamaged
 
 _INSTALL = "pip install pyjpegls pylibjpeg pylibjpeg-openjpeg pillow"
 
@@ -56,13 +57,15 @@ def read_pixels(path: Path, data: bytes) -> NDArray[np.generic]:
 
     Raises:
         InputError: truncated or damaged pixel data, a missing decoder (with the line that
-            installs it), colour, or a modality lookup table.
+            installs it), or colour.
     """
     with undamaged(path, "whole pixel data", "damage or truncation ({})"):
         dataset = _dataset(path, data)
-        for check in (_check_scalar, _check_bits, _check_decoder):
-            check(dataset, path)
-        _check_end(dataset, data)
+        _check_scalar(dataset, path)
+        _check_decoder(dataset, path)
+        mark = data.rfind(_END_OF_SEQUENCE)
+        if dataset["PixelData"].is_undefined_length and len(data) - mark < 8:
+            raise ValueError("the file ends amid its last element")
         _check_unused_bits(dataset, path)
         return _stored(dataset)
 
@@ -100,19 +103,8 @@ def _is_encoded(dataset: Dataset) -> bool:
     return bool(syntax.is_compressed and not syntax.is_deflated)
 
 
-def _check_end(dataset: Dataset, data: bytes) -> None:
-    """Raise ValueError if the mark after compressed pixels is cut."""
-    mark = data.rfind(_END_OF_SEQUENCE)
-    if dataset["PixelData"].is_undefined_length and len(data) - mark < 8:
-        raise ValueError("the file ends amid its last element")
-
-
 def _check_length(dataset: Dataset) -> None:
-    """Raise ValueError unless the pixel data may be what Rows, Columns and NumberOfFrames claim.
-
-    Decoders take the room of hardly any data that claim to be many pixels; uncompressed data hold the pixels
-    and padding.
-    """
+    """Raise ValueError unless the pixel data may be what Rows, Columns and NumberOfFrames claim."""
     bits = int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated)
     claimed, held = _frame_count(dataset) * bits // 8, len(dataset.PixelData)
     if _is_encoded(dataset):
@@ -176,20 +168,16 @@ def _dataset(path: Path, data: bytes) -> Dataset:
 
 
 def _check_scalar(dataset: Dataset, path: Path) -> None:
+    """Grey values must fill whole bytes and lie in the low bits of them, as pydicom takes for granted."""
     samples = int(dataset.get("SamplesPerPixel", 1) or 1)
     photometric = str(dataset.get("PhotometricInterpretation", "none"))
     if samples != 1 or photometric not in ("MONOCHROME1", "MONOCHROME2"):
         found = f"{samples} samples of {printable(photometric)}"
         expected = "one grey value in each pixel (MONOCHROME1 or 2)"
         raise InputError(path, expected=expected, found=found)
-
-
-def _check_bits(dataset: Dataset, path: Path) -> None:
-    """Numbers must fill whole bytes and lie in the low bits of them, as pydicom takes for granted."""
     allocated = int(dataset.BitsAllocated)
     if allocated % 8:
-        found = str(allocated)
-        raise InputError(path, expected="BitsAllocated of whole bytes", found=found)
+        raise InputError(path, expected="BitsAllocated of whole bytes", found=str(allocated))
     stored, high = int(dataset.BitsStored), dataset.get("HighBit")
     if high is not None and int(high) != stored - 1:
         raise InputError(path, expected=f"HighBit {stored - 1}", found=str(int(high)))
@@ -241,15 +229,13 @@ def check_frames(dataset: Dataset) -> None:
     for minutes.
     """
     syntax = dataset.file_meta.TransferSyntaxUID
-    check: Callable[[bytes], None]
     if syntax in JPEG2000TransferSyntaxes:
         check = _check_jpeg_2000
     elif syntax in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes):
         check = _check_jpeg
     else:
         return
-    count = _frame_count(dataset)
-    for frame in generate_frames(dataset.PixelData, number_of_frames=count):
+    for frame in generate_frames(dataset.PixelData, number_of_frames=_frame_count(dataset)):
         try:
             check(frame)
         except IndexError:

@@ -20,7 +20,7 @@ from pydicom.filereader import read_dataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from mrisr.core.errors import InputError
-from mrisr.io.checks import readable
+from mrisr.io.checks import BOMB_BYTES, BOMB_RATIO, readable
 
 _ENDINGS = (".dcm", ".ima", ".dicom")
 
@@ -30,8 +30,6 @@ SHARED = ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID")
 _CHUNK = 1 << 20
 #: Shorter reads are not worth a look at how much of the file is left.
 _SHORT = 1 << 16
-#: Compressed data may turn into this many bytes, or grow by this factor if that is more.
-BOMB_BYTES, BOMB_RATIO = 1 << 28, 200
 
 
 class BoundedFile(io.BufferedReader):
@@ -78,16 +76,15 @@ def _check_deflated(source: BinaryIO) -> None:
 
 @dataclass(frozen=True, eq=False)
 class File:
-    """One DICOM image file: its header, without pixels, what tells its series, and the values of
-    ``SHARED``, which are compared and never printed."""
+    """One DICOM image file, and what tells its series."""
 
     path: Path
-    header: Dataset
+    header: Dataset  #: without pixels
     series_uid: str
     sop_uid: str
     description: str
     number: str
-    shared: tuple[str, ...]
+    shared: tuple[str, ...]  #: values of ``SHARED``, which are compared and never printed
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +97,7 @@ class Series:
 
     @property
     def description(self) -> str:
-        """SeriesDescription on one line, printable characters only; empty where there is none."""
+        """SeriesDescription on one line; empty where there is none."""
         return self.files[0].description
 
     @property
@@ -173,15 +170,9 @@ AnySeries = TypeVar("AnySeries", bound=Named)
 def pick_series(
     found: Sequence[AnySeries], wanted: str | None, source: str | PathLike[str]
 ) -> AnySeries:
-    """The only series, or the one whose UID, number or description is ``wanted``.
+    """The only series in ``source``, or the one whose UID, number or description is ``wanted``.
 
-    Args:
-        found: to pick from.
-        wanted: None where there should be one only.
-        source: what holds them, named in the message.
-
-    Raises:
-        InputError: none or several match; the message lists them.
+    Raises InputError where none or several match; the message lists them.
     """
     matches = list(found)
     if wanted is not None:

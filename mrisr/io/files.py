@@ -1,23 +1,33 @@
-"""Operations on files that safe writing is made of: flush, rename, lock.
+"""Operations on files that safe writing is made of: temporary names, flush, rename, lock, digest.
 
-A file replaces another by a plain rename. No system replaces a folder that is not empty that way:
-two folders are exchanged in one step where the system can do it, else in two.
+``.NAME.mrisr-tmp-PID-HOST-TOKEN`` is a target in the making (or, of a folder, the old one about to be
+removed); ``.NAME.mrisr-old-...`` is an old folder that was moved aside where the system cannot
+exchange two folders. A file replaces another by a plain rename.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import hashlib
 import os
+import re
+import secrets
+import shutil
+import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from mrisr.core.errors import OutputError
-from mrisr.io.temporary import aside_path, remove
 
+_MAKING, _ASIDE = "mrisr-tmp", "mrisr-old"
+_FOREIGN_LIFETIME_S = 7 * 24 * 3600
+_STARTED = time.time()
 _LINUX_EXCHANGE = _MACOS_SWAP = 2
 _HERE = -100  # AT_FDCWD: relative paths start in the working folder
 _UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
@@ -26,6 +36,77 @@ _LOCKS = threading.local()  # what this thread has locked
 _ATTEMPTS = 10  # other runs may take the place or leave it between two looks
 #: What a disk answers that cannot flush a folder, or need not. Nothing is lost by then.
 _NO_FLUSH = {errno.EINVAL, errno.EACCES, errno.EPERM, errno.EBADF, errno.ENOTSUP}
+
+
+def temporary_path(path: Path) -> Path:
+    """A new name beside ``path`` with the same full suffix, by which libraries choose the format."""
+    suffix = path.name[-7:] if path.name.lower().endswith(".nii.gz") else path.suffix
+    return path.with_name(f".{path.name}.{_MAKING}-{_token()}{suffix}")
+
+
+def is_temporary(candidate: Path, path: Path) -> bool:
+    """Whether ``candidate`` is a temporary name of ``path``, of whatever process."""
+    start = f".{path.name}.{_MAKING}-"
+    return candidate.parent == path.parent and candidate.name.startswith(start)
+
+
+def aside_path(path: Path) -> Path:
+    """A new name beside ``path`` for the old folder while the new one takes its place."""
+    return path.with_name(f".{path.name}.{_ASIDE}-{_token()}")
+
+
+def remove_stale(path: Path) -> None:
+    """Remove stale temporary files of a target; put an old folder back that has lost its place.
+
+    What belongs to a process on this machine goes when that process is gone; what comes from another
+    machine that shares the folder goes after a week.
+    """
+    start = re.escape(f".{path.name}.")
+    pattern = re.compile(start + rf"({_MAKING}|{_ASIDE})-(\d+)-([0-9a-f]{{8}})-")
+    for candidate in path.parent.iterdir():
+        match = pattern.match(candidate.name)
+        if match and _abandoned(candidate, int(match[2]), match[3]):
+            if match[1] == _ASIDE and not os.path.lexists(path):
+                with suppress(OSError):
+                    candidate.rename(path)
+            else:
+                remove(candidate)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all it holds, if it is there and as far as it can be removed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _abandoned(path: Path, pid: int, host: str) -> bool:
+    if host == _host() and pid != os.getpid():
+        return not _alive(pid)
+    with suppress(OSError):
+        written = path.stat().st_mtime
+        if host == _host():  # a restarted container often has the same process number again
+            return written < _STARTED
+        return time.time() - written > _FOREIGN_LIFETIME_S
+    return False
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
+    return True
+
+
+def _host() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def _token() -> str:
+    return f"{os.getpid()}-{_host()}-{secrets.token_hex(4)}"
 
 
 def flush(path: Path) -> None:
@@ -57,8 +138,7 @@ def flush_tree(folder: Path) -> None:
 def move_file(temporary: Path, path: Path, *, overwrite: bool) -> None:
     """Give the file ``temporary`` the name ``path``. Without ``overwrite`` the old name may stay too.
 
-    Raises:
-        OutputError: ``path`` exists and ``overwrite`` is False.
+    Raises OutputError if ``path`` exists and ``overwrite`` is False.
     """
     if overwrite:
         os.replace(temporary, path)
@@ -66,9 +146,8 @@ def move_file(temporary: Path, path: Path, *, overwrite: bool) -> None:
     try:
         os.link(temporary, path)
     except FileExistsError:
-        raise OutputError(
-            f"{path}: exists already, another run wrote it (--force replaces)"
-        ) from None
+        found = "exists already, another run wrote it"
+        raise OutputError(f"{path}: {found} (--force replaces)") from None
     except OSError:  # file systems without hard links
         if path.exists():
             raise OutputError(f"{path}: exists already (--force replaces)") from None
@@ -111,16 +190,11 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[int]:
     holds it. A file serves on disks between machines too, which lock no folders. Without effect where a disk
     has no locks.
 
-    Args:
-        path: a folder, or a file.
-        wait: `False` raises instead of waiting for another process.
-
     Raises:
-        BlockingIOError: another process is in the block, and ``wait`` is `False`.
+        BlockingIOError: another process is in the block, and ``wait`` is False.
         OSError: there is no such path, or it cannot be opened.
     """
-    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR
-    handle = os.open(path, flags)
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     held: set[tuple[int, int]] = _LOCKS.__dict__.setdefault("held", set())
     try:
         status = os.fstat(handle)
@@ -179,3 +253,19 @@ def _move_in_two_steps(temporary: Path, path: Path) -> bool:
         raise
     remove(aside)
     return True
+
+
+def file_sha256(*paths: Path) -> str:
+    """SHA-256, hexadecimal, of a file's bytes, or of several files' one after the other."""
+    with ExitStack() as stack:
+        return sha256(*(stack.enter_context(path.open("rb")) for path in paths))
+
+
+def sha256(*files: IO[bytes]) -> str:
+    """The same of files that are open, from their beginning."""
+    digest = hashlib.sha256()
+    for file in files:
+        file.seek(0)
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -9,22 +9,21 @@ from __future__ import annotations
 import gzip
 import math
 import os
+import shutil
 import zlib
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrisr.core import geometry
-from mrisr.core.errors import InputError
+from mrisr.core.errors import InputError, OutputError
 from mrisr.core.volume import Storage, Volume, VolumeFile
-from mrisr.io import checks, voxels
-from mrisr.io.digest import sha256
-from mrisr.io.itk_header import Layout, meta_layout, nrrd_layout
-from mrisr.io.metaheader import META_TYPES, NRRD_TYPES
+from mrisr.io import checks, files, metaheader, voxels
+from mrisr.io.atomic import as_output_error, ready_to_write
 from mrisr.io.paths import ending
 from mrisr.io.voxels import writable_storage
 
@@ -34,8 +33,8 @@ if TYPE_CHECKING:
 #: Noise packs little better at higher levels, which take several times as long.
 _LEVEL = 3
 #: Names of the stored types, the first of each.
-_META = {code: name for name, code in reversed(META_TYPES.items())}
-_NRRD = {code: name for name, code in reversed(NRRD_TYPES.items())}
+_META = {code: name for name, code in reversed(metaheader.META_TYPES.items())}
+_NRRD = {code: name for name, code in reversed(metaheader.NRRD_TYPES.items())}
 
 
 @np.errstate(all="ignore")  # what overflows is counted and refused by the checks
@@ -50,30 +49,29 @@ def read_itk(
     """
     meta = ending(path) in (".mha", ".mhd")
     with checks.readable(path), ExitStack() as stack:
-        files = [stack.enter_context(path.open("rb"))]
-        layout = (meta_layout if meta else nrrd_layout)(files[0], path, max_voxels)
+        opened = [stack.enter_context(path.open("rb"))]
+        read_layout = metaheader.meta_layout if meta else metaheader.nrrd_layout
+        layout = read_layout(opened[0], path, max_voxels)
         checks.check_affine(layout.affine, path)
         if layout.data != path:
-            files.append(stack.enter_context(layout.data.open("rb")))
-        array = _read_voxels(files[-1], layout, path)
-        digested = sha256(*files) if digest else None
+            opened.append(stack.enter_context(layout.data.open("rb")))
+        data, held = opened[-1], os.fstat(opened[-1].fileno()).st_size - layout.start
+        claimed = math.prod(layout.shape) * layout.dtype.itemsize
+        checks.check_room(held, claimed, path, packed=layout.packed)
+        data.seek(layout.start)
+        of = layout.shape, layout.dtype, path
+        if layout.packed:
+            array = voxels.inflate_voxels(data, *of, layout.held)
+        else:
+            array = voxels.read_voxels(data, *of)
+        digested = files.sha256(*opened) if digest else None
     checks.check_values(array, path, allow_constant=allow_constant)
     volume = Volume(array, layout.affine, storage=Storage(array.dtype), name=str(path))
     return VolumeFile(volume, path, digested)
 
 
-def _read_voxels(data: IO[bytes], layout: Layout, path: Path) -> NDArray[np.generic]:
-    held = os.fstat(data.fileno()).st_size - layout.start
-    claimed = math.prod(layout.shape) * layout.dtype.itemsize
-    checks.check_room(held, claimed, path, packed=layout.packed)
-    data.seek(layout.start)
-    if layout.packed:
-        return voxels.inflate_voxels(data, layout.shape, layout.dtype, path, layout.held)
-    return voxels.read_voxels(data, layout.shape, layout.dtype, path)
-
-
-def stored_numbers(volume: Volume) -> NDArray[np.generic]:
-    """Voxels as these formats store them, little-endian; a storage with a slope becomes float32."""
+def _stored_numbers(volume: Volume) -> NDArray[np.generic]:
+    """Voxels, little-endian; a storage with a slope becomes float32."""
     storage = writable_storage(volume.storage, scaled=False)
     stored = storage.encode(volume.array)
     return stored.astype(stored.dtype.newbyteorder("<"), copy=False)
@@ -81,21 +79,34 @@ def stored_numbers(volume: Volume) -> NDArray[np.generic]:
 
 def mha_bytes(volume: Volume) -> bytes:
     """A compressed ``.mha``."""
-    stored = stored_numbers(volume)
+    stored = _stored_numbers(volume)
     packed = zlib.compress(stored.tobytes(order="F"), _LEVEL)
     size = {"CompressedDataSize": str(len(packed))}
-    return meta_header(volume, stored.dtype, "LOCAL", size).encode() + packed
+    return _meta_header(volume, stored.dtype, "LOCAL", size).encode() + packed
 
 
 def nrrd_bytes(volume: Volume) -> bytes:
     """A compressed ``.nrrd``."""
-    stored = stored_numbers(volume)
+    stored = _stored_numbers(volume)
     packed = gzip.compress(stored.tobytes(order="F"), _LEVEL, mtime=0)
-    return _nrrd_header(volume, stored.dtype).encode() + packed
+    lps = geometry.LPS_TO_RAS @ volume.affine
+    fields = {
+        "type": _NRRD[stored.dtype.str[1:]],
+        "dimension": "3",
+        "space": "left-posterior-superior",
+        "sizes": " ".join(str(n) for n in volume.shape),
+        "space directions": " ".join(f"({_numbers(v, ',')})" for v in lps[:3, :3].T),
+        "kinds": "domain domain domain",
+        "endian": "little",
+        "encoding": "gzip",
+        "space origin": f"({_numbers(lps[:3, 3], ',')})",
+    }
+    header = "".join(f"{key}: {value}\n" for key, value in fields.items())
+    return f"NRRD0004\n{header}\n".encode() + packed
 
 
-def meta_header(
-    volume: Volume, dtype: np.dtype, voxels: str, compressed: Mapping[str, str] | None = None
+def _meta_header(
+    volume: Volume, dtype: np.dtype, data: str, compressed: Mapping[str, str] | None = None
 ) -> str:
     """Header of a MetaImage. It is LPS; TransformMatrix lists the direction of each array axis."""
     lps = geometry.LPS_TO_RAS @ volume.affine
@@ -112,30 +123,83 @@ def meta_header(
         "ElementSpacing": _numbers(geometry.spacing(lps)),
         "DimSize": " ".join(str(n) for n in volume.shape),
         "ElementType": _META[dtype.str[1:]],
-        "ElementDataFile": voxels,
+        "ElementDataFile": data,
     }
     return "".join(f"{key} = {value}\n" for key, value in fields.items())
 
 
-def _nrrd_header(volume: Volume, dtype: np.dtype) -> str:
-    lps = geometry.LPS_TO_RAS @ volume.affine
-    vectors = [f"({_numbers(v, ',')})" for v in lps[:3, :3].T]
-    fields = {
-        "type": _NRRD[dtype.str[1:]],
-        "dimension": "3",
-        "space": "left-posterior-superior",
-        "sizes": " ".join(str(n) for n in volume.shape),
-        "space directions": " ".join(vectors),
-        "kinds": "domain domain domain",
-        "endian": "little",
-        "encoding": "gzip",
-        "space origin": f"({_numbers(lps[:3, 3], ',')})",
-    }
-    return "NRRD0004\n" + "".join(f"{key}: {value}\n" for key, value in fields.items()) + "\n"
-
-
 def _numbers(values: NDArray[np.float64], separator: str = " ") -> str:
     return separator.join(repr(float(v)) for v in values)
+
+
+def save_mhd(volume: Volume, path: Path, *, force: bool = False) -> None:
+    """Write ``path`` and ``<stem>.raw`` beside it; raises OutputError.
+
+    No system renames two files in one step, so the header decides. The new voxels are on the disk
+    under a temporary name when the new header, which names them there, replaces the old one: from
+    then on the new pair counts. Then the voxels take their final name, and a second header says so.
+    A kill at any moment leaves the old pair or the new one; the next writing tidies the names.
+    """
+    stored = _stored_numbers(volume)
+    raw = path.with_suffix(".raw")
+    with as_output_error(path, stored.nbytes):
+        with files.locked(path.parent):
+            _tidy(path, raw)
+            files.remove_stale(path)
+            part = ready_to_write(raw, stored.nbytes)
+        first, last = files.temporary_path(path), files.temporary_path(path)
+        try:
+            part.write_bytes(stored.tobytes(order="F"))
+            first.write_text(_meta_header(volume, stored.dtype, part.name))
+            last.write_text(_meta_header(volume, stored.dtype, raw.name))
+            for file in (part, first, last):
+                files.flush(file)
+            voxels.verify(first, volume, path)
+            with files.locked(path.parent):
+                for file in () if force else (path, raw):
+                    if os.path.lexists(file):
+                        raise OutputError(f"{file}: exists already (--force replaces)")
+                files.move_file(first, path, overwrite=force)
+                files.flush_folder(path.parent)
+                with suppress(OSError):  # it counts already; the next writing tries again
+                    _settle(path, raw, part, last)
+        finally:
+            if metaheader.data_file(path) != part:
+                files.remove(part)
+            files.remove(first)
+            files.remove(last)
+
+
+def _settle(path: Path, raw: Path, part: Path, header: Path) -> None:
+    """Give the voxels in ``part`` their final name and the header that says so; both names hold meanwhile."""
+    copy = files.temporary_path(raw)
+    try:
+        try:
+            os.link(part, copy)
+        except OSError:  # file systems without hard links
+            shutil.copyfile(part, copy)
+            files.flush(copy)
+        os.replace(copy, raw)
+    finally:
+        files.remove(copy)
+    files.flush_folder(path.parent)
+    os.replace(header, path)
+    files.flush_folder(path.parent)
+    files.remove(part)
+
+
+def _tidy(path: Path, raw: Path) -> None:
+    """Finish what a killed run began: its header names voxels that still have their temporary name."""
+    part = metaheader.data_file(path)
+    if part is None or not files.is_temporary(part, raw) or not part.is_file():
+        return
+    header = files.temporary_path(path)
+    try:
+        header.write_bytes(path.read_bytes().replace(part.name.encode(), raw.name.encode()))
+        files.flush(header)
+        _settle(path, raw, part, header)
+    finally:
+        files.remove(header)
 
 
 def from_image(image: sitk.Image, *, allow_constant: bool = False) -> VolumeFile:

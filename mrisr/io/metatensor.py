@@ -19,11 +19,7 @@ _SOURCE = "in-memory MetaTensor"
 
 
 def from_image(tensor: MetaTensor, *, allow_constant: bool = False) -> VolumeFile:
-    """A MetaTensor as a Volume; its affine is RAS unless its metadata says LPS.
-
-    Raises:
-        InputError: not one channel of a 3-D volume, or what ``checks`` refuses.
-    """
+    """A MetaTensor as a Volume; its affine is RAS unless its metadata says LPS. Raises InputError."""
     shape = tuple(tensor.shape)
     if len(shape) not in (3, 4) or (len(shape) == 4 and shape[0] != 1):
         raise InputError(_SOURCE, expected="shape (i, j, k) or (1, i, j, k)", found=str(shape))

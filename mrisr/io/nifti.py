@@ -26,7 +26,7 @@ from mrisr.core.errors import InputError
 from mrisr.core.volume import Storage, Volume, VolumeFile
 from mrisr.io import checks, voxels
 from mrisr.io.checks import Source
-from mrisr.io.digest import sha256
+from mrisr.io.files import sha256
 from mrisr.io.voxels import writable_storage
 
 Header: TypeAlias = nib.Nifti1Header  # nib.Nifti2Header is a subclass
@@ -50,11 +50,8 @@ def read_nifti(
     """Read ``.nii`` or ``.nii.gz`` in its stored dtype, with every byte and checksum verified.
 
     Args:
-        path: the file.
-        affine: which form to use where sform and qform disagree.
-        max_voxels: a header that claims more is refused before anything is inflated.
-        allow_constant: accept a volume whose voxels are all equal (an empty mask).
-        digest: compute the SHA-256 of the file.
+        affine, max_voxels, allow_constant: as in ``mrisr.io.read_file``.
+        digest: False leaves the SHA-256 out.
 
     Raises:
         InputError: for everything that cannot be trusted; see the reliability table in the docs.
@@ -101,7 +98,13 @@ def nifti_gz_bytes(volume: Volume, description: str = "") -> bytes:
 def _write(volume: Volume, out: IO[bytes], description: str) -> None:
     storage = writable_storage(volume.storage, scaled=True)
     stored = storage.encode(volume.array)
-    header = _build(volume.shape, volume.affine, storage, description)
+    header: Header = nib.Nifti2Header() if max(volume.shape) > 32767 else nib.Nifti1Header()
+    header.set_data_dtype(storage.dtype)
+    header.set_data_shape(volume.shape)
+    header["scl_slope"], header["scl_inter"] = storage.slope, storage.intercept
+    header["vox_offset"] = header.sizeof_hdr + 4
+    header["descrip"] = description.encode()[:79].decode(errors="ignore").encode()
+    _set_grid(header, volume.shape, volume.affine)
     out.write(header.binaryblock)
     out.write(b"\0\0\0\0")  # no extensions
     for k in range(stored.shape[2]):
@@ -224,12 +227,7 @@ def _volume_affine(
     source: Source,
     choice: Literal["sform", "qform"] | None,
 ) -> tuple[geometry.Affine, tuple[str, ...]]:
-    """Affine in mm RAS, and the notes that choosing it left.
-
-    Raises:
-        InputError: neither form set, the two more than 0.1 mm apart at a corner and no ``choice``,
-            a chosen form that is not set, a spacing of zero or less, or a sheared form.
-    """
+    """Affine in mm RAS, and the notes that choosing it left."""
     pixdim = np.asarray(header["pixdim"], dtype=np.float64)[1:4]
     if not np.all(np.isfinite(pixdim) & (pixdim > 0)):
         found = " x ".join(f"{p:g}" for p in pixdim)
@@ -249,26 +247,17 @@ def _volume_affine(
         raise InputError(source, expected=f"{wanted} to be set", found="code 0")
     for name, form in forms.items():
         checks.check_affine(form, source, name)
-    if len(forms) == 2:
-        _check_agreement(forms["sform"], forms["qform"], shape, source)
-    affine = next(iter(forms.values()))
+    affine, *others = forms.values()
+    for other in others:
+        apart = _corner_distance(affine, other, shape)
+        if not apart <= MAX_FORM_DISTANCE:
+            expected = f"sform and qform within {MAX_FORM_DISTANCE:g} mm of each other"
+            found = f"sform ({_brief(affine)}) and qform ({_brief(other)}) {apart:.2f} mm apart; "
+            found += "--affine sform or --affine qform chooses"
+            raise InputError(source, expected=expected, found=found)
     if choice is not None:
         notes += (f"{choice} used, as asked for",)
     return affine, notes
-
-
-def _build(
-    shape: tuple[int, int, int], affine: geometry.Affine, storage: Storage, description: str
-) -> Header:
-    """A fresh header: shape, dtype, scaling, grid in mm and ``descrip``; nothing else."""
-    header: Header = nib.Nifti2Header() if max(shape) > 32767 else nib.Nifti1Header()
-    header.set_data_dtype(storage.dtype)
-    header.set_data_shape(shape)
-    header["scl_slope"], header["scl_inter"] = storage.slope, storage.intercept
-    header["vox_offset"] = header.sizeof_hdr + 4
-    header["descrip"] = description.encode()[:79].decode(errors="ignore").encode()
-    _set_grid(header, shape, affine)
-    return header
 
 
 def _set_grid(header: Header, shape: tuple[int, int, int], affine: geometry.Affine) -> None:
@@ -290,17 +279,6 @@ def _form(header: Header, name: str, source: Source, factor: float) -> geometry.
     except (ValueError, HeaderDataError) as error:
         raise InputError(source, expected=f"a valid {name}", found=str(error)) from error
     return np.diag([factor, factor, factor, 1.0]) @ np.asarray(affine, dtype=np.float64)
-
-
-def _check_agreement(
-    sform: geometry.Affine, qform: geometry.Affine, shape: tuple[int, int, int], source: Source
-) -> None:
-    apart = _corner_distance(sform, qform, shape)
-    if not apart <= MAX_FORM_DISTANCE:
-        expected = f"sform and qform within {MAX_FORM_DISTANCE:g} mm of each other"
-        found = f"sform ({_brief(sform)}) and qform ({_brief(qform)}) {apart:.2f} mm apart; "
-        found += "--affine sform or --affine qform chooses"
-        raise InputError(source, expected=expected, found=found)
 
 
 def _corner_distance(a: geometry.Affine, b: geometry.Affine, shape: tuple[int, int, int]) -> float:

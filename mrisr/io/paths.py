@@ -23,8 +23,7 @@ ENDINGS: dict[str, Format] = {
 }
 
 #: Bytes in the name of an output; file systems allow 255.
-LONGEST_NAME = 200
-
+_LONGEST_NAME = 200
 SUPPORTED = ", ".join(ENDINGS)
 
 
@@ -65,12 +64,8 @@ def check_output(
     """Make sure that writing ``path`` would destroy nothing that it should not.
 
     Args:
-        path: the file about to be written.
         inputs: files and folders read by the same call; they are never overwritten.
         force: allow an existing file that is no input to be replaced.
-
-    Returns:
-        ``path`` as a Path.
 
     Raises:
         OutputError: the path exists (without ``force``), is an input (also by another name), is
@@ -78,11 +73,14 @@ def check_output(
     """
     path = Path(path)
     written = [path, path.with_suffix(".raw")] if ending(path) == ".mhd" else [path]
-    read = [p for source in inputs if source is not None for p in _files_behind(Path(source))]
+    read = [Path(source) for source in inputs if source is not None]
+    headers = [metaheader.data_file(source) for source in read if ending(source) == ".mhd"]
+    read += [voxels for voxels in headers if voxels is not None]
     for target in written:
         _check_name(target)
         for source in read:
-            if _same(target, source):
+            same = os.path.realpath(target) == os.path.realpath(source)
+            if same or (target.exists() and source.exists() and target.samefile(source)):
                 raise OutputError(f"{target}: is an input of this run and is never overwritten")
         if target.exists() and not target.is_file():
             raise OutputError(f"{target}: expected a file to write, found something else there")
@@ -125,10 +123,8 @@ def check_replaceable(path: Path) -> None:
     if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
         raise OutputError(f"{path}: expected a folder to write, found something else there")
     if path.is_dir() and (path.is_mount() or Path.cwd().is_relative_to(path.resolve())):
-        raise OutputError(
-            f"{path}: the working folder or a mounted one cannot be replaced in one step; "
-            "name a folder in it"
-        )
+        found = "the working folder or a mounted one cannot be replaced in one step"
+        raise OutputError(f"{path}: {found}; name a folder in it")
 
 
 def _check_parent(path: Path) -> None:
@@ -141,8 +137,8 @@ def _check_parent(path: Path) -> None:
 
 def _check_name(target: Path) -> None:
     """A file is written under a longer, temporary name first, which must fit as well."""
-    if len(os.fsencode(target.name)) > LONGEST_NAME:
-        raise OutputError(f"{target}: expected a name of at most {LONGEST_NAME} bytes")
+    if len(os.fsencode(target.name)) > _LONGEST_NAME:
+        raise OutputError(f"{target}: expected a name of at most {_LONGEST_NAME} bytes")
     try:
         target.parent.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -150,15 +146,3 @@ def _check_name(target: Path) -> None:
     except OSError as error:
         cause = error.strerror or str(error)
         raise OutputError(f"{target}: its folder {target.parent}: {cause}") from error
-
-
-def _files_behind(source: Path) -> list[Path]:
-    """The file itself and, for a ``.mhd`` header, its voxel file."""
-    data = metaheader.data_file(source) if ending(source) == ".mhd" else None
-    return [source] if data is None else [source, data]
-
-
-def _same(a: Path, b: Path) -> bool:
-    if os.path.realpath(a) == os.path.realpath(b):
-        return True
-    return a.exists() and b.exists() and a.samefile(b)

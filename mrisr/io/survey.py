@@ -17,37 +17,24 @@ from mrisr.io.paths import ending, stem
 
 @dataclass(frozen=True)
 class SeriesInfo:
-    """One volume or series. Holds no patient attributes.
+    """One volume or series; of one that is refused the fields from ``plane`` on are empty.
 
-    Attributes:
-        name: file name without its ending, or the DICOM series number.
-        kind: which reader takes it.
-        uid: SeriesInstanceUID, DICOM only.
-        description: SeriesDescription on one line, DICOM only.
-        files: how many files it consists of.
-        plane: ``"axial"``, ``"coronal"`` or ``"sagittal"``; None, as all below, if it is refused.
-        shape: voxels along the array axes.
-        spacing: mm along the array axes.
-        slice_thickness: nominal thickness in mm, where the source states one.
-        orientation: axis codes such as ``"LPS"``.
-        dtype: name of the storage dtype.
-        notes: what the reader had to decide.
-        problems: one line for each reason why it is refused.
+    Holds no patient attributes.
     """
 
-    name: str
-    kind: Literal["nifti", "itk", "dicom"]
-    uid: str | None = None
-    description: str = ""
-    files: int = 1
-    plane: str | None = None
-    shape: tuple[int, int, int] | None = None
-    spacing: tuple[float, float, float] | None = None
-    slice_thickness: float | None = None
-    orientation: str | None = None
-    dtype: str | None = None
-    notes: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
+    name: str  #: file name without its ending, or the DICOM series number
+    kind: Literal["nifti", "itk", "dicom"]  #: which reader takes it
+    uid: str | None = None  #: SeriesInstanceUID, DICOM only
+    description: str = ""  #: SeriesDescription on one line, DICOM only
+    files: int = 1  #: how many it consists of
+    plane: str | None = None  #: ``"axial"``, ``"coronal"`` or ``"sagittal"``
+    shape: tuple[int, int, int] | None = None  #: voxels along the array axes
+    spacing: tuple[float, float, float] | None = None  #: mm along the array axes
+    slice_thickness: float | None = None  #: nominal, in mm, where the source states one
+    orientation: str | None = None  #: axis codes such as ``"LPS"``
+    dtype: str | None = None  #: of the storage
+    notes: tuple[str, ...] = ()  #: what the reader had to decide
+    problems: tuple[str, ...] = ()  #: one line for each reason why it is refused
 
 
 def survey(path: str | PathLike[str], *, max_voxels: int = 2**31) -> list[SeriesInfo]:
@@ -56,7 +43,7 @@ def survey(path: str | PathLike[str], *, max_voxels: int = 2**31) -> list[Series
     Args:
         path: a volume file, a DICOM file, or a folder with any number of DICOM series and volume
             files at any depth.
-        max_voxels: as in ``read_volume``.
+        max_voxels: as in ``mrisr.io.read_file``.
 
     Returns:
         DICOM series by number, then volume files by path. Nothing is raised for a bad one.
@@ -78,9 +65,9 @@ def survey(path: str | PathLike[str], *, max_voxels: int = 2**31) -> list[Series
 
 
 def _volume_file(path: Path, root: Path, max_voxels: int) -> SeriesInfo:
-    kind = input_format(path)
     name = (path.parent.relative_to(root) / stem(path)).as_posix()
-    return _describe(SeriesInfo(name, kind), lambda: read_file(path, max_voxels=max_voxels))
+    known = SeriesInfo(name, input_format(path))
+    return _describe(known, lambda: read_file(path, max_voxels=max_voxels))
 
 
 def _dicom_series(path: Path, max_voxels: int) -> list[SeriesInfo]:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from mrisr.core import geometry
 from mrisr.core.errors import MrisrError, UsageError
-from mrisr.core.intensity import scaling
 from mrisr.core.options import Job, Kind
+from mrisr.core.statistics import scaling
 from mrisr.core.volume import Storage, Volume
 from mrisr.physics.separable import SeparableOperator, in_plane_operator, through_plane_operator
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mrisr.core.errors import UsageError, out_of_memory
 from mrisr.core.options import Sampling
-from mrisr.core.random import seeded
+from mrisr.core.statistics import seeded
 from mrisr.methods.base import given
 from mrisr.models.store import Model
 from mrisr.networks import channels_last

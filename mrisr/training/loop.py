@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from mrisr.config import Config, TrainSettings, ZonesConfig
 from mrisr.core.errors import UsageError
-from mrisr.core.random import seeded
+from mrisr.core.statistics import seeded
 from mrisr.io.atomic import make_folder, write_bytes
 from mrisr.models.card import ModelCard, ZonesCard
 from mrisr.models.store import save_model

@@ -11,8 +11,7 @@ import torch
 
 from mrisr.config import DataSettings, Job, Kind
 from mrisr.core.errors import InputError
-from mrisr.core.intensity import scaling
-from mrisr.core.random import seeded
+from mrisr.core.statistics import scaling, seeded
 from mrisr.data import cache, pairs
 from mrisr.physics.separable import in_plane_operator, through_plane_operator
 

@@ -19,7 +19,7 @@ from mrisr.cli import app
 from mrisr.config import CardSettings, Config, DataSettings, load_config
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.options import Sampling
-from mrisr.core.random import seeded
+from mrisr.core.statistics import seeded
 from mrisr.data import cache, pairs
 from mrisr.data.pictures import find_pictures, levels_of, prepare_pictures, read_picture
 from mrisr.models.store import load_model

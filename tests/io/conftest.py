@@ -21,6 +21,10 @@ from mrisr.core.volume import Storage, Volume
 from mrisr.io import read_volume
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
 @pytest.fixture
 def affine() -> np.ndarray:
     """An oblique, left-handed grid of 0.5 x 0.7 x 3 mm."""

@@ -15,12 +15,9 @@ from typing import Any
 import pytest
 
 from mrisr.core.errors import OutputError
-from mrisr.io import atomic_path, files, temporary
+from mrisr.io import atomic_path, files
 from mrisr.io.atomic import atomic_folder
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir())
+from tests.io.conftest import names
 
 
 def refuse(code: int) -> Callable[..., None]:
@@ -178,19 +175,19 @@ def test_a_disk_that_cannot_flush_a_folder_is_no_failure(output, target, monkeyp
 
 
 def test_what_a_dead_process_left_is_removed(output, target):
-    stale = of_a_dead_process(temporary.temporary_path(target))
-    aside = of_a_dead_process(temporary.aside_path(target))
+    stale = of_a_dead_process(files.temporary_path(target))
+    aside = of_a_dead_process(files.aside_path(target))
     for path in (stale, aside, target):
         output.fill(path, path.name)
-    temporary.remove_stale(target.with_name("another"))
+    files.remove_stale(target.with_name("another"))
     assert len(names(target.parent)) == 3
-    temporary.remove_stale(target)
+    files.remove_stale(target)
     assert names(target.parent) == ["v.nii.gz"]
     assert output.read(target) == {"v.nii.gz"}
 
 
 def test_a_kill_between_two_renames_loses_nothing(target):
-    FOLDER.fill(of_a_dead_process(temporary.aside_path(target)), "old")
+    FOLDER.fill(of_a_dead_process(files.aside_path(target)), "old")
     with pytest.raises(OutputError, match="exists already"):
         FOLDER.write(target, "new", overwrite=False)
     assert FOLDER.read(target) == {"old"}

@@ -5,17 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mrisr.core.errors import OutputError
-from mrisr.io import mhd, read_volume, temporary, write_volume
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir())
+from mrisr.io import files, itk, read_volume, voxels, write_volume
+from tests.io.conftest import names
 
 
 @pytest.fixture
@@ -32,15 +28,8 @@ def killed_before_settling(path, volume, monkeypatch):
     child.wait()
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: child.pid)
-        patch.setattr(mhd, "_settle", lambda *paths: None)
-        mhd.save_mhd(volume, path, force=True)
-
-
-def test_the_new_pair_counts_before_it_has_its_final_names(pair, monkeypatch):
-    path, volume = pair
-    killed_before_settling(path, volume, monkeypatch)
-    np.testing.assert_array_equal(read_volume(path).array, volume.array)
-    assert len(names(path.parent)) == 3
+        patch.setattr(itk, "_settle", lambda *paths: None)
+        itk.save_mhd(volume, path, force=True)
 
 
 def test_the_next_writing_tidies_up(pair, monkeypatch, make_volume):
@@ -53,12 +42,14 @@ def test_the_next_writing_tidies_up(pair, monkeypatch, make_volume):
     np.testing.assert_array_equal(read_volume(path).array, make_volume().array)
 
 
-def test_tidying_alone_keeps_the_pair_that_counts(pair, monkeypatch):
+def test_the_new_pair_counts_before_and_after_tidying(pair, monkeypatch):
     path, volume = pair
     killed_before_settling(path, volume, monkeypatch)
-    mhd._tidy(path, path.with_suffix(".raw"))
-    temporary.remove_stale(path)
-    temporary.remove_stale(path.with_suffix(".raw"))
+    np.testing.assert_array_equal(read_volume(path).array, volume.array)
+    assert len(names(path.parent)) == 3
+    itk._tidy(path, path.with_suffix(".raw"))
+    files.remove_stale(path)
+    files.remove_stale(path.with_suffix(".raw"))
     assert names(path.parent) == ["v.mhd", "v.raw"]
     np.testing.assert_array_equal(read_volume(path).array, volume.array)
     assert "= v.raw\n" in path.read_text()
@@ -81,7 +72,7 @@ def test_a_disk_without_hard_links(pair, monkeypatch):
 def test_a_failure_to_take_the_final_name_is_no_failure(pair, monkeypatch):
     """The new pair counts already; the next writing tries again."""
     path, volume = pair
-    monkeypatch.setattr(mhd, "_settle", lambda *paths: (_ for _ in ()).throw(OSError("disk")))
+    monkeypatch.setattr(itk, "_settle", lambda *paths: (_ for _ in ()).throw(OSError("disk")))
     write_volume(volume, path, force=True)
     np.testing.assert_array_equal(read_volume(path).array, volume.array)
     monkeypatch.undo()
@@ -91,15 +82,13 @@ def test_a_failure_to_take_the_final_name_is_no_failure(pair, monkeypatch):
 
 @pytest.mark.parametrize("name", ["v.mhd", "v.raw"])
 def test_what_appears_meanwhile_is_kept_without_force(tmp_path, make_volume, monkeypatch, name):
-    from mrisr.io import verify
-
-    real = verify.verify
+    real = voxels.verify
 
     def meanwhile(written, volume, target):
         real(written, volume, target)
         (tmp_path / name).write_text("another run's")
 
-    monkeypatch.setattr("mrisr.io.verify.verify", meanwhile)
+    monkeypatch.setattr(voxels, "verify", meanwhile)
     with pytest.raises(OutputError, match=f"{name}: exists already"):
         write_volume(make_volume(), tmp_path / "v.mhd")
     assert names(tmp_path) == [name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tracemalloc
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 
 from mrisr.core.errors import OutputError
 from mrisr.core.volume import Storage, Volume
-from mrisr.io import read_file, read_volume, verify, write_volume
+from mrisr.io import read_file, read_volume, voxels, write_volume
 from mrisr.io.nifti import write_nifti
 
 
@@ -19,14 +18,14 @@ from mrisr.io.nifti import write_nifti
 def test_a_short_file_is_noticed(tmp_path, make_volume, monkeypatch, ending):
     path = write_volume(make_volume(), tmp_path / f"v{ending}")
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    real = verify.verify
+    real = voxels.verify
 
     def shortened(written, volume, target):
         data = written.read_bytes()
         written.write_bytes(data[: len(data) * 2 // 3])
         real(written, volume, target)
 
-    monkeypatch.setattr("mrisr.io.verify.verify", shortened)
+    monkeypatch.setattr(voxels, "verify", shortened)
     with pytest.raises(OutputError, match="did not read back"):
         write_volume(make_volume(np.float32), path, force=True)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
@@ -41,7 +40,7 @@ def test_what_is_compared(tmp_path, make_volume, what):
     other = make_volume(np.int32) if what == "int32" else volume.with_array(array, affine)
     write_nifti(other, tmp_path / "v.nii")
     with pytest.raises(OutputError, match=rf"target.nii.*{what}"):
-        verify.verify(tmp_path / "v.nii", volume, tmp_path / "target.nii")
+        voxels.verify(tmp_path / "v.nii", volume, tmp_path / "target.nii")
 
 
 def test_nan_is_not_written(tmp_path, make_volume):
@@ -82,14 +81,3 @@ def test_voxels_are_held_once(tmp_path, affine, ending):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1.7 * noise.nbytes
-
-
-@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".mha", ".nrrd"])
-def test_volumes_are_flushed_before_the_rename(tmp_path, make_volume, monkeypatch, ending):
-    done: list[str] = []
-    fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda fd: (done.append("fsync"), fsync(fd))[1])
-    monkeypatch.setattr(os, "replace", lambda a, b: (done.append("replace"), replace(a, b))[1])
-    path = write_volume(make_volume(), tmp_path / f"v{ending}", force=True)
-    assert done == ["fsync", "replace", "fsync"]
-    assert read_volume(path).shape == (9, 7, 5)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mrisr.config import MethodSettings
-from mrisr.core.random import seeded
+from mrisr.core.statistics import seeded
 from mrisr.data.pairs import Measured, Pair
 from mrisr.methods import Restorer, build_restorer
 from mrisr.methods.base import Given, given

@@ -12,7 +12,7 @@ import torch
 from mrisr.config import MethodSettings
 from mrisr.core.errors import UsageError
 from mrisr.core.options import Sampling
-from mrisr.core.random import seeded
+from mrisr.core.statistics import seeded
 from mrisr.data.pairs import Pair
 from mrisr.diffusion.samplers import start_latent
 from mrisr.methods import Restorer

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mrisr.core.random import seeded
+from mrisr.core.statistics import seeded
 from mrisr.physics.operator import Composed, LinearOperator, Moved, Stacked, conjugate_gradients
 from mrisr.physics.separable import through_plane_operator
 

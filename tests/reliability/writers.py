@@ -143,7 +143,7 @@ class Untidied(Writer):
     """Read as the next writing finds it."""
 
     def read(self, target: Path) -> dict[str, str]:
-        from mrisr.io.temporary import remove_stale
+        from mrisr.io.files import remove_stale
 
         remove_stale(target)
         return super().read(target)

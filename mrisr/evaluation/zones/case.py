@@ -17,8 +17,8 @@ from mrisr import metrics
 from mrisr.config import Job
 from mrisr.core import geometry
 from mrisr.core.errors import InputError, UsageError
-from mrisr.core.intensity import scaling
 from mrisr.core.options import Segmenting
+from mrisr.core.statistics import scaling
 from mrisr.core.volume import Volume
 from mrisr.data.prepare import Entry, find_sources
 from mrisr.evaluation import degraded
