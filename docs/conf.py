@@ -76,7 +76,7 @@ the whole method: network and projection onto the measurement, against interpola
 
 def write_models(_app: Any) -> None:
     """Write reference/models.md, if it has changed."""
-    from mrisr.models.find import BUNDLED, COMPARISON, read_any_card, read_card
+    from mrisr.models.card import BUNDLED, COMPARISON, read_any_card, read_card
 
     released = [read_any_card(path) for path in sorted(BUNDLED.glob("*.json"))]
     compared = [read_card(path) for path in sorted(COMPARISON.glob("*.json"))]

@@ -36,8 +36,7 @@ from mrisr.core.options import Sampling
 from mrisr.diffusion.schedule import LinearSchedule, sampling_levels
 from mrisr.io.atomic import make_folder, write_bytes
 from mrisr.methods import build_restorer
-from mrisr.models.card import ModelCard
-from mrisr.models.find import read_card
+from mrisr.models.card import ModelCard, read_card
 from mrisr.models.store import Model, load_model, write_card
 
 POWERS = (0.35, 0.5, 0.7, 1.4, 2.0, 3.0)

@@ -18,7 +18,7 @@ from mrisr.batch.names import LABELS, ROLES, SCORES, SOURCE, VOLUME, Stage
 from mrisr.batch.settings import BatchSettings
 from mrisr.core.errors import InputError, UsageError
 from mrisr.io import input_format
-from mrisr.models.find import INTERPOLATIONS, card_path, model_for
+from mrisr.models.card import INTERPOLATIONS, card_path, model_for
 
 State = Literal["unfinished", "done", "failed", "skipped"]
 #: What a card says for people only; it may change without another result.

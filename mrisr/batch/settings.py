@@ -20,7 +20,7 @@ from mrisr.core.options import (
     current_names,
     declared,
 )
-from mrisr.models.find import INTERPOLATIONS, available, card_path
+from mrisr.models.card import INTERPOLATIONS, available, card_path
 from mrisr.zones.labels import LabelTable
 
 Name = Annotated[str, Field(pattern=NAME)]

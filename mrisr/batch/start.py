@@ -37,7 +37,7 @@ from mrisr.core.errors import MrisrError, UsageError
 from mrisr.io import write_json
 from mrisr.io.atomic import as_output_error, make_folder
 from mrisr.io.files import locked
-from mrisr.models.find import FOLDER_VARIABLE
+from mrisr.models.card import FOLDER_VARIABLE
 
 Report = Callable[[str], None]
 #: Receives the progress of the batch.

@@ -192,7 +192,8 @@ class Work:
 
     def _write_dicom(self, made: Result, role: str, path: Path, *, labels: bool = False) -> None:
         """Write a DICOM object that is derived from a stack."""
-        from mrisr.runs.run import FileRun, write
+        from mrisr.runs.outputs import FileRun
+        from mrisr.runs.run import write
 
         source, settings = self.plan.sources[role], self.settings
         files = Files(

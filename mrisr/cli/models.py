@@ -70,7 +70,7 @@ def models(
 ) -> None:
     """List the models that are bundled or installed, or show the card of one."""
     from mrisr.cli.tables import card_text, listing
-    from mrisr.models.find import available, card_path, read_any_card
+    from mrisr.models.card import available, card_path, read_any_card
 
     paths = [card_path(name)] if name else list(available().values())
     cards = [read_any_card(path) for path in paths]

@@ -64,7 +64,8 @@ def _run(
     as_json: bool,
 ) -> None:
     """Do the run, then say what was made."""
-    from mrisr.runs.run import FileRun, run_files
+    from mrisr.runs.outputs import FileRun
+    from mrisr.runs.run import run_files
 
     labels = isinstance(settings, Segmenting)
     images = "slices" if isinstance(settings, InPlane) else "images"

@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import struct
 import warnings
-import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -37,21 +35,6 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 SMALLEST = 16
 
 MODES = ("1", "L", "P", "RGB", "LA", "PA", "RGBA")
-#: Errors of Pillow's decoders on damaged files; they have none of their own.
-_DAMAGED = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    LookupError,
-    TypeError,
-    OverflowError,
-    NotImplementedError,
-    struct.error,
-    zlib.error,
-    Warning,
-    Image.DecompressionBombError,
-)
 
 
 def prepare_pictures(
@@ -133,7 +116,9 @@ def read_picture(
             image = _decoded(data, path)
     except UnidentifiedImageError as error:
         raise InputError(path, expected="a picture", found="something else") from error
-    except _DAMAGED as error:
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # the decoders have many ways to say that a file is damaged
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(path, expected="a whole picture", found=reason) from error
     if edge is not None:

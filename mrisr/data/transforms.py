@@ -83,7 +83,7 @@ class DegradeInPlaned(MapTransform):
         drawn = pairs.Drawn(self.kind, self.scale)
         for key in self.key_iterator(out):
             axis = geometry.slice_axis(_affine(out[key])) if self.axis is None else self.axis
-            out.update(_degraded(str(key), out[key], "inplane", drawn, axis))
+            out |= _degraded(str(key), out[key], "inplane", drawn, axis)
         return out
 
 
@@ -114,9 +114,7 @@ class RandDegradeInPlaned(DegradeInPlaned, Randomizable):
         low, high = np.log(self.scale_range)
         self.scale = float(np.exp(self.R.uniform(low, high)))
 
-    def apply(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Degrade by the stored ``scale``."""
-        return super().__call__(data)
+    apply = DegradeInPlaned.__call__
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Draw, then apply."""

@@ -24,8 +24,7 @@ from mrisr.io.atomic import as_output_error, make_folder, write_bytes
 from mrisr.io.files import locked
 from mrisr.methods import build_restorer
 from mrisr.methods.base import Restorer
-from mrisr.models.card import Card, ModelCard, TrainingRecord
-from mrisr.models.find import INTERPOLATIONS, card_path, read_card
+from mrisr.models.card import INTERPOLATIONS, Card, ModelCard, TrainingRecord, card_path, read_card
 from mrisr.physics.rows import Interpolation
 from mrisr.physics.separable import CONDITION
 

@@ -1,4 +1,4 @@
-"""The places a run writes to: a volume's file, the folder of a DICOM series, or a DICOM Segmentation.
+"""Where a run on files reads, and what it writes: a volume's file, a DICOM series or a DICOM Segmentation.
 
 Each kind of output checks its path before any work is done, and writes what was made.
 """
@@ -10,21 +10,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from mrisr.core.errors import OutputError, UsageError
-from mrisr.core.options import Format
-from mrisr.core.volume import Volume
+from mrisr.core.options import Files, Format
+from mrisr.core.volume import Volume, VolumeFile
 from mrisr.io import (
     SUPPORTED,
     check_output,
     check_output_folder,
+    input_format,
     output_format,
+    read_file,
     stem,
     write_volume,
 )
 from mrisr.io.paths import ending
-from mrisr.runs.record import Record, record_path
+from mrisr.runs.record import Record
 
 if TYPE_CHECKING:
     from mrisr.dicom.source import Source
@@ -37,6 +39,7 @@ _ENDINGS: dict[Format, tuple[str, ...]] = {
     "dicom": ("",),
 }
 _SEGMENTATION = ".dcm"
+DEFAULTS = Files()
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,11 @@ class Output(ABC):
     inputs: tuple[Path, ...]
     force: bool = False
     qc: Path | None = None
-    #: Whether a DICOM source gives it patient and study.
-    dicom: ClassVar[bool] = True
 
     @property
     def record(self) -> Path:
         """Where the record lies."""
-        return record_path(self.path, stem(self.path))
+        return self.path.with_name(f"{stem(self.path)}.json")
 
     def check(self) -> None:
         """Make sure that writing destroys nothing and can succeed. Raises OutputError, UsageError."""
@@ -85,8 +86,6 @@ class Output(ABC):
 @dataclass(frozen=True)
 class VolumeOutput(Output):
     """NIfTI, MetaImage or NRRD."""
-
-    dicom: ClassVar[bool] = False
 
     def _check_own(self, beside: Sequence[Path]) -> list[Path]:
         output_format(self.path)
@@ -151,29 +150,117 @@ class SegmentationOutput(Output):
         write_segmentation(volume, self.path, source, derivation, PROSTATE_ZONES, force=self.force)
 
 
-def is_dicom(path: Path | None, format: Format | None, *, labels: bool) -> bool:
-    """Tell whether an output is DICOM: asked for, or a folder (labels: a .dcm) by its name."""
-    if format is not None or path is None:
-        return format == "dicom"
-    if labels:
-        return path.suffix.lower() == _SEGMENTATION
-    return os.path.isdir(path) or not path.suffix  # noqa: PTH112 (long names)
+@dataclass(frozen=True)
+class FileRun:
+    """Where a run on files reads and writes.
 
+    Attributes:
+        source: the study: a file, or the folder of a DICOM series.
+        files: the options.
+        labels: whether labels are written, which in DICOM are one file and not the folder of a series.
+    """
 
-def default_ending(format: Format | None, *, labels: bool) -> str:
-    """Ending of a name that the user did not choose."""
-    return _SEGMENTATION if labels and format == "dicom" else _ENDINGS[format or "nifti"][0]
+    source: Path
+    files: Files = DEFAULTS
+    labels: bool = False
 
+    @property
+    def writes_dicom(self) -> bool:
+        """True where the output is DICOM: asked for, or a folder (labels: a .dcm) by its name."""
+        path, format = self.files.output, self.files.format
+        if format is not None or path is None:
+            return format == "dicom"
+        if self.labels:
+            return path.suffix.lower() == _SEGMENTATION
+        return os.path.isdir(path) or not path.suffix  # noqa: PTH112 (long names)
 
-def check_ending(path: Path, format: Format | None, *, labels: bool) -> None:
-    """Refuse a name that no writer makes, or that is not of the format. Raises OutputError, UsageError."""
-    dicom = is_dicom(path, format, labels=labels)
-    if labels and ending(path) is None and not dicom:
-        raise OutputError(
-            f"{path}: expected a name ending in {SUPPORTED} or, for DICOM, {_SEGMENTATION}"
+    @property
+    def _endings(self) -> tuple[str, ...]:
+        """Endings that the output may have, the default first."""
+        if self.labels and self.writes_dicom:
+            return (_SEGMENTATION,)
+        return _ENDINGS[self.files.format or "nifti"]
+
+    def output(self, suffix: str) -> Output:
+        """The output, checked before any work is done. Raises OutputError, UsageError."""
+        self._check_dicom_options()
+        files = self.files
+        path = files.output or Path.cwd() / f"{stem(self.source)}_{suffix}{self._endings[0]}"
+        inputs = tuple(p for p in (self.source, files.template) if p is not None)
+        found: Output
+        if self.writes_dicom and not self.labels:
+            templated = files.template is not None
+            found = SeriesOutput(path, inputs, files.force, files.qc, templated=templated)
+        else:
+            self._check_ending(path)
+            kind = SegmentationOutput if self.writes_dicom else VolumeOutput
+            found = kind(path, inputs, files.force, files.qc)
+        found.check()
+        return found
+
+    def _check_ending(self, path: Path) -> None:
+        """Refuse a name that no writer makes, or that is not of the format."""
+        if self.labels and ending(path) is None and not self.writes_dicom:
+            raise OutputError(
+                f"{path}: expected a name ending in {SUPPORTED} or, for DICOM, {_SEGMENTATION}"
+            )
+        if not (self.labels and self.writes_dicom):
+            output_format(path)
+        format = self.files.format
+        if format is not None and not path.name.lower().endswith(self._endings):
+            raise UsageError(f"--format {format}: the output is called {path.name}")
+
+    def read(self) -> VolumeFile:
+        """The source volume. Raises InputError."""
+        files = self.files
+        own = files.template is None or input_format(self.source) == "dicom"
+        return read_file(
+            self.source,
+            series=files.series if own else None,
+            frame=files.frame if own else None,
+            affine=files.affine,
+            max_voxels=files.max_voxels,
         )
-    if not (labels and dicom):
-        output_format(path)
-    wanted = (_SEGMENTATION,) if labels and dicom else _ENDINGS[format or "nifti"]
-    if format is not None and not path.name.lower().endswith(wanted):
-        raise UsageError(f"--format {format}: the output is called {path.name}")
+
+    def dicom_source(self, file: VolumeFile) -> Source | None:
+        """The DICOM series that gives an output patient and study; None for other outputs.
+
+        Args:
+            file: what was read; a DICOM series is its own source.
+
+        Raises:
+            InputError: the template cannot be used, or shows another place than the volume.
+        """
+        if not self.writes_dicom:
+            return None
+        from mrisr.dicom.deidentify import deidentified
+        from mrisr.dicom.source import check_same_place, read_source, source_of
+        from mrisr.io.dicom import DicomFile
+
+        files = self.files
+        if isinstance(file, DicomFile):
+            source = source_of(file)
+        else:
+            template = files.template or self.source
+            source = read_source(template, series=files.series, frame=files.frame)
+            check_same_place(file.volume, source, template)
+        return deidentified(source) if files.deidentify else source
+
+    def _check_dicom_options(self) -> None:
+        files = self.files
+        if not self.writes_dicom:
+            for name, given in (("template", files.template), ("deidentify", files.deidentify)):
+                if given:
+                    raise UsageError(f"--{name} needs a DICOM output (--format dicom)")
+            return
+        dicom = input_format(self.source) == "dicom"
+        if dicom and files.template is not None:
+            raise UsageError("--template is for inputs that are no DICOM; this one is its own")
+        if not dicom and files.template is None:
+            needs = "a DICOM input, or --template SERIES for patient and study"
+            if files.format == "dicom" or self.labels:
+                raise UsageError(f"a DICOM output needs {needs}")
+            raise OutputError(
+                f"{files.output}: expected a name ending in {SUPPORTED}; a folder means a DICOM "
+                f"series, which needs {needs}"
+            )

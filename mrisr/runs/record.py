@@ -6,7 +6,6 @@ import json
 import platform
 import sys
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -171,11 +170,6 @@ class Record(Settings):
         decides = {key: content[key] for key in [*keys, "precision"]}
         decides["device"] = self.device.partition(":")[0]
         return {**decides, "input": self.input.sha256} if templated else decides
-
-
-def record_path(output: Path, stem: str) -> Path:
-    """The record lies beside its output and has its name, ending in ``.json``."""
-    return output.with_name(f"{stem}.json")
 
 
 def device_name(device: torch.device) -> str:

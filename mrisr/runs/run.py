@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from mrisr.core.errors import OutputError, UsageError
 from mrisr.core.options import Files, InPlane, Segmenting, ThroughPlane, split_options
 from mrisr.core.volume import VolumeFile
-from mrisr.io import SUPPORTED, as_file, input_format, like, read_file, stem
+from mrisr.io import as_file, like
 from mrisr.io.atomic import as_output_error, json_bytes, staged
 from mrisr.io.files import locked
 from mrisr.runs import results
-from mrisr.runs.outputs import (
-    Output,
-    SegmentationOutput,
-    SeriesOutput,
-    VolumeOutput,
-    check_ending,
-    default_ending,
-    is_dicom,
-)
+from mrisr.runs.outputs import DEFAULTS, FileRun, Output
 from mrisr.runs.results import Result
 
 if TYPE_CHECKING:
@@ -32,100 +23,6 @@ if TYPE_CHECKING:
 
 Image = TypeVar("Image")
 Settings = InPlane | ThroughPlane | Segmenting
-DEFAULTS = Files()
-
-
-@dataclass(frozen=True)
-class FileRun:
-    """Where a run on files reads and writes.
-
-    Attributes:
-        source: the study: a file, or the folder of a DICOM series.
-        files: the options.
-        labels: whether labels are written, which in DICOM are one file and not the folder of a series.
-    """
-
-    source: Path
-    files: Files = DEFAULTS
-    labels: bool = False
-
-    @property
-    def writes_dicom(self) -> bool:
-        """True where the output is DICOM."""
-        return is_dicom(self.files.output, self.files.format, labels=self.labels)
-
-    def output(self, suffix: str) -> Output:
-        """The output, checked before any work is done. Raises OutputError, UsageError."""
-        self._check_dicom_options()
-        files = self.files
-        name = f"{stem(self.source)}_{suffix}{default_ending(files.format, labels=self.labels)}"
-        path = files.output or Path.cwd() / name
-        inputs = tuple(p for p in (self.source, files.template) if p is not None)
-        found: Output
-        if self.writes_dicom and not self.labels:
-            templated = files.template is not None
-            found = SeriesOutput(path, inputs, files.force, files.qc, templated=templated)
-        else:
-            check_ending(path, files.format, labels=self.labels)
-            kind = SegmentationOutput if self.writes_dicom else VolumeOutput
-            found = kind(path, inputs, files.force, files.qc)
-        found.check()
-        return found
-
-    def read(self) -> VolumeFile:
-        """The source volume. Raises InputError."""
-        files = self.files
-        own = files.template is None or input_format(self.source) == "dicom"
-        return read_file(
-            self.source,
-            series=files.series if own else None,
-            frame=files.frame if own else None,
-            affine=files.affine,
-            max_voxels=files.max_voxels,
-        )
-
-    def dicom_source(self, file: VolumeFile) -> Source | None:
-        """The DICOM series that gives an output patient and study; None for other outputs.
-
-        Args:
-            file: what was read; a DICOM series is its own source.
-
-        Raises:
-            InputError: the template cannot be used, or shows another place than the volume.
-        """
-        if not self.writes_dicom:
-            return None
-        from mrisr.dicom.deidentify import deidentified
-        from mrisr.dicom.source import check_same_place, read_source, source_of
-        from mrisr.io.dicom import DicomFile
-
-        files = self.files
-        if isinstance(file, DicomFile):
-            source = source_of(file)
-        else:
-            template = files.template or self.source
-            source = read_source(template, series=files.series, frame=files.frame)
-            check_same_place(file.volume, source, template)
-        return deidentified(source) if files.deidentify else source
-
-    def _check_dicom_options(self) -> None:
-        files = self.files
-        if not self.writes_dicom:
-            for name, given in (("template", files.template), ("deidentify", files.deidentify)):
-                if given:
-                    raise UsageError(f"--{name} needs a DICOM output (--format dicom)")
-            return
-        dicom = input_format(self.source) == "dicom"
-        if dicom and files.template is not None:
-            raise UsageError("--template is for inputs that are no DICOM; this one is its own")
-        if not dicom and files.template is None:
-            needs = "a DICOM input, or --template SERIES for patient and study"
-            if files.format == "dicom" or self.labels:
-                raise UsageError(f"a DICOM output needs {needs}")
-            raise OutputError(
-                f"{files.output}: expected a name ending in {SUPPORTED}; a folder means a DICOM "
-                f"series, which needs {needs}"
-            )
 
 
 def run(
@@ -149,16 +46,19 @@ def run(
         UsageError, InputError, OutputError: one line that says what to do.
     """
     (files,) = split_options(options, Files)
+    return _run(image, settings, files, progress)
+
+
+def _run(image: Any, settings: Settings, files: Files, progress: Progress | None) -> Result:
     if isinstance(image, (str, PathLike)):
-        return run_files(
-            FileRun(Path(image), files, isinstance(settings, Segmenting)), settings, progress
-        )
+        on = FileRun(Path(image), files, isinstance(settings, Segmenting))
+        return run_files(on, settings, progress)
     if files != DEFAULTS:
         raise TypeError(
             "output, qc and other options on files need an input path; an image in memory is returned, "
             "not written"
         )
-    made = _made(as_file(image), settings, progress, None)
+    made = _made(as_file(image), settings, progress)
     return replace(made, image=like(made.volume, image))
 
 
@@ -266,13 +166,12 @@ def _image_of(image: Any, kind: type[Settings], options: dict[str, Any]) -> Any:
     """The image of a run, or the path that it wrote."""
     progress = options.pop("progress", None)
     settings, files = split_options(options, kind, Files)
-    given = {name: value for name, value in vars(files).items() if value != getattr(DEFAULTS, name)}
-    made = run(image, settings, progress=progress, **given)
+    made = _run(image, settings, files, progress)
     return made.image if made.path is None else made.path
 
 
 def _made(
-    file: VolumeFile, settings: Settings, progress: Progress | None, began: float | None
+    file: VolumeFile, settings: Settings, progress: Progress | None, began: float | None = None
 ) -> Result:
     if isinstance(settings, Segmenting):
         return results.segment(file, settings, began=began)

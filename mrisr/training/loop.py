@@ -27,8 +27,15 @@ from mrisr.core.statistics import seeded
 from mrisr.io.atomic import make_folder, write_bytes
 from mrisr.models.card import ModelCard, ZonesCard
 from mrisr.models.store import save_model
-from mrisr.training.bookkeeping import Log, hardware
-from mrisr.training.checkpoint import Progress, State, load_checkpoint, save_checkpoint
+from mrisr.training.bookkeeping import (
+    Log,
+    Progress,
+    State,
+    fingerprint,
+    hardware,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 CHECKPOINT = "checkpoint.safetensors"
 CROPS, DEVICE, DROPOUT = 1, 2, 3  # purposes of a step's generators
@@ -78,12 +85,11 @@ class Trainee(ABC, Generic[Batch]):
     """Network in training.
 
     Args:
-        settings: of the optimisation.
+        config: of the model and its training.
         output: folder of the run.
         fabric: launched.
         module: what is trained, with what of it is not.
         network: the part whose weights are averaged and released.
-        fingerprint: digest of the settings that may not change on resumption.
     """
 
     #: Whether there are patients to validate on.
@@ -93,15 +99,15 @@ class Trainee(ABC, Generic[Batch]):
 
     def __init__(
         self,
-        settings: TrainSettings,
+        config: Config | ZonesConfig,
         output: Path,
         fabric: Fabric,
         *,
         module: nn.Module,
         network: nn.Module,
-        fingerprint: str,
     ) -> None:
-        self.settings, self.output, self.fabric = settings, output, fabric
+        self.output, self.fabric = output, fabric
+        self.settings = settings = config.train
         self.checkpoint = output / CHECKPOINT
         trained = [p for p in module.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
@@ -110,7 +116,7 @@ class Trainee(ABC, Generic[Batch]):
         self.module, self.optimizer = fabric.setup(module, optimizer)
         self.network = network
         self.ema = {k: v.detach().clone() for k, v in network.state_dict().items()}
-        self.progress = Progress(fingerprint=fingerprint)
+        self.progress = Progress(fingerprint=fingerprint(config))
 
     @abstractmethod
     def draw(self, step: int) -> Batch:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from mrisr.config import AdversarialSettings, Config
 from mrisr.core.errors import InputError
@@ -19,9 +21,7 @@ from mrisr.methods.inversion import InversionRestorer
 from mrisr.models.card import ModelCard
 from mrisr.models.store import Model, load_model
 from mrisr.networks import channels_last
-from mrisr.networks.critic import Critic
-from mrisr.training.bookkeeping import fingerprint, frozen_model, new_card
-from mrisr.training.checkpoint import State
+from mrisr.training.bookkeeping import State, frozen_model, new_card
 from mrisr.training.loop import CROPS, DEVICE, Trainee, per_process, pinned, take_weights
 from mrisr.training.validation import validate, write_examples
 
@@ -31,6 +31,31 @@ class Batch(NamedTuple):
 
     crops: Tensor
     draws: list[pairs.Drawn]
+
+
+class Critic(nn.Module):
+    """Discriminator of patches (Isola et al. 2017), spectrally normalised (Miyato et al. 2018).
+
+    SRGAN's discriminator in reduced size, made to judge patches so that crops of any size serve.
+    ``(b, c, h, w)`` to logits ``(b, 1, h / 16, w / 16)`` and the features of every layer.
+    """
+
+    def __init__(self, channels: int = 1, width: int = 32) -> None:
+        super().__init__()
+        widths = [channels, width, width, 2 * width, 2 * width, 4 * width, 4 * width]
+        strides = [2, 2, 1, 2, 1, 2]
+        self.layers = nn.ModuleList(
+            spectral_norm(nn.Conv2d(a, b, 3, stride, padding=1))
+            for (a, b), stride in zip(pairwise(widths), strides, strict=True)
+        )
+        self.last = spectral_norm(nn.Conv2d(widths[-1], 1, 3, padding=1))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        features = []
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), 0.2)
+            features.append(x)
+        return self.last(x), features
 
 
 class Adversary:
@@ -100,14 +125,7 @@ class Restoration(Trainee[Batch]):
         frozen = frozen_model(config)
         self.card = new_card(config, training, frozen)
         restorer = _initialised(config, build_restorer(self.card, self.card.condition), frozen)
-        super().__init__(
-            config.train,
-            output,
-            fabric,
-            module=restorer,
-            network=restorer.network,
-            fingerprint=fingerprint(config),
-        )
+        super().__init__(config, output, fabric, module=restorer, network=restorer.network)
         self.module.mark_forward_method("objective")
         self.adversary = None
         if config.train.adversarial is not None:

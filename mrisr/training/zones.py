@@ -14,7 +14,7 @@ from mrisr.config import ZonesConfig
 from mrisr.core.errors import InputError
 from mrisr.data import cache
 from mrisr.models.card import ZonesCard
-from mrisr.training.bookkeeping import fingerprint, first_record
+from mrisr.training.bookkeeping import first_record
 from mrisr.training.loop import CROPS, DEVICE, Trainee, per_process, pinned, take_weights
 from mrisr.zones.augment import Variation, draw_variation, vary
 from mrisr.zones.data import WHOLE, LabelledStack, RawCrops, ZoneCrops, labelled_stacks
@@ -50,14 +50,7 @@ class Segmentation(Trainee[Batch]):
             take_weights(network, model.network, model.card.name)
         self.card = _new_card(config, training)
         self.objective = DiceCELoss(softmax=True, batch=True, lambda_ce=1.0, lambda_dice=1.0)
-        super().__init__(
-            config.train,
-            output,
-            fabric,
-            module=network,
-            network=network,
-            fingerprint=fingerprint(config),
-        )
+        super().__init__(config, output, fabric, module=network, network=network)
         self.share = per_process(config.train.batch, fabric.world_size)
 
     def draw(self, step: int) -> Batch:

@@ -202,7 +202,11 @@ def page(
     for left, column in zip(lefts, columns, strict=True):
         for bottom, plane, values in zip(bottoms, ROWS, column.panels, strict=True):
             axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
-            _draw(axes, values, column.window or window, signed=column.window is not None)
+            axes.set_axis_off()
+            low, high = column.window or window
+            cmap = "seismic" if column.window else "gray"
+            shown = np.ma.masked_invalid(values)  # what lies outside the volume stays black
+            axes.imshow(shown, cmap=cmap, vmin=low, vmax=high, interpolation="nearest")
             _annotate(axes, plane, side, extent_mm)
         top = 3 * (side + _GAP) + _HEADER / 2
         _text(figure, (left + side / 2) / width, top / height, column.label)
@@ -210,16 +214,6 @@ def page(
         _text(figure, _MARGIN / 2 / width, (bottom + side / 2) / height, plane, rotation=90)
     _text(figure, 0.5, 1 - _MARGIN / 2 / height, title)
     return canvas
-
-
-def _draw(
-    axes: Axes, values: NDArray[np.float32], window: tuple[float, float], *, signed: bool
-) -> None:
-    """Show one panel; what lies outside the volume stays black."""
-    shown = np.ma.masked_invalid(values)
-    axes.set_axis_off()
-    cmap = "seismic" if signed else "gray"
-    axes.imshow(shown, cmap=cmap, vmin=window[0], vmax=window[1], interpolation="nearest")
 
 
 def _annotate(axes: Axes, plane: str, side: int, extent_mm: float) -> None:

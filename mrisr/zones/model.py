@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mrisr.models.card import ZonesCard
-from mrisr.models.find import card_path, read_zones_card
+from mrisr.models.card import ZonesCard, card_path, read_zones_card
 from mrisr.models.store import checked_weights
 from mrisr.zones.network import CrossSliceUNet
 

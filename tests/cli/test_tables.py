@@ -8,8 +8,7 @@ import pytest
 
 from mrisr.cli.tables import card_text, listing, rendered, survey_text
 from mrisr.io.survey import SeriesInfo
-from mrisr.models.card import ModelCard
-from mrisr.models.find import card_path, read_card
+from mrisr.models.card import ModelCard, card_path, read_card
 
 
 def row(method: str, case: str, factor: float, gain: float) -> dict[str, object]:

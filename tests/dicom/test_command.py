@@ -89,7 +89,7 @@ def test_what_is_not_ours_is_never_replaced(series, run):
 
 
 def test_the_working_folder_is_refused_before_the_work(series, run, monkeypatch):
-    monkeypatch.setattr("mrisr.runs.run.FileRun.read", lambda self: pytest.fail("it was read"))
+    monkeypatch.setattr("mrisr.runs.outputs.FileRun.read", lambda self: pytest.fail("it was read"))
     code, _, err = run("inplane", "--input", series, "--output", ".")
     assert code == 3
     assert "name a folder in it" in err

@@ -20,7 +20,7 @@ from mrisr.evaluation.degraded import DegradedCase
 from mrisr.evaluation.experiment import Evaluation, Switches
 from mrisr.evaluation.images import Images, evaluate
 from mrisr.evaluation.report import as_markdown
-from mrisr.models.find import read_card
+from mrisr.models.card import read_card
 from mrisr.models.store import load_model, write_card
 from tests.evaluation.conftest import METHODS
 

@@ -13,7 +13,7 @@ from mrisr.core.errors import InputError
 from mrisr.core.options import Segmenting
 from mrisr.evaluation.case import Scale
 from mrisr.evaluation.settings import EvaluationSettings, ZonesSettings
-from mrisr.models.find import INTERPOLATIONS, available
+from mrisr.models.card import INTERPOLATIONS, available
 from tests.evaluation.conftest import METHODS, SETTINGS, THROUGH
 from tests.evaluation.zones import conftest as zones
 

@@ -22,8 +22,9 @@ from mrisr.core.options import Files, Segmenting
 from mrisr.core.volume import Volume, VolumeFile
 from mrisr.dicom.segmentation import read_segmentation
 from mrisr.io import read_file, read_volume, write_volume
+from mrisr.runs.outputs import FileRun
 from mrisr.runs.results import segment
-from mrisr.runs.run import FileRun, write
+from mrisr.runs.run import write
 from mrisr.zones.labels import PZ, TZ, LabelTable
 from mrisr.zones.picture import COLOURS, zones_png
 from mrisr.zones.segmenter import load_segmenter

@@ -26,7 +26,7 @@ from mrisr.evaluation.case import Case, Scale, Scored
 from mrisr.evaluation.methods import Method, Report, trained_models, training_cases
 from mrisr.evaluation.settings import ZonesSettings
 from mrisr.io import read_volume
-from mrisr.models.find import card_path, read_zones_card
+from mrisr.models.card import card_path, read_zones_card
 from mrisr.view import qc
 from mrisr.zones.model import DEFAULT
 from mrisr.zones.picture import gland_centre

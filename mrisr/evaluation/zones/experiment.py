@@ -31,7 +31,7 @@ from mrisr.evaluation.zones.tables import (
     figures_table,
     scores_table,
 )
-from mrisr.models.find import card_path, read_zones_card
+from mrisr.models.card import card_path, read_zones_card
 from mrisr.models.store import write_card
 from mrisr.zones.labels import ZONES
 from mrisr.zones.model import DEFAULT

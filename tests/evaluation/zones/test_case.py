@@ -26,7 +26,7 @@ from mrisr.evaluation.zones.case import (
     load_frozen,
 )
 from mrisr.io import read_volume, write_volume
-from mrisr.models.find import card_path, read_zones_card
+from mrisr.models.card import card_path, read_zones_card
 from mrisr.zones.segmenter import Segmentation
 from tests.evaluation.zones.conftest import (
     SETTINGS,
