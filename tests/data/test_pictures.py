@@ -194,12 +194,6 @@ def test_pictures_to_a_cache(folder: Path, tmp_path: Path) -> None:
     assert all(len(entry["source_sha256"]) == 64 for entry in index["series"])
 
 
-def test_every_byte_has_a_level_of_its_own() -> None:
-    levels = levels_of(np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2))
-    assert (levels.min(), levels.max()) == (0, cache.LEVELS)
-    assert len(np.unique(levels)) == 256
-
-
 def test_prepare_command(folder: Path, tmp_path: Path) -> None:
     def run(name: str, *options: object) -> tuple[int, str]:
         arguments = ["prepare", "--data", folder, "--output", tmp_path / name, *options]

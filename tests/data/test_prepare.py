@@ -100,13 +100,6 @@ def test_prepare_a_manifest(study: Path, tmp_path: Path) -> None:
         find_sources(manifest)
 
 
-def test_an_existing_cache_needs_force(study: Path, tmp_path: Path) -> None:
-    prepare(study, tmp_path / "cache")
-    with pytest.raises(UsageError, match="--force"):
-        prepare(study, tmp_path / "cache")
-    prepare(study, tmp_path / "cache", force=True)
-
-
 def test_an_old_cache_stays_until_the_new_one_is_whole(study: Path, tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     prepare(study, folder)
@@ -116,6 +109,8 @@ def test_an_old_cache_stays_until_the_new_one_is_whole(study: Path, tmp_path: Pa
     (study / "two" / "scan_T2w.nii.gz").write_bytes(b"not a volume")
     with pytest.raises(InputError, match="3 refused"):
         prepare(study, folder, force=True)
+    with pytest.raises(UsageError, match="--force"):
+        prepare(study, folder)
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
     assert not list(tmp_path.glob(".cache*"))
 

@@ -15,7 +15,8 @@ from mrisr import __version__
 from mrisr.config import DiffusionSettings, UnshuffleSettings
 from mrisr.core.errors import InputError, UsageError
 from mrisr.methods import build_restorer
-from mrisr.models import find, store
+from mrisr.models import card as cards
+from mrisr.models import store
 from mrisr.models.card import ModelCard, TrainingRecord
 from mrisr.physics.separable import CONDITION
 
@@ -66,12 +67,17 @@ def test_round_trip(saved: Path, name: str) -> None:
     assert model.card.diffusion.start == 0.5
 
 
-def test_installed_models_come_before_the_bundled(
+def test_installed_models_are_found_and_listed(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(find.FOLDER_VARIABLE, str(saved))
-    assert find.available()["tiny"] == saved / "tiny.json"
+    monkeypatch.setenv(cards.FOLDER_VARIABLE, str(saved))
+    assert cards.available()["tiny"] == saved / "tiny.json"
     assert store.load_model("tiny").card.name == "tiny"
+    message = refused("tinny", UsageError)
+    assert "'tinny'" in message
+    assert "tiny" in message.split("there are:")[1]
+    (saved / "tiny.safetensors").unlink()
+    assert "tiny" not in cards.available()
 
 
 def test_weights_that_wait_do_not_hide_damage(saved: Path) -> None:
@@ -102,23 +108,10 @@ def test_a_broken_card_is_refused(saved: Path, text: str) -> None:
     assert str(saved / "tiny.json") in refused(saved / "tiny.safetensors", InputError)
 
 
-def test_an_unknown_name_lists_what_there_is(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(find.FOLDER_VARIABLE, str(saved))
-    message = refused("tinny", UsageError)
-    assert "'tinny'" in message
-    assert "tiny" in message.split("there are:")[1]
-
-
-def test_a_card_without_weights_is_not_listed(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(find.FOLDER_VARIABLE, str(saved))
-    (saved / "tiny.safetensors").unlink()
-    assert "tiny" not in find.available()
-
-
 # --- models without weights, and models by method -------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", find.INTERPOLATIONS)
+@pytest.mark.parametrize("kind", cards.INTERPOLATIONS)
 def test_interpolations_are_models(kind: str) -> None:
     model = store.load_model(kind)
     assert (model.card.method, model.card.job, model.card.default_consistency) == (
@@ -131,6 +124,6 @@ def test_interpolations_are_models(kind: str) -> None:
 
 
 def test_a_method_names_the_jobs_model() -> None:
-    assert find.model_for("inplane") == "partdiff-inplane"
-    assert find.model_for("throughplane", "sr3") == "sr3-throughplane"
-    assert find.model_for("throughplane", "bspline") == "bspline"
+    assert cards.model_for("inplane") == "partdiff-inplane"
+    assert cards.model_for("throughplane", "sr3") == "sr3-throughplane"
+    assert cards.model_for("throughplane", "bspline") == "bspline"

@@ -118,14 +118,6 @@ def test_projection_agrees_with_the_measurement(op: SeparableOperator) -> None:
     assert op.project(x, y, weight=0) is x
 
 
-@pytest.mark.parametrize("op", OPERATORS)
-def test_a_constant_stays(op: SeparableOperator) -> None:
-    """Rows sum to one, so intensities keep their scale in both directions."""
-    x, y = (torch.full_like(v, 0.7) for v in random_pair(op))
-    torch.testing.assert_close(op(x), y, rtol=0, atol=1e-12)
-    torch.testing.assert_close(op.interpolate(y), x, rtol=0, atol=1e-12)
-
-
 @pytest.mark.parametrize("kind", [*KINDS, *INTERPOLATIONS])
 @pytest.mark.parametrize("factor", TRIED)
 @pytest.mark.parametrize("high", [9, 47])
@@ -265,6 +257,8 @@ def test_wrong_sizes_and_axes_are_named() -> None:
         in_plane("bicubic", 2.0)(torch.zeros(40, 40))
     with pytest.raises(ValueError, match="negative"):
         SeparableOperator({0: Axis(4, 2, 2.0)})
+    with pytest.raises(ValueError, match="rows and columns"):
+        describe(SeparableOperator({-3: Axis(30, 5, 6.0)}))
 
 
 @pytest.mark.parametrize(
@@ -293,11 +287,6 @@ def test_a_model_is_told_the_kinds_that_its_card_lists() -> None:
     assert len(found) == condition_length(known)
     with pytest.raises(UsageError, match="knows kspace, bicubic, not gaussian"):
         describe(through_plane_operator(8, 48, 6.0), known)
-
-
-def test_describe_knows_rows_and_columns_only() -> None:
-    with pytest.raises(ValueError, match="rows and columns"):
-        describe(SeparableOperator({-3: Axis(30, 5, 6.0)}))
 
 
 def test_only_lines_that_disagree_are_iterated() -> None:

@@ -174,22 +174,20 @@ def test_two_slices() -> None:
 # --- through-plane: which factor, which thickness, which reformats --------------------------------
 
 
-def test_isotropic_by_default() -> None:
-    restored = deep(study(spacing=(0.8, 1.0, 3.0)), None)
-    assert restored.record.parameters["factor"] == pytest.approx(3.0 / 0.8)
-    np.testing.assert_allclose(restored.volume.spacing, (0.8, 1.0, 0.8))
-
-
-def test_isotropic_within_what_the_model_was_trained_for() -> None:
-    restored = deep(study(spacing=(0.3, 0.3, 4.0)), None)
-    assert restored.record.parameters["factor"] == 8.0
-
-
-def test_a_spacing_instead_of_a_factor() -> None:
-    restored = deep(study(), None, spacing=1.25)
-    assert restored.record.parameters["factor"] == pytest.approx(2.4)
-    assert restored.volume.spacing[2] == pytest.approx(1.25)
-    assert restored.volume.shape == (32, 28, 12)
+@pytest.mark.parametrize(
+    ("pixel", "gap", "wanted", "factor"),
+    [
+        ((0.8, 1.0), 3.0, None, 3.75),  # isotropic by default
+        ((0.3, 0.3), 4.0, None, 8.0),  # as far as the model was trained for
+        ((0.8, 1.0), 3.0, 1.25, 2.4),
+    ],
+)
+def test_a_spacing_instead_of_a_factor(
+    pixel: tuple[float, float], gap: float, wanted: float | None, factor: float
+) -> None:
+    restored = deep(study(spacing=(*pixel, gap)), None, spacing=wanted)
+    assert restored.record.parameters["factor"] == pytest.approx(factor)
+    np.testing.assert_allclose(restored.volume.spacing, (*pixel, gap / factor))
 
 
 @pytest.mark.parametrize(
@@ -315,16 +313,12 @@ def test_seeds(run: Any) -> None:
     assert residual(run(volume, seed=2, **sampled)) <= CONSISTENT
 
 
-@pytest.mark.parametrize("degradation", ["bicubic", "kspace"])
-def test_degradations_in_plane(degradation: str) -> None:
-    restored = flat(study(), degradation=degradation)
-    assert restored.record.parameters["degradation"] == degradation
-    assert residual(restored) <= CONSISTENT
-
-
-@pytest.mark.parametrize("degradation", ["gaussian", "box"])
-def test_degradations_through_plane(degradation: str) -> None:
-    restored = deep(study(), degradation=degradation)
+@pytest.mark.parametrize(
+    ("run", "degradation"),
+    [(flat, "bicubic"), (flat, "kspace"), (deep, "gaussian"), (deep, "box")],
+)
+def test_degradations(run: Any, degradation: str) -> None:
+    restored = run(study(), degradation=degradation)
     assert restored.record.parameters["degradation"] == degradation
     assert residual(restored) <= CONSISTENT
 

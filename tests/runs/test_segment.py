@@ -17,7 +17,7 @@ import torch
 from monai.data import MetaTensor
 
 import mrisr
-from mrisr.core.errors import InputError, OutputError, UsageError
+from mrisr.core.errors import UsageError
 from mrisr.core.options import Files, Segmenting
 from mrisr.core.volume import Volume, VolumeFile
 from mrisr.dicom.segmentation import read_segmentation
@@ -122,24 +122,6 @@ def test_our_own_model(study, segmented, tmp_path) -> None:
 def test_formats(study, zoo, segmented, more, name) -> None:
     assert segmented("--input", study, "--bundle", zoo, "--quiet", *more) == (0, "", "")
     np.testing.assert_array_equal(read_volume(name).array, expected(read_volume(study)))
-
-
-def test_nothing_is_overwritten_unasked(study, zoo, segmented) -> None:
-    arguments = ("--input", study, "--bundle", zoo, "--quiet", "--output", "zones.nii.gz")
-    for present in ("zones.nii.gz", "zones.json"):
-        Path(present).write_text("mine")
-        code, _, err = segmented(*arguments)
-        assert (code, err) == (3, f"mrisr: {present}: exists already (--force replaces)\n")
-        assert here() == [present]
-        Path(present).unlink()
-    assert segmented(*arguments)[0] == 0
-    before = study.read_bytes()
-    assert segmented(*arguments, "--force")[0] == 0
-    for path in (study, study.parent / "work" / ".." / "t2w.nii.gz"):
-        code, _, err = segmented("-i", study, "--bundle", zoo, "--force", "-o", path)
-        assert code == 3
-        assert "never overwritten" in err
-    assert study.read_bytes() == before
 
 
 def test_a_model_that_fails_leaves_nothing(study, zoo, segmented) -> None:
@@ -302,14 +284,8 @@ def test_every_kind_comes_back(study, zoo) -> None:
 
 def test_what_python_refuses(study, zoo) -> None:
     volume = read_volume(study)
-    with pytest.raises(TypeError, match="need an input path"):
-        mrisr.segment(volume, bundle=zoo, output="x.nii.gz")
     with pytest.raises(TypeError, match="steps"):
         mrisr.segment(volume, steps=3)
-    with pytest.raises(OutputError, match="never overwritten"):
-        mrisr.segment(study, bundle=zoo, output=study, force=True)
-    with pytest.raises(InputError, match="nothing at that path"):
-        mrisr.segment("nothing.nii.gz", bundle=zoo)
     with pytest.raises(UsageError, match="no label for PZ"):
         mrisr.segment(study, bundle=zoo, table={1: "TZ"})
 

@@ -126,15 +126,6 @@ def test_every_format(study: Path, tmp_path: Path, ending: str) -> None:
     assert (tmp_path / "out.json").is_file()
 
 
-def test_qc_is_a_picture(study: Path, tmp_path: Path) -> None:
-    from matplotlib.image import imread
-
-    mrisr.throughplane(study, factor=3, qc=tmp_path / "qc.png", output=tmp_path / "out.nii.gz")
-    picture = imread(tmp_path / "qc.png")
-    assert min(picture.shape[:2]) > 100
-    assert files(tmp_path) == ["out.json", "out.nii.gz", "qc.png", "t2w.nii.gz", "work"]
-
-
 def test_dicom_and_nifti_of_one_series_give_the_same(tmp_path: Path) -> None:
     folder = hospital_series(tmp_path / "series", size=24, slices=4, SliceThickness="3.5")
     study = write_volume(read_volume(folder), tmp_path / "series.nii.gz")
@@ -211,11 +202,6 @@ def test_bad_input_leaves_nothing(volume: Volume, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="scale"):
         mrisr.inplane(write_volume(volume, tmp_path / "ok.nii.gz"), scale=20)
     assert files(Path.cwd()) == []
-
-
-def test_missing_models_are_listed(study: Path) -> None:
-    with pytest.raises(UsageError, match=r"no model 'best'; there are: .*partdiff-inplane"):
-        mrisr.inplane(study, model="best")
 
 
 def test_a_model_by_its_path(study: Path, models: Path) -> None:

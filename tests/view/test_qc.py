@@ -149,11 +149,6 @@ def test_picture_is_reproducible_and_names_nobody(source: Volume, smooth: Volume
     assert b"DOE" not in first
 
 
-def test_picture_of_nothing(source: Volume) -> None:
-    empty = source.with_array(np.zeros(source.shape, np.uint16))
-    assert columns(qc_png(empty, empty, empty, reference=empty), 5)
-
-
 # --- interpolated cuts ----------------------------------------------------------------------------
 
 
