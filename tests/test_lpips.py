@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from mrisr.core.errors import InputError
-from mrisr.metrics.lpips import Lpips, load_lpips
+from mrisr.metrics import Lpips, load_lpips
 
 
 def weights(seed: int = 0) -> dict[str, torch.Tensor]:

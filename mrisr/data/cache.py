@@ -71,18 +71,15 @@ def quantise(values: NDArray[np.generic]) -> NDArray[np.int16]:
     return np.clip(np.rint(levels), 0, np.iinfo(np.int16).max).astype(np.int16)
 
 
-class _Series(TypedDict):
+class IndexEntry(TypedDict, total=False):
+    """One series in ``index.json``; ``readers`` (volumes of labels) and the digest may be absent."""
+
     case: str
     series: str
     plane: str
     spacing: list[float] | None
     shape: list[int]
     file: str
-
-
-class IndexEntry(_Series, total=False):
-    """One series in ``index.json``; ``readers`` is the number of volumes of labels."""
-
     readers: int
     source_sha256: str | None
 

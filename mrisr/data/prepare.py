@@ -80,17 +80,15 @@ def _from_folder(folder: Path) -> Iterator[Entry]:
             name = stem(path)
             taken[name] += 1
             series = name if taken[name] == 1 else f"{name}-{taken[name]}"
-            yield Entry(case.name, series, path, label_files(path.parent))
+            labels = _images(path.parent.glob, [LABEL_NAMES])
+            plainest_first = sorted(labels, key=lambda p: (len(p.name), p.name))
+            yield Entry(case.name, series, path, tuple(plainest_first))
 
 
-def label_files(folder: Path) -> tuple[Path, ...]:
-    """Find volumes of labels in a patient's folder, the plainest name first."""
-    found = (p for p in folder.glob(LABEL_NAMES) if p.is_file() and p.name.endswith(ENDINGS))
-    return tuple(sorted(found, key=lambda p: (len(p.name), p.name)))
-
-
-def _images(search: Callable[[str], Iterable[Path]]) -> set[Path]:
-    found = {path for pattern in IMAGE_NAMES for path in search(pattern)}
+def _images(
+    search: Callable[[str], Iterable[Path]], names: Sequence[str] = IMAGE_NAMES
+) -> set[Path]:
+    found = {path for name in names for path in search(name)}
     return {path for path in found if path.is_file() and path.name.endswith(ENDINGS)}
 
 

@@ -24,7 +24,7 @@ from mrisr.data import cache
 from mrisr.evaluation.case import Case, Scale, Scored
 from mrisr.evaluation.methods import Method
 from mrisr.evaluation.settings import ComparisonSettings, EvaluationSettings
-from mrisr.metrics.lpips import Lpips
+from mrisr.metrics import Lpips
 from mrisr.physics.measurement import (
     Measurement,
     degraded,

@@ -27,7 +27,7 @@ from mrisr.evaluation.reference import reference_cases
 from mrisr.evaluation.settings import EvaluationSettings
 from mrisr.evaluation.statistics import Paired, Row
 from mrisr.evaluation.tables import Column, Table, cell, metric_column, patients_in, table_of
-from mrisr.metrics.lpips import load_lpips
+from mrisr.metrics import load_lpips
 
 PROTOCOL = {
     "degraded": "slices of patients that no model was trained on: centre crop, volume scaled to its 0..99.5 "

@@ -25,7 +25,6 @@ from mrisr.io.files import locked
 from mrisr.methods import build_restorer
 from mrisr.methods.base import Restorer
 from mrisr.models.card import INTERPOLATIONS, Card, ModelCard, TrainingRecord, card_path, read_card
-from mrisr.physics.rows import Interpolation
 from mrisr.physics.separable import CONDITION
 
 AnyCard = TypeVar("AnyCard", bound=Card)
@@ -40,28 +39,23 @@ class Model:
     path: Path
 
 
-def interpolation_card(kind: Interpolation) -> ModelCard:
-    """Make the card of an interpolation: no job of its own, no weights, no training."""
-    return ModelCard(
-        name=kind,
-        job=None,
-        description=f"{kind} interpolation, without training.",
-        version=__version__,
-        condition=CONDITION,
-        method="interpolation",
-        network=InterpolationSettings(type="interpolation", kind=kind),
-        diffusion=DiffusionSettings(),
-        factors=(1.0, 8.0),
-        default_consistency=0.0,
-        training=TrainingRecord.none(),
-    )
-
-
 def card_of(name_or_path: str | Path) -> ModelCard:
     """Read the card of a model, or make an interpolation's. Raises as :func:`card_path`."""
     for kind in INTERPOLATIONS:
         if str(name_or_path) == kind:
-            return interpolation_card(kind)
+            return ModelCard(
+                name=kind,
+                job=None,
+                description=f"{kind} interpolation, without training.",
+                version=__version__,
+                condition=CONDITION,
+                method="interpolation",
+                network=InterpolationSettings(type="interpolation", kind=kind),
+                diffusion=DiffusionSettings(),
+                factors=(1.0, 8.0),
+                default_consistency=0.0,
+                training=TrainingRecord.none(),
+            )
     return read_card(card_path(name_or_path))
 
 
@@ -94,7 +88,7 @@ def checked_weights(
         InputError: weights are missing, truncated, altered or do not fit the card.
     """
     weights = card_file.with_suffix(".safetensors")
-    data = read_weights(weights, card.sha256)
+    data = _read_weights(weights, card.sha256)
     try:
         tensors = load_tensors(data)
         with torch.device("meta"):
@@ -113,7 +107,7 @@ def _check_shapes(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -
             raise ValueError(f"{name} of shape {shapes[1]}, by the card {shapes[0]}")
 
 
-def read_weights(path: Path, digest: str) -> bytes:
+def _read_weights(path: Path, digest: str) -> bytes:
     """Read the weights of a card. Raises InputError unless they have the card's SHA-256."""
     try:
         data = path.read_bytes()

@@ -91,16 +91,9 @@ class Liif(nn.Module):
 
     def _place(self, dy: Tensor, dx: Tensor, cell: tuple[float, float]) -> Tensor:
         """Contribution of offset and cell to the perceptron's first layer, ``(1, hidden, r, k)``."""
-        size = torch.tensor(cell, device=dy.device)
-        grid = torch.stack(
-            [
-                dy[:, None].expand(-1, len(dx)),
-                dx.expand(len(dy), -1),
-                *size[:, None, None].expand(2, len(dy), len(dx)),
-            ],
-            dim=-1,
-        )
-        placed: Tensor = self.place(grid)
+        offsets = torch.meshgrid(dy, dx, indexing="ij")
+        sizes = (torch.full_like(offsets[0], size) for size in cell)
+        placed: Tensor = self.place(torch.stack([*offsets, *sizes], dim=-1))
         return placed.permute(2, 0, 1)[None]
 
 

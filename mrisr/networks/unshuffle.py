@@ -8,13 +8,11 @@ image, so tiles and whole images agree.
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-AnyModule = TypeVar("AnyModule", bound=nn.Module)
+from mrisr.networks import AnyModule
 
 
 def zeroed(layer: AnyModule) -> AnyModule:

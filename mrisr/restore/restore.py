@@ -56,8 +56,7 @@ def tile_starts(size: int, tile: int, multiple: int = 8) -> list[int]:
 
 
 def ramp(n: int, start: int, size: int) -> Tensor:
-    """Blending weight of a tile of ``n`` pixels at ``start``: falls off linearly where a neighbour
-    overlaps."""
+    """Blending weight of a tile of ``n`` pixels at ``start``: falls linearly where a neighbour overlaps."""
     distance = torch.arange(n, dtype=torch.float32) + 0.5
     left = distance / OVERLAP if start > 0 else torch.ones(n)
     right = distance.flip(0) / OVERLAP if start + n < size else torch.ones(n)
@@ -69,7 +68,7 @@ class Engine:
 
     Args:
         model: from :func:`mrisr.models.store.load_model`.
-        sampling: resolved (:func:`resolved`).
+        sampling: from :func:`resolved`.
 
     ``notes`` collects what had to be done differently from what was asked, for the record.
     """
@@ -100,7 +99,11 @@ class Engine:
         """
         while True:
             try:
-                return self._restore(y.to(self.device), operator).cpu()
+                measured = given(y.to(self.device), operator, self.card.kinds)
+                high = (measured.x_low.shape[-2], measured.x_low.shape[-1])
+                noise = partial(self.noise, high)
+                restored = self.restorer.restore(measured, self.sampling, noise, self._evaluate)
+                return restored.cpu()
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
@@ -120,12 +123,6 @@ class Engine:
             out[first : first + size] = self.restore(images[first : first + size], operator)
             progress(min(first + size, len(images)))
         return out
-
-    def _restore(self, y: Tensor, operator: SeparableOperator) -> Tensor:
-        measured = given(y, operator, self.card.kinds)
-        high = (measured.x_low.shape[-2], measured.x_low.shape[-1])
-        noise = partial(self.noise, high)
-        return self.restorer.restore(measured, self.sampling, noise, self._evaluate)
 
     def _evaluate(self, function: Callable[..., Tensor], *images: Tensor) -> Tensor:
         """One evaluation of a network on whole images, through tiles where they are too large."""
@@ -178,14 +175,12 @@ class Engine:
             self.precision = resolve_precision(self.sampling.precision, self.device)
             self.restorer = self.restorer.to(self.device)
             self.tile = None
-            torch.cuda.empty_cache()
             self._note("out of memory at the smallest tile: continued on the CPU")
         else:
             raise UsageError(
                 f"out of memory even with tiles of {self.tile}; free memory or use a smaller scale"
             )
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        torch.cuda.empty_cache()
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
@@ -275,7 +270,7 @@ def _reformats(engine: Engine, measurement: Measurement, report: Progress) -> Te
     )
     stack, views = measurement.y, measurement.views
     counts = [stack.shape[3 - view] for view in views]
-    total: Tensor | None = None
+    total = torch.zeros(())
     for i, view in enumerate(views):
         images = stack.movedim(3 - view, 0).contiguous()  # (others, slices, pixels of this view)
         before = sum(counts[:i])
@@ -284,9 +279,7 @@ def _reformats(engine: Engine, measurement: Measurement, report: Progress) -> Te
             operator,
             lambda done, before=before: report(before + done, sum(counts)),  # type: ignore[misc]
         )
-        part = found[:, 0].movedim(0, 3 - view)
-        total = part.clone() if total is None else total.add_(part)
-    assert total is not None
+        total = total + found[:, 0].movedim(0, 3 - view)
     return total / len(views)
 
 
@@ -302,8 +295,6 @@ def resolved(sampling: AnySampling, model: Model) -> AnySampling:
         "sampler": "corrected",
         "eta": card.default_eta,
         "seed": 0,
-        "start": None,
-        "tile": None,
     }
     steps = sampling.steps if sampling.steps is not None else card.default_steps
     restorer.evaluations(replace(sampling, steps=steps))  # steps that the method cannot do
@@ -312,7 +303,7 @@ def resolved(sampling: AnySampling, model: Model) -> AnySampling:
     for name in _OF_METHODS:
         asked = getattr(sampling, name)
         if name in taken:
-            filled[name] = own[name] if asked is None else asked
+            filled[name] = own.get(name) if asked is None else asked
             continue
         if asked is not None and (name, asked) != ("steps", 1):
             raise UsageError(f"{name}: has no effect on {_called(card, steps)}; leave it out")

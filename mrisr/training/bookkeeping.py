@@ -157,11 +157,8 @@ class Log:
         if self.main:
             with as_output_error(self.path), self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
-            self.report(
-                "  ".join(
-                    f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()
-                )
-            )
+            shown = (f"{v:.5g}" if isinstance(v, float) else v for v in row.values())
+            self.report("  ".join(f"{k} {v}" for k, v in zip(row, shown, strict=True)))
 
 
 @dataclass

@@ -150,10 +150,6 @@ class Trainee(ABC, Generic[Batch]):
         """Tensors of a checkpoint."""
         return State({"network": self.network}, {"optimizer": self.optimizer}, self.ema)
 
-    def save(self) -> None:
-        """Write the checkpoint."""
-        save_checkpoint(self.checkpoint, self.state, self.progress)
-
     def resume(self) -> None:
         """Take up the checkpoint. Raises InputError if it is unusable, UsageError if settings differ."""
         progress = load_checkpoint(self.checkpoint, self.state)
@@ -257,7 +253,8 @@ def run_loop(run: Trainee[Any], log: Log) -> None:
         if fabric.is_global_zero and run.validates and due:
             log(step=step, **run.validate())
         if fabric.is_global_zero and (step % t.checkpoint_every == 0 or last):
-            run.save()  # after the validation: a kill during it repeats it on resumption
+            # after the validation: a kill during it repeats it on resumption
+            save_checkpoint(run.checkpoint, run.state, run.progress)
         if last:
             break
 

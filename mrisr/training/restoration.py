@@ -63,11 +63,6 @@ class Adversary:
 
     Instead of VGG's features, which need weights from elsewhere, the perceptual term compares the critic's
     own (feature matching, Wang et al. 2018).
-
-    Args:
-        settings: weights, size, and when the terms begin.
-        channels: image channels.
-        fabric: launched.
     """
 
     def __init__(self, settings: AdversarialSettings, channels: int, fabric: Fabric) -> None:
@@ -106,12 +101,7 @@ class Adversary:
 
 
 class Restoration(Trainee[Batch]):
-    """Restorer in training.
-
-    Args:
-        config, data, output: as for :func:`mrisr.training.train`.
-        fabric: launched.
-    """
+    """Restorer in training."""
 
     card: ModelCard
 

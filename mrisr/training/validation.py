@@ -32,13 +32,6 @@ class Example(NamedTuple):
     reference: Tensor
 
 
-def _factors(config: Config) -> list[tuple[pairs.Drawn, str]]:
-    """The exact factors of the first degradation kind, without blur: what the figures are quoted for."""
-    first = config.data.degradations[0]
-    factors = first.factors or (first.range[0], first.range[1])
-    return [(pairs.Drawn(first.kind, f), f"x{f:g}") for f in dict.fromkeys(factors)]
-
-
 def validation_planes(config: Config) -> list[str]:
     """Planes of validation: axial slices for in-plane models, coronal ones for through-plane models, and
     pictures for those that learn from them."""
@@ -56,31 +49,32 @@ def validate(
 ) -> tuple[dict[str, float], list[Example]]:
     """PSNR and SSIM per factor, and their gains over interpolation, averaged over patients.
 
+    Factors are the exact ones of the first kind of degradation, or the ends of its range, without blur.
     ``slices`` central slices of every validation stack are restored at full size (cropped to 320).
     Of pictures at most 64 are, spread evenly over all.
     """
     steps = model.restorer.quick_steps if "steps" in model.restorer.options else None
     sampling = Sampling(steps=steps, device=device, precision="fp32")
+    first_kind = config.data.degradations[0]
     rows: dict[str, list[float]] = {}
     examples = []
     for _, stack_images in pairs.validation_images(_some(stacks), validation_planes(config)):
         first = max(0, (len(stack_images) - slices) // 2)
         x_high = stack_images[first : first + slices]
         reference = (x_high + 1) / 2
-        for drawn, label in _factors(config):
+        for factor in dict.fromkeys(first_kind.factors or first_kind.range):
+            drawn = pairs.Drawn(first_kind.kind, factor)
             measurement = pairs.measurement_of(x_high, config.job, drawn)
             found = restore(measurement, model, sampling).stack
             both = (pairs.as_images(measurement, x) for x in (measurement.interpolated(), found))
             base, result = ((x + 1).div(2).clamp(0, 1) for x in both)
-            figures = {
-                f"{label}_psnr": metrics.psnr(result, reference),
-                f"{label}_gain": metrics.psnr(result, reference) - metrics.psnr(base, reference),
-                f"{label}_ssim": metrics.ssim(result, reference),
-                f"{label}_ssim_gain": metrics.ssim(result, reference)
-                - metrics.ssim(base, reference),
-            }
-            for key, value in figures.items():
-                rows.setdefault(key, []).append(float(value.mean()))
+            for name, gain, metric in (
+                ("psnr", "gain", metrics.psnr),
+                ("ssim", "ssim_gain", metrics.ssim),
+            ):
+                value, before = metric(result, reference), metric(base, reference)
+                rows.setdefault(f"x{factor:g}_{name}", []).append(float(value.mean()))
+                rows.setdefault(f"x{factor:g}_{gain}", []).append(float((value - before).mean()))
             middle = len(x_high) // 2
             examples.append(Example(*(_shown(x[middle]) for x in (base, result, reference))))
     return {k: float(np.mean(v)) for k, v in rows.items()}, examples[:MOST_EXAMPLES]

@@ -27,12 +27,7 @@ Batch = tuple[RawCrops, list[Variation]]
 
 
 class Segmentation(Trainee[Batch]):
-    """A zonal segmenter in training: Dice and cross-entropy loss against the readers' soft labels.
-
-    Args:
-        config, data, output: as for :func:`mrisr.training.train`.
-        fabric: launched.
-    """
+    """A zonal segmenter in training: Dice and cross-entropy loss against the readers' soft labels."""
 
     def __init__(self, config: ZonesConfig, data: Path, output: Path, fabric: Fabric) -> None:
         self.config = config

@@ -145,21 +145,6 @@ def qc_png(
         reference: a volume of the same scale to compare with; adds itself and result minus reference.
         extent_mm: side of the square shown, mm.
     """
-    columns = _columns(result, source, interpolation, reference, extent_mm)
-    picture = io.BytesIO()
-    canvas = page(columns, display_window(source), title, extent_mm)
-    canvas.print_png(picture, metadata={"Software": "mrisr"})
-    return picture.getvalue()
-
-
-def _columns(
-    result: Volume,
-    source: Volume,
-    interpolation: Volume | None,
-    reference: Volume | None,
-    extent_mm: float,
-) -> list[Column]:
-    """The columns from left to right, every panel cut along the source's axes at its centre."""
     directions = anatomical_directions(source.affine)
     middle = (np.array(source.shape) - 1) / 2
     centre = (source.affine @ [*middle, 1.0])[:3]
@@ -172,14 +157,17 @@ def _columns(
         columns.append(Column("interpolated", cuts(interpolation)))
     made = cuts(result)
     columns.append(Column("super-resolved", made))
+    window = low, high = display_window(source)
     if reference is not None:
         wanted = cuts(reference)
-        low, high = display_window(source)
         reach = (high - low) / 4
         columns.append(Column("reference", wanted))
         difference = [m - w for m, w in zip(made, wanted, strict=True)]
         columns.append(Column(f"difference (±{reach:.3g})", difference, (-reach, reach)))
-    return columns
+    picture = io.BytesIO()
+    canvas = page(columns, window, title, extent_mm)
+    canvas.print_png(picture, metadata={"Software": "mrisr"})
+    return picture.getvalue()
 
 
 def page(

@@ -171,13 +171,6 @@ def test_planes_are_drawn_by_weight() -> None:
     assert float(counts[1] / counts.sum()) == pytest.approx(0.75, abs=0.04)
 
 
-def test_small_slices_are_mirrored_to_size() -> None:
-    stack = make_stack(shape=(1, 40, 100))
-    crop = pairs.Crops([stack], settings(transpose=[]), "inplane").draw(1, seeded("cpu", 2))
-    assert crop.shape == (1, 1, 48, 48)
-    assert set(crop.unique().tolist()) <= set(stack.levels.ravel().tolist())
-
-
 def test_split_is_by_patient() -> None:
     stacks = [
         make_stack(case, plane) for case in "abcd" for plane in ("axial", "coronal", "sagittal")

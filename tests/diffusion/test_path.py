@@ -52,12 +52,6 @@ def test_implied_high_inverts_the_mean(path: Path, g: float) -> None:
     torch.testing.assert_close(back, high, rtol=0, atol=1e-9)
 
 
-def test_implied_high_at_the_aligned_start_is_low() -> None:
-    high, low, _ = images()
-    path = AlignedPath(0.25)
-    assert torch.equal(implied_high(path, high, low, scale(0.25)), low)
-
-
 @pytest.mark.parametrize("path", PATHS)
 def test_diffuse_by_its_definition(path: Path) -> None:
     high, low, noise = images()

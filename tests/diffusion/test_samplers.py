@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mrisr.diffusion.path import AlignedPath, PlainPath, mean
+from mrisr.diffusion.path import AlignedPath, PlainPath
 from mrisr.diffusion.samplers import SAMPLERS, start_latent, step
 from mrisr.diffusion.schedule import INFERENCE, sampling_levels
 from tests.diffusion.images import images, scale
@@ -25,21 +25,6 @@ def test_samplers_agree_on_the_plain_path(eta: float) -> None:
         for name in ("corrected", "published")
     )
     assert torch.equal(one, other)
-
-
-def test_deterministic_step_follows_the_path() -> None:
-    """With the true x_HR a step stays on the path, with the same noise."""
-    high, low, noise = images()
-    path = AlignedPath(0.25)
-    g, s = scale(0.4), scale(0.7)
-
-    def latent(level: Tensor) -> Tensor:
-        lam = path.mixing(level)
-        return level * (lam * high + (1 - lam) * low) + (1 - level**2).sqrt() * noise
-
-    torch.testing.assert_close(
-        step(latent(g), mean(path, high, low, g), mean(path, high, low, s), g, s), latent(s)
-    )
 
 
 def test_ancestral_step_is_the_posterior() -> None:

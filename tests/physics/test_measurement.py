@@ -83,15 +83,6 @@ def test_scaling_is_to_the_percentiles() -> None:
     assert np.percentile(stack.numpy(), 99.5) == pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.float32, np.float64])
-def test_there_and_back(dtype: type) -> None:
-    volume = textured(dtype, top=250)
-    back = measure_through_plane(volume, 1.0, "box", 1.0)
-    same = back.placed.volume(back.y)
-    assert same.array.dtype == dtype
-    np.testing.assert_allclose(same.array, volume.array, atol=1e-4)
-
-
 @pytest.mark.parametrize("measure", MEASURES)
 @pytest.mark.parametrize("dtype", [np.float32, np.uint16])
 def test_projection_agrees_with_the_measurement(measure: Measure, dtype: type) -> None:

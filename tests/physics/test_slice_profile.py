@@ -37,11 +37,6 @@ def test_box_leaves_the_gap_unmeasured() -> None:
     np.testing.assert_allclose(contiguous, np.kron(np.eye(10), np.full((1, 6), 1 / 6)))
 
 
-def test_overlapping_boxes_share_voxels() -> None:
-    rows = degradation_matrix("box", 60, 6.0, 4 / 3)
-    assert (rows > 0).sum(axis=0).max() == 2
-
-
 @pytest.mark.parametrize("factor", [1.98, 2.5, 5.76, 7.3])
 @pytest.mark.parametrize("thickness", [0.7, 1.0, 1.2])
 def test_box_keeps_its_first_moment(factor: float, thickness: float) -> None:

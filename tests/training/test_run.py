@@ -74,16 +74,12 @@ def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(
     assert (tmp_path / "model.safetensors").read_bytes() == before
 
 
-def test_unusable_data_are_named(data: Path, tmp_path: Path) -> None:
+def test_unusable_data_and_damaged_checkpoints_are_named(data: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=str(tmp_path)):
         train(smoke(), tmp_path / "missing", tmp_path / "run", device="cpu")
-    content = smoke().model_dump()
-    content["data"]["planes"] = {"sagittal": 1.0}
+    nowhere = variant(smoke(), data=smoke().data.model_dump() | {"planes": {"sagittal": 1.0}})
     with pytest.raises(InputError, match="sagittal"):
-        train(Config.model_validate(content), data, tmp_path / "run", device="cpu")
-
-
-def test_a_damaged_checkpoint_is_named(data: Path, tmp_path: Path) -> None:
+        train(nowhere, data, tmp_path / "run", device="cpu")
     train(smoke(iterations=2), data, tmp_path, device="cpu")
     path = tmp_path / "checkpoint.safetensors"
     path.write_bytes(path.read_bytes()[:-50])

@@ -35,19 +35,14 @@ _AXES = {  # directions of the array axes as scanners store the planes: LPS, LIP
 def tissue(points: ArrayLike, seed: int = 0) -> Floats:
     """Intensities (0 to ``RANGE``) of patient ``seed`` at world points ``(..., 3)``, mm RAS.
 
-    Raises:
-        UsageError: the last axis of ``points`` is not 3.
+    Raises UsageError for points of another shape.
     """
     patient = anatomy(seed)
     return _evaluate(points, lambda p: intensities(p, patient))
 
 
 def labels(points: ArrayLike, seed: int = 0) -> NDArray[np.uint8]:
-    """Zone labels at world points ``(..., 3)``: 0 background, 1 peripheral, 2 transition zone.
-
-    Raises:
-        UsageError: the last axis of ``points`` is not 3.
-    """
+    """Zone labels at world points as for :func:`tissue`: 0 background, 1 peripheral, 2 transition zone."""
     patient = anatomy(seed)
 
     def zones(p: Floats) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ patient: everything random is drawn once, then applied. ``mrisr.data.phantom`` s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
@@ -129,16 +130,21 @@ def ellipsoid(p: Floats, blob: Blob) -> Floats:
     return np.asarray(k0 * (k0 - 1) / np.maximum(k1, np.float32(1e-3)))
 
 
-def nearby(p: Floats, blob: Blob) -> NDArray[np.intp]:
-    """Indices of the points ``(3, n)`` in a box around the blob, with a margin of 2 mm."""
+def nearby(out: Floats, p: Floats, blob: Blob) -> Iterator[tuple[NDArray[np.intp], Floats, Floats]]:
+    """Indices, values and positions of the points ``(3, n)`` in a box around the blob, with a margin of 2 mm,
+    once if there are any; the values are put back into ``out`` when they are painted."""
     centre, _, _, reach = _frame(blob)
     low, high = centre - reach, centre + reach
     if p.shape[1] == 0 or any(
         (p[a].min() > high[a, 0]) or (p[a].max() < low[a, 0]) for a in (2, 1, 0)
     ):
-        return np.empty(0, np.intp)
+        return
     x, y, z = np.abs(p - centre)
-    return np.flatnonzero((x < reach[0]) & (y < reach[1]) & (z < reach[2]))
+    near = np.flatnonzero((x < reach[0]) & (y < reach[1]) & (z < reach[2]))
+    if len(near):
+        part = out[near]
+        yield near, part, p.take(near, axis=1)
+        out[near] = part
 
 
 def mirrored(p: Floats) -> Floats:
@@ -255,14 +261,10 @@ def _vesicles(out: Floats, p: Floats, fine: Floats, ducts: Floats) -> None:
 def _nodules(out: Floats, p: Floats, a: Anatomy, fine: Floats, ducts: Floats) -> None:
     """Nodules of hyperplasia with dark rims: glandular ones bright, stromal ones dark."""
     for nodule in a.nodules:
-        near = nearby(p, nodule)
-        if len(near) == 0:
-            continue
-        d = ellipsoid(p.take(near, axis=1), nodule) + 0.5 * ducts[near]
-        part = out[near]
-        paint(part, inside(d), 75)
-        paint(part, inside(d + 0.8), nodule.value * (1 + 0.28 * fine[near]))
-        out[near] = part
+        for near, part, q in nearby(out, p, nodule):
+            d = ellipsoid(q, nodule) + 0.5 * ducts[near]
+            paint(part, inside(d), 75)
+            paint(part, inside(d + 0.8), nodule.value * (1 + 0.28 * fine[near]))
 
 
 def _prostate(out: Floats, p: Floats, a: Anatomy, fine: Floats, ducts: Floats) -> None:
@@ -303,27 +305,22 @@ def _pelvis(out: Floats, p: Floats, a: Anatomy, fine: Floats, ducts: Floats) -> 
     _pelvic_floor(out, p, fine)
     _rectum(out, p, fine, stroma)
     _vesicles(out, p, fine, ducts)
-    near = nearby(p, _GLAND)
-    if len(near):
-        part = out[near]
-        _prostate(part, p.take(near, axis=1), a, fine[near], ducts[near])
-        out[near] = part
+    for near, part, q in nearby(out, p, _GLAND):
+        _prostate(part, q, a, fine[near], ducts[near])
     _urethra(out, p, fine)
 
 
 def _blobs(out: Floats, p: Floats, fine: Floats, ducts: Floats) -> None:
     """Muscles with streaks of fat, bones, large vessels, bladder."""
-    q = mirrored(p)
     streaks = 130 * np.clip(1.4 - np.abs(ducts) / 0.09, 0, 1)
+    folded = mirrored(p)
     for blob in _BLOBS:
-        near = nearby(q, blob)
-        if len(near):
-            d, part = ellipsoid(q.take(near, axis=1), blob), out[near]
+        for near, part, q in nearby(out, folded, blob):
+            d = ellipsoid(q, blob)
             if blob.rim:
                 paint(part, inside(d), 45)
             grain = blob.value + 18 * fine[near]
             paint(part, inside(d + blob.rim), grain + streaks[near] * (blob.value < 100))
-            out[near] = part
 
 
 def intensities(p: Floats, a: Anatomy) -> Floats:
@@ -332,11 +329,8 @@ def intensities(p: Floats, a: Anatomy) -> Floats:
     fine, ducts = a.fine(p), a.ducts(p)
     out = FAT + 20 * fine + 25 * ducts - 80 * np.clip(1.3 - np.abs(ducts) / 0.12, 0, 1)
     _blobs(out, p, fine, ducts)
-    near = nearby(p, _PELVIS)
-    if len(near):
-        part = out[near]
-        _pelvis(part, p.take(near, axis=1), a, fine[near], ducts[near])
-        out[near] = part
+    for near, part, q in nearby(out, p, _PELVIS):
+        _pelvis(part, q, a, fine[near], ducts[near])
     out *= 1 + 0.12 * np.cos(p[0] / 60) * np.cos(p[1] / 70)  # sensitivity of the coil
     depth = -ellipsoid(p, _BODY)
     paint(out, inside(depth - 1.8), 160)  # skin
