@@ -94,6 +94,14 @@ def test_impossible_levels_are_refused(start: float, steps: int) -> None:
 
 
 @pytest.mark.parametrize("start", [0.003176, 0.25, 0.719884, 0.999999])
+def test_draws_stay_within_bounds(start: float) -> None:
+    g = draw_noise_scales(TRAINING, start, 20000, torch.Generator().manual_seed(0))
+    assert g.dtype == torch.float32
+    assert float(g.min()) >= np.float32(start)
+    assert float(g.max()) <= 1
+
+
+@pytest.mark.parametrize("start", [0.25, 0.72])
 def test_draws_are_uniform_in_time_and_within_each_level(start: float) -> None:
     """t uniform over the levels down to ``start``, then g uniform between two levels: so the
     distribution function of g is piecewise linear through the levels, in equal steps."""
