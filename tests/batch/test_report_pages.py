@@ -15,7 +15,8 @@ from mrisr.batch.parts import Part
 from mrisr.batch.report.charts import chart
 from mrisr.batch.report.overview import Row, titles_of, worth, write_overview
 from mrisr.batch.report.page import advice, agreement
-from mrisr.batch.report.subject import Study, write_subject_page
+from mrisr.batch.report.pictures import make_pictures
+from mrisr.batch.report.subject import Study, read_study, write_subject_page
 from mrisr.batch.status import Status
 from mrisr.io import write_json
 from mrisr.runs.record import DISCLAIMER
@@ -244,6 +245,14 @@ def test_the_page_of_all_counts_and_links(out: Path) -> None:
     assert page.of("a", "href") == [pages[2], *pages]
     assert page.of("th", "aria-sort").count("none") > 8
     assert batch_page(out).source == page.source, "the same for the same batch"
+
+
+def test_rows_show_the_measured_volume_beside_the_upsampled_one(out: Path) -> None:
+    page = batch_page(out)
+    assert page.of("img", "alt") == ["before", "after"] * 2, "the failed study has none"
+    assert len(set(page.of("img", "src"))) == 4
+    (viewer, *_), _ = make_pictures(read_study(out / "sub-01"))
+    assert page.of("img", "src")[:2] == viewer.thumbnails
 
 
 def test_the_outcome_says_which_studies_there_are_and_how_they_ended(tmp_path: Path) -> None:

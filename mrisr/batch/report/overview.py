@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,14 +22,22 @@ if TYPE_CHECKING:
 
 #: Studies of one kind of failure that are named at once.
 NAMED = 12
+#: Where a study's page holds its thumbnails, within so many bytes of its beginning.
+_SUMMARY = re.compile(rb'<script type="application/json" id="summary">(.*?)</script>', re.DOTALL)
+_THUMBNAIL = re.compile(rb'"(data:image/jpeg;base64,[A-Za-z0-9+/=]*)"')
+_HEAD = 1 << 16
 _DOTS = "Each dot is a study, the line is the median, the box holds the middle half."
 
 
 class Row(NamedTuple):
-    """A study in the table of all, and its page, relative to that of all; ``""`` where it has none."""
+    """A study in the table of all, its page, relative to that of all, and the thumbnails that the page holds.
+
+    ``page`` is ``""`` where there is none.
+    """
 
     study: Study
     page: str = ""
+    thumbnails: tuple[str, ...] = ()
 
 
 class Worth(NamedTuple):
@@ -80,8 +89,16 @@ def read_rows(out: Path, outcome: Outcome) -> list[Row]:
     rows = []
     for folder, status in outcome.items():
         page = f"{folder}/{PAGE}" if (out / folder / PAGE).exists() else ""
-        rows.append(Row(replace(read_study(out / folder), status=status), page))
+        study = replace(read_study(out / folder), status=status)
+        rows.append(Row(study, page, _thumbnails(out / page) if page else ()))
     return sorted(rows, key=lambda row: row.study.name)
+
+
+def _thumbnails(page: Path) -> tuple[str, ...]:
+    with suppress(OSError), page.open("rb") as file:
+        if summary := _SUMMARY.search(file.read(_HEAD)):
+            return tuple(uri.decode() for uri in _THUMBNAIL.findall(summary[1])[:2])
+    return ()
 
 
 def titles_of(rows: Sequence[Row]) -> dict[str, str]:
