@@ -30,18 +30,15 @@ _GPUS = ("/dev/nvidia[0-9]*", "/dev/kfd")
 
 @dataclass(frozen=True)
 class Profile:
-    """A Snakemake profile: where and how jobs run.
+    """A Snakemake profile: where and how jobs run."""
 
-    Attributes:
-        path: its folder or file.
-        chunk: studies that share a process.
-        local: whether jobs run on this machine.
-        has_resources: whether it says what this machine has for all jobs together.
-    """
-
+    #: Its folder or file.
     path: Path
+    #: Studies that share a process.
     chunk: int
+    #: Whether jobs run on this machine.
     local: bool
+    #: Whether it says what this machine has for all jobs together.
     has_resources: bool = False
 
 
