@@ -70,11 +70,8 @@ class StudyPlan:
 class Plan:
     """A batch before it runs.
 
-    Attributes:
-        batch: tells this run from others in the same folder.
-        settings: of the batch.
-        studies: in the order of the manifest.
-        models: upsampled volume, or ``"zones"`` -> name and digest of its model.
+    ``batch`` tells this run from others in the same folder; ``studies`` are in the order of the manifest, and
+    ``models`` by upsampled volume, or ``"zones"``: name and digest.
     """
 
     batch: str
@@ -160,9 +157,7 @@ def _check_apart(studies: Sequence[Study], out: Path) -> None:
 def model_identity(name: str) -> dict[str, str]:
     """Name and digests of a model: of its weights, and of what else its card decides.
 
-    Raises:
-        UsageError: there is no such model.
-        InputError: its card cannot be read.
+    Raises UsageError: there is no such model; InputError: its card cannot be read.
     """
     if name in INTERPOLATIONS:
         return {"name": name, "sha256": ""}
@@ -198,12 +193,7 @@ def models_of(settings: BatchSettings, digests: Digests) -> dict[str, dict[str, 
 
 
 class Parts:
-    """The parts of a study, by their ids.
-
-    Args:
-        settings, models: of the batch; as :func:`models_of` gives them.
-        digests: of the inputs; those not known yet are taken as they are asked for.
-    """
+    """The parts of a study by their ids, in ``made``; ``models`` are as :func:`models_of` gives them."""
 
     def __init__(
         self,

@@ -97,13 +97,7 @@ def run_chunk(path: Path, report: Callable[[str], None] = lambda line: None) -> 
 
 
 class StudyRun:
-    """All stages of one study.
-
-    Args:
-        work: the study's files and the process's models.
-        batch: id of the run, in which a part may be begun so often and not more.
-        digests: of the outputs.
-    """
+    """All stages of one study, in the run ``batch``, in which a part may be begun so often and not more."""
 
     def __init__(self, work: Work, batch: str, digests: Digests) -> None:
         self.work, self.batch, self.digests = work, batch, digests

@@ -29,17 +29,14 @@ class Part:
     """One thing that is made of a study, and how that ended. A rerun redoes parts.
 
     Attributes:
-        stage: that makes it.
         name: within the stage: the stack, the volume or ``"page"``.
         key: SHA-256 of all that decides the result.
         outputs: files and folders that it writes, within the study's folder.
         needs: ids of the parts whose results it is made from.
         inputs: role -> digest of what the manifest names; `None` where it cannot be read.
-        parameters: the settings that it depends on.
         model: name and digest of the model, if there is one.
         state: skipped is what lacks the result of an earlier part.
         reason: why it failed or was skipped, on one line.
-        seconds: wall clock.
         peak_memory_gib: of the process (and on CUDA of the device) while it was made, where measurable.
         sha256: digest of the outputs together, see :meth:`mrisr.batch.digest.Digests.of`.
         attempts: how often it was begun in this batch.
@@ -72,12 +69,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Status:
-    """The content of a study's ``status.json``, or what it says of one stage.
-
-    Attributes:
-        batch: id of the run that wrote it.
-        parts: all that the study's plan holds, or those of the stage.
-    """
+    """The content of a study's ``status.json``, or what it says of one stage; ``batch`` is the run's id."""
 
     batch: str = ""
     parts: tuple[Part, ...] = ()
@@ -103,7 +95,7 @@ class Status:
 
     @property
     def seconds(self) -> float:
-        """Wall clock."""
+        """Wall clock of all parts."""
         return round(sum(part.seconds for part in self.parts), 3)
 
     @property

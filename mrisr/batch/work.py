@@ -66,13 +66,7 @@ class Models:
 
 
 class Work:
-    """One study. Its methods by the name of a stage make a part of that stage.
-
-    Args:
-        out: the batch's folder.
-        plan: of the study.
-        models: of the process.
-    """
+    """One study below a batch's folder. Its methods by the name of a stage make a part of that stage."""
 
     def __init__(self, out: Path, plan: StudyPlan, models: Models) -> None:
         self.folder, self.plan, self.models = out / plan.folder, plan, models

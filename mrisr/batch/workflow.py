@@ -96,18 +96,13 @@ def chunk_size(studies: int, profile: Profile, jobs: int | None, gpu: bool) -> i
 
 
 def snakemake_command(out: Path, profile: Profile, jobs: int | None, gpu: bool) -> list[str]:
-    """The command that runs the workflow of a planned batch; writes the workflow's configuration.
+    """The command that runs the workflow of a planned batch; writes its configuration. Raises OutputError.
 
     The batch has a lock of its own, so Snakemake's, which outlives a killed run, is not used.
 
     Args:
-        out: the batch's folder; Snakemake works in its hidden one.
-        profile: where jobs run.
         jobs: how many at a time; on this machine, how many cores.
         gpu: whether jobs on this machine share a GPU.
-
-    Raises:
-        OutputError: the configuration cannot be written.
     """
     hidden = out.absolute() / HIDDEN
     command = " ".join(shlex.quote(word) for word in (sys.executable, "-m", "mrisr"))

@@ -187,13 +187,9 @@ def chart(
     limits: tuple[float | None, float | None] = (None, None),
     logarithmic: bool = False,
 ) -> dict[str, Any]:
-    """A chart of groups of values over one axis; empty where there are none.
+    """What ``chart.svg`` draws: groups of values over one axis; empty where there are none.
 
-    Args:
-        axis: what it shows, with its unit.
-        groups: name -> values; those without any are left out.
-        colours: of groups that are not grey.
-        limits: of the axis, as far as they are fixed.
+    Groups without values are left out; they are grey where ``colours`` has none, and ``limits`` fix the axis.
     """
     groups = {name: values for name, values in groups.items() if values}
     if not groups:

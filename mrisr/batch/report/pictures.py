@@ -63,11 +63,6 @@ class Frame:
     extent_mm: float
     positions: tuple[Position, ...]
 
-    @property
-    def start(self) -> int:
-        """The position nearest to the centre."""
-        return int(np.abs([p.offset_mm for p in self.positions]).argmin())
-
     def at(self, offset_mm: float) -> Point:
         """The centre of the axial cut at an offset."""
         return self.centre + offset_mm * self.directions[:, 2]
@@ -82,14 +77,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Layer:
-    """A volume as it is shown.
-
-    Attributes:
-        key: tells it from others on the page.
-        side: on which side of the slider it may be chosen.
-        spline: of a volume that is shown interpolated, not by its nearest voxels.
-        zones: labels whose outlines are drawn.
-    """
+    """A volume as it is shown, on a side of the slider; ``spline`` of one that is shown interpolated."""
 
     key: str
     title: str
@@ -263,7 +251,7 @@ def figure(
     """
     axial = plane == "axial"
     positions = frame.positions if axial else (Position(0.0, "through the centre"),)
-    start = frame.start if axial else 0
+    start = int(np.abs([p.offset_mm for p in positions]).argmin())
     box = _box(frame.cut(layers[0].volume, plane, positions[start].offset_mm))
 
     def outlines(zones: Volume | None, offset_mm: float) -> dict[str, str]:
