@@ -218,17 +218,15 @@ def batch(tmp_path: Path, finished: Path, models: Path, zones_model: str) -> Bat
 
 # --- the folder of a batch as its stages leave it, written by hand: no model ----------------------
 
-#: Upsampled volume -> job, what the record calls its factor, factor, factors along the axes.
-UPSAMPLED: dict[str, tuple[str, str, float, tuple[float, float, float]]] = {
-    "throughplane": ("throughplane", "factor", 3.0, (1, 1, 3)),
-    "inplane-x2": ("inplane", "scale", 2.0, (2, 2, 1)),
-}
-SHA = "5a" * 32
+#: Volume -> factors along the axes of the measured one.
+GRIDS = {"source": (1, 1, 1), "throughplane": (1, 1, 3), "inplane-x2": (2, 2, 1)}
 DICE = {
     "source": {"PZ": 0.7512, "TZ": 0.8523},
     "throughplane": {"PZ": 0.7934, "TZ": 0.8501},
     "inplane-x2": {"PZ": 0.7599, "TZ": None},
 }
+FIGURES = {"hd95_mm": 4.25, "asd_mm": 1.125, "volume_ml": 20.5, "reference_ml": 22.0}
+SHA = "5a" * 32
 
 
 def add_part(
@@ -258,17 +256,6 @@ def record_of(job: str, parameters: dict[str, Any], **more: Any) -> dict[str, An
     }
 
 
-def add_scores(folder: Path, dice: dict[str, dict[str, float | None]]) -> None:
-    """Add the scores of volumes."""
-    sizes = {"volume_ml": 20.5, "reference_ml": 22.0, "volume_bias_ml": -1.5}
-    for volume, zones in dice.items():
-        scores = {}
-        for zone, value in zones.items():
-            distances = {"hd95_mm": value and 4.25, "asd_mm": value and 1.125}
-            scores[zone] = {"dice": value, **distances, **sizes}
-        add_part(folder, "score", name=volume, scores=scores, seconds=0.5)
-
-
 @cache
 def scanned(seed: int) -> tuple[Volume, Volume]:
     """An axial stack and its labels."""
@@ -291,18 +278,23 @@ def write_made(folder: Path, seed: int = 0, *, labels: bool = True, zones: bool 
         (folder / room).mkdir(parents=True, exist_ok=True)
     axial, reference = scanned(seed)
     write_volume(axial, folder / "source" / "axial.nii.gz")
-    for name, (job, key, factor, factors) in UPSAMPLED.items():
-        write_volume(repeated(axial, factors, 7), folder / "upsampled" / f"{name}.nii.gz")
-        write_json(folder / "upsampled" / f"{name}.json", record_of(job, {key: factor}))
+    records = {
+        "throughplane": record_of("throughplane", {"factor": 3.0}),
+        "inplane-x2": record_of("inplane", {"scale": 2.0}),
+    }
+    for name, record in records.items():
+        write_volume(repeated(axial, GRIDS[name], 7), folder / "upsampled" / f"{name}.nii.gz")
+        write_json(folder / "upsampled" / f"{name}.json", record)
     if labels:
         write_volume(reference, folder / "source" / "labels.nii.gz")
-        add_scores(folder, DICE)
-    grids = {"source": (1.0, 1.0, 1.0), **{name: told[3] for name, told in UPSAMPLED.items()}}
-    for name, factors in grids.items() if zones else ():
+    for name, dice in DICE.items() if labels else ():
+        scores = {z: {**FIGURES, "volume_bias_ml": -1.5, "dice": d} for z, d in dice.items()}
+        add_part(folder, "score", name=name, scores=scores, seconds=0.5)
+    for name, factors in GRIDS.items() if zones else ():
         labelled = repeated(reference, factors)
         write_volume(labelled, folder / "zones" / f"{name}.nii.gz")
-        record = {"model": {"name": "zones"}, "volumes_ml": zone_volumes_ml(labelled), "notes": []}
-        write_json(folder / "zones" / f"{name}.json", record)
+        sizes = {"model": {"name": "zones"}, "volumes_ml": zone_volumes_ml(labelled), "notes": []}
+        write_json(folder / "zones" / f"{name}.json", sizes)
     if zones:
         add_part(folder, "segment", seconds=2.5)
     add_part(folder, "convert", seconds=0.5)
