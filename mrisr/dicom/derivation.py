@@ -26,29 +26,17 @@ _MAX_IS = 2**31 - 1
 
 @dataclass(frozen=True)
 class Derivation:
-    """The processing of a source, and the program and model that did it.
+    """The processing of a source, and the program and model that did it."""
 
-    Attributes:
-        label: for SeriesDescription, after the source's own: ``"super-resolved in-plane x4"``.
-        description: method, factor, version and "research use only", for DerivationDescription.
-        details: provenance in at most 1024 characters: model, digest, seed, steps, residual.
-        version: of mrisr.
-        model_sha256: digest of the weights.
-        seed: of the noise.
-        key: everything that decides the voxels, as text; UIDs follow from it.
-        series_offset: 1 to 99; the new SeriesNumber is 100 times the source's plus this.
-        created: aware time.
-    """
-
-    label: str
-    description: str
-    details: str
-    version: str
-    model_sha256: str
-    seed: int
-    key: str
-    series_offset: int
-    created: datetime
+    label: str  #: for SeriesDescription, after the source's own: ``"super-resolved in-plane x4"``
+    description: str  #: for DerivationDescription: method, factor, version, "research use only"
+    details: str  #: provenance, at most 1024 characters: model, digest, seed, steps, residual
+    version: str  #: of mrisr
+    model_sha256: str  #: digest of the weights
+    seed: int  #: of the noise
+    key: str  #: everything that decides the voxels, as text; UIDs follow from it
+    series_offset: int  #: 1 to 99; the new SeriesNumber is 100 times the source's plus this
+    created: datetime  #: aware time
 
 
 def code_item(code: Code) -> Dataset:

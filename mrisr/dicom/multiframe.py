@@ -58,23 +58,15 @@ _MOST = 2**32 - 2
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """The content of one file.
+    """The content of one file."""
 
-    Attributes:
-        name: in a word or two, for SeriesDescription.
-        key: what decides the voxels besides the derivation; UIDs follow from it too.
-        code: how it was derived from the source.
-        make: highdicom's object, from the arguments that all kinds have in common.
-        read: the file as highdicom reads it back.
-        size: bytes of its pixels.
-    """
-
-    name: str
-    key: str
-    code: Code
+    name: str  #: in a word or two, for SeriesDescription
+    key: str  #: what decides the voxels besides the derivation; UIDs follow from it too
+    code: Code  #: how it was derived from the source
+    #: highdicom's object, from the arguments that all kinds have in common.
     make: Callable[[dict[str, Any]], Any]
-    read: Callable[[Path], hd.Volume]
-    size: int
+    read: Callable[[Path], hd.Volume]  #: the file as highdicom reads it back
+    size: int  #: bytes of its pixels
 
 
 def write_file(

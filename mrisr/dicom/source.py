@@ -41,27 +41,16 @@ class Slice:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A series as the source of derived objects.
+    """A series as the source of derived objects."""
 
-    Attributes:
-        slices: in the order of the array that ``read_dicom`` returns.
-        shape: ``(columns, rows, slices)``.
-        affine: voxel indices to mm, RAS.
-        orientation: ImageOrientationPatient as the file spells it.
-        series_uid: SeriesInstanceUID.
-        number: SeriesNumber, 0 where there is none.
-        description: SeriesDescription, on one line.
-        rescale_type: RescaleType, if there is a rescale at all.
-    """
-
-    slices: tuple[Slice, ...]
-    shape: tuple[int, int, int]
-    affine: geometry.Affine
-    orientation: tuple[str, ...]
+    slices: tuple[Slice, ...]  #: in the order of the array that ``read_dicom`` returns
+    shape: tuple[int, int, int]  #: ``(columns, rows, slices)``
+    affine: geometry.Affine  #: voxel indices to mm, RAS
+    orientation: tuple[str, ...]  #: ImageOrientationPatient as the file spells it
     series_uid: str
-    number: int
-    description: str
-    rescale_type: str | None
+    number: int  #: SeriesNumber, 0 where there is none
+    description: str  #: SeriesDescription, on one line
+    rescale_type: str | None  #: RescaleType, if there is a rescale at all
 
     @property
     def frame_of_reference_uid(self) -> str:

@@ -5,19 +5,32 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from mrisr.core import geometry
 from mrisr.core.errors import InputError
 from mrisr.core.options import Segmenting
 from mrisr.core.volume import Storage, Volume
+from mrisr.data import cache
+from mrisr.models.card import ZonesCard
+from mrisr.networks.device import resolve_device, resolve_precision
+from mrisr.zones.data import resized, to_pixel_size
 from mrisr.zones.labels import LabelTable
+from mrisr.zones.network import (
+    DEFAULT,
+    SlidingWindow,
+    ZonesModel,
+    find_gland,
+    load_zones_model,
+    predict_at,
+)
 
-if TYPE_CHECKING:
-    import torch
+#: Directions of the columns, rows and slices that the project's own network sees.
+_AXES = "LPS"
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +50,8 @@ class Segmenter(ABC):
     name: str  #: for records and tables
     sha256: str  #: digest of everything that decides the labels: weights, label table, margin
     device: torch.device
-    table: LabelTable | None = (
-        None  #: meaning of an external model's labels; `None` for the project's own
-    )
+    #: Meaning of an external model's labels; `None` for the project's own.
+    table: LabelTable | None = None
     #: Share of the width left out at each of the four edges of axial slices, for models trained on cropped
     #: images; nothing is found there.
     margin: float = 0.0
@@ -50,13 +62,17 @@ class Segmenter(ABC):
         Raises:
             InputError: it is a coronal or sagittal stack of thick slices, or the model fails.
         """
-        check_axial(volume)
+        # Models are trained on axial slices; thin ones of any plane are as good.
+        if volume.plane != "axial" and volume.is_stack:
+            expected = "axial slices, or voxels of about the same size along all axes"
+            between = f"{volume.spacing[volume.slice_axis]:.3g} mm between slices"
+            found = f"a {volume.plane} stack with {between}"
+            raise InputError(volume.name, expected=expected, found=found)
         crop = _central(volume, self.margin)
         affine = volume.affine.copy()
         affine[:3, 3] += affine[:3, :3] @ [float(s.start) for s in crop]
-        found, notes = self.label(volume.with_array(volume.array[crop], affine))
         array = np.zeros(volume.shape, np.uint8)
-        array[crop] = found
+        array[crop], notes = self.label(volume.with_array(volume.array[crop], affine))
         return Segmentation(replace(volume, array=array, storage=Storage(array.dtype)), notes)
 
     @abstractmethod
@@ -64,13 +80,81 @@ class Segmenter(ABC):
         """Labels on the voxels of a volume that :meth:`__call__` has checked and cropped, and notes."""
 
 
-def check_axial(volume: Volume) -> None:
-    """Refuse a coronal or sagittal stack of thick slices: models are trained on axial ones. Thin slices of
-    any plane are as good. Raises InputError."""
-    if volume.plane != "axial" and volume.is_stack:
-        wanted = "axial slices, or voxels of about the same size along all axes"
-        found = f"{volume.spacing[volume.slice_axis]:.3g} mm between slices"
-        raise InputError(volume.name, expected=wanted, found=f"a {volume.plane} stack with {found}")
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ZonesSegmenter(Segmenter):
+    """The project's own segmenter; see :func:`make_segmenter`.
+
+    Slices that lie closer than those of training are dealt out into several stacks, each spaced about as
+    in training: a volume that was super-resolved through the plane is segmented as what it is, thin
+    slices, and yet seen as the network has learned to see.
+    """
+
+    card: ZonesCard
+    network: nn.Module
+    precision: torch.dtype
+
+    @torch.inference_mode()
+    def label(self, volume: Volume) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+        """Labels of the largest connected gland; a note where there is none."""
+        lps = volume.reoriented(_AXES)
+        stack = np.ascontiguousarray(lps.array.transpose(2, 1, 0))
+        labels = _largest_gland(self._label_stack(stack, lps.spacing))
+        notes = () if labels.any() else ("no prostate was found",)
+        found, _ = geometry.reoriented(
+            labels.transpose(2, 1, 0), lps.affine, geometry.axis_codes(volume.affine)
+        )
+        return np.ascontiguousarray(found), notes
+
+    def _label_stack(
+        self, array: NDArray[np.generic], spacing: NDArray[np.float64]
+    ) -> NDArray[np.uint8]:
+        """Labels of a stack ``(slices, rows, columns)``, inferior to superior; spacing in reverse order."""
+        columns_mm, rows_mm, between = (float(s) for s in spacing)
+        levels = to_pixel_size(cache.quantise(array), (rows_mm, columns_mm), self.card.pixel_mm)
+        images = torch.from_numpy(levels.astype(np.float32) / cache.LEVELS)
+        step = min(max(1, round(self.card.slice_spacing[0] / between)), len(images))
+        factors = (self.card.pixel_mm / rows_mm, self.card.pixel_mm / columns_mm)
+        window = SlidingWindow(self._scores, *self.card.window)
+        labels = np.zeros(array.shape, np.uint8)
+        centre = find_gland(images[step // 2 :: step], window)
+        if centre is None:
+            return labels
+        for phase in range(step):
+            probabilities = predict_at(images[phase::step], centre, window)
+            for k, one in enumerate(probabilities.movedim(1, 0)):  # slice by slice to save memory
+                found = resized(one, factors, labels.shape[1:]).argmax(0)
+                labels[phase + k * step] = found.byte().numpy()
+        return labels
+
+    def _scores(self, x: Tensor) -> Tensor:
+        bf16 = self.precision == torch.bfloat16
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            scores: Tensor = self.network(x.to(self.device))
+        return scores.float().cpu()
+
+
+def make_segmenter(model: ZonesModel, device: str = "auto") -> ZonesSegmenter:
+    """The segmenter of a model, whose network is moved to the device: ``auto``, ``cpu``, ``cuda`` or
+    ``cuda:N``. Raises UsageError where there is no such device."""
+    on = resolve_device(device)
+    return ZonesSegmenter(
+        kind="mrisr",
+        name=model.card.name,
+        sha256=model.card.sha256,
+        device=on,
+        card=model.card,
+        network=model.network.to(on),
+        precision=resolve_precision("auto", on),
+    )
+
+
+def _largest_gland(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Keep the largest connected component of the gland."""
+    from scipy import ndimage
+
+    parts, count = ndimage.label(labels > 0)
+    largest = np.bincount(parts.ravel())[1:].argmax() + 1 if count else 0
+    return np.where(parts == largest, labels, 0).astype(np.uint8)
 
 
 def load_segmenter(settings: Segmenting) -> Segmenter:
@@ -91,9 +175,6 @@ def load_segmenter(settings: Segmenting) -> Segmenter:
 
         segmenter = load_nnunet(settings.nnunet, table, settings.device)
     else:
-        from mrisr.zones.model import DEFAULT, load_zones_model
-        from mrisr.zones.predict import make_segmenter
-
         segmenter = make_segmenter(load_zones_model(settings.model or DEFAULT), settings.device)
     if not settings.margin:
         return segmenter
