@@ -20,7 +20,6 @@ import numpy as np
 from torch import Tensor
 
 from mrisr.analysis.scoring import Slices, unit
-from mrisr.core.errors import UsageError
 
 #: Edge in pixels of the central square that readers see.
 SHOWN = 192
@@ -35,27 +34,17 @@ class Trial(NamedTuple):
     pair: tuple[Tensor, Tensor]
 
 
-def check_enough(settings: int, slices: int) -> None:
-    """Raise UsageError where there are fewer slices than settings."""
-    if slices < settings:
-        raise UsageError(
-            f"readers: expected at least {settings} slices, one for each setting, found {slices}"
-        )
-
-
 def draw_trials(
     settings: Sequence[str], restored: Sequence[tuple[Slices, Sequence[Tensor]]], seed: int = 0
 ) -> list[Trial]:
     """Draw every slice once, in random order, the settings in turn, so that all have equally many pairs.
 
     ``restored`` are series with their images ``(n, 1, h, w)`` by each setting, of which the first is
-    interpolation, too easy to be asked for. Slices that would make it uneven are left out. Raises UsageError
-    where there are fewer slices than settings.
+    interpolation, too easy to be asked for. Slices that would make it uneven are left out.
     """
     random = np.random.default_rng(seed)
     slices = [(*series, k) for series in restored for k in range(len(series[0].images))]
     asked = range(1, len(settings))
-    check_enough(len(asked), len(slices))
     each = len(slices) // len(asked)
     order = random.permutation(len(slices))[: each * len(asked)]
     turns = random.permutation(np.tile(asked, each))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mrisr.analysis import results, scoring
 from mrisr.analysis.options import Steps, command, names_of, steps_of
-from mrisr.analysis.readers import check_enough, draw_trials, reader_page
+from mrisr.analysis.readers import draw_trials, reader_page
 from mrisr.analysis.scoring import Array, Slices
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.options import Sampling
@@ -38,7 +38,6 @@ class Setting(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Name in tables."""
         return f"{self.steps} step{'s' * (self.steps > 1)}" if self.steps else "interpolation"
 
 
@@ -211,8 +210,10 @@ def analyze_steps(
     loaded = load_model(model)
     settings = settings_of(loaded, how)
     slices = _held_out(data, loaded, how)
-    if readers:
-        check_enough(len(settings) - 1, sum(len(part.images) for part in slices))
+    asked, count = len(settings) - 1, sum(len(part.images) for part in slices)
+    if readers and count < asked:
+        wanted = f"at least {asked} slices, one for each setting"
+        raise UsageError(f"readers: expected {wanted}, found {count}")
     make_folder(output)
     parts = restore_all(settings, slices, how.factor, report)
     found = quality(parts)

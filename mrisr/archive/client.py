@@ -192,10 +192,7 @@ class BadAnswer(Exception):
 
 
 def _check_status(response: requests.Response) -> None:
-    """Refuse every status but success, redirects too, and a page for people.
-
-    Statuses are told in the standard's words: the server's own could hold anything.
-    """
+    """Refuse every status but success, redirects too, and a page for people, in the standard's words."""
     status = response.status_code
     if response.is_redirect:
         scheme, _, rest = response.headers["Location"].partition("://")

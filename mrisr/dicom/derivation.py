@@ -11,8 +11,8 @@ from pydicom import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import UID
 
+from mrisr.dicom.attributes import code_item, derived_uid
 from mrisr.dicom.source import Slice, Source
-from mrisr.dicom.values import derived_uid
 
 RESAMPLING = Code("113085", "DCM", "Spatial resampling")
 SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
@@ -20,8 +20,6 @@ EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
 
 #: Manufacturer and model name of our equipment; files with it are ours.
 MANUFACTURER, PRODUCT = "The mrisr authors", "mrisr"
-
-_MAX_IS = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -39,13 +37,6 @@ class Derivation:
     created: datetime  #: aware time
 
 
-def code_item(code: Code) -> Dataset:
-    """A code as an item of a code sequence (PS3.3, section 8)."""
-    item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code[:3]
-    return item
-
-
 def describe(
     d: Dataset, source: Source, derivation: Derivation, code: Code, content: str = ""
 ) -> None:
@@ -59,7 +50,7 @@ def describe(
     origin = (source.series_uid, first.sop_uid, first.frame)
     d.SeriesInstanceUID = derived_uid(*origin, derivation.key, *told)
     number = source.number * 100 + derivation.series_offset
-    d.SeriesNumber = number if number <= _MAX_IS else derivation.series_offset
+    d.SeriesNumber = number if number < 2**31 else derivation.series_offset
     label = " ".join((derivation.label, *told))[:64]
     own = source.description[: max(64 - len(label) - 1, 0)]
     d.SeriesDescription = f"{own} {label}".strip()
@@ -74,11 +65,8 @@ def describe(
 
 
 def _set_times(d: Dataset, carried: Dataset, derivation: Derivation) -> str:
-    """Set when the new object was made, in the source's time zone, and return the time.
-
-    A source whose times were removed gets none back, and the time is empty: a study that is
-    processed at once would be dated by it.
-    """
+    """Set when the new object was made, in the source's time zone, and return it. A source whose times were
+    removed gets none, and the time is empty: a study that is processed at once would be dated by it."""
     removed = carried.get("LongitudinalTemporalInformationModified") == "REMOVED"
     try:
         zone = datetime.strptime(str(carried.get("TimezoneOffsetFromUTC", "")), "%z").tzinfo

@@ -12,8 +12,8 @@ from pydicom import Dataset
 
 from mrisr.core import geometry
 from mrisr.core.volume import Volume
+from mrisr.dicom.attributes import decimal, millimetres
 from mrisr.dicom.source import Source
-from mrisr.dicom.values import decimal, millimetres
 
 #: Places may differ by this, mm, between what was to be written and what was read back.
 TOLERANCE_MM = 1e-3

@@ -138,11 +138,7 @@ class LabelTable:
 
 
 def _meaning(name: object) -> int | None:
-    """The zone that a name stands for, or `None`.
-
-    >>> _meaning("Peripheral_Zone"), _meaning("seminal vesicles")
-    (1, None)
-    """
+    """The zone that a name stands for, or `None`."""
     words = " ".join(re.sub(r"[\s_\-.]+", " ", str(name)).lower().split())
     words = re.sub(r"( of the)? prostate$|^prostate ", "", words).strip()
     return next((label for label, known in _WORDS.items() if words in known), None)

@@ -4,8 +4,7 @@ import pydicom
 import pytest
 from pydicom.uid import UID
 
-from mrisr.dicom.deidentify import KEY, deidentified, mapped_uid
-from mrisr.dicom.source import read_source
+from mrisr.dicom.source import DEIDENTIFY_KEY, deidentified, mapped_uid, read_source
 from tests.dicom.conftest import assert_valid
 from tests.dicom.synthetic import SECRETS, hospital_series
 
@@ -64,7 +63,7 @@ def test_uids_are_replaced_consistently(clean):
 
 def test_a_key_makes_pseudonyms_of_its_own(clean, monkeypatch):
     _, _, plain = clean("a")
-    monkeypatch.setenv(KEY, "a secret of the site")
+    monkeypatch.setenv(DEIDENTIFY_KEY, "a secret of the site")
     _, _, keyed = clean("b")
     _, _, later = clean("c", StudyInstanceUID="1.2.3.4")
     assert keyed[0].PatientID != plain[0].PatientID

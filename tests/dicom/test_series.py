@@ -15,8 +15,14 @@ from mrisr.dicom.conformance import check_derived
 from mrisr.dicom.series import is_ours, storable, write_series
 from mrisr.dicom.source import read_source
 from mrisr.io import read_volume
-from tests.dicom.conftest import DERIVATION, assert_valid, errors_of, tool, upsampled
-from tests.dicom.frames import stumped
+from tests.dicom.conftest import (
+    DERIVATION,
+    assert_valid,
+    errors_of,
+    stumped,
+    tool,
+    upsampled,
+)
 from tests.dicom.synthetic import SLICES, hospital_series
 
 KEPT = """
