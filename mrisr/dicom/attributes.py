@@ -66,9 +66,8 @@ ACQUISITION = """
     ContrastBolusIngredient ContrastBolusIngredientConcentration ContrastFlowRate ContrastFlowDuration
 """.split()
 
-ACQUISITION_TIMES = "AcquisitionDate AcquisitionTime AcquisitionDateTime".split()
-
-CARRIED = (*PATIENT, *STUDY, *SERIES, *EQUIPMENT, *ACQUISITION, *ACQUISITION_TIMES)
+_TIMES = ("AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime")
+CARRIED = (*PATIENT, *STUDY, *SERIES, *EQUIPMENT, *ACQUISITION, *_TIMES)
 
 #: What a de-identified object carries of it (PS3.15, table E.1-1): not what identifies, nor free text.
 DEIDENTIFIED = {

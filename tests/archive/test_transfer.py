@@ -12,7 +12,7 @@ import pytest
 from mrisr.archive import client
 from mrisr.archive.transfer import fetch_series, list_series, send_series
 from mrisr.core.errors import InputError, OutputError, UsageError
-from tests.archive.archive_server import MULTIPART, Answer, failure, multipart, serving
+from tests.archive.conftest import MULTIPART, Answer, failure, multipart, serving
 from tests.dicom.synthetic import hospital_series
 
 HTML = Answer(body=b"<html>SECRET login</html>", kind="text/html; charset=utf-8")
