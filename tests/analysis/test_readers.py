@@ -20,8 +20,8 @@ import torch
 from PIL import Image
 from scipy.stats import binomtest
 
-from mrisr.analysis.readers import data_uri, draw_trials, reader_page
 from mrisr.analysis.scoring import Slices
+from mrisr.analysis.steps import data_uri, draw_trials, reader_page
 
 SCRIPT = Path(str(files("mrisr.analysis").joinpath("readers.js")))
 SETTINGS = ("interpolation", "1 step", "4 <steps>")
