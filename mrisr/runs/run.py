@@ -95,8 +95,7 @@ class FileRun:
         """
         if not self.writes_dicom:
             return None
-        from mrisr.dicom.deidentify import deidentified
-        from mrisr.dicom.source import check_same_place, read_source, source_of
+        from mrisr.dicom.source import check_same_place, deidentified, read_source, source_of
         from mrisr.io.dicom import DicomFile
 
         files = self.files
@@ -196,9 +195,9 @@ def write(
 
         volume = storable(volume)
     if deidentify:
-        from mrisr.dicom.deidentify import WARNING
+        from mrisr.dicom.source import DEIDENTIFY_WARNING
 
-        remarks.append(WARNING)
+        remarks.append(DEIDENTIFY_WARNING)
     made = made.written(volume, output.path, *remarks)
     beside = {output.record: json_bytes(made.record.as_dict())}
     if output.qc is not None:
