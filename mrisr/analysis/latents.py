@@ -26,8 +26,7 @@ from mrisr.config import Job
 from mrisr.core.random import seeded
 from mrisr.core.statistics import Interval, mean_interval
 from mrisr.data import pairs
-from mrisr.diffusion.samplers import start_latent
-from mrisr.diffusion.schedule import INFERENCE
+from mrisr.diffusion import INFERENCE, start_latent
 from mrisr.io.atomic import make_folder
 
 #: Spatial frequencies are taken in bands this wide, cycles per pixel, up to Nyquist's 0.5.

@@ -7,10 +7,8 @@ from collections.abc import Callable
 from mrisr.config import MethodSettings
 from mrisr.methods.base import Restorer
 from mrisr.methods.diffusion import DiffusionRestorer
-from mrisr.methods.implicit import ImplicitRestorer
-from mrisr.methods.interpolation import InterpolationRestorer
+from mrisr.methods.direct import ImplicitRestorer, InterpolationRestorer, RegressionRestorer
 from mrisr.methods.inversion import InversionRestorer
-from mrisr.methods.regression import RegressionRestorer
 
 _KINDS: dict[str, Callable[[MethodSettings, int], Restorer]] = {
     "diffusion": DiffusionRestorer,

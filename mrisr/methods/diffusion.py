@@ -9,10 +9,17 @@ from mrisr.config import MethodSettings
 from mrisr.core.errors import UsageError
 from mrisr.core.options import Sampling
 from mrisr.data.pairs import Pair
-from mrisr.diffusion.denoiser import Denoiser, make_path, training_noise_scales
-from mrisr.diffusion.path import AlignedPath
-from mrisr.diffusion.samplers import SAMPLERS, Noise, start_latent
-from mrisr.diffusion.schedule import LinearSchedule, sampling_levels
+from mrisr.diffusion import (
+    SAMPLERS,
+    AlignedPath,
+    Denoiser,
+    LinearSchedule,
+    Noise,
+    make_path,
+    sampling_levels,
+    start_latent,
+    training_noise_scales,
+)
 from mrisr.methods.base import Evaluate, Given, Objective, Restorer, at_level, directly
 from mrisr.networks import build_network
 

@@ -13,7 +13,7 @@ from mrisr.config import MethodSettings, UnshuffleSettings
 from mrisr.core.errors import UsageError
 from mrisr.core.options import Sampling
 from mrisr.data.pairs import Pair
-from mrisr.diffusion.samplers import Noise, start_latent
+from mrisr.diffusion import Noise, start_latent
 from mrisr.methods.base import Evaluate, Given, Objective, Restorer, at_level, directly
 from mrisr.methods.diffusion import build_denoiser
 from mrisr.networks import build_network

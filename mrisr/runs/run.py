@@ -28,7 +28,7 @@ from mrisr.runs.results import Result
 
 if TYPE_CHECKING:
     from mrisr.dicom.source import Source
-    from mrisr.restore.restore import Progress
+    from mrisr.restore import Progress
 
 Image = TypeVar("Image")
 Settings = InPlane | ThroughPlane | Segmenting

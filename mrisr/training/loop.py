@@ -27,8 +27,14 @@ from mrisr.core.random import seeded
 from mrisr.io.atomic import make_folder, write_bytes
 from mrisr.models.card import ModelCard, ZonesCard
 from mrisr.models.store import save_model
-from mrisr.training.bookkeeping import Log, hardware
-from mrisr.training.checkpoint import Progress, State, load_checkpoint, save_checkpoint
+from mrisr.training.bookkeeping import (
+    Log,
+    Progress,
+    State,
+    hardware,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 CHECKPOINT = "checkpoint.safetensors"
 CROPS, DEVICE, DROPOUT = 1, 2, 3  # purposes of a step's generators

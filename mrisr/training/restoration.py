@@ -20,8 +20,7 @@ from mrisr.models.card import ModelCard
 from mrisr.models.store import Model, load_model
 from mrisr.networks import channels_last
 from mrisr.networks.critic import Critic
-from mrisr.training.bookkeeping import fingerprint, frozen_model, new_card
-from mrisr.training.checkpoint import State
+from mrisr.training.bookkeeping import State, fingerprint, frozen_model, new_card
 from mrisr.training.loop import CROPS, DEVICE, Trainee, per_process, pinned, take_weights
 from mrisr.training.validation import validate, write_examples
 

@@ -17,7 +17,7 @@ from mrisr.core.options import Sampling
 from mrisr.data import cache, pairs
 from mrisr.io.atomic import make_folder, write_bytes
 from mrisr.models.store import Model
-from mrisr.restore.restore import restore
+from mrisr.restore import restore
 
 #: Pictures that figures are computed on (of more, some spread over all), and rows of the example picture.
 MOST_PICTURES = 64

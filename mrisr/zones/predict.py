@@ -13,7 +13,7 @@ from mrisr.core import geometry
 from mrisr.core.volume import Volume
 from mrisr.data import cache
 from mrisr.models.card import ZonesCard
-from mrisr.networks.device import resolve_device, resolve_precision
+from mrisr.networks import resolve_device, resolve_precision
 from mrisr.zones.data import resized, to_pixel_size
 from mrisr.zones.model import ZonesModel
 from mrisr.zones.segmenter import Segmenter

@@ -25,7 +25,7 @@ from mrisr.data.pictures import find_pictures, levels_of, prepare_pictures, read
 from mrisr.models.store import load_model
 from mrisr.networks import build_network
 from mrisr.physics.separable import CONDITION
-from mrisr.restore.restore import model_of, restore
+from mrisr.restore import model_of, restore
 from mrisr.training import train
 from mrisr.training.validation import validate
 

@@ -43,7 +43,7 @@ def meet_and_pause(folder: Path, partners: int, first: float, second: float) -> 
 
 
 def _after_inference(act: Callable[[], object]) -> None:
-    from mrisr.restore.engine import Engine
+    from mrisr.restore import Engine
 
     restore_all = Engine.restore_all
 
