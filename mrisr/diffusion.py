@@ -68,18 +68,24 @@ INFERENCE = LinearSchedule(1e-5, 0.213, 100)
 
 
 def draw_noise_scales(
-    schedule: LinearSchedule, start: float, n: int, generator: torch.Generator | None = None
+    schedule: LinearSchedule,
+    start: float,
+    n: int,
+    generator: torch.Generator,
+    at_start: float = 0.0,
 ) -> Tensor:
     """Draw ``n`` signal levels for training: ``t`` uniform over levels with ``g >= start``, then
-    ``g`` uniform in ``(g_t, g_{t-1})`` (WaveGrad; PartDiff Sec. 4.2). Shape ``(n,)``, float32, on the
-    generator's device.
+    ``g`` uniform in ``(g_t, g_{t-1})`` (WaveGrad; PartDiff Sec. 4.2). A share ``at_start`` lies exactly
+    at the partial start. Shape ``(n,)``, float32, on the generator's device.
     """
-    device = generator.device if generator is not None else torch.device("cpu")
+    device = generator.device
     scales = schedule.noise_scales().to(device)
     last = int((scales >= start).sum()) - 1
     t = torch.randint(1, max(last, 1) + 1, (n,), generator=generator, device=device)
     u = torch.rand(n, generator=generator, device=device, dtype=torch.float64)
-    return (scales[t] + u * (scales[t - 1] - scales[t])).clamp(min=start).float()
+    g = (scales[t] + u * (scales[t - 1] - scales[t])).clamp(min=start).float()
+    first = torch.rand(n, generator=generator, device=device) < at_start
+    return torch.where(first, torch.full_like(g, start), g)
 
 
 def sampling_levels(schedule: LinearSchedule, start: float, steps: int) -> Tensor:
@@ -256,11 +262,6 @@ SAMPLERS: Mapping[SamplerName, Sampler] = MappingProxyType(
 Prediction: TypeAlias = Literal["high", "noise"]
 
 
-def make_path(kind: Literal["aligned", "plain"], start: float, clock: LinearSchedule) -> Path:
-    """The path named in a configuration."""
-    return AlignedPath(start, clock) if kind == "aligned" else PlainPath(start)
-
-
 class Denoiser(nn.Module):
     """A network with its path and parameterisation.
 
@@ -301,12 +302,3 @@ class Denoiser(nn.Module):
         out = self.network(x_t, x_low, g, condition)
         target = x_high if self.prediction == "high" else noise
         return F.l1_loss(out, target) if kind == "l1" else F.mse_loss(out, target)
-
-
-def training_noise_scales(
-    schedule: LinearSchedule, start: float, n: int, at_start: float, generator: torch.Generator
-) -> Tensor:
-    """Signal levels of one batch, ``(n,)``: a share ``at_start`` lies exactly at the partial start."""
-    g = draw_noise_scales(schedule, start, n, generator)
-    first = torch.rand(n, generator=generator, device=generator.device) < at_start
-    return torch.where(first, torch.full_like(g, start), g)

@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 from mrisr.config import MethodSettings
 from mrisr.methods.base import Restorer
-from mrisr.methods.diffusion import DiffusionRestorer
+from mrisr.methods.diffusion import DiffusionRestorer, InversionRestorer
 from mrisr.methods.direct import ImplicitRestorer, InterpolationRestorer, RegressionRestorer
-from mrisr.methods.inversion import InversionRestorer
 
 _KINDS: dict[str, Callable[[MethodSettings, int], Restorer]] = {
     "diffusion": DiffusionRestorer,

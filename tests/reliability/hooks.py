@@ -77,7 +77,7 @@ def pretend_cuda(room: int) -> None:
     """A CUDA device that has no memory for more pixels than ``room``: the CPU in disguise."""
     import torch
 
-    from mrisr.restore import engine
+    from mrisr import restore as engine
     from mrisr.runs import results
 
     class Device:
