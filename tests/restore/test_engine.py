@@ -72,15 +72,6 @@ def test_slices_share_their_noise(models: Path) -> None:
     assert not torch.equal(e.noise((48, 60), 0), e.noise((48, 60), 1))
 
 
-def test_the_cards_defaults_and_the_options(models: Path) -> None:
-    e = engine()
-    assert e.sampling.steps == e.card.default_steps
-    assert e.restorer.evaluations(e.sampling) == e.card.default_steps
-    other = engine(steps=5, eta=0.5)
-    assert (other.sampling.steps, other.sampling.eta, other.sampling.seed) == (5, 0.5, 0)
-    assert other.restorer.evaluations(other.sampling) == 5
-
-
 def test_the_callers_model_stays_as_it_was(models: Path) -> None:
     model = load_model("partdiff-inplane")
     strides = [p.stride() for p in model.restorer.parameters()]
