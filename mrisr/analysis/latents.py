@@ -25,8 +25,7 @@ from mrisr.analysis.scoring import Array, Slices, drawn_for, per_patient, read_s
 from mrisr.config import Job
 from mrisr.core.statistics import Interval, mean_interval, seeded
 from mrisr.data import pairs
-from mrisr.diffusion.samplers import start_latent
-from mrisr.diffusion.schedule import INFERENCE
+from mrisr.diffusion import INFERENCE, start_latent
 from mrisr.io.atomic import make_folder
 
 #: Spatial frequencies are taken in bands this wide, cycles per pixel, up to Nyquist's 0.5.

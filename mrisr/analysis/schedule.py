@@ -33,7 +33,7 @@ from mrisr.analysis.scoring import Array, Slices
 from mrisr.config import DiffusionSettings
 from mrisr.core.errors import InputError, OutputError, UsageError
 from mrisr.core.options import Sampling
-from mrisr.diffusion.schedule import LinearSchedule, sampling_levels
+from mrisr.diffusion import LinearSchedule, sampling_levels
 from mrisr.io.atomic import make_folder, write_bytes
 from mrisr.methods import build_restorer
 from mrisr.models.card import ModelCard

@@ -24,7 +24,7 @@ from mrisr.core.errors import InputError, UsageError
 from mrisr.core.options import Kind, Sampling
 from mrisr.data import cache, pairs
 from mrisr.models.store import Model, load_model
-from mrisr.restore.restore import restore
+from mrisr.restore import restore
 
 Array = NDArray[np.float64]
 

@@ -29,7 +29,7 @@ from mrisr.core.options import Sampling
 from mrisr.core.statistics import Interval, mean_interval
 from mrisr.io.atomic import make_folder
 from mrisr.models.store import Model, load_model
-from mrisr.restore.restore import resolved
+from mrisr.restore import resolved
 
 #: Figures over patients, in the order of an array of them: title, and format in the table.
 MEASURES = {

@@ -40,8 +40,8 @@ class Models:
         self._restoring: dict[tuple[str, str | None, str | None], Model] = {}
 
     def restoring(self, options: Upsampling) -> Model:
-        """The model of an upsampling. Raises as :func:`mrisr.restore.restore.model_of`."""
-        from mrisr.restore.restore import model_of
+        """The model of an upsampling. Raises as :func:`mrisr.restore.model_of`."""
+        from mrisr.restore import model_of
 
         key = options.job, options.model, options.method
         if key not in self._restoring:

@@ -58,14 +58,6 @@ def interpolation_card(kind: Interpolation) -> ModelCard:
     )
 
 
-def card_of(name_or_path: str | Path) -> ModelCard:
-    """Read the card of a model, or make an interpolation's. Raises as :func:`card_path`."""
-    for kind in INTERPOLATIONS:
-        if str(name_or_path) == kind:
-            return interpolation_card(kind)
-    return read_card(card_path(name_or_path))
-
-
 def load_model(name_or_path: str | Path) -> Model:
     """Load a model by name or path and check its weights against the card's SHA-256; or make an interpolation
     by its name.
@@ -74,9 +66,10 @@ def load_model(name_or_path: str | Path) -> Model:
         UsageError: there is no such model.
         InputError: weights are missing, truncated, altered or do not fit the card.
     """
-    if name_or_path in INTERPOLATIONS:
-        card = card_of(name_or_path)
-        return Model(card, build_restorer(card, card.condition).eval(), Path(card.name))
+    for kind in INTERPOLATIONS:
+        if name_or_path == kind:
+            card = interpolation_card(kind)
+            return Model(card, build_restorer(card, card.condition).eval(), Path(kind))
     card_file = card_path(name_or_path)
     card = read_card(card_file)
     restorer_of = partial(build_restorer, card, card.condition)

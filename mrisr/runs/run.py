@@ -28,7 +28,7 @@ from mrisr.runs.results import Result
 
 if TYPE_CHECKING:
     from mrisr.dicom.source import Source
-    from mrisr.restore.restore import Progress
+    from mrisr.restore import Progress
 
 Image = TypeVar("Image")
 Settings = InPlane | ThroughPlane | Segmenting
@@ -157,7 +157,7 @@ def run(
             "output, qc and other options on files need an input path; an image in memory is returned, "
             "not written"
         )
-    made = _made(as_file(image), settings, progress, None)
+    made = _made(as_file(image), settings, progress)
     return replace(made, image=like(made.volume, image))
 
 
@@ -167,9 +167,8 @@ def run_files(on: FileRun, settings: Settings, progress: Progress | None = None)
     output = on.output(_suffix(settings))
     file = on.read()
     source = on.dicom_source(file)
-    return write(
-        _made(file, settings, progress, began), output, source, deidentify=on.files.deidentify
-    )
+    made = _made(file, settings, progress, began)
+    return write(made, output, source, deidentify=on.files.deidentify)
 
 
 def write(
@@ -271,7 +270,7 @@ def _image_of(image: Any, kind: type[Settings], options: dict[str, Any]) -> Any:
 
 
 def _made(
-    file: VolumeFile, settings: Settings, progress: Progress | None, began: float | None
+    file: VolumeFile, settings: Settings, progress: Progress | None, began: float | None = None
 ) -> Result:
     if isinstance(settings, Segmenting):
         return results.segment(file, settings, began=began)

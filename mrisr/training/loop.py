@@ -27,8 +27,14 @@ from mrisr.core.statistics import seeded
 from mrisr.io.atomic import make_folder, write_bytes
 from mrisr.models.card import ModelCard, ZonesCard
 from mrisr.models.store import save_model
-from mrisr.training.bookkeeping import Log, hardware
-from mrisr.training.checkpoint import Progress, State, load_checkpoint, save_checkpoint
+from mrisr.training.bookkeeping import (
+    Log,
+    Progress,
+    State,
+    hardware,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 CHECKPOINT = "checkpoint.safetensors"
 CROPS, DEVICE, DROPOUT = 1, 2, 3  # purposes of a step's generators
@@ -239,12 +245,12 @@ def run_loop(run: Trainee[Any], log: Log) -> None:
         share = run.share_done()
         last = share == 1
         if step % t.log_every == 0 or last:
-            log(
-                step=step,
-                loss=_finite(running, counted, run),
-                lr=lr,
-                seconds=run.progress.seconds,
-            )
+            mean = float(running) / counted
+            if not math.isfinite(mean):
+                raise UsageError(
+                    f"{run.output}: the loss is not finite at step {step}; lower lr or use fp32"
+                )
+            log(step=step, loss=mean, lr=lr, seconds=run.progress.seconds)
             running.zero_()
             counted = 0
         due = step % t.validate_every == 0 or last
@@ -254,15 +260,6 @@ def run_loop(run: Trainee[Any], log: Log) -> None:
             run.save()  # after the validation: a kill during it repeats it on resumption
         if last:
             break
-
-
-def _finite(total: Tensor, count: int, run: Trainee[Any]) -> float:
-    mean = float(total) / count
-    if not math.isfinite(mean):
-        raise UsageError(
-            f"{run.output}: the loss is not finite at step {run.progress.step}; lower lr or use fp32"
-        )
-    return mean
 
 
 def train(

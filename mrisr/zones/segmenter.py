@@ -25,7 +25,7 @@ from mrisr.core.options import Segmenting
 from mrisr.core.volume import Storage, Volume
 from mrisr.data import cache
 from mrisr.models.card import ZonesCard
-from mrisr.networks.device import resolve_device, resolve_precision
+from mrisr.networks import resolve_device, resolve_precision
 from mrisr.zones.data import resized, to_pixel_size
 from mrisr.zones.labels import LabelTable
 from mrisr.zones.network import (

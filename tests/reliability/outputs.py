@@ -190,7 +190,7 @@ def network(version: int, small: bool) -> Any:
 def training_state(version: int, small: bool) -> Any:
     import torch
 
-    from mrisr.training.checkpoint import State
+    from mrisr.training.bookkeeping import State
 
     _, restorer = network(version, small)
     ema = {k: v + 1 for k, v in restorer.network.state_dict().items()}
@@ -201,7 +201,7 @@ def training_state(version: int, small: bool) -> Any:
 def write_a_checkpoint(target: Path, version: int, small: bool, inputs: Path) -> None:
     import torch
 
-    from mrisr.training.checkpoint import Progress, save_checkpoint
+    from mrisr.training.bookkeeping import Progress, save_checkpoint
 
     state = training_state(version, small)
     for parameter in state.modules["network"].parameters():
@@ -211,7 +211,7 @@ def write_a_checkpoint(target: Path, version: int, small: bool, inputs: Path) ->
 
 
 def parts_of_a_checkpoint(target: Path) -> Iterable[Any]:
-    from mrisr.training.checkpoint import load_checkpoint
+    from mrisr.training.bookkeeping import load_checkpoint
 
     state = training_state(0, target.stat().st_size < 1_000_000)
     progress = load_checkpoint(target, state)

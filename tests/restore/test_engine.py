@@ -9,13 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from mrisr import restore as engines
 from mrisr.core.errors import UsageError
 from mrisr.core.options import Sampling
 from mrisr.models.store import load_model
 from mrisr.physics.separable import in_plane_operator
-from mrisr.restore import engine as engines
-from mrisr.restore.engine import Engine, ramp, resolve_device, resolve_precision, tile_starts
-from mrisr.restore.restore import resolved
+from mrisr.restore import Engine, ramp, resolve_device, resolve_precision, resolved, tile_starts
 
 #: What tiles may change: RMS and maximum as a share of the intensity range.
 TILE_RMS, TILE_MAX = 1e-3, 1e-2
@@ -71,15 +70,6 @@ def test_slices_share_their_noise(models: Path) -> None:
     torch.testing.assert_close(x, x[:1].expand_as(x), rtol=0, atol=1e-5)
     assert e.noise((48, 60), 0).shape == (1, 1, 48, 60)
     assert not torch.equal(e.noise((48, 60), 0), e.noise((48, 60), 1))
-
-
-def test_the_cards_defaults_and_the_options(models: Path) -> None:
-    e = engine()
-    assert e.sampling.steps == e.card.default_steps
-    assert e.restorer.evaluations(e.sampling) == e.card.default_steps
-    other = engine(steps=5, eta=0.5)
-    assert (other.sampling.steps, other.sampling.eta, other.sampling.seed) == (5, 0.5, 0)
-    assert other.restorer.evaluations(other.sampling) == 5
 
 
 def test_the_callers_model_stays_as_it_was(models: Path) -> None:

@@ -154,42 +154,36 @@ def test_slices_stacked_along_a_finer_axis() -> None:
     assert deep(volume).volume.shape == (32, 28, 15)
 
 
-def test_one_slice() -> None:
-    volume = study(shape=(32, 28, 1))
-    restored = flat(volume)
-    assert restored.volume.shape == (64, 56, 1)
-    assert residual(restored) <= CONSISTENT
+def test_one_slice_and_two() -> None:
+    one, two = (study(shape=(32, 28, n)) for n in (1, 2))
     with pytest.raises(InputError, match="at least 2 slices, found 1"):
-        deep(volume)
-
-
-def test_two_slices() -> None:
-    volume = study(shape=(32, 28, 2))
-    assert flat(volume).volume.shape == (64, 56, 2)
-    restored = deep(volume, 6.0)
-    assert restored.volume.shape == (32, 28, 12)
-    assert residual(restored) <= CONSISTENT
+        deep(one)
+    for restored, shape in (
+        (flat(one), (64, 56, 1)),
+        (flat(two), (64, 56, 2)),
+        (deep(two, 6.0), (32, 28, 12)),
+    ):
+        assert restored.volume.shape == shape
+        assert residual(restored) <= CONSISTENT
 
 
 # --- through-plane: which factor, which thickness, which reformats --------------------------------
 
 
-def test_isotropic_by_default() -> None:
-    restored = deep(study(spacing=(0.8, 1.0, 3.0)), None)
-    assert restored.record.parameters["factor"] == pytest.approx(3.0 / 0.8)
-    np.testing.assert_allclose(restored.volume.spacing, (0.8, 1.0, 0.8))
-
-
-def test_isotropic_within_what_the_model_was_trained_for() -> None:
-    restored = deep(study(spacing=(0.3, 0.3, 4.0)), None)
-    assert restored.record.parameters["factor"] == 8.0
-
-
-def test_a_spacing_instead_of_a_factor() -> None:
-    restored = deep(study(), None, spacing=1.25)
-    assert restored.record.parameters["factor"] == pytest.approx(2.4)
-    assert restored.volume.spacing[2] == pytest.approx(1.25)
-    assert restored.volume.shape == (32, 28, 12)
+@pytest.mark.parametrize(
+    ("spacing", "asked", "factor", "result"),
+    [
+        (SPACING, None, 3.0 / 0.8, 0.8),  # isotropic by default
+        ((0.3, 0.3, 4.0), None, 8.0, 0.5),  # within what the model was trained for
+        (SPACING, 1.25, 2.4, 1.25),
+    ],
+)
+def test_the_factor_follows_from_the_spacing(
+    spacing: tuple[float, ...], asked: float | None, factor: float, result: float
+) -> None:
+    restored = deep(study(spacing=spacing), None, spacing=asked)
+    assert restored.record.parameters["factor"] == pytest.approx(factor)
+    np.testing.assert_allclose(restored.volume.spacing, (*spacing[:2], result))
 
 
 @pytest.mark.parametrize(
@@ -315,16 +309,11 @@ def test_seeds(run: Any) -> None:
     assert residual(run(volume, seed=2, **sampled)) <= CONSISTENT
 
 
-@pytest.mark.parametrize("degradation", ["bicubic", "kspace"])
-def test_degradations_in_plane(degradation: str) -> None:
-    restored = flat(study(), degradation=degradation)
-    assert restored.record.parameters["degradation"] == degradation
-    assert residual(restored) <= CONSISTENT
-
-
-@pytest.mark.parametrize("degradation", ["gaussian", "box"])
-def test_degradations_through_plane(degradation: str) -> None:
-    restored = deep(study(), degradation=degradation)
+@pytest.mark.parametrize(
+    ("run", "degradation"), [(flat, "bicubic"), (flat, "kspace"), (deep, "gaussian"), (deep, "box")]
+)
+def test_degradations(run: Any, degradation: str) -> None:
+    restored = run(study(), degradation=degradation)
     assert restored.record.parameters["degradation"] == degradation
     assert residual(restored) <= CONSISTENT
 

@@ -18,8 +18,7 @@ from mrisr.core import geometry
 from mrisr.core.errors import UsageError
 from mrisr.core.volume import Storage, Volume
 from mrisr.data.phantom.anatomy import RANGE as RANGE
-from mrisr.data.phantom.anatomy import anatomy, gland_distances, intensities, warped
-from mrisr.data.phantom.shapes import Floats
+from mrisr.data.phantom.anatomy import Floats, anatomy, gland_distances, intensities, warped
 
 #: Labels of the peripheral and the transition zone; 0 is everything else.
 PZ, TZ = 1, 2

@@ -29,7 +29,7 @@ from mrisr.core.errors import InputError
 from mrisr.core.volume import Volume
 from mrisr.io import write_volume
 from mrisr.io.checks import read_json
-from mrisr.networks.device import resolve_device
+from mrisr.networks import resolve_device
 from mrisr.zones.labels import LabelTable
 from mrisr.zones.segmenter import ExternalSegmenter, digest, guarded
 

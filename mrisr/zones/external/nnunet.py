@@ -32,7 +32,7 @@ from mrisr.core.errors import InputError, UsageError
 from mrisr.core.volume import Volume
 from mrisr.io import read_volume, write_volume
 from mrisr.io.checks import read_json
-from mrisr.networks.device import resolve_device
+from mrisr.networks import resolve_device
 from mrisr.zones.labels import LabelTable
 from mrisr.zones.score import check_same_grid
 from mrisr.zones.segmenter import ExternalSegmenter, digest, guarded
