@@ -12,9 +12,16 @@ import torch
 from torch import Tensor
 
 from mrisr.core.options import SamplerName
-from mrisr.diffusion.path import AlignedPath, Path, PlainPath
-from mrisr.diffusion.samplers import SAMPLERS, Denoise, start_latent
-from mrisr.diffusion.schedule import INFERENCE, sampling_levels
+from mrisr.diffusion import (
+    INFERENCE,
+    SAMPLERS,
+    AlignedPath,
+    Denoise,
+    Path,
+    PlainPath,
+    sampling_levels,
+    start_latent,
+)
 
 LOW, MEAN, SD = 0.3, 0.8, 0.5
 SAMPLES = 200_000

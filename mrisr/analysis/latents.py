@@ -25,8 +25,7 @@ from mrisr.analysis.scoring import Array, Slices, drawn_for, per_patient, read_s
 from mrisr.config import Job
 from mrisr.core.statistics import Interval, mean_interval, seeded
 from mrisr.data import pairs
-from mrisr.diffusion.samplers import start_latent
-from mrisr.diffusion.schedule import INFERENCE
+from mrisr.diffusion import INFERENCE, start_latent
 from mrisr.io.atomic import make_folder
 
 #: Spatial frequencies are taken in bands this wide, cycles per pixel, up to Nyquist's 0.5.
@@ -35,8 +34,6 @@ BANDS = 25
 #: The published starts, K of 100 steps, and the steps that the picture shows as the published one does.
 PUBLISHED = (25, 50, 75)
 SHOWN = (0, *PUBLISHED, 100)
-#: Images span -1..1, so PSNR counts against a range of 2.
-_RANGE_SQUARED = 4.0
 
 
 class Latents(NamedTuple):
@@ -65,9 +62,9 @@ def latent_psnr(square: Array, g: Array) -> tuple[Array, Array]:
     ``(n,)``, at signal levels ``g`` ``(m,)``: with the same noise, of which nothing remains in ``g d``, and
     with independent noise, expected."""
     signal = np.multiply.outer(square, g * g)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore"):  # images span -1..1, a range of 2
         same, independent = (
-            10 * np.log10(_RANGE_SQUARED / error) for error in (signal, signal + 2 * (1 - g * g))
+            10 * np.log10(2**2 / error) for error in (signal, signal + 2 * (1 - g * g))
         )
     return same, independent
 
@@ -161,7 +158,7 @@ def as_rows(latents: Latents) -> list[dict[str, float | None]]:
         parts = {"": psnr.mean, "_low": psnr.low, "_high": psnr.high}
         columns |= {f"psnr_{name}_noise{end}": part for end, part in parts.items()}
     columns |= {
-        "psnr_one_image_twice": _one_image_twice(g),
+        "psnr_one_image_twice": latent_psnr(np.zeros(1), g)[1][0],
         "share": shares(latents.power, g).max(axis=1),
         "kl_per_pixel": ratio * latents.square[0],
         "kl_per_slice": ratio * latents.square[1],
@@ -169,11 +166,6 @@ def as_rows(latents: Latents) -> list[dict[str, float | None]]:
     return [
         {name: results.number(column[t]) for name, column in columns.items()} for t in range(len(g))
     ]
-
-
-def _one_image_twice(g: Array) -> Array:
-    """PSNR of two latents of one image, independent noise; infinite at ``g = 1``."""
-    return np.asarray(latent_psnr(np.zeros(1), g)[1][0])
 
 
 def as_markdown(latents: Latents, suggestion: Suggestion, threshold: float) -> str:
@@ -211,7 +203,7 @@ def latents_figure(latents: Latents, suggestion: Suggestion, threshold: float) -
     for curve, colour, label in curves:
         left.plot(t, curve.mean, color=colour, lw=2, label=label)
         left.fill_between(t, curve.low, curve.high, color=colour, alpha=0.25, lw=0)
-    twice = _one_image_twice(latents.g)[1:]
+    twice = latent_psnr(np.zeros(1), latents.g)[1][0, 1:]
     left.plot(t[1:], twice, ":", color=results.GREY, label="one image twice (expected)")
     left.set(ylim=(0, None), ylabel="PSNR between the latents (dB)")
     left.set_title(f"mean and 95% interval, {results.patients(latents.same.n)}", fontsize=10)

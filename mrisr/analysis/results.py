@@ -40,13 +40,7 @@ def csv_bytes(rows: Sequence[Row]) -> bytes:
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, ending with a line break.
-
-    >>> print(markdown(["a", "b"], [["1", ""]]), end="")
-    | a | b |
-    |---|---|
-    | 1 |  |
-    """
+    """A table in Markdown, ending with a line break."""
     lines = [f"| {' | '.join(cells)} |" for cells in (header, *rows)]
     lines.insert(1, "|---" * len(header) + "|")
     return "\n".join(lines) + "\n"

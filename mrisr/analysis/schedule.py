@@ -33,7 +33,7 @@ from mrisr.analysis.scoring import Array, Slices
 from mrisr.config import DiffusionSettings
 from mrisr.core.errors import InputError, OutputError, UsageError
 from mrisr.core.options import Sampling
-from mrisr.diffusion.schedule import LinearSchedule, sampling_levels
+from mrisr.diffusion import LinearSchedule, sampling_levels
 from mrisr.io.atomic import make_folder, write_bytes
 from mrisr.methods import build_restorer
 from mrisr.models.card import ModelCard, read_card
@@ -54,11 +54,6 @@ CRITERIA: dict[Criterion, tuple[int, int, str]] = {
     "psnr": (0, 1, "PSNR (dB)"),
     "spectrum": (2, -1, "- spectrum error (dB)"),
 }
-#: Titles of the two comparisons.
-TITLES = (
-    "Training patients, on which it was chosen",
-    "Validation patients, scored after the choice",
-)
 #: Patient to its figures ``(4,)``.
 Figures: TypeAlias = dict[str, Array]
 Family: TypeAlias = Literal["even", "time", "snr"]
@@ -306,7 +301,9 @@ def analyze_schedule(
     }
     text = f"{name}, x{how.factor:g}, {how.steps} steps, by {how.criterion}: {_title(chosen)}\n"
     text += f"levels: {', '.join(f'{g:.6g}' for g in chosen.levels)}\n"
-    for title, part in zip(TITLES, found.values(), strict=True):
+    seen_title = "Training patients, on which it was chosen"
+    held_title = "Validation patients, scored after the choice"
+    for title, part in zip((seen_title, held_title), found.values(), strict=True):
         text += "" if part is None else f"\n{as_markdown(title, part)}"
     if write is not None:
         card = write_schedule(with_schedule(loaded, chosen.levels), write)

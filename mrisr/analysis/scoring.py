@@ -24,7 +24,7 @@ from mrisr.core.errors import InputError, UsageError
 from mrisr.core.options import Kind, Sampling
 from mrisr.data import cache, pairs
 from mrisr.models.store import Model, load_model
-from mrisr.restore.restore import restore
+from mrisr.restore import restore
 
 Array = NDArray[np.float64]
 
@@ -123,22 +123,14 @@ def score(result: Tensor, reference: Tensor, job: Job) -> Array:
 
 
 def distance(ssim: Array, spectrum: Array) -> Array:
-    """Distance from the reference of figures ``(settings, slices)``, whose first row is interpolation's.
-
-    >>> distance(np.array([[0.5], [0.7]]), np.array([[20.0], [16.0]])).round(6).tolist()
-    [[1.414214], [1.0]]
-    """
+    """Distance from the reference of figures ``(settings, slices)``, whose first row is interpolation's."""
     parts = [d / np.maximum(d[:1], _LEAST) for d in (1 - ssim, spectrum)]
     return np.hypot(parts[0], parts[1])
 
 
 def preferred(distances: Array) -> Array:
     """``(settings, slices)`` of distances to ``(settings, settings)``: the share of slices on which the
-    row's setting is preferred to the column's; one half on the diagonal.
-
-    >>> preferred(np.array([[1.0, 1.0], [2.0, 0.5]])).tolist()
-    [[0.5, 0.5], [0.5, 0.5]]
-    """
+    row's setting is preferred to the column's; one half on the diagonal."""
     nearer = distances[:, None] < distances[None]
     equal = distances[:, None] == distances[None]
     return np.asarray((nearer + 0.5 * equal).mean(axis=-1))

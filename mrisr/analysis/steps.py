@@ -1,9 +1,21 @@
-"""Quality against the number of steps (PartDiff Fig. 13): fidelity, spectrum, and an automated preference."""
+"""Quality against the number of steps (PartDiff Fig. 13): fidelity, spectrum, and an automated preference.
+
+And a page for human readers: two-alternative forced choice, "which one is the real scan?" (SR3, PartDiff).
+One HTML file with everything in it: pictures, script, style. It loads nothing and sends nothing. Each slice
+is shown once, restored by one setting, beside itself; were it shown again by another setting, the reader
+would know the one that comes back for the real scan. Sides and order are shuffled by the seed.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import io
+import json
 from collections.abc import Callable, Sequence
+from importlib.resources import files
 from pathlib import Path
+from string import Template
 from typing import NamedTuple
 
 import numpy as np
@@ -11,14 +23,13 @@ from torch import Tensor
 
 from mrisr.analysis import results, scoring
 from mrisr.analysis.options import Steps, command, names_of, steps_of
-from mrisr.analysis.readers import check_enough, draw_trials, reader_page
-from mrisr.analysis.scoring import Array, Slices
+from mrisr.analysis.scoring import Array, Slices, unit
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.options import Sampling
 from mrisr.core.statistics import Interval, mean_interval
 from mrisr.io.atomic import make_folder
 from mrisr.models.store import Model, load_model
-from mrisr.restore.restore import resolved
+from mrisr.restore import resolved
 
 #: Figures over patients, in the order of an array of them: title, and format in the table.
 MEASURES = {
@@ -27,6 +38,9 @@ MEASURES = {
     "spectrum": ("spectrum error (dB)", ".2f"),
     "win_rate": ("preferred (share)", ".0%"),
 }
+#: Edge in pixels of the central square that readers see.
+SHOWN = 192
+SIDES = ("left", "right")
 
 
 class Setting(NamedTuple):
@@ -38,7 +52,6 @@ class Setting(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Name in tables."""
         return f"{self.steps} step{'s' * (self.steps > 1)}" if self.steps else "interpolation"
 
 
@@ -189,6 +202,81 @@ def steps_figure(settings: Sequence[Setting], found: Quality) -> bytes:
     return results.png(figure)
 
 
+class Trial(NamedTuple):
+    """A pair to show: which slice it is, how it was restored and on which side the real scan is, for whoever
+    runs the test; and the left and the right image ``(h, w)``."""
+
+    key: dict[str, str | int]
+    pair: tuple[Tensor, Tensor]
+
+
+def draw_trials(
+    settings: Sequence[str], restored: Sequence[tuple[Slices, Sequence[Tensor]]], seed: int = 0
+) -> list[Trial]:
+    """Draw every slice once, in random order, the settings in turn, so that all have equally many pairs.
+
+    ``restored`` are series with their images ``(n, 1, h, w)`` by each setting, of which the first is
+    interpolation, too easy to be asked for. Slices that would make it uneven are left out.
+    """
+    random = np.random.default_rng(seed)
+    slices = [(*series, k) for series in restored for k in range(len(series[0].images))]
+    asked = range(1, len(settings))
+    each = len(slices) // len(asked)
+    order = random.permutation(len(slices))[: each * len(asked)]
+    turns = random.permutation(np.tile(asked, each))
+    sides = random.permutation(np.arange(len(order)) % 2)
+    trials = []
+    for number, (index, setting, real) in enumerate(zip(order, turns, sides, strict=True), 1):
+        (case, series, truth), images, k = slices[index]
+        key = {"pair": number, "case": case, "series": series, "slice": k}
+        key |= {"setting": settings[setting], "real": SIDES[real]}
+        pair = truth[k, 0], images[setting][k, 0]
+        trials.append(Trial(key, pair if real == 0 else pair[::-1]))
+    return trials
+
+
+def data_uri(image: Tensor) -> str:
+    """The centre of an image ``(h, w)`` in -1..1 as an 8-bit PNG without metadata, in the text of a link."""
+    from PIL import Image
+
+    h, w = image.shape
+    top, left = max(0, (h - SHOWN) // 2), max(0, (w - SHOWN) // 2)
+    levels = (unit(image[top : top + SHOWN, left : left + SHOWN]) * 255).round().byte().numpy()
+    picture = io.BytesIO()
+    Image.fromarray(levels).save(picture, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(picture.getvalue()).decode()
+
+
+def encode(content: object, seed: int) -> str:
+    """JSON that cannot be read at a glance (no more than that); ``decode`` of the page's script undoes it."""
+    state, out = seed, bytearray()
+    for byte in json.dumps(content).encode():
+        state = (state * 1664525 + 1013904223) % 2**32
+        out.append(byte ^ (state >> 24))
+    return base64.b64encode(bytes(out)).decode()
+
+
+def reader_page(settings: Sequence[str], trials: Sequence[Trial]) -> str:
+    """The page as HTML. It names no patient; the trials' keys tell which pair is which."""
+    pairs = [[data_uri(image) for image in t.pair] for t in trials]
+    asked = settings[1:]
+    key = {
+        "settings": asked,
+        "setting": [asked.index(str(t.key["setting"])) for t in trials],
+        "real": [SIDES.index(str(t.key["real"])) for t in trials],
+    }
+    digest = hashlib.sha256(json.dumps([pairs, key]).encode()).hexdigest()
+    seed = int(digest[:8], 16)
+    data = {"id": digest[:16], "seed": seed, "pairs": pairs, "key": encode(key, seed)}
+    folder = files("mrisr.analysis")
+    return Template(folder.joinpath("readers.html").read_text(encoding="utf-8")).substitute(
+        style=folder.joinpath("readers.css").read_text(encoding="utf-8"),
+        script=folder.joinpath("readers.js").read_text(encoding="utf-8"),
+        data=json.dumps(data),
+        count=len(trials),
+    )
+
+
 def analyze_steps(
     model: str,
     data: Path,
@@ -211,8 +299,10 @@ def analyze_steps(
     loaded = load_model(model)
     settings = settings_of(loaded, how)
     slices = _held_out(data, loaded, how)
-    if readers:
-        check_enough(len(settings) - 1, sum(len(part.images) for part in slices))
+    asked, count = len(settings) - 1, sum(len(part.images) for part in slices)
+    if readers and count < asked:
+        wanted = f"at least {asked} slices, one for each setting"
+        raise UsageError(f"readers: expected {wanted}, found {count}")
     make_folder(output)
     parts = restore_all(settings, slices, how.factor, report)
     found = quality(parts)

@@ -63,18 +63,12 @@ _FAMILIES = {0xA7: "out of resources", 0xA9: "does not match its SOP class"}
 @final
 @dataclass(frozen=True, eq=False)
 class Archive:
-    """A DICOMweb service.
+    """A DICOMweb service."""
 
-    Attributes:
-        where: host and port, to be named in messages; the rest of the address is not.
-        url: root of the service.
-        session: with the credentials of the environment.
-        fail: makes the error of a reason: an InputError for who reads, an OutputError for who writes.
-    """
-
-    where: str
-    url: str
-    session: requests.Session
+    where: str  #: host and port, to be named in messages; the rest of the address is not
+    url: str  #: root of the service
+    session: requests.Session  #: with the credentials of the environment
+    #: Makes the error of a reason: an InputError for who reads, an OutputError for who writes.
     fail: Callable[[str], MrisrError]
 
     def series(self, study: str) -> list[Dataset]:
@@ -198,10 +192,7 @@ class BadAnswer(Exception):
 
 
 def _check_status(response: requests.Response) -> None:
-    """Refuse every status but success, redirects too, and a page for people.
-
-    Statuses are told in the standard's words: the server's own could hold anything.
-    """
+    """Refuse every status but success, redirects too, and a page for people, in the standard's words."""
     status = response.status_code
     if response.is_redirect:
         scheme, _, rest = response.headers["Location"].partition("://")

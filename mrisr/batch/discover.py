@@ -150,11 +150,7 @@ def _plane(path: Path, report: Report) -> str | None:
 
 
 def _dicom_studies(folder: Path, report: Report) -> Iterator[tuple[str, dict[str, StackSource]]]:
-    """Session and sources of each DICOM study below a subject's folder.
-
-    Studies are told apart by StudyInstanceUID. A subject with one has no session; several are numbered in the
-    order of their dates.
-    """
+    """Session and sources of each DICOM study (StudyInstanceUID); several are numbered by their dates."""
     from mrisr.io.dicom_scan import Series, find_series, quiet
 
     try:

@@ -31,12 +31,7 @@ class StackSource:
 
 @dataclass(frozen=True)
 class Study:
-    """A row of the manifest.
-
-    Attributes:
-        subject, session: its name; the session may be empty.
-        sources: role (``axial``, ``coronal``, ``sagittal``, ``labels``) -> where it comes from.
-    """
+    """A row of the manifest; the session may be empty, and ``sources`` go by their role."""
 
     subject: str
     session: str

@@ -21,9 +21,8 @@ from typing import Any
 
 from mrisr.batch.digest import Digests
 from mrisr.batch.names import HIDDEN, lock_file, out_of
-from mrisr.batch.parts import Part
 from mrisr.batch.plan import Plan, StudyPlan, read_plan
-from mrisr.batch.status import Status, read_status, settled, write_status
+from mrisr.batch.status import Part, Status, read_status, settled, write_status
 from mrisr.batch.work import Models, Work
 from mrisr.core.errors import MrisrError, OutputError, UsageError, one_line
 from mrisr.io.atomic import make_folder
@@ -97,13 +96,7 @@ def run_chunk(path: Path, report: Callable[[str], None] = lambda line: None) -> 
 
 
 class StudyRun:
-    """All stages of one study.
-
-    Args:
-        work: the study's files and the process's models.
-        batch: id of the run, in which a part may be begun so often and not more.
-        digests: of the outputs.
-    """
+    """All stages of one study, in the run ``batch``, in which a part may be begun so often and not more."""
 
     def __init__(self, work: Work, batch: str, digests: Digests) -> None:
         self.work, self.batch, self.digests = work, batch, digests
@@ -130,25 +123,24 @@ class StudyRun:
         for part in self.todo:
             self._take(part)
         self._remove_outputs(tuple(self.parts.values()))
-        write_status(self.work.folder, self.status)
+        write_status(self.work.folder, self._status)
 
     @property
-    def status(self) -> Status:
-        """The parts as they are now."""
+    def _status(self) -> Status:
         return Status(self.batch, tuple(self.parts.values()))
 
     @property
     def told(self) -> str:
         """The states of the stages, on one line."""
         said = []
-        for name, stage in self.status.stages.items():
+        for name, stage in self._status.stages.items():
             states = Counter(part.state for part in stage.parts)
             ended = ", ".join(f"{count} {state}" for state, count in states.items())
             said.append(f"{name} {ended}" + (f" ({stage.reason})" if stage.reason else ""))
         return "; ".join(said)
 
     def _write(self) -> None:
-        write_status(self.work.folder, self.status, lasting=False)
+        write_status(self.work.folder, self._status, lasting=False)
 
     def _set(self, part: Part, **changes: Any) -> Part:
         self.parts[part.id] = replace(part, **changes)

@@ -44,11 +44,7 @@ class ThroughPlaneVolume(ThroughPlane):
 
 @dataclass(frozen=True)
 class ZonesOfVolumes(Segmenting):
-    """A segmenter, and the volumes whose zones it finds.
-
-    ``source`` is the measured axial stack, the others are upsampled volumes. Left out: the measured one
-    and all that are made of it.
-    """
+    """A segmenter, and the volumes whose zones it finds; left out, ``source`` and all that are made of it."""
 
     volumes: Annotated[tuple[Name, ...] | None, Option()] = None
 

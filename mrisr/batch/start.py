@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.metadata
+import io
 import os
 import platform
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +23,11 @@ import mrisr
 from mrisr.batch.digest import Digests
 from mrisr.batch.manifest import Study, read_manifest
 from mrisr.batch.names import HIDDEN, STAGES, Stage, lock_file
-from mrisr.batch.outcome import Outcome, write_outcome
-from mrisr.batch.plan import Plan, make_plan, write_plan
+from mrisr.batch.plan import Plan, make_plan, read_plan, write_plan
 from mrisr.batch.report.overview import write_overview
 from mrisr.batch.run import PATIENCE_S, die_with_parent
 from mrisr.batch.settings import BatchSettings, load_batch
-from mrisr.batch.status import Status, read_status
+from mrisr.batch.status import Outcome, Status, read_status
 from mrisr.batch.workflow import (
     Profile,
     check_snakemake,
@@ -35,7 +38,7 @@ from mrisr.batch.workflow import (
 )
 from mrisr.core.errors import MrisrError, UsageError
 from mrisr.io import write_json
-from mrisr.io.atomic import as_output_error, make_folder
+from mrisr.io.atomic import as_output_error, json_bytes, make_folder, write_together
 from mrisr.io.files import locked
 from mrisr.models.card import FOLDER_VARIABLE
 
@@ -131,7 +134,6 @@ def dry_run(request: Request, report: Report) -> str:
 
 
 def _read(request: Request) -> tuple[Profile, BatchSettings, list[Study]]:
-    """The files that a request names. Raises as :func:`run_batch`."""
     check_snakemake()
     profile = find_profile(request.profile)
     return profile, load_batch(request.config), read_manifest(request.manifest)
@@ -139,7 +141,7 @@ def _read(request: Request) -> tuple[Profile, BatchSettings, list[Study]]:
 
 @contextmanager
 def _alone(out: Path) -> Iterator[int]:
-    """Hold the batch's lock; its handle. Raises UsageError: another batch holds it."""
+    """Hold the batch's lock; its handle."""
     lock, end = lock_file(out, "batch"), time.monotonic() + DYING_S
     with ExitStack() as stack:
         while True:
@@ -171,10 +173,9 @@ def _command(
 
 
 def _run(command: list[str], plan: Plan, out: Path, show: Show, lock: int) -> int:
-    """Run Snakemake and show how far it is; its exit code.
+    """Run Snakemake and show how far it is; its exit code. Ctrl-C, SIGTERM or an error stop it with its jobs.
 
-    It inherits the batch's lock: should it outlive this process, no other batch begins beside it. It and its
-    jobs are stopped together when this is left by Ctrl-C, SIGTERM or an error.
+    It inherits the batch's lock: should it outlive this process, no other batch begins beside it.
     """
     log = out / LOG
     make_folder(log.parent)
@@ -219,6 +220,65 @@ def _end(out: Path, code: int) -> Outcome:
             f"{told}; its log is {log}"
         )
     return outcome
+
+
+def write_outcome(out: Path) -> Outcome:
+    """Write ``outcome.json`` and ``outcome.csv``; the status of each study of the last plan.
+
+    Raises UsageError: there is no batch; OutputError.
+    """
+    outcome = {
+        study.folder: read_status(out / study.folder).of_plan(study.parts)
+        for study in read_plan(out).studies
+    }
+    studies = [_told_of(folder, status) for folder, status in outcome.items()]
+    content = {
+        "format": 1,
+        "mrisr": mrisr.__version__,
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "counts": dict(sorted(Counter(study["state"] for study in studies).items())),
+        "studies": studies,
+    }
+    files = {"outcome.json": json_bytes(content), "outcome.csv": _as_csv(studies).encode()}
+    write_together({out / name: data for name, data in files.items()})
+    return outcome
+
+
+def _told_of(folder: str, status: Status) -> dict[str, Any]:
+    """A study in ``outcome.json``, with subject and session as in the manifest."""
+    subject, _, session = folder.removeprefix("sub-").partition("/ses-")
+    return {
+        "subject": subject,
+        "session": session,
+        "folder": folder,
+        "state": status.state,
+        "stages": {name: stage.state for name, stage in status.stages.items()},
+        "reasons": status.reasons,
+        "seconds": {name: stage.seconds for name, stage in status.stages.items()},
+        "peak_memory_gib": status.peak_memory_gib,
+        "scores": status.scores,
+        "total_seconds": status.seconds,
+    }
+
+
+def _as_csv(studies: Sequence[dict[str, Any]]) -> str:
+    """A row for each study; the scores of all volumes, zones and figures that any has are columns."""
+    rows: list[dict[str, Any]] = []
+    for study in studies:
+        row = {key: study[key] for key in ("subject", "session", "state")}
+        row["reasons"] = "; ".join(study["reasons"])
+        row["seconds"] = round(study["total_seconds"], 1)
+        row["peak_memory_gib"] = study["peak_memory_gib"].get("process", "")
+        for volume, zones in study["scores"].items():
+            for zone, figures in zones.items():
+                row |= {f"{volume}_{zone}_{figure}": value for figure, value in figures.items()}
+        rows.append(row)
+    out = io.StringIO(newline="")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(out, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
 
 
 def _told(plan: Plan, request: Request, profile: Profile) -> dict[str, Any]:

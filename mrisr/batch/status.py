@@ -8,29 +8,68 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache, cached_property
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
 from mrisr.batch.digest import Digests
 from mrisr.batch.names import STAGES, Stage, status_file
-from mrisr.batch.parts import Part, State
 from mrisr.io.atomic import as_output_error, json_bytes, make_folder, write_json
 from mrisr.io.files import temporary_path
 
 FORMAT = 1
+State = Literal["unfinished", "done", "failed", "skipped"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that is made of a study, and how that ended. A rerun redoes parts.
+
+    Attributes:
+        name: within the stage: the stack, the volume or ``"page"``.
+        key: SHA-256 of all that decides the result.
+        outputs: files and folders that it writes, within the study's folder.
+        needs: ids of the parts whose results it is made from.
+        inputs: role -> digest of what the manifest names; `None` where it cannot be read.
+        model: name and digest of the model, if there is one.
+        state: skipped is what lacks the result of an earlier part.
+        reason: why it failed or was skipped, on one line.
+        peak_memory_gib: of the process (and on CUDA of the device) while it was made, where measurable.
+        sha256: digest of the outputs together, see :meth:`mrisr.batch.digest.Digests.of`.
+        attempts: how often it was begun in this batch.
+        notes: what the reader of a stack decided.
+        scores: zone -> figure, of a scored volume.
+    """
+
+    stage: Stage
+    name: str
+    key: str = ""
+    outputs: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    inputs: dict[str, str | None] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, str] | None = None
+    state: State = "unfinished"
+    reason: str = ""
+    seconds: float = 0.0
+    peak_memory_gib: dict[str, float] | None = None
+    sha256: str | None = None
+    attempts: int = 0
+    notes: tuple[str, ...] = ()
+    scores: dict[str, dict[str, float | None]] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """Stage and name, which no other part of the study has both."""
+        return f"{self.stage}/{self.name}"
 
 
 @dataclass(frozen=True)
 class Status:
-    """The content of a study's ``status.json``, or what it says of one stage.
-
-    Attributes:
-        batch: id of the run that wrote it.
-        parts: all that the study's plan holds, or those of the stage.
-    """
+    """The content of a study's ``status.json``, or what it says of one stage; ``batch`` is the run's id."""
 
     batch: str = ""
     parts: tuple[Part, ...] = ()
@@ -56,7 +95,7 @@ class Status:
 
     @property
     def seconds(self) -> float:
-        """Wall clock."""
+        """Wall clock of all parts."""
         return round(sum(part.seconds for part in self.parts), 3)
 
     @property
@@ -93,10 +132,15 @@ class Status:
         return Status(self.batch, tuple(found.get((part.id, part.key), part) for part in planned))
 
 
+_ADAPTER = TypeAdapter(Status)
+#: A study's folder within the output -> its status.
+Outcome = Mapping[str, Status]
+
+
 def settled(folder: Path, planned: Iterable[Part], digests: Digests) -> Iterator[Part]:
     """The parts that need no work: done by the same key, with their outputs as they were written.
 
-    The page shows all the others and needs none only where they need none.
+    The page shows all the others, and needs work wherever one of them does.
     """
     whole = True
     for part in read_status(folder).of_plan(planned).parts:
@@ -110,7 +154,7 @@ def settled(folder: Path, planned: Iterable[Part], digests: Digests) -> Iterator
 def read_status(folder: Path) -> Status:
     """The status of a study; an empty one where there is no file, or it holds none."""
     try:
-        return _adapter().validate_json(status_file(folder).read_bytes())
+        return _ADAPTER.validate_json(status_file(folder).read_bytes())
     except (OSError, ValueError):
         return Status()
 
@@ -121,7 +165,7 @@ def write_status(folder: Path, status: Status, *, lasting: bool = True) -> None:
     ``lasting``: wait for the disk; what a crash of the machine loses otherwise is made again.
     """
     path = status_file(make_folder(folder))
-    content = json.loads(_adapter().dump_json(status, exclude_defaults=True))
+    content = json.loads(_ADAPTER.dump_json(status, exclude_defaults=True))
     told = {"format": FORMAT, "state": status.state, **content}
     if lasting:
         write_json(path, told)
@@ -133,8 +177,3 @@ def write_status(folder: Path, status: Status, *, lasting: bool = True) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-@cache
-def _adapter() -> TypeAdapter[Status]:
-    return TypeAdapter(Status)

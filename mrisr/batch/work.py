@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mrisr.batch.names import LABELS, SCORES, SOURCE, VOLUME
-from mrisr.batch.parts import Part
 from mrisr.batch.plan import StudyPlan
 from mrisr.batch.settings import BatchSettings, Upsampling
-from mrisr.batch.status import read_status
+from mrisr.batch.status import Part, read_status
 from mrisr.core.errors import InputError
 from mrisr.core.options import Files
 from mrisr.core.volume import Storage, Volume, VolumeFile
@@ -41,8 +40,8 @@ class Models:
         self._restoring: dict[tuple[str, str | None, str | None], Model] = {}
 
     def restoring(self, options: Upsampling) -> Model:
-        """The model of an upsampling. Raises as :func:`mrisr.restore.restore.model_of`."""
-        from mrisr.restore.restore import model_of
+        """The model of an upsampling. Raises as :func:`mrisr.restore.model_of`."""
+        from mrisr.restore import model_of
 
         key = options.job, options.model, options.method
         if key not in self._restoring:
@@ -67,13 +66,7 @@ class Models:
 
 
 class Work:
-    """One study. Its methods by the name of a stage make a part of that stage.
-
-    Args:
-        out: the batch's folder.
-        plan: of the study.
-        models: of the process.
-    """
+    """One study below a batch's folder. Its methods by the name of a stage make a part of that stage."""
 
     def __init__(self, out: Path, plan: StudyPlan, models: Models) -> None:
         self.folder, self.plan, self.models = out / plan.folder, plan, models
@@ -148,23 +141,18 @@ class Work:
 
     def without_paths(self, text: str) -> str:
         """A message with roles in the place of paths, which may name a patient or a machine."""
-        roles = {f"{spelt}/": "" for spelt in _spellings(self.folder)}
+        roles = {f"{self.folder}/": "", f"{os.path.realpath(self.folder)}/": ""}
         for role, source in self.plan.sources.items():
-            roles |= dict.fromkeys(_spellings(source.path), role)
+            roles |= {str(source.path): role, os.path.realpath(source.path): role}
         for spelt in sorted(roles, key=len, reverse=True):
             text = text.replace(spelt, roles[spelt])
         return text
 
     def _path(self, room: str, name: str) -> Path:
-        """A volume in one of the study's folders ``source``, ``upsampled`` and ``zones``."""
         return self.folder / room / f"{name}{VOLUME}"
 
     def _measured(self, role: str) -> VolumeFile:
-        """A stack or the labels as the manifest's file holds them, by all checks of the readers.
-
-        Raises:
-            InputError: it cannot be used, shows another plane than it should, or is not the file of the plan.
-        """
+        """A stack or the labels as the manifest's file holds them, by all checks of the readers."""
         if role not in self._read:
             source, limit = self.plan.sources[role], self.settings.max_voxels
             if role == LABELS:
@@ -183,7 +171,6 @@ class Work:
         return self._read[role]
 
     def _write(self, made: Result, path: Path) -> None:
-        """Write a volume of the study and its record, and keep the volume as reading it would give it."""
         from mrisr.runs.outputs import VolumeOutput
         from mrisr.runs.run import write
 
@@ -191,7 +178,6 @@ class Work:
         self._kept[path] = as_written(made.volume, path)
 
     def _write_dicom(self, made: Result, role: str, path: Path, *, labels: bool = False) -> None:
-        """Write a DICOM object that is derived from a stack."""
         from mrisr.runs.outputs import FileRun
         from mrisr.runs.run import write
 
@@ -230,8 +216,3 @@ def _read_labels(path: Path, max_voxels: int) -> VolumeFile:
 
         return read_segmentation(path, max_voxels=max_voxels)
     return read_file(path, max_voxels=max_voxels, allow_constant=True)
-
-
-def _spellings(path: Path) -> set[str]:
-    """A path in the ways that messages spell it."""
-    return {str(path), os.path.realpath(path)}

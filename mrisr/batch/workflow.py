@@ -30,18 +30,15 @@ _GPUS = ("/dev/nvidia[0-9]*", "/dev/kfd")
 
 @dataclass(frozen=True)
 class Profile:
-    """A Snakemake profile: where and how jobs run.
+    """A Snakemake profile: where and how jobs run."""
 
-    Attributes:
-        path: its folder or file.
-        chunk: studies that share a process.
-        local: whether jobs run on this machine.
-        has_resources: whether it says what this machine has for all jobs together.
-    """
-
+    #: Its folder or file.
     path: Path
+    #: Studies that share a process.
     chunk: int
+    #: Whether jobs run on this machine.
     local: bool
+    #: Whether it says what this machine has for all jobs together.
     has_resources: bool = False
 
 
@@ -99,18 +96,13 @@ def chunk_size(studies: int, profile: Profile, jobs: int | None, gpu: bool) -> i
 
 
 def snakemake_command(out: Path, profile: Profile, jobs: int | None, gpu: bool) -> list[str]:
-    """The command that runs the workflow of a planned batch; writes the workflow's configuration.
+    """The command that runs the workflow of a planned batch; writes its configuration. Raises OutputError.
 
     The batch has a lock of its own, so Snakemake's, which outlives a killed run, is not used.
 
     Args:
-        out: the batch's folder; Snakemake works in its hidden one.
-        profile: where jobs run.
         jobs: how many at a time; on this machine, how many cores.
         gpu: whether jobs on this machine share a GPU.
-
-    Raises:
-        OutputError: the configuration cannot be written.
     """
     hidden = out.absolute() / HIDDEN
     command = " ".join(shlex.quote(word) for word in (sys.executable, "-m", "mrisr"))

@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from mrisr.cli import analyze, archive, batch, evaluate, models, study
+from mrisr.cli import batch, models, study
 from mrisr.core.errors import MrisrError, out_of_memory
 
 app = typer.Typer(
@@ -55,15 +55,15 @@ for _command in (
     models.models,
     study.info,
     study.demo,
-    archive.fetch,
-    archive.send,
+    study.fetch,
+    study.send,
     batch.manifest,
     batch.batch,
 ):
     app.command()(_command)
 app.command(hidden=True)(batch.chunk)  # which the workflow calls
-app.add_typer(evaluate.app, name="evaluate")
-app.add_typer(analyze.app, name="analyze")
+app.add_typer(models.evaluations, name="evaluate")
+app.add_typer(models.analyses, name="analyze")
 
 
 #: Base of the errors by which the parser refuses a command line, wherever Typer keeps its Click.

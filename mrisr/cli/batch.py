@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mrisr.cli.console import say, stage_bars
-from mrisr.cli.options import Force, Quiet, option, study_option
+from mrisr.cli.terminal import Force, Quiet, option, say, stage_bars, study_option
 
 if TYPE_CHECKING:
-    from mrisr.batch.outcome import Outcome
+    from mrisr.batch.status import Outcome
 
 #: Failed studies that are listed on the terminal.
 MOST_LISTED = 20
@@ -104,7 +103,7 @@ def chunk(
 
 def _summary(outcome: Outcome, output: Path) -> str:
     """Summary of a batch: counts of studies by state, failures with their reasons, the report's path."""
-    from mrisr.cli.tables import plain_table, rendered
+    from mrisr.cli.tables import table_text
 
     failed = {name: status for name, status in outcome.items() if status.state == "failed"}
     listed = list(failed.items())[:MOST_LISTED]
@@ -112,7 +111,7 @@ def _summary(outcome: Outcome, output: Path) -> str:
     seconds = sum(status.seconds for status in outcome.values())
     done = len(outcome) - len(failed)
     lines = [f"{done} of {len(outcome)} studies done, {seconds:.0f} s of work"]
-    lines += [rendered(plain_table(("failed", "why"), rows))] if failed else []
+    lines += [table_text(("failed", "why"), rows)] if failed else []
     if len(failed) > MOST_LISTED:
         lines.append(f"and {len(failed) - MOST_LISTED} more, see {output / 'outcome.csv'}")
     return "\n".join([*lines, f"report: {output / 'report.html'}"])

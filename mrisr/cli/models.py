@@ -1,17 +1,38 @@
-"""The commands that make and list models."""
+"""The commands that make, compare, analyse and list models."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mrisr.cli.console import say
-from mrisr.cli.options import Cache, Device, Force, Json, Quiet, option, study_option
+from mrisr.analysis.options import LatentSettings, Search, Steps
+from mrisr.cli.terminal import Cache, Device, Force, Json, Quiet, option, say, study_option, takes
 from mrisr.core.errors import UsageError
+from mrisr.core.options import Segmenting
 
+if TYPE_CHECKING:
+    from mrisr.evaluation.experiment import Evaluation
+
+_HELP = {"help_option_names": ["-h", "--help"]}
+evaluations = typer.Typer(invoke_without_command=True, context_settings=_HELP)
+analyses = typer.Typer(
+    help="Latent convergence, inference schedules, and quality against steps, on your own patients.",
+    no_args_is_help=True,
+    context_settings=_HELP,
+)
+
+COPY = "Folder (or card) of a copy of the model that gets the schedule."
+PAGE = "Also write a page for human readers (pictures inside)."
+FOLDER = "Folder for the report. A run started again goes on there."
+SCORED = "Cache made by `mrisr prepare`; with `scoring: reference` a folder of patients. Required."
+CARD = "Write the figures of the file's model, or --model, into its card."
+TRAINED = "Also score patients that a model was trained on, in tables of their own."
+SkipMissing = Annotated[bool, option("Leave out methods whose model is missing.", "--skip-missing")]
+Folder = Annotated[Path, option("Folder for tables and figures.", "--output", "-o")]
+Trained = Annotated[str, option("Name of a model or the path of one.")]
 DATA = "Folder with a folder per patient, or a manifest CSV (case, path[, series])."
 EDGE = "Reduce pictures to this many pixels along the shorter edge, before the crop."
 
@@ -62,6 +83,124 @@ def train(
 
     card = run(load_config(config), data, output, resume=resume, device=device, report=say(quiet))
     typer.echo(str(card))
+
+
+@evaluations.callback()
+def evaluate(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        option("Evaluation, e.g. configs/evaluate_inplane.yaml. Required.", "--config", "-c"),
+    ] = None,
+    data: Annotated[Path | None, option(SCORED)] = None,
+    output: Annotated[Path | None, option(f"{FOLDER} Required.", "--output", "-o")] = None,
+    model: Annotated[
+        str | None, option("Model for the methods of the file that name none.")
+    ] = None,
+    device: Device = "auto",
+    card: Annotated[bool, option(CARD, "--card")] = False,
+    skip_missing: SkipMissing = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare methods on held-out patients: tables, pictures, error against steps."""
+    given = {"--config' / '-c": config, "--data": data, "--output' / '-o": output}
+    if context.invoked_subcommand is not None:
+        if any(value is not None for value in (*given.values(), model)):
+            name = context.invoked_subcommand
+            raise UsageError(f"options of `mrisr evaluate {name}` stand after `{name}`")
+        return
+    # Not required of the parser, which would ask for them before `zones` too.
+    if config is None or data is None or output is None:
+        missing = next(name for name, value in given.items() if value is None)
+        raise UsageError(f"Missing option '{missing}'.")
+    from mrisr.evaluation.experiment import Switches
+    from mrisr.evaluation.images import evaluate as run
+
+    switches = Switches(model, device, into_card=card, skip_missing=skip_missing)
+    _end(run(config, data, output, switches, report=say(quiet)))
+
+
+@evaluations.command()
+@takes(segmenting=Segmenting)
+def zones(
+    config: Annotated[
+        Path, option("Experiment, e.g. configs/evaluate_zones.yaml.", "--config", "-c")
+    ],
+    data: Annotated[
+        Path, option("Folder with a folder per patient, images and zones, or a manifest.")
+    ],
+    output: Annotated[Path, option(FOLDER, "--output", "-o")],
+    segmenting: Segmenting,
+    allow_trained: Annotated[bool, option(TRAINED, "--allow-trained")] = False,
+    card: Annotated[
+        bool, option("Write what the original images reach into the segmenter's card.", "--card")
+    ] = False,
+    skip_missing: SkipMissing = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare methods downstream: degrade, restore, segment by one frozen model, score."""
+    from mrisr.evaluation.experiment import Switches
+    from mrisr.evaluation.zones.experiment import evaluate_zones
+
+    switches = Switches(
+        device=segmenting.device,
+        into_card=card,
+        skip_missing=skip_missing,
+        allow_trained=allow_trained,
+        segmenting=segmenting,
+    )
+    _end(evaluate_zones(config, data, output, switches, report=say(quiet)))
+
+
+def _end(done: Evaluation) -> None:
+    """Print the tables, and leave with the code for a batch where some results are missing."""
+    from mrisr.evaluation.report import as_markdown
+
+    typer.echo(as_markdown(done))
+    if done.failures:
+        typer.echo(f"{len(done.failures)} results are missing", err=True)
+        raise typer.Exit(8)
+
+
+@analyses.command()
+@takes(how=LatentSettings)
+def latents(how: LatentSettings, data: Cache, output: Folder, quiet: Quiet = False) -> None:
+    """Likeness of the diffused low- and high-resolution images; suggests K. Needs no model."""
+    from mrisr.analysis.latents import analyze_latents
+
+    typer.echo(analyze_latents(data, output, how, say(quiet)))
+
+
+@analyses.command()
+@takes(how=Search)
+def schedule(
+    how: Search,
+    model: Trained,
+    data: Cache,
+    output: Folder,
+    write: Annotated[Path | None, option(COPY)] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Search the signal levels for a number of steps, on the patients that the model was trained on."""
+    from mrisr.analysis.schedule import analyze_schedule
+
+    typer.echo(analyze_schedule(model, data, output, how, write=write, report=say(quiet)))
+
+
+@analyses.command()
+@takes(how=Steps)
+def steps(
+    how: Steps,
+    model: Trained,
+    data: Cache,
+    output: Folder,
+    readers: Annotated[bool, option(PAGE, "--readers")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Quality against the number of steps, on held-out patients: figures and an automated preference."""
+    from mrisr.analysis.steps import analyze_steps
+
+    typer.echo(analyze_steps(model, data, output, how, readers=readers, report=say(quiet)))
 
 
 def models(

@@ -33,11 +33,16 @@ def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     return table
 
 
+def table_text(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table without lines, as text."""
+    return rendered(plain_table(columns, rows))
+
+
 def listing(cards: Sequence[Card]) -> str:
     """One line per model."""
     columns = ("model", "method", "factors", "steps", "gain over interpolation, or Dice", "sha256")
     rows = ((card.name, *_in_brief(card), card.sha256[:12]) for card in cards)
-    return rendered(plain_table(columns, rows)) if cards else "no models"
+    return table_text(columns, rows) if cards else "no models"
 
 
 def _in_brief(card: Card) -> tuple[str, str, str, str]:
@@ -130,4 +135,4 @@ def survey_text(found: Sequence[SeriesInfo]) -> str:
         remarks += [f"problem: {problem}" for problem in s.problems]
     named = ("plane", "shape", "spacing mm", "thickness mm", "axes", "type")
     columns = ("series", "kind", *named, "description")
-    return "\n".join([rendered(plain_table(columns, rows)), *remarks])
+    return "\n".join([table_text(columns, rows), *remarks])

@@ -11,8 +11,8 @@ from pydicom import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import UID
 
+from mrisr.dicom.attributes import code_item, derived_uid
 from mrisr.dicom.source import Slice, Source
-from mrisr.dicom.values import derived_uid
 
 RESAMPLING = Code("113085", "DCM", "Spatial resampling")
 SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
@@ -21,41 +21,20 @@ EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
 #: Manufacturer and model name of our equipment; files with it are ours.
 MANUFACTURER, PRODUCT = "The mrisr authors", "mrisr"
 
-_MAX_IS = 2**31 - 1
-
 
 @dataclass(frozen=True)
 class Derivation:
-    """The processing of a source, and the program and model that did it.
+    """The processing of a source, and the program and model that did it."""
 
-    Attributes:
-        label: for SeriesDescription, after the source's own: ``"super-resolved in-plane x4"``.
-        description: method, factor, version and "research use only", for DerivationDescription.
-        details: provenance in at most 1024 characters: model, digest, seed, steps, residual.
-        version: of mrisr.
-        model_sha256: digest of the weights.
-        seed: of the noise.
-        key: everything that decides the voxels, as text; UIDs follow from it.
-        series_offset: 1 to 99; the new SeriesNumber is 100 times the source's plus this.
-        created: aware time.
-    """
-
-    label: str
-    description: str
-    details: str
-    version: str
-    model_sha256: str
-    seed: int
-    key: str
-    series_offset: int
-    created: datetime
-
-
-def code_item(code: Code) -> Dataset:
-    """A code as an item of a code sequence (PS3.3, section 8)."""
-    item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code[:3]
-    return item
+    label: str  #: for SeriesDescription, after the source's own: ``"super-resolved in-plane x4"``
+    description: str  #: for DerivationDescription: method, factor, version, "research use only"
+    details: str  #: provenance, at most 1024 characters: model, digest, seed, steps, residual
+    version: str  #: of mrisr
+    model_sha256: str  #: digest of the weights
+    seed: int  #: of the noise
+    key: str  #: everything that decides the voxels, as text; UIDs follow from it
+    series_offset: int  #: 1 to 99; the new SeriesNumber is 100 times the source's plus this
+    created: datetime  #: aware time
 
 
 def describe(
@@ -71,7 +50,7 @@ def describe(
     origin = (source.series_uid, first.sop_uid, first.frame)
     d.SeriesInstanceUID = derived_uid(*origin, derivation.key, *told)
     number = source.number * 100 + derivation.series_offset
-    d.SeriesNumber = number if number <= _MAX_IS else derivation.series_offset
+    d.SeriesNumber = number if number < 2**31 else derivation.series_offset
     label = " ".join((derivation.label, *told))[:64]
     own = source.description[: max(64 - len(label) - 1, 0)]
     d.SeriesDescription = f"{own} {label}".strip()
@@ -86,11 +65,8 @@ def describe(
 
 
 def _set_times(d: Dataset, carried: Dataset, derivation: Derivation) -> str:
-    """Set when the new object was made, in the source's time zone, and return the time.
-
-    A source whose times were removed gets none back, and the time is empty: a study that is
-    processed at once would be dated by it.
-    """
+    """Set when the new object was made, in the source's time zone, and return it. A source whose times were
+    removed gets none, and the time is empty: a study that is processed at once would be dated by it."""
     removed = carried.get("LongitudinalTemporalInformationModified") == "REMOVED"
     try:
         zone = datetime.strptime(str(carried.get("TimezoneOffsetFromUTC", "")), "%z").tzinfo

@@ -25,18 +25,10 @@ from mrisr.core import geometry
 from mrisr.core.errors import InputError, OutputError
 from mrisr.core.volume import Volume
 from mrisr.dicom import attributes
-from mrisr.dicom.derivation import (
-    MANUFACTURER,
-    PRODUCT,
-    Derivation,
-    code_item,
-    describe,
-    reference,
-    sign,
-)
+from mrisr.dicom.attributes import code_item, derived_uid
+from mrisr.dicom.derivation import MANUFACTURER, PRODUCT, Derivation, describe, reference, sign
 from mrisr.dicom.planes import Planes, planes_of
 from mrisr.dicom.source import Source, copied
-from mrisr.dicom.values import derived_uid
 from mrisr.io.atomic import atomic_path
 from mrisr.io.dicom_scan import quiet, reason
 from mrisr.io.paths import check_output
@@ -58,23 +50,15 @@ _MOST = 2**32 - 2
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """The content of one file.
+    """The content of one file."""
 
-    Attributes:
-        name: in a word or two, for SeriesDescription.
-        key: what decides the voxels besides the derivation; UIDs follow from it too.
-        code: how it was derived from the source.
-        make: highdicom's object, from the arguments that all kinds have in common.
-        read: the file as highdicom reads it back.
-        size: bytes of its pixels.
-    """
-
-    name: str
-    key: str
-    code: Code
+    name: str  #: in a word or two, for SeriesDescription
+    key: str  #: what decides the voxels besides the derivation; UIDs follow from it too
+    code: Code  #: how it was derived from the source
+    #: highdicom's object, from the arguments that all kinds have in common.
     make: Callable[[dict[str, Any]], Any]
-    read: Callable[[Path], hd.Volume]
-    size: int
+    read: Callable[[Path], hd.Volume]  #: the file as highdicom reads it back
+    size: int  #: bytes of its pixels
 
 
 def write_file(
@@ -197,10 +181,8 @@ def _complete(
 
 
 def _refer_to_files(d: Any, source: Source) -> None:
-    """Set SourceImageSequence and ReferencedSeriesSequence, by which viewers find the source's images.
-
-    One item for each file; the slices of an enhanced one share it and are told by frame number.
-    """
+    """Set SourceImageSequence and ReferencedSeriesSequence, by which viewers find the source's images: an
+    item for each file, with the frame numbers of an enhanced one."""
     items = {s.sop_uid: reference(s) for s in source.slices}
     for uid, item in items.items():
         if "ReferencedFrameNumber" in item:
@@ -240,9 +222,9 @@ def _derivation_images(
     item.DerivationCodeSequence = [code_item(code)]
     # One item for each slice: highdicom does not read several frame numbers in one.
     item.SourceImageSequence = [reference(source.slices[j]) for j in slices]
-    theirs = geometry.LPS_TO_RAS @ source.affine
     for j, image in zip(slices, item.SourceImageSequence, strict=True):
-        ours, own = _at_slice(k, planes.affine), _at_slice(j, theirs)
+        ours = _at_slice(k, planes.affine)
+        own = _at_slice(j, geometry.LPS_TO_RAS @ source.affine)
         same = geometry.same_grid(size, ours, (*source.shape[:2], 1), own, _SAME_PLACE_MM)
         image.SpatialLocationsPreserved = "YES" if same and len(slices) == 1 else "NO"
     return [item] if slices else []

@@ -18,10 +18,10 @@ from pydicom.sr.coding import Code
 
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Volume
-from mrisr.dicom.derivation import Derivation, code_item
+from mrisr.dicom.attributes import code_item, window
+from mrisr.dicom.derivation import Derivation
 from mrisr.dicom.multiframe import Content, write_file
 from mrisr.dicom.source import Source
-from mrisr.dicom.values import window
 from mrisr.io.checks import check_affine, check_values
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from pydicom import Dataset
 
 from mrisr.core import geometry
 from mrisr.core.volume import Volume
+from mrisr.dicom.attributes import decimal, millimetres
 from mrisr.dicom.source import Source
-from mrisr.dicom.values import decimal, millimetres
 
 #: Places may differ by this, mm, between what was to be written and what was read back.
 TOLERANCE_MM = 1e-3
@@ -25,20 +25,14 @@ _CONVENTION = {"axial": "LPS", "coronal": "LIP", "sagittal": "PIR"}
 
 @dataclass(frozen=True, eq=False)
 class Planes:
-    """The planes that a volume is cut into. Arrays are (column, row, slice), as ``read_dicom`` has them.
+    """The planes that a volume is cut into. Arrays are (column, row, slice), as ``read_dicom`` has them."""
 
-    Attributes:
-        turn: nibabel's orientation of the volume's array axes along columns, rows and slices.
-        orientation: ImageOrientationPatient.
-        affine: index (column, row, slice) to mm, LPS.
-        thickness: of a slice, mm, if it is known.
-        source_slices: for each plane the indices of the source slices it is made from.
-    """
-
+    #: nibabel's orientation of the volume's array axes along columns, rows and slices.
     turn: NDArray[np.float64]
-    orientation: tuple[str, ...]
-    affine: geometry.Affine
-    thickness: float | None
+    orientation: tuple[str, ...]  #: ImageOrientationPatient
+    affine: geometry.Affine  #: index (column, row, slice) to mm, LPS
+    thickness: float | None  #: of a slice, mm, if it is known
+    #: For each plane the indices of the source slices it is made from.
     source_slices: list[tuple[int, ...]]
 
     def cut(self, array: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -38,19 +38,13 @@ _ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 
 @dataclass(frozen=True)
 class Segment:
-    """The structure that one label stands for.
+    """The structure that one label stands for."""
 
-    Attributes:
-        number: the label; the segments of a file are numbered from 1 without a gap.
-        name: for people, at most 64 characters.
-        category, type: coded (PS3.16 CID 7150 and, for instance, 6300).
-        colour: recommended for display: red, green, blue from 0 to 255.
-    """
-
-    number: int
-    name: str
-    category: Code
-    type: Code
+    number: int  #: the label; the segments of a file are numbered from 1 without a gap
+    name: str  #: for people, at most 64 characters
+    category: Code  #: PS3.16 CID 7150
+    type: Code  #: for instance PS3.16 CID 6300
+    #: Recommended for display: red, green, blue from 0 to 255.
     colour: tuple[int, int, int] | None = None
 
 

@@ -21,12 +21,11 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 from mrisr.core import geometry
 from mrisr.core.errors import OutputError
 from mrisr.core.volume import Storage, Volume
-from mrisr.dicom.attributes import TYPE_2
+from mrisr.dicom.attributes import TYPE_2, decimal, millimetres, window
 from mrisr.dicom.conformance import check_derived
 from mrisr.dicom.derivation import PRODUCT, RESAMPLING, Derivation, describe, reference, sign
 from mrisr.dicom.planes import Planes, planes_of
 from mrisr.dicom.source import Source
-from mrisr.dicom.values import decimal, millimetres, window
 from mrisr.io.atomic import atomic_folder
 
 

@@ -1,27 +1,53 @@
-"""The series that an object is derived from: what it passes on."""
+"""The series that an object is derived from: what it passes on, as it is or without the patient.
+
+Removing the patient is the Basic Application Level Confidentiality Profile (DICOM PS3.15, Annex E, table
+E.1-1), applied to the *source's* attributes, so that everything derived from them (series, segmentations,
+maps) agrees. It is not complete de-identification: text burned into the pixels and the anatomy itself stay.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import os
+import uuid
 from collections.abc import Iterable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydicom import Dataset
+from pydicom.sr.coding import Code
 from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
 from mrisr.core import geometry
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Volume
-from mrisr.dicom.attributes import CARRIED, FROM_ENHANCED
-from mrisr.dicom.values import decimal, derived_uid, millimetres
+from mrisr.dicom.attributes import (
+    CARRIED,
+    DEIDENTIFIED,
+    FROM_ENHANCED,
+    code_item,
+    decimal,
+    derived_uid,
+    millimetres,
+)
 from mrisr.io.dicom import DicomFile, read_stack
 from mrisr.io.dicom_scan import printable, quiet
 from mrisr.io.dicom_stack import Frame, Stack, frame_attributes
 
 _LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
+_BASIC_PROFILE = Code("113100", "DCM", "Basic Application Confidentiality Profile")
+
+DEIDENTIFY_WARNING = (
+    "de-identified by the DICOM Basic Profile: attributes only. This is not complete "
+    "de-identification: text in the pixels and the anatomy itself are still there"
+)
+
+#: Environment variable with a secret; with it pseudonyms can neither be guessed nor reproduced by others.
+DEIDENTIFY_KEY = "MRISR_DEIDENTIFY_KEY"
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,27 +66,16 @@ class Slice:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A series as the source of derived objects.
+    """A series as the source of derived objects."""
 
-    Attributes:
-        slices: in the order of the array that ``read_dicom`` returns.
-        shape: ``(columns, rows, slices)``.
-        affine: voxel indices to mm, RAS.
-        orientation: ImageOrientationPatient as the file spells it.
-        series_uid: SeriesInstanceUID.
-        number: SeriesNumber, 0 where there is none.
-        description: SeriesDescription, on one line.
-        rescale_type: RescaleType, if there is a rescale at all.
-    """
-
-    slices: tuple[Slice, ...]
-    shape: tuple[int, int, int]
-    affine: geometry.Affine
-    orientation: tuple[str, ...]
+    slices: tuple[Slice, ...]  #: in the order of the array that ``read_dicom`` returns
+    shape: tuple[int, int, int]  #: ``(columns, rows, slices)``
+    affine: geometry.Affine  #: voxel indices to mm, RAS
+    orientation: tuple[str, ...]  #: ImageOrientationPatient as the file spells it
     series_uid: str
-    number: int
-    description: str
-    rescale_type: str | None
+    number: int  #: SeriesNumber, 0 where there is none
+    description: str  #: SeriesDescription, on one line
+    rescale_type: str | None  #: RescaleType, if there is a rescale at all
 
     @property
     def frame_of_reference_uid(self) -> str:
@@ -200,3 +215,44 @@ def _rescale_type(f: Frame) -> str | None:
     if "PerFrameFunctionalGroupsSequence" in f.header:
         found |= frame_attributes(f.header, f.number)
     return printable(found.get("RescaleType")) or "US" if "RescaleSlope" in found else None
+
+
+def deidentified(source: Source) -> Source:
+    """The source with every patient attribute emptied or removed and every UID replaced.
+
+    The same UID always becomes the same other UID, in all runs with the same key, so that the series
+    of a study stay together. PatientID becomes a pseudonym: with a key one for the patient, without
+    one for the study, because a hash of a short number is guessed quickly.
+    """
+    slices = tuple(
+        Slice(s.sop_class, mapped_uid(s.sop_uid), s.frame, _clean(s.carried)) for s in source.slices
+    )
+    return replace(source, slices=slices, series_uid=mapped_uid(source.series_uid), description="")
+
+
+def mapped_uid(uid: str) -> str:
+    """The UID that takes this one's place: a keyed digest below 2.25."""
+    return f"2.25.{uuid.UUID(bytes=_digest('uid', uid)[:16], version=5).int}"
+
+
+def _clean(carried: Dataset) -> Dataset:
+    d = copied(carried, DEIDENTIFIED)
+    d.StudyInstanceUID = mapped_uid(carried.StudyInstanceUID)
+    d.FrameOfReferenceUID = mapped_uid(carried.FrameOfReferenceUID)
+    patient = carried.get("PatientID", "")
+    if os.environ.get(DEIDENTIFY_KEY) and patient:
+        digest = _digest("patient", f"{carried.get('IssuerOfPatientID', '')}\0{patient}")
+    else:
+        digest = _digest("study", carried.StudyInstanceUID)
+    pseudonym = f"ANON-{digest.hex()[:12].upper()}"
+    d.PatientID, d.PatientName = pseudonym, pseudonym.replace("-", "^")
+    d.PatientIdentityRemoved = "YES"
+    d.LongitudinalTemporalInformationModified = "REMOVED"
+    d.DeidentificationMethod = ["mrisr --deidentify", "DICOM PS3.15 Annex E, attributes only"]
+    d.DeidentificationMethodCodeSequence = [code_item(_BASIC_PROFILE)]
+    return d
+
+
+def _digest(kind: str, text: str) -> bytes:
+    key = os.environ.get(DEIDENTIFY_KEY) or "mrisr"
+    return hmac.new(key.encode(), f"{kind}\0{text}".encode(), hashlib.sha256).digest()

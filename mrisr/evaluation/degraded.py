@@ -33,7 +33,7 @@ from mrisr.physics.measurement import (
     measure_through_plane,
     stack_order,
 )
-from mrisr.restore.restore import Restored
+from mrisr.restore import Restored
 
 T = TypeVar("T")
 

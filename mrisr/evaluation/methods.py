@@ -19,7 +19,7 @@ from mrisr.models.card import ModelCard, card_path, model_for, read_card
 from mrisr.models.store import Model, load_model
 from mrisr.networks import resolve_device, resolve_precision
 from mrisr.physics.measurement import Measurement
-from mrisr.restore.restore import Restored, effective, resolved, restore
+from mrisr.restore import Restored, effective, resolved, restore
 
 Report = Callable[[str], None]
 

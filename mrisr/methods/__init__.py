@@ -6,11 +6,8 @@ from collections.abc import Callable
 
 from mrisr.config import MethodSettings
 from mrisr.methods.base import Restorer
-from mrisr.methods.diffusion import DiffusionRestorer
-from mrisr.methods.implicit import ImplicitRestorer
-from mrisr.methods.interpolation import InterpolationRestorer
-from mrisr.methods.inversion import InversionRestorer
-from mrisr.methods.regression import RegressionRestorer
+from mrisr.methods.diffusion import DiffusionRestorer, InversionRestorer
+from mrisr.methods.direct import ImplicitRestorer, InterpolationRestorer, RegressionRestorer
 
 _KINDS: dict[str, Callable[[MethodSettings, int], Restorer]] = {
     "diffusion": DiffusionRestorer,

@@ -14,7 +14,7 @@ from mrisr.config import MethodSettings
 from mrisr.core.errors import UsageError
 from mrisr.core.options import KINDS, Kind, Sampling
 from mrisr.data.pairs import Pair
-from mrisr.diffusion.samplers import Noise
+from mrisr.diffusion import Noise
 from mrisr.physics.separable import SeparableOperator, describe
 
 Output = TypeVar("Output")

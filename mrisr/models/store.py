@@ -25,6 +25,7 @@ from mrisr.io.files import locked
 from mrisr.methods import build_restorer
 from mrisr.methods.base import Restorer
 from mrisr.models.card import INTERPOLATIONS, Card, ModelCard, TrainingRecord, card_path, read_card
+from mrisr.physics.rows import Interpolation
 from mrisr.physics.separable import CONDITION
 
 AnyCard = TypeVar("AnyCard", bound=Card)
@@ -39,24 +40,21 @@ class Model:
     path: Path
 
 
-def card_of(name_or_path: str | Path) -> ModelCard:
-    """Read the card of a model, or make an interpolation's. Raises as :func:`card_path`."""
-    for kind in INTERPOLATIONS:
-        if str(name_or_path) == kind:
-            return ModelCard(
-                name=kind,
-                job=None,
-                description=f"{kind} interpolation, without training.",
-                version=__version__,
-                condition=CONDITION,
-                method="interpolation",
-                network=InterpolationSettings(type="interpolation", kind=kind),
-                diffusion=DiffusionSettings(),
-                factors=(1.0, 8.0),
-                default_consistency=0.0,
-                training=TrainingRecord.none(),
-            )
-    return read_card(card_path(name_or_path))
+def interpolation_card(kind: Interpolation) -> ModelCard:
+    """Make the card of an interpolation: no job of its own, no weights, no training."""
+    return ModelCard(
+        name=kind,
+        job=None,
+        description=f"{kind} interpolation, without training.",
+        version=__version__,
+        condition=CONDITION,
+        method="interpolation",
+        network=InterpolationSettings(type="interpolation", kind=kind),
+        diffusion=DiffusionSettings(),
+        factors=(1.0, 8.0),
+        default_consistency=0.0,
+        training=TrainingRecord.none(),
+    )
 
 
 def load_model(name_or_path: str | Path) -> Model:
@@ -67,9 +65,10 @@ def load_model(name_or_path: str | Path) -> Model:
         UsageError: there is no such model.
         InputError: weights are missing, truncated, altered or do not fit the card.
     """
-    if name_or_path in INTERPOLATIONS:
-        card = card_of(name_or_path)
-        return Model(card, build_restorer(card, card.condition).eval(), Path(card.name))
+    for kind in INTERPOLATIONS:
+        if name_or_path == kind:
+            card = interpolation_card(kind)
+            return Model(card, build_restorer(card, card.condition).eval(), Path(kind))
     card_file = card_path(name_or_path)
     card = read_card(card_file)
     restorer_of = partial(build_restorer, card, card.condition)
@@ -88,7 +87,7 @@ def checked_weights(
         InputError: weights are missing, truncated, altered or do not fit the card.
     """
     weights = card_file.with_suffix(".safetensors")
-    data = _read_weights(weights, card.sha256)
+    data = read_weights(weights, card.sha256)
     try:
         tensors = load_tensors(data)
         with torch.device("meta"):
@@ -107,7 +106,7 @@ def _check_shapes(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -
             raise ValueError(f"{name} of shape {shapes[1]}, by the card {shapes[0]}")
 
 
-def _read_weights(path: Path, digest: str) -> bytes:
+def read_weights(path: Path, digest: str) -> bytes:
     """Read the weights of a card. Raises InputError unless they have the card's SHA-256."""
     try:
         data = path.read_bytes()

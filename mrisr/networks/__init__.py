@@ -1,4 +1,4 @@
-"""Networks, built from their settings, and the device and the precision that a user names."""
+"""Networks, built from their settings, and the device and precision that they run in."""
 
 from __future__ import annotations
 

@@ -9,8 +9,7 @@ skip and its branch are divided by sqrt(2), and the low-resolution image is conc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -117,10 +116,6 @@ class Rise(nn.Module):
         return x
 
 
-#: (channels in, channels out, level) -> a stage of the network.
-_StageMaker: TypeAlias = Callable[[int, int, int], Stage]
-
-
 class UNet(nn.Module):
     """Predicts eps (or x_HR, as the configuration says) from the latent and the low-resolution image.
 
@@ -164,45 +159,30 @@ class UNet(nn.Module):
 
         widths = [width * m for m in multipliers]
         deepest = len(widths) - 1
-        self.down, skips = self._contracting(widths, blocks, stage)
+        down: list[nn.Module] = []
+        skips = [widths[0]]  # widths of what the way down leaves for the way up
+        for level, leaving in enumerate(widths):
+            for _ in range(blocks):
+                down.append(stage(skips[-1], leaving, level))
+                skips.append(leaving)
+            if level < deepest:
+                down.append(Downsample(leaving))
+                skips.append(leaving)
+        self.down = nn.ModuleList(down)
         self.bottom = nn.ModuleList(
             [stage(widths[-1], widths[-1], deepest), stage(widths[-1], widths[-1], -1)]
         )
-        self.up = self._expanding(widths, blocks, skips, stage)
-        self.norm = _norm(width, channels_per_group)
-        self.tail = zeroed(nn.Conv2d(width, channels, 3, padding=1))
-
-    @staticmethod
-    def _contracting(
-        widths: list[int], blocks: int, stage: _StageMaker
-    ) -> tuple[nn.ModuleList, list[int]]:
-        """The way down, and the widths of what it leaves for the way up."""
-        layers: list[nn.Module] = []
-        skips = [widths[0]]
-        for level, leaving in enumerate(widths):
-            for _ in range(blocks):
-                layers.append(stage(skips[-1], leaving, level))
-                skips.append(leaving)
-            if level < len(widths) - 1:
-                layers.append(Downsample(leaving))
-                skips.append(leaving)
-        return nn.ModuleList(layers), skips
-
-    @staticmethod
-    def _expanding(
-        widths: list[int], blocks: int, skips: list[int], stage: _StageMaker
-    ) -> nn.ModuleList:
-        """The way up, coarsest level first."""
-        left = list(skips)
+        up = []
         entering = widths[-1]
-        levels = []
-        for level in reversed(range(len(widths))):
+        for level, leaving in reversed(list(enumerate(widths))):
             stages = []
             for _ in range(blocks + 1):
-                stages.append(stage(entering + left.pop(), widths[level], level))
-                entering = widths[level]
-            levels.append(Rise(stages, entering, last=level == 0))
-        return nn.ModuleList(levels)
+                stages.append(stage(entering + skips.pop(), leaving, level))
+                entering = leaving
+            up.append(Rise(stages, leaving, last=level == 0))
+        self.up = nn.ModuleList(up)
+        self.norm = _norm(width, channels_per_group)
+        self.tail = zeroed(nn.Conv2d(width, channels, 3, padding=1))
 
     def forward(self, x_t: Tensor, x_low: Tensor, g: Tensor, condition: Tensor) -> Tensor:
         h, w = x_low.shape[-2:]

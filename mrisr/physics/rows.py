@@ -61,11 +61,6 @@ def _normalised(weights: Matrix) -> Matrix:
 # --- rows of H ----------------------------------------------------------------------------------
 
 
-def _bicubic_rows(n_low: int, n_high: int, factor: float) -> Matrix:
-    distance = (np.arange(n_high) - _centres(n_low, factor)) / factor
-    return _normalised(keys_cubic(distance))
-
-
 def _kspace_rows(n_low: int, n_high: int, factor: float) -> Matrix:
     """Windowless crop of the spectrum to ``|k| <= n_low / 2``, same (periodic) field of view.
 
@@ -130,7 +125,7 @@ def degradation_matrix(
         raise ValueError(f"factor must be >= 1 and thickness > 0, got {factor} and {thickness}")
     low = n_low or max(1, round(n_high / factor))
     if kind == "bicubic":
-        rows = _bicubic_rows(low, n_high, factor)
+        rows = _normalised(keys_cubic((np.arange(n_high) - _centres(low, factor)) / factor))
     elif kind == "kspace":
         rows = _kspace_rows(low, n_high, factor)
     elif kind == "gaussian":

@@ -233,8 +233,7 @@ class FileRun:
         """
         if not self.writes_dicom:
             return None
-        from mrisr.dicom.deidentify import deidentified
-        from mrisr.dicom.source import check_same_place, read_source, source_of
+        from mrisr.dicom.source import check_same_place, deidentified, read_source, source_of
         from mrisr.io.dicom import DicomFile
 
         files = self.files

@@ -24,7 +24,7 @@ from mrisr.runs.record import (
 if TYPE_CHECKING:
     from mrisr.models.store import Model
     from mrisr.physics.measurement import Measurement
-    from mrisr.restore.restore import Progress
+    from mrisr.restore import Progress
     from mrisr.zones.segmenter import Segmenter
 
 
@@ -80,7 +80,7 @@ def upsample(
     Args:
         file: from :func:`mrisr.io.read_file` or :func:`mrisr.io.as_file`.
         settings: of the job.
-        model: from :func:`mrisr.restore.restore.model_of`, where it is to serve several volumes.
+        model: from :func:`mrisr.restore.model_of`, where it is to serve several volumes.
         progress: told how many images are done, and of how many.
         began: ``time.perf_counter()`` when the work on this study began, for the record.
 
@@ -88,7 +88,7 @@ def upsample(
         InputError: the stack has a single slice.
         UsageError: an option is out of range or has no effect, or the model is for another job.
     """
-    from mrisr.restore.restore import effective, model_of, restore
+    from mrisr.restore import effective, model_of, restore
 
     began = time.perf_counter() if began is None else began
     kinds = KINDS_OF[settings.job]

@@ -19,7 +19,7 @@ from mrisr.runs.results import Result
 
 if TYPE_CHECKING:
     from mrisr.dicom.source import Source
-    from mrisr.restore.restore import Progress
+    from mrisr.restore import Progress
 
 Image = TypeVar("Image")
 Settings = InPlane | ThroughPlane | Segmenting
@@ -68,9 +68,8 @@ def run_files(on: FileRun, settings: Settings, progress: Progress | None = None)
     output = on.output(_suffix(settings))
     file = on.read()
     source = on.dicom_source(file)
-    return write(
-        _made(file, settings, progress, began), output, source, deidentify=on.files.deidentify
-    )
+    made = _made(file, settings, progress, began)
+    return write(made, output, source, deidentify=on.files.deidentify)
 
 
 def write(
@@ -96,9 +95,9 @@ def write(
 
         volume = storable(volume)
     if deidentify:
-        from mrisr.dicom.deidentify import WARNING
+        from mrisr.dicom.source import DEIDENTIFY_WARNING
 
-        remarks.append(WARNING)
+        remarks.append(DEIDENTIFY_WARNING)
     made = made.written(volume, output.path, *remarks)
     beside = {output.record: json_bytes(made.record.as_dict())}
     if output.qc is not None:

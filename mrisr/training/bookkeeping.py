@@ -1,4 +1,4 @@
-"""Log, checkpoint, card and digest of the settings of a training run."""
+"""Log, card, digest of the settings and checkpoints of a training run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import mrisr
 from mrisr.config import Config, MethodSettings, TrainSettings, ZonesConfig
 from mrisr.core.errors import InputError, UsageError
 from mrisr.data import cache
-from mrisr.diffusion.schedule import LinearSchedule
+from mrisr.diffusion import LinearSchedule
 from mrisr.io.atomic import as_output_error, write_bytes
 from mrisr.models.card import ModelCard, TrainingRecord
 from mrisr.models.store import Model, load_model
@@ -157,8 +157,11 @@ class Log:
         if self.main:
             with as_output_error(self.path), self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
-            shown = (f"{v:.5g}" if isinstance(v, float) else v for v in row.values())
-            self.report("  ".join(f"{k} {v}" for k, v in zip(row, shown, strict=True)))
+            self.report(
+                "  ".join(
+                    f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()
+                )
+            )
 
 
 @dataclass

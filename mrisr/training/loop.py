@@ -241,12 +241,12 @@ def run_loop(run: Trainee[Any], log: Log) -> None:
         share = run.share_done()
         last = share == 1
         if step % t.log_every == 0 or last:
-            log(
-                step=step,
-                loss=_finite(running, counted, run),
-                lr=lr,
-                seconds=run.progress.seconds,
-            )
+            mean = float(running) / counted
+            if not math.isfinite(mean):
+                raise UsageError(
+                    f"{run.output}: the loss is not finite at step {step}; lower lr or use fp32"
+                )
+            log(step=step, loss=mean, lr=lr, seconds=run.progress.seconds)
             running.zero_()
             counted = 0
         due = step % t.validate_every == 0 or last
@@ -257,15 +257,6 @@ def run_loop(run: Trainee[Any], log: Log) -> None:
             save_checkpoint(run.checkpoint, run.state, run.progress)
         if last:
             break
-
-
-def _finite(total: Tensor, count: int, run: Trainee[Any]) -> float:
-    mean = float(total) / count
-    if not math.isfinite(mean):
-        raise UsageError(
-            f"{run.output}: the loss is not finite at step {run.progress.step}; lower lr or use fp32"
-        )
-    return mean
 
 
 def train(

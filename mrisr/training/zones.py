@@ -16,12 +16,18 @@ from mrisr.data import cache
 from mrisr.models.card import ZonesCard
 from mrisr.training.bookkeeping import first_record
 from mrisr.training.loop import CROPS, DEVICE, Trainee, per_process, pinned, take_weights
-from mrisr.zones.augment import Variation, draw_variation, vary
-from mrisr.zones.data import WHOLE, LabelledStack, RawCrops, ZoneCrops, labelled_stacks
+from mrisr.zones.data import (
+    WHOLE,
+    LabelledStack,
+    RawCrops,
+    Variation,
+    ZoneCrops,
+    draw_variation,
+    labelled_stacks,
+    vary,
+)
 from mrisr.zones.labels import ZONES
-from mrisr.zones.model import load_zones_model
-from mrisr.zones.network import CrossSliceUNet
-from mrisr.zones.windows import SlidingWindow, zone_probabilities
+from mrisr.zones.network import CrossSliceUNet, SlidingWindow, load_zones_model, zone_probabilities
 
 Batch = tuple[RawCrops, list[Variation]]
 

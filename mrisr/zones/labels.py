@@ -37,10 +37,6 @@ class LabelTable:
     Raises:
         UsageError: a zone is left out (a gland without its zones would pass for one of no volume), or
             0 is a zone.
-
-    >>> table = LabelTable.parse("1=TZ, 2=PZ, 3=background")
-    >>> table.apply(np.array([0, 1, 2, 3]), "zones.nii.gz")
-    array([0, 2, 1, 0], dtype=uint8)
     """
 
     meanings: Mapping[int, int]
@@ -138,11 +134,7 @@ class LabelTable:
 
 
 def _meaning(name: object) -> int | None:
-    """The zone that a name stands for, or `None`.
-
-    >>> _meaning("Peripheral_Zone"), _meaning("seminal vesicles")
-    (1, None)
-    """
+    """The zone that a name stands for, or `None`."""
     words = " ".join(re.sub(r"[\s_\-.]+", " ", str(name)).lower().split())
     words = re.sub(r"( of the)? prostate$|^prostate ", "", words).strip()
     return next((label for label, known in _WORDS.items() if words in known), None)

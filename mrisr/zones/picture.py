@@ -13,9 +13,6 @@ from mrisr.zones.labels import ZONES
 
 #: Red, green, blue of each zone, from 0 to 1.
 COLOURS = {zone: (r / 255, g / 255, b / 255) for zone, (r, g, b) in qc.ZONE_COLOURS.items()}
-_WORDS = {"PZ": "PZ orange", "TZ": "TZ blue"}
-#: Width of an outline, in pixels of the picture.
-_WIDTH = 2
 
 
 def zones_png(image: Volume, labels: Volume, *, title: str = "", extent_mm: float = 90.0) -> bytes:
@@ -35,19 +32,21 @@ def zones_png(image: Volume, labels: Volume, *, title: str = "", extent_mm: floa
 
     window = qc.display_window(image)
     plain, zones = cuts(image), cuts(labels)
-    outlined = [outlines(p, z, window) for p, z in zip(plain, zones, strict=True)]
-    told = "zones: " + ", ".join(_WORDS[zone] for zone in ZONES)
-    columns = [qc.Column("measured", plain), qc.Column(told, outlined)]
+    outlined = [_outlined(p, z, window) for p, z in zip(plain, zones, strict=True)]
+    columns = [
+        qc.Column("measured", plain),
+        qc.Column("zones: PZ orange, TZ blue", outlined),
+    ]
     picture = io.BytesIO()
     page = qc.page(columns, window, title, extent_mm)
     page.print_png(picture, metadata={"Software": "mrisr"})
     return picture.getvalue()
 
 
-def outlines(
+def _outlined(
     panel: NDArray[np.float32], labels: NDArray[np.float32], window: tuple[float, float]
 ) -> NDArray[np.float32]:
-    """A panel in colour, ``(n, n, 3)`` from 0 to 1, the inner edge of each zone drawn on it."""
+    """A panel in colour, ``(n, n, 3)`` from 0 to 1, each zone's inner edge drawn on it, 2 pixels wide."""
     from scipy.ndimage import binary_erosion
 
     low, high = window
@@ -55,7 +54,7 @@ def outlines(
     colour = np.repeat(grey[..., None], 3, axis=2).astype(np.float32)
     for zone, label in ZONES.items():
         inside = labels == label
-        edge = inside & ~binary_erosion(inside, iterations=_WIDTH, border_value=True)
+        edge = inside & ~binary_erosion(inside, iterations=2, border_value=True)
         colour[edge] = COLOURS[zone]
     return colour
 

@@ -15,8 +15,6 @@ from mrisr.core.errors import InputError
 from mrisr.core.volume import Storage, Volume
 from mrisr.zones.labels import BACKGROUND, ZONES
 
-#: Percentile of the Hausdorff distance.
-PERCENTILE = 95.0
 #: Weight by which one half of a voxel counts more along each axis in :func:`to_grid`: far less than matters,
 #: enough to settle ties, and different so that the corners of a square differ too. Own choice, as is the rule
 #: of even and odd voxels, after rounding half to even (IEEE 754-2019, 4.3.1), which has no drift either.
@@ -133,7 +131,7 @@ def _figures(
         # MONAI 1.6 warns of an argument that its own functions hand on.
         warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
         dice = compute_dice(a, b, include_background=True)
-        hausdorff = compute_hausdorff_distance(a, b, percentile=PERCENTILE, **mm)
+        hausdorff = compute_hausdorff_distance(a, b, percentile=95.0, **mm)
         average = compute_average_surface_distance(a, b, symmetric=True, **mm)
     return float(dice), float(hausdorff), float(average)
 
@@ -183,10 +181,6 @@ def _applied(matrices: list[Matrix | None], array: Matrix) -> Matrix:
 
 
 def _grid(volume: Volume) -> str:
-    """A grid in words: voxels and mm.
-
-    >>> _grid(Volume(np.zeros((4, 5, 6)), np.diag([0.5, 0.5, 3.0, 1.0])))
-    '4x5x6 voxels of 0.5x0.5x3 mm'
-    """
+    """A grid in words, such as ``4x5x6 voxels of 0.5x0.5x3 mm``."""
     voxels, mm = "x".join(map(str, volume.shape)), "x".join(f"{s:.4g}" for s in volume.spacing)
     return f"{voxels} voxels of {mm} mm"

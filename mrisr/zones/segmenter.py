@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
+import logging
+import threading
+import warnings
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from mrisr.core import geometry
-from mrisr.core.errors import InputError
+from mrisr.core.errors import InputError, MrisrError, one_line, out_of_memory
 from mrisr.core.options import Segmenting
 from mrisr.core.volume import Storage, Volume
+from mrisr.data import cache
+from mrisr.models.card import ZonesCard
+from mrisr.networks import resolve_device, resolve_precision
+from mrisr.zones.data import resized, to_pixel_size
 from mrisr.zones.labels import LabelTable
+from mrisr.zones.network import (
+    DEFAULT,
+    SlidingWindow,
+    ZonesModel,
+    find_gland,
+    load_zones_model,
+    predict_at,
+)
+from mrisr.zones.score import check_same_grid
 
-if TYPE_CHECKING:
-    import torch
+#: A volume to an external model's own labels on their own grid, and notes.
+Run: TypeAlias = Callable[[Volume], tuple[Volume, tuple[str, ...]]]
+#: Directions of the columns, rows and slices that the project's own network sees.
+_AXES = "LPS"
+#: Output and warnings are redirected for the whole process, so only one external model runs at a time.
+_LOCK = threading.RLock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +63,8 @@ class Segmenter(ABC):
     name: str  #: for records and tables
     sha256: str  #: digest of everything that decides the labels: weights, label table, margin
     device: torch.device
-    table: LabelTable | None = (
-        None  #: meaning of an external model's labels; `None` for the project's own
-    )
+    #: Meaning of an external model's labels; `None` for the project's own.
+    table: LabelTable | None = None
     #: Share of the width left out at each of the four edges of axial slices, for models trained on cropped
     #: images; nothing is found there.
     margin: float = 0.0
@@ -50,13 +75,17 @@ class Segmenter(ABC):
         Raises:
             InputError: it is a coronal or sagittal stack of thick slices, or the model fails.
         """
-        check_axial(volume)
+        # Models are trained on axial slices; thin ones of any plane are as good.
+        if volume.plane != "axial" and volume.is_stack:
+            expected = "axial slices, or voxels of about the same size along all axes"
+            between = f"{volume.spacing[volume.slice_axis]:.3g} mm between slices"
+            found = f"a {volume.plane} stack with {between}"
+            raise InputError(volume.name, expected=expected, found=found)
         crop = _central(volume, self.margin)
         affine = volume.affine.copy()
         affine[:3, 3] += affine[:3, :3] @ [float(s.start) for s in crop]
-        found, notes = self.label(volume.with_array(volume.array[crop], affine))
         array = np.zeros(volume.shape, np.uint8)
-        array[crop] = found
+        array[crop], notes = self.label(volume.with_array(volume.array[crop], affine))
         return Segmentation(replace(volume, array=array, storage=Storage(array.dtype)), notes)
 
     @abstractmethod
@@ -64,13 +93,165 @@ class Segmenter(ABC):
         """Labels on the voxels of a volume that :meth:`__call__` has checked and cropped, and notes."""
 
 
-def check_axial(volume: Volume) -> None:
-    """Refuse a coronal or sagittal stack of thick slices: models are trained on axial ones. Thin slices of
-    any plane are as good. Raises InputError."""
-    if volume.plane != "axial" and volume.is_stack:
-        wanted = "axial slices, or voxels of about the same size along all axes"
-        found = f"{volume.spacing[volume.slice_axis]:.3g} mm between slices"
-        raise InputError(volume.name, expected=wanted, found=f"a {volume.plane} stack with {found}")
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ZonesSegmenter(Segmenter):
+    """The project's own segmenter; see :func:`make_segmenter`.
+
+    Slices that lie closer than those of training are dealt out into several stacks, each spaced about as
+    in training: a volume that was super-resolved through the plane is segmented as what it is, thin
+    slices, and yet seen as the network has learned to see.
+    """
+
+    card: ZonesCard
+    network: nn.Module
+    precision: torch.dtype
+
+    @torch.inference_mode()
+    def label(self, volume: Volume) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+        """Labels of the largest connected gland; a note where there is none."""
+        lps = volume.reoriented(_AXES)
+        stack = np.ascontiguousarray(lps.array.transpose(2, 1, 0))
+        labels = _largest_gland(self._label_stack(stack, lps.spacing))
+        notes = () if labels.any() else ("no prostate was found",)
+        found, _ = geometry.reoriented(
+            labels.transpose(2, 1, 0), lps.affine, geometry.axis_codes(volume.affine)
+        )
+        return np.ascontiguousarray(found), notes
+
+    def _label_stack(
+        self, array: NDArray[np.generic], spacing: NDArray[np.float64]
+    ) -> NDArray[np.uint8]:
+        """Labels of a stack ``(slices, rows, columns)``, inferior to superior; spacing in reverse order."""
+        columns_mm, rows_mm, between = (float(s) for s in spacing)
+        levels = to_pixel_size(cache.quantise(array), (rows_mm, columns_mm), self.card.pixel_mm)
+        images = torch.from_numpy(levels.astype(np.float32) / cache.LEVELS)
+        step = min(max(1, round(self.card.slice_spacing[0] / between)), len(images))
+        factors = (self.card.pixel_mm / rows_mm, self.card.pixel_mm / columns_mm)
+        window = SlidingWindow(self._scores, *self.card.window)
+        labels = np.zeros(array.shape, np.uint8)
+        centre = find_gland(images[step // 2 :: step], window)
+        if centre is None:
+            return labels
+        for phase in range(step):
+            probabilities = predict_at(images[phase::step], centre, window)
+            for k, one in enumerate(probabilities.movedim(1, 0)):  # slice by slice to save memory
+                found = resized(one, factors, labels.shape[1:]).argmax(0)
+                labels[phase + k * step] = found.byte().numpy()
+        return labels
+
+    def _scores(self, x: Tensor) -> Tensor:
+        bf16 = self.precision == torch.bfloat16
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            scores: Tensor = self.network(x.to(self.device))
+        return scores.float().cpu()
+
+
+def make_segmenter(model: ZonesModel, device: str = "auto") -> ZonesSegmenter:
+    """The segmenter of a model, whose network is moved to the device: ``auto``, ``cpu``, ``cuda`` or
+    ``cuda:N``. Raises UsageError where there is no such device."""
+    on = resolve_device(device)
+    return ZonesSegmenter(
+        kind="mrisr",
+        name=model.card.name,
+        sha256=model.card.sha256,
+        device=on,
+        card=model.card,
+        network=model.network.to(on),
+        precision=resolve_precision("auto", on),
+    )
+
+
+def _largest_gland(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Keep the largest connected component of the gland."""
+    from scipy import ndimage
+
+    parts, count = ndimage.label(labels > 0)
+    largest = np.bincount(parts.ravel())[1:].argmax() + 1 if count else 0
+    return np.where(parts == largest, labels, 0).astype(np.uint8)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ExternalSegmenter(Segmenter):
+    """A model of another program: the folder that messages name, and what runs it."""
+
+    table: LabelTable
+    root: Path
+    run: Run = field(repr=False)
+
+    def label(self, volume: Volume) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+        """Run the model on a volume and translate its labels.
+
+        Raises:
+            InputError: the model fails, or its result is no labels of the table on the volume's grid.
+        """
+        with guarded(self.root, "segments this image"), torch.no_grad():
+            found, notes = self.run(volume)
+        check_same_grid(replace(found, name=str(self.root)), volume)
+        return self.table.apply(found.array, self.root), notes
+
+
+def digest(root: Path, files: Iterable[Path], table: LabelTable) -> str:
+    """SHA-256 of everything that decides a model's labels: files by their place below ``root``, the table.
+    Raises InputError where a file cannot be read."""
+    total = hashlib.sha256(str(table).encode())
+    for path in sorted(set(files)):
+        total.update(f"\0{path.relative_to(root).as_posix()}\0".encode())
+        try:
+            total.update(path.read_bytes())
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise InputError(path, expected="a file of the model", found=why) from error
+    return total.hexdigest()
+
+
+@contextlib.contextmanager
+def guarded(path: Path, task: str) -> Iterator[None]:
+    """Run another program's code: its output is dropped, its errors become one line.
+
+    Standard output belongs to the caller's JSON, standard error to progress. Out of memory stays what it is.
+    One thread at a time may be here; the output of others is dropped meanwhile, their log is not.
+
+    Raises:
+        InputError: for whatever goes wrong, naming ``path`` and the task.
+    """
+    with _LOCK, contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), _unlogged():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except MrisrError:
+            raise
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            raise InputError(path, expected=f"a model that {task}", found=_cause(error)) from error
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """Keep this thread's log off standard error, where it goes unless the caller has set up logging."""
+    thread, handler = threading.get_ident(), logging.lastResort or logging.NullHandler()
+
+    def of_others(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    handler.addFilter(of_others)
+    try:
+        yield
+    finally:
+        handler.removeFilter(of_others)
+
+
+def _cause(error: BaseException) -> str:
+    """The first error of a chain, or the package to install if one is missing."""
+    chain = [error]
+    while (below := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(below)
+    for link in reversed(chain):
+        if isinstance(link, ModuleNotFoundError) and link.name:
+            return f"{link.name} is not installed (pip install {link.name})"
+        if "skimage.measure required" in str(link).lower():
+            return "scikit-image is not installed (pip install scikit-image)"
+    return one_line(chain[-1])[:300]
 
 
 def load_segmenter(settings: Segmenting) -> Segmenter:
@@ -91,9 +272,6 @@ def load_segmenter(settings: Segmenting) -> Segmenter:
 
         segmenter = load_nnunet(settings.nnunet, table, settings.device)
     else:
-        from mrisr.zones.model import DEFAULT, load_zones_model
-        from mrisr.zones.predict import make_segmenter
-
         segmenter = make_segmenter(load_zones_model(settings.model or DEFAULT), settings.device)
     if not settings.margin:
         return segmenter

@@ -25,7 +25,7 @@ from mrisr.analysis.latents import (
 from mrisr.analysis.options import LatentSettings
 from mrisr.analysis.scoring import read_slices
 from mrisr.core.errors import UsageError
-from mrisr.diffusion.schedule import INFERENCE
+from mrisr.diffusion import INFERENCE
 
 G = INFERENCE.noise_scales().numpy()
 

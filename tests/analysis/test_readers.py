@@ -20,9 +20,8 @@ import torch
 from PIL import Image
 from scipy.stats import binomtest
 
-from mrisr.analysis.readers import data_uri, draw_trials, reader_page
 from mrisr.analysis.scoring import Slices
-from mrisr.core.errors import UsageError
+from mrisr.analysis.steps import data_uri, draw_trials, reader_page
 
 SCRIPT = Path(str(files("mrisr.analysis").joinpath("readers.js")))
 SETTINGS = ("interpolation", "1 step", "4 <steps>")
@@ -55,11 +54,6 @@ def test_each_slice_is_shown_once_and_all_settings_equally_often() -> None:
     assert len({(k["case"], k["slice"]) for k in keys}) == len(keys) == 10
     counts = Counter(k["setting"] for k in keys), Counter(k["real"] for k in keys)
     assert counts == ({"1 step": 5, "4 <steps>": 5}, {"left": 5, "right": 5})
-
-
-def test_too_few_slices_are_refused() -> None:
-    with pytest.raises(UsageError, match="at least 2 slices, one for each setting, found 1"):
-        draw_trials(SETTINGS, restored(1))
 
 
 def payload(page: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from mrisr.analysis.schedule import (
     write_schedule,
 )
 from mrisr.core.errors import InputError, OutputError, UsageError
-from mrisr.diffusion.schedule import INFERENCE, sampling_levels
+from mrisr.diffusion import INFERENCE, sampling_levels
 from mrisr.models.store import load_model
 
 HOW = Search(steps=3, factor=2.0, slices=1, crop=32, device="cpu")

@@ -9,14 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mrisr import metrics
 from mrisr.analysis.options import Steps, steps_of
 from mrisr.analysis.scoring import (
+    cases_in,
     distance,
     drawn_for,
+    per_patient,
     preferred,
     read_slices,
     restored,
@@ -40,6 +43,33 @@ def test_a_list_of_steps() -> None:
     for wrong in ("", "0,1", "2,1", "1,1", "one"):
         with pytest.raises(UsageError, match="steps: expected increasing whole numbers"):
             steps_of(wrong)
+
+
+def test_the_central_slices_of_the_job_s_plane(data: Path) -> None:
+    found = read_slices(data, "inplane", ["unseen"], factor=2.0, count=2, crop=48)
+    assert [(s.case, s.series, s.images.shape) for s in found] == [
+        ("unseen", "t2w_axial", (2, 1, 48, 48))
+    ]
+    (whole,) = read_slices(data, "inplane", ["unseen"], factor=2.0, count=99, crop=48)
+    assert torch.equal(whole.images[1:3], found[0].images)
+    coronal = read_slices(data, "throughplane", [], factor=2.0, count=2, crop=48)
+    assert [s.case for s in coronal] == ["seen", "unseen"]
+    assert cases_in(data, "throughplane", ["stranger", "unseen"]) == ["unseen"]
+
+
+def test_refusals(data: Path) -> None:
+    how = {"count": 8, "crop": 48}
+    with pytest.raises(InputError, match="coronal series of stranger, found seen, unseen"):
+        read_slices(data, "throughplane", ["stranger", "unseen"], factor=2.0, **how)
+    for factor in (0.5, 1.0, 6.5):
+        with pytest.raises(UsageError, match=f"at most 6, found {factor:g}"):
+            read_slices(data, "inplane", [], factor=factor, **how)
+    assert read_slices(data, "inplane", [], factor=6.0, **how)
+
+
+def test_patients_count_once_however_many_series_they_have() -> None:
+    rows = [("a", np.array([1.0])), ("b", np.array([2.0])), ("b", np.array([6.0]))]
+    assert per_patient(rows) == {"a": [1.0], "b": [4.0]}
 
 
 @given(st.lists(st.tuples(UNIT, DECIBEL), min_size=2, max_size=6))

@@ -16,8 +16,7 @@ import pytest
 from mrisr.archive import client
 from mrisr.archive.transfer import fetch_series, list_series, send_series
 from mrisr.core.errors import InputError, MrisrError, OutputError, UsageError
-from tests.archive.archive_server import Answer, serving
-from tests.archive.conftest import PASSWORD, USER
+from tests.archive.conftest import PASSWORD, USER, Answer, serving
 
 BASIC = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 TOKEN = "SECRET.token-123"

@@ -12,7 +12,15 @@ from pydicom import dcmread
 from mrisr.batch.names import HIDDEN
 from mrisr.dicom.segmentation import read_segmentation
 from mrisr.io import read_file, read_volume
-from tests.batch.trees import make_all, plan_of, run_all, states_of, tree, write_rows, write_study
+from tests.batch.conftest import (
+    make_all,
+    plan_of,
+    run_all,
+    states_of,
+    tree,
+    write_rows,
+    write_study,
+)
 from tests.dicom.synthetic import SECRETS, hospital_series
 
 Settings = dict[str, Any]

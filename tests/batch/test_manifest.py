@@ -1,18 +1,20 @@
-"""The manifest: what it may say, how its faults are told, and that it comes back as written."""
+"""The manifest: what it may say, how its faults are told, that it comes back, and how one is made."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from mrisr.batch.manifest import (
-    ManifestError,
-    StackSource,
-    Study,
-    read_manifest,
-    write_manifest,
-)
+from mrisr.batch.discover import find_studies
+from mrisr.batch.manifest import ManifestError, StackSource, Study, read_manifest, write_manifest
+from mrisr.core.errors import InputError
+from mrisr.core.volume import Volume
+from mrisr.data.phantom import phantom
+from mrisr.io import write_volume
+from tests.dicom.synthetic import SECRETS, hospital_series
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -89,3 +91,91 @@ def test_missing_or_binary(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ManifestError):
         read_manifest(tmp_path / "m.csv")
+
+
+# --- found in folders -----------------------------------------------------------------------------
+
+
+def stack(path: Path, plane: str = "axial") -> Path:
+    """A stack of a plane, so small that only its geometry counts."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    volume = phantom((6, 6, 3), plane=plane, spacing=(1.0, 1.0, 4.0))
+    array = np.arange(volume.array.size, dtype=volume.array.dtype).reshape(volume.shape)
+    return write_volume(Volume(array, volume.affine, volume.storage), path)
+
+
+def test_folder_of_patients(tmp_path: Path) -> None:
+    for name in ("t2w_ax", "zones", "gland", "t2w_ax_rep"):
+        stack(tmp_path / "one" / f"{name}.nii.gz")
+    stack(tmp_path / "one" / "t2w_cor.mha")
+    for name in ("J. Doe", "J-Doe", "a b", "a+b"):
+        stack(tmp_path / name / "t2w_ax.nii.gz")
+    stack(tmp_path / "no axial" / "t2w_cor.nii.gz")
+    stack(tmp_path / "loose.nii.gz")
+    (tmp_path / "README.md").write_text("no study")
+    said: list[str] = []
+    found = {s.subject: s for s in find_studies(tmp_path, said.append)}
+    assert list(found) == ["J-Doe", "J.-Doe", "a-b", "a-b-2", "one"]
+    assert {r: s.path.name for r, s in found["one"].sources.items()} == {
+        "axial": "t2w_ax.nii.gz",
+        "coronal": "t2w_cor.mha",
+        "labels": "zones.nii.gz",
+    }
+    left_out = ("gland", "t2w_ax_rep", "no axial", "loose.nii.gz")
+    for word in left_out:
+        assert any(line.startswith("left out: ") and word in line for line in said), word
+    assert any("'J. Doe' is called J.-Doe" in line for line in said)
+
+
+def test_bids_tree(tmp_path: Path) -> None:
+    anat = tmp_path / "sub-01" / "ses-a" / "anat"
+    stack(anat / "sub-01_ses-a_acq-axial_run-1_T2w.nii.gz")
+    stack(anat / "sub-01_ses-a_acq-axial_run-2_T2w.nii.gz")
+    stack(anat / "sub-01_ses-a_acq-cor_T2w.nii.gz", "coronal")
+    stack(anat / "sub-01_ses-a_T1w.nii.gz")
+    stack(tmp_path / "sub-01" / "ses-b" / "anat" / "sub-01_ses-b_T2w.nii.gz", "sagittal")
+    stack(tmp_path / "sub-02" / "anat" / "sub-02_T2w.nii.gz")
+    stack(tmp_path / "sub-02" / "anat" / "sub-02_acq-tse_run-2_T2w.nii.gz", "sagittal")
+    stack(tmp_path / "derivatives" / "readers" / "sub-02" / "anat" / "sub-02_dseg.nii.gz")
+    said: list[str] = []
+    first, second = find_studies(tmp_path, said.append)
+    assert (first.subject, first.session) == ("01", "a")
+    assert first.sources["axial"].path.name.endswith("run-1_T2w.nii.gz")
+    assert set(first.sources) == {"axial", "coronal"}
+    assert (second.subject, second.session) == ("02", "")
+    assert set(second.sources) == {"axial", "sagittal", "labels"}
+    assert any("run-2" in line and "a second axial" in line for line in said)
+    assert any("sub-01 b" in line and "no axial" in line for line in said)
+
+
+def test_dicom_studies(tmp_path: Path) -> None:
+    """Subjects are folders: not a word of a patient gets into names, paths or messages."""
+    data = tmp_path / "data"
+    exam = data / "p7" / "exam"
+    small = {"size": 8, "slices": 3}
+    hospital_series(exam / "a", **small, SeriesDescription="t2_tse_tra")
+    hospital_series(exam / "c", plane="coronal", number=6, **small, SeriesDescription="t2_tse_cor")
+    hospital_series(exam / "d", number=7, **small, SeriesDescription="ep2d_diff_tra")
+    for path in hospital_series(tmp_path / "s", plane="sagittal", number=8, **small).iterdir():
+        shutil.copy(path, exam / "c" / f"sag-{path.name}")
+    later = {"StudyInstanceUID": "1.2.3.9", "SeriesInstanceUID": "1.2.3.10"}
+    later["StudyDate"] = "20991231"
+    hospital_series(data / "p7" / "next", **small, **later, SeriesDescription="t2 ax")
+    (data / "empty").mkdir()
+    said: list[str] = []
+    first, second = find_studies(data, said.append)
+    assert [s.folder for s in (first, second)] == ["sub-p7/ses-1", "sub-p7/ses-2"]
+    assert first.sources["axial"].path == exam / "a"
+    assert first.sources["axial"].series is None
+    assert first.sources["coronal"].path == exam / "c"
+    assert first.sources["coronal"].series is not None, "two series lie in that folder"
+    assert second.sources["axial"].path == data / "p7" / "next"
+    assert any("ep2d_diff_tra" in line for line in said)
+    assert any("empty" in line for line in said)
+    assert not any(secret in line for secret in SECRETS for line in said)
+
+
+def test_without_a_study(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "none"):
+        with pytest.raises(InputError):
+            find_studies(path)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mrisr.batch.report.overview import write_overview
-from tests.batch.report_tree import outcome_of, write_batch
+from tests.batch.conftest import outcome_of, write_batch
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome

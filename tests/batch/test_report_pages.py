@@ -11,21 +11,20 @@ from typing import Any
 
 import pytest
 
-from mrisr.batch.parts import Part
-from mrisr.batch.report.charts import chart
-from mrisr.batch.report.overview import Row, titles_of, worth, write_overview
+from mrisr.batch.report.overview import chart, titles_of, worth, write_overview
 from mrisr.batch.report.page import advice, agreement
-from mrisr.batch.report.subject import Study, write_subject_page
-from mrisr.batch.status import Status
+from mrisr.batch.report.pictures import make_pictures
+from mrisr.batch.report.subject import Study, read_study, write_subject_page
+from mrisr.batch.status import Part, Status
 from mrisr.io import write_json
 from mrisr.runs.record import DISCLAIMER
-from tests.batch.report_tree import (
+from tests.batch.conftest import (
     add_part,
     outcome_of,
     record_of,
     write_batch,
     write_failed,
-    write_study,
+    write_made,
 )
 
 VOID = {"meta", "link", "img", "input", "br"}
@@ -133,7 +132,7 @@ def test_what_was_made_and_what_it_is_worth(out: Path) -> None:
 
 @pytest.mark.parametrize("zones", [True, False])
 def test_a_study_without_labels(tmp_path: Path, zones: bool) -> None:
-    page = study_page(write_study(tmp_path / "sub-02" / "ses-b", labels=False, zones=zones))
+    page = study_page(write_made(tmp_path / "sub-02" / "ses-b", labels=False, zones=zones))
     page.holds("sub-02 ses-b", " of 12, counted from the feet")
     assert page.of("a", "href")[0] == "../../report.html"
     assert ("no reference labels" in page.text) == zones
@@ -160,14 +159,14 @@ def test_a_failed_study_has_a_page_that_says_why(tmp_path: Path) -> None:
 
 
 def test_a_study_that_failed_late_shows_what_there_is(tmp_path: Path) -> None:
-    folder = write_study(tmp_path / "sub-01", labels=False)
+    folder = write_made(tmp_path / "sub-01", labels=False)
     add_part(folder, "segment", "failed", reason="source: out of memory")
     page = study_page(folder)
     page.holds("Give its rule more in the profile", "Before and after", "Then a stage failed.")
 
 
 def test_notes_of_scans_volumes_and_zones_are_told(tmp_path: Path) -> None:
-    folder = write_study(tmp_path / "sub-01", labels=False)
+    folder = write_made(tmp_path / "sub-01", labels=False)
     add_part(folder, "convert", name="axial", notes=("sform used",))
     record = record_of("throughplane", {"factor": 3.0}, notes=["tiles of 256"])
     write_json(folder / "upsampled" / "throughplane.json", record)
@@ -180,7 +179,7 @@ def test_notes_of_scans_volumes_and_zones_are_told(tmp_path: Path) -> None:
 
 
 def test_odd_files_are_told_and_do_no_harm(tmp_path: Path) -> None:
-    folder = write_study(tmp_path / "sub-01", labels=False)
+    folder = write_made(tmp_path / "sub-01", labels=False)
     (folder / "upsampled" / "throughplane.json").write_text("{")
     (folder / "upsampled" / "inplane-x2.json").write_text('{"parameters": 3, "residual": []}')
     (folder / "status.json").write_text("[]")
@@ -246,6 +245,14 @@ def test_the_page_of_all_counts_and_links(out: Path) -> None:
     assert batch_page(out).source == page.source, "the same for the same batch"
 
 
+def test_rows_show_the_measured_volume_beside_the_upsampled_one(out: Path) -> None:
+    page = batch_page(out)
+    assert page.of("img", "alt") == ["before", "after"] * 2, "the failed study has none"
+    assert len(set(page.of("img", "src"))) == 4
+    (viewer, *_), _ = make_pictures(read_study(out / "sub-01"))
+    assert page.of("img", "src")[:2] == viewer.thumbnails
+
+
 def test_the_outcome_says_which_studies_there_are_and_how_they_ended(tmp_path: Path) -> None:
     add_part(tmp_path / "sub-01", "convert")
     add_part(tmp_path / "sub-old", "convert")  # of an earlier manifest
@@ -277,7 +284,7 @@ def test_failures_alike_stand_together(tmp_path: Path) -> None:
 
 
 def test_everything_is_escaped(tmp_path: Path) -> None:
-    folder = write_study(tmp_path / "sub-01", labels=False)
+    folder = write_made(tmp_path / "sub-01", labels=False)
     record = record_of("throughplane", {"factor": 3.0, NASTY: NASTY}, notes=[NASTY])
     record["model"]["name"] = NASTY
     write_json(folder / "upsampled" / "throughplane.json", record)
@@ -290,14 +297,14 @@ def test_everything_is_escaped(tmp_path: Path) -> None:
 
 def row(
     dice: Mapping[str, float | None], records: Mapping[str, tuple[str, float]] | None = None
-) -> Row:
+) -> Study:
     """A study with Dice of the peripheral zone, and upsampled volumes of a job and a factor."""
     parts = (Part("score", v, state="done", scores={"PZ": {"dice": d}}) for v, d in dice.items())
     told = {
         v: {"job": job, "parameters": {"factor": factor}}
         for v, (job, factor) in (records or {}).items()
     }
-    return Row(Study(Path("out/sub-1"), Status("", tuple(parts)), told, {}))
+    return Study(Path("out/sub-1"), Status("", tuple(parts)), told, {})
 
 
 @pytest.mark.parametrize(

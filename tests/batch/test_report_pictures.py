@@ -19,7 +19,7 @@ from mrisr.dicom.segmentation import PROSTATE_ZONES
 from mrisr.io import read_volume, write_json, write_volume
 from mrisr.view.qc import ROWS, ZONE_COLOURS
 from mrisr.zones.labels import ZONES
-from tests.batch.report_tree import record_of, repeated, scanned, write_study
+from tests.batch.conftest import record_of, repeated, scanned, write_made
 
 SHAPE = (90, 80, 14)
 
@@ -112,7 +112,7 @@ def decoded(uri: str) -> np.ndarray:
 
 
 def test_pictures_show_the_volumes_at_the_same_place(tmp_path: Path) -> None:
-    (viewer,), problems = pictures.make_pictures(read_study(write_study(tmp_path / "sub-01")))
+    (viewer,), problems = pictures.make_pictures(read_study(write_made(tmp_path / "sub-01")))
     assert problems == []
     assert [x.key for x in viewer.left] == ["measured", "interpolated"]
     assert [x.title for x in viewer.right] == ["through-plane ×3", "in-plane ×2"]
@@ -138,7 +138,7 @@ def test_pictures_show_the_volumes_at_the_same_place(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_is_told_and_left_out(tmp_path: Path) -> None:
-    folder = write_study(tmp_path / "sub-01")
+    folder = write_made(tmp_path / "sub-01")
     for path in (folder / "upsampled" / "inplane-x2.nii.gz", folder / "zones" / "source.nii.gz"):
         path.write_bytes(path.read_bytes()[:400])
     (viewer,), problems = pictures.make_pictures(read_study(folder))
@@ -150,7 +150,7 @@ def test_what_cannot_be_read_is_told_and_left_out(tmp_path: Path) -> None:
 def test_other_scans_can_be_seen_beside_and_have_a_viewer_of_what_is_made_of_them(
     tmp_path: Path,
 ) -> None:
-    folder = write_study(tmp_path / "sub-01", labels=False)
+    folder = write_made(tmp_path / "sub-01", labels=False)
     axial = read_volume(folder / "source" / "axial.nii.gz")
     write_volume(axial, folder / "source" / "coronal.nii.gz")
     (viewer,), _ = pictures.make_pictures(read_study(folder))

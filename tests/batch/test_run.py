@@ -16,19 +16,18 @@ import pytest
 
 from mrisr.batch import run
 from mrisr.batch.names import HIDDEN, chunk_file, status_file
-from mrisr.batch.outcome import write_outcome
 from mrisr.batch.report.subject import write_subject_page
 from mrisr.batch.run import DIED, run_chunk, supervise
-from mrisr.batch.start import progress
+from mrisr.batch.start import progress, write_outcome
 from mrisr.batch.status import read_status
 from mrisr.batch.work import Work, as_written
 from mrisr.core.errors import MrisrError, OutputError, UsageError, one_line
 from mrisr.core.volume import Storage, Volume
 from mrisr.data.phantom import phantom_affine
 from mrisr.io import read_volume, write_volume
-from tests.batch.conftest import Batch
-from tests.batch.trees import (
+from tests.batch.conftest import (
     SETTINGS,
+    Batch,
     make_all,
     parts_of,
     plan_of,

@@ -21,8 +21,7 @@ from mrisr.batch import workflow
 from mrisr.batch.names import HIDDEN, lock_file
 from mrisr.batch.workflow import chunk_size, find_profile, pipelines, snakemake_command
 from mrisr.core.errors import InputError, UsageError
-from tests.batch.conftest import Batch
-from tests.batch.trees import SETTINGS, tree, write_rows, write_studies, write_study
+from tests.batch.conftest import SETTINGS, Batch, tree, write_rows, write_studies, write_study
 
 pytest.importorskip("snakemake", reason="Snakemake 9 needs Python 3.11")
 

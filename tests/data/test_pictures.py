@@ -25,9 +25,9 @@ from mrisr.data.pictures import find_pictures, levels_of, prepare_pictures, read
 from mrisr.models.store import load_model
 from mrisr.networks import build_network
 from mrisr.physics.separable import CONDITION
-from mrisr.restore.restore import model_of, restore
+from mrisr.restore import model_of, restore
 from mrisr.training import train
-from mrisr.training.validation import validate
+from mrisr.training.restoration import validate
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs" / "pictures"
@@ -263,7 +263,7 @@ def test_pictures_and_volumes_do_not_mix() -> None:
 
 
 def test_validation_on_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mrisr.training.validation.MOST_PICTURES", 2)
+    monkeypatch.setattr("mrisr.training.restoration.MOST_PICTURES", 2)
     config = load_config(SMOKE)
     assert isinstance(config, Config)
     sizes = [(60, 72), (33, 33), (40, 30), (34, 34)]  # of these four the first and the third

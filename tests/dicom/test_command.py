@@ -71,20 +71,15 @@ def test_a_rerun_with_force_and_without(series, run):
     assert run(*arguments, "--force")[0] == 0
 
 
-def test_what_is_not_ours_is_never_replaced(series, run):
-    other = Path("other")
-    other.mkdir()
-    (other / "thesis.txt").write_text("mine")
+def test_the_input_is_never_replaced(series, run):
     arguments = ("inplane", "--input", series, "--scale", 2, "--force", "--output")
     for target, words in (
-        (other, "not a series made by mrisr"),
         (series, "never overwritten"),
         (series.parent, "never overwritten"),
         (series / "derived", "lies in the input folder"),
     ):
         code, _, err = run(*arguments, target)
         assert (code, words in err, err.count("\n")) == (3, True, 1), err
-    assert (other / "thesis.txt").read_text() == "mine"
     assert len(list(series.iterdir())) == 4
 
 

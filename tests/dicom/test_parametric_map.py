@@ -11,12 +11,11 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from mrisr.core.errors import InputError
-from mrisr.dicom.derivation import code_item
+from mrisr.dicom.attributes import code_item
 from mrisr.dicom.parametric_map import SIGNAL, STANDARD_DEVIATION, write_parametric_map
 from mrisr.dicom.source import read_source
 from mrisr.io import read_volume
-from tests.dicom.conftest import DERIVATION, assert_valid, upsampled
-from tests.dicom.frames import as_nifti, at, frames
+from tests.dicom.conftest import DERIVATION, as_nifti, assert_valid, at, frames, upsampled
 from tests.dicom.synthetic import hospital_series
 
 PELVIS = code_item(Code("816092008", "SCT", "Pelvis"))

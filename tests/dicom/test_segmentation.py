@@ -16,12 +16,24 @@ from mrisr.core.errors import InputError, OutputError, UsageError
 from mrisr.core.volume import Volume
 from mrisr.data.phantom import label_volume
 from mrisr.dicom import multiframe as multiframe_writer
-from mrisr.dicom.deidentify import deidentified
 from mrisr.dicom.segmentation import PROSTATE_ZONES, read_segmentation, write_segmentation
-from mrisr.dicom.source import read_source
+from mrisr.dicom.source import deidentified, read_source
 from mrisr.io import read_volume
-from tests.dicom.conftest import DERIVATION, assert_valid, errors_of, tool, upsampled
-from tests.dicom.frames import FAULTS, as_nifti, at, frames, multiframe, references, stumped, world
+from tests.dicom.conftest import (
+    DERIVATION,
+    FAULTS,
+    as_nifti,
+    assert_valid,
+    at,
+    errors_of,
+    frames,
+    multiframe,
+    references,
+    stumped,
+    tool,
+    upsampled,
+    world,
+)
 from tests.dicom.synthetic import SECRETS, hospital_series
 
 GRIDS = {"own": (1, 1, 1), "in-plane": (2, 2, 1), "through-plane": (1, 1, 3.5)}

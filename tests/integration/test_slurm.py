@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.batch.trees import tree, write_rows, write_study
+from tests.batch.conftest import tree, write_rows, write_study
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1800)]
 pytest.importorskip("snakemake_executor_plugin_slurm")

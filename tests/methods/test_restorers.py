@@ -14,7 +14,7 @@ from mrisr.core.errors import UsageError
 from mrisr.core.options import Sampling
 from mrisr.core.statistics import seeded
 from mrisr.data.pairs import Pair
-from mrisr.diffusion.samplers import start_latent
+from mrisr.diffusion import start_latent
 from mrisr.methods import Restorer
 from mrisr.methods.base import Given, directly, given
 from mrisr.networks.liif import Liif

@@ -43,7 +43,7 @@ def meet_and_pause(folder: Path, partners: int, first: float, second: float) -> 
 
 
 def _after_inference(act: Callable[[], object]) -> None:
-    from mrisr.restore.restore import Engine
+    from mrisr.restore import Engine
 
     restore_all = Engine.restore_all
 
@@ -77,7 +77,7 @@ def pretend_cuda(room: int) -> None:
     """A CUDA device that has no memory for more pixels than ``room``: the CPU in disguise."""
     import torch
 
-    from mrisr.restore import restore as engine
+    from mrisr import restore as engine
     from mrisr.runs import results
 
     class Device:

@@ -9,19 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from mrisr import restore as engines
 from mrisr.core.errors import UsageError
 from mrisr.core.options import Sampling
 from mrisr.models.store import load_model
 from mrisr.physics.separable import in_plane_operator
-from mrisr.restore import restore as engines
-from mrisr.restore.restore import (
-    Engine,
-    ramp,
-    resolve_device,
-    resolve_precision,
-    resolved,
-    tile_starts,
-)
+from mrisr.restore import Engine, ramp, resolve_device, resolve_precision, resolved, tile_starts
 
 #: What tiles may change: RMS and maximum as a share of the intensity range.
 TILE_RMS, TILE_MAX = 1e-3, 1e-2
@@ -94,7 +87,6 @@ def test_batches_make_no_difference(models: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(engines.BATCH_PIXELS, "cpu", 2 * 48 * 60)
     parts = engine(steps=2).restore_all(images, OPERATOR, seen.append)
     assert seen == [2, 4, 5]
-    assert engine().batch_size((10_000, 10_000)) == 1
     torch.testing.assert_close(parts, whole, rtol=0, atol=1e-5)
 
 
@@ -108,6 +100,10 @@ def test_a_precision_that_is_asked_for_is_taken() -> None:
     cpu = torch.device("cpu")
     assert resolve_precision("fp32", cpu) == torch.float32
     assert resolve_precision("bf16", cpu) == torch.bfloat16
+
+
+def test_an_image_larger_than_a_batch_is_one(models: Path) -> None:
+    assert engine().batch_size((10_000, 10_000)) == 1
 
 
 # --- tiles ----------------------------------------------------------------------------------------
@@ -148,6 +144,11 @@ def test_tiles_give_the_whole_image(models: Path, options: dict[str, Any]) -> No
     rms, largest = differs(whole, tiled)
     assert 0 < largest < TILE_MAX
     assert rms < TILE_RMS
+
+
+def test_tiles_as_large_as_the_image_change_no_bit(models: Path) -> None:
+    y = waves(1, 24, 30)[:, None]
+    assert torch.equal(engine().restore(y, OPERATOR), engine(tile=128).restore(y, OPERATOR))
 
 
 # --- what is absorbed -----------------------------------------------------------------------------

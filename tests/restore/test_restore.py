@@ -20,7 +20,7 @@ from mrisr.physics.measurement import (
     measure_in_plane,
     measure_through_plane,
 )
-from mrisr.restore.restore import effective, resolved, restore
+from mrisr.restore import effective, resolved, restore
 
 CPU = {"device": "cpu", "precision": "fp32"}
 

@@ -154,40 +154,36 @@ def test_slices_stacked_along_a_finer_axis() -> None:
     assert deep(volume).volume.shape == (32, 28, 15)
 
 
-def test_one_slice() -> None:
-    volume = study(shape=(32, 28, 1))
-    restored = flat(volume)
-    assert restored.volume.shape == (64, 56, 1)
-    assert residual(restored) <= CONSISTENT
+def test_one_slice_and_two() -> None:
+    one, two = (study(shape=(32, 28, n)) for n in (1, 2))
     with pytest.raises(InputError, match="at least 2 slices, found 1"):
-        deep(volume)
-
-
-def test_two_slices() -> None:
-    volume = study(shape=(32, 28, 2))
-    assert flat(volume).volume.shape == (64, 56, 2)
-    restored = deep(volume, 6.0)
-    assert restored.volume.shape == (32, 28, 12)
-    assert residual(restored) <= CONSISTENT
+        deep(one)
+    for restored, shape in (
+        (flat(one), (64, 56, 1)),
+        (flat(two), (64, 56, 2)),
+        (deep(two, 6.0), (32, 28, 12)),
+    ):
+        assert restored.volume.shape == shape
+        assert residual(restored) <= CONSISTENT
 
 
 # --- through-plane: which factor, which thickness, which reformats --------------------------------
 
 
 @pytest.mark.parametrize(
-    ("pixel", "gap", "wanted", "factor"),
+    ("spacing", "asked", "factor", "result"),
     [
-        ((0.8, 1.0), 3.0, None, 3.75),  # isotropic by default
-        ((0.3, 0.3), 4.0, None, 8.0),  # as far as the model was trained for
-        ((0.8, 1.0), 3.0, 1.25, 2.4),
+        (SPACING, None, 3.0 / 0.8, 0.8),  # isotropic by default
+        ((0.3, 0.3, 4.0), None, 8.0, 0.5),  # within what the model was trained for
+        (SPACING, 1.25, 2.4, 1.25),
     ],
 )
-def test_a_spacing_instead_of_a_factor(
-    pixel: tuple[float, float], gap: float, wanted: float | None, factor: float
+def test_the_factor_follows_from_the_spacing(
+    spacing: tuple[float, ...], asked: float | None, factor: float, result: float
 ) -> None:
-    restored = deep(study(spacing=(*pixel, gap)), None, spacing=wanted)
+    restored = deep(study(spacing=spacing), None, spacing=asked)
     assert restored.record.parameters["factor"] == pytest.approx(factor)
-    np.testing.assert_allclose(restored.volume.spacing, (*pixel, gap / factor))
+    np.testing.assert_allclose(restored.volume.spacing, (*spacing[:2], result))
 
 
 @pytest.mark.parametrize(
@@ -314,8 +310,7 @@ def test_seeds(run: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("run", "degradation"),
-    [(flat, "bicubic"), (flat, "kspace"), (deep, "gaussian"), (deep, "box")],
+    ("run", "degradation"), [(flat, "bicubic"), (flat, "kspace"), (deep, "gaussian"), (deep, "box")]
 )
 def test_degradations(run: Any, degradation: str) -> None:
     restored = run(study(), degradation=degradation)

@@ -15,7 +15,7 @@ from mrisr.core.options import Sampling
 from mrisr.models.store import load_model
 from mrisr.physics.measurement import Measurement
 from mrisr.physics.separable import in_plane_operator
-from mrisr.restore.restore import restore
+from mrisr.restore import restore
 from mrisr.training import train
 from tests.training.helpers import CRITIC, rows, smoke, variant
 

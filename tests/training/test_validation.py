@@ -16,8 +16,8 @@ from mrisr.data import cache, pairs
 from mrisr.data.phantom import phantom
 from mrisr.data.prepare import Entry, make_stack
 from mrisr.models.store import load_model
-from mrisr.restore.restore import restore
-from mrisr.training.validation import Example, validate, validation_planes, write_examples
+from mrisr.restore import restore
+from mrisr.training.restoration import Example, validate, validation_planes, write_examples
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

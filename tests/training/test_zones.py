@@ -12,7 +12,7 @@ from mrisr.config import ZonesConfig, ZonesNetworkSettings
 from mrisr.core.errors import InputError, UsageError
 from mrisr.data import cache
 from mrisr.training import train
-from mrisr.zones.model import load_zones_model
+from mrisr.zones.network import load_zones_model
 from tests.training.helpers import rows
 
 

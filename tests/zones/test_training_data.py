@@ -8,13 +8,15 @@ import torch
 
 from mrisr.config import AugmentationSettings, ZonesDataSettings
 from mrisr.data import cache
-from mrisr.zones.augment import Variation, draw_variation, vary
 from mrisr.zones.data import (
     WHOLE,
     RawCrops,
+    Variation,
     ZoneCrops,
+    draw_variation,
     labelled_stacks,
     on_working_pixels,
+    vary,
 )
 
 STILL = AugmentationSettings(shift_mm=0, anywhere=0)

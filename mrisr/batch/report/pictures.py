@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -63,11 +63,6 @@ class Frame:
     extent_mm: float
     positions: tuple[Position, ...]
 
-    @property
-    def start(self) -> int:
-        """The position nearest to the centre."""
-        return int(np.abs([p.offset_mm for p in self.positions]).argmin())
-
     def at(self, offset_mm: float) -> Point:
         """The centre of the axial cut at an offset."""
         return self.centre + offset_mm * self.directions[:, 2]
@@ -82,14 +77,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Layer:
-    """A volume as it is shown.
-
-    Attributes:
-        key: tells it from others on the page.
-        side: on which side of the slider it may be chosen.
-        spline: of a volume that is shown interpolated, not by its nearest voxels.
-        zones: labels whose outlines are drawn.
-    """
+    """A volume as it is shown, on a side of the slider; ``spline`` of one that is shown interpolated."""
 
     key: str
     title: str
@@ -129,7 +117,8 @@ class Viewer(NamedTuple):
     """The volumes made of a stack of a plane, beside it.
 
     ``left`` and ``right`` is what may be chosen for either side, the first of each shown at first;
-    ``referenced`` whether there are reference labels.
+    ``referenced`` whether there are reference labels; ``thumbnails`` a small part of the measured and of the
+    first upsampled volume as data URIs, on which single voxels can be told.
     """
 
     plane: str
@@ -137,6 +126,7 @@ class Viewer(NamedTuple):
     right: list[Layer]
     figures: list[Figure]
     referenced: bool
+    thumbnails: list[str]
 
 
 def make_pictures(study: Study, read: Read = read_volume) -> tuple[list[Viewer], list[str]]:
@@ -169,7 +159,9 @@ def make_pictures(study: Study, read: Read = read_volume) -> tuple[list[Viewer],
         frame = gland_frame(stacks[plane], next(glands, None), slices)
         left, right = ([x for x in layers if x.side == side] for side in ("left", "right"))
         figures = [figure(frame, shown, layers, labels) for shown in qc.ROWS]
-        viewers.append(Viewer(plane, left, right, figures, labels is not None))
+        through = study.records[right[0].key].get("job") == "throughplane"
+        thumbnails = [thumbnail(frame, layer, through) for layer in (left[0], right[0])]
+        viewers.append(Viewer(plane, left, right, figures, labels is not None, thumbnails))
     return viewers, problems
 
 
@@ -259,7 +251,7 @@ def figure(
     """
     axial = plane == "axial"
     positions = frame.positions if axial else (Position(0.0, "through the centre"),)
-    start = frame.start if axial else 0
+    start = int(np.abs([p.offset_mm for p in positions]).argmin())
     box = _box(frame.cut(layers[0].volume, plane, positions[start].offset_mm))
 
     def outlines(zones: Volume | None, offset_mm: float) -> dict[str, str]:
@@ -276,6 +268,13 @@ def figure(
     lines = [(top - p.offset_mm) / qc.PIXEL_MM for p in frame.positions if not axial]
     height, width = (side.stop - side.start for side in box)
     return Figure(plane, width, height, positions, start, pictures, reference, lines)
+
+
+def thumbnail(frame: Frame, layer: Layer, through: bool) -> str:
+    """The middle of the central cut as a data URI; the coronal one shows what is gained between slices."""
+    plane, extent_mm = ("coronal", 48.0) if through else ("axial", 24.0)
+    panel = replace(frame, extent_mm=extent_mm).cut(layer.volume, plane, 0.0)
+    return data_uri(panel, layer.window, quality=75)
 
 
 def data_uri(panel: Panel, window: tuple[float, float], quality: int = QUALITY) -> str:

@@ -28,6 +28,7 @@ class Study:
         records: upsampled volume -> the record beside it, empty where there is none.
         zones: segmented volume, ``SOURCE`` or an upsampled one -> the record of its zones.
         unreadable: files of the folder that hold no JSON.
+        page, thumbnails: of the study, on that of all; the page relative to it, ``""`` where there is none.
     """
 
     folder: Path
@@ -35,6 +36,8 @@ class Study:
     records: Mapping[str, Json]
     zones: Mapping[str, Json]
     unreadable: tuple[str, ...] = ()
+    page: str = ""
+    thumbnails: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -68,19 +71,13 @@ class Study:
 
 
 def write_subject_page(folder: Path, read: Read = read_volume) -> Path:
-    """Write ``report.html`` into the folder of a study, from what lies in it and nothing else.
+    """Write ``report.html`` into the folder of a study, from what lies in it and nothing else; its path.
 
-    The page needs no other file and no network. A study that failed has a page as well.
+    The page needs no other file and no network. A study that failed has a page as well. Raises OutputError.
 
     Args:
         folder: ``sub-X`` or ``sub-X/ses-Y`` of a batch.
         read: reads a volume, as :func:`mrisr.io.read_volume`, or has it in memory.
-
-    Returns:
-        The page.
-
-    Raises:
-        OutputError: it cannot be written.
     """
     study = read_study(folder)
     viewers, problems = make_pictures(study, read)

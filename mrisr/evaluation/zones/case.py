@@ -28,7 +28,7 @@ from mrisr.evaluation.settings import ZonesSettings
 from mrisr.io import read_volume
 from mrisr.models.card import card_path, read_zones_card
 from mrisr.view import qc
-from mrisr.zones.model import DEFAULT
+from mrisr.zones.network import DEFAULT
 from mrisr.zones.picture import gland_centre
 from mrisr.zones.score import ZoneScore, check_labels, check_same_grid, score_zones, to_grid
 from mrisr.zones.segmenter import Segmentation, Segmenter, load_segmenter

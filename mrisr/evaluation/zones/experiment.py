@@ -34,7 +34,7 @@ from mrisr.evaluation.zones.tables import (
 from mrisr.models.card import card_path, read_zones_card
 from mrisr.models.store import write_card
 from mrisr.zones.labels import ZONES
-from mrisr.zones.model import DEFAULT
+from mrisr.zones.network import DEFAULT
 
 PROTOCOL = {
     "degraded": "labelled axial stacks, degraded to what a scanner would write, restored as the product "

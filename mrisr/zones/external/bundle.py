@@ -30,8 +30,8 @@ from mrisr.core.volume import Volume
 from mrisr.io import write_volume
 from mrisr.io.checks import read_json
 from mrisr.networks import resolve_device
-from mrisr.zones.external.guard import ExternalSegmenter, digest, guarded
 from mrisr.zones.labels import LabelTable
+from mrisr.zones.segmenter import ExternalSegmenter, digest, guarded
 
 _CONFIGS = ("inference.json", "inference.yaml", "inference.yml")
 _WEIGHTS = ("model.safetensors", "model.pt")

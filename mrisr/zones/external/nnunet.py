@@ -33,9 +33,9 @@ from mrisr.core.volume import Volume
 from mrisr.io import read_volume, write_volume
 from mrisr.io.checks import read_json
 from mrisr.networks import resolve_device
-from mrisr.zones.external.guard import ExternalSegmenter, digest, guarded
 from mrisr.zones.labels import LabelTable
 from mrisr.zones.score import check_same_grid
+from mrisr.zones.segmenter import ExternalSegmenter, digest, guarded
 
 COMMAND = "nnUNetv2_predict_from_modelfolder"
 _CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")

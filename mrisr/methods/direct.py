@@ -1,20 +1,72 @@
-"""LIIF as a restorer: features of the measured pixels, asked for every pixel of the target grid."""
+"""Methods of one step: interpolation, regression, and LIIF as an implicit image."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mrisr.config import LiifSettings, MethodSettings
+from mrisr.config import InterpolationSettings, LiifSettings, MethodSettings
 from mrisr.core.options import Sampling
 from mrisr.data.pairs import Pair
-from mrisr.diffusion.samplers import Noise
+from mrisr.diffusion import Noise
 from mrisr.methods.base import Evaluate, Given, Objective, Restorer, directly
+from mrisr.networks import build_network
 from mrisr.networks.liif import Liif
 from mrisr.physics.separable import SeparableOperator
+
+
+class InterpolationRestorer(Restorer):
+    """Bicubic, B-spline, Lanczos or linear interpolation (:mod:`mrisr.physics.rows`)."""
+
+    def __init__(self, settings: MethodSettings, condition: int) -> None:
+        super().__init__(settings, nn.Identity())
+
+    def restore(
+        self, given: Given, sampling: Sampling, noise: Noise, evaluate: Evaluate = directly
+    ) -> Tensor:
+        network = self.settings.network
+        assert isinstance(network, InterpolationSettings)
+        return given.operator.interpolating_by(network.kind).interpolate(given.y)
+
+    def objective(self, pair: Pair, generator: torch.Generator) -> NoReturn:
+        raise TypeError("an interpolation has nothing to train")
+
+    def evaluations(self, sampling: Sampling) -> int:
+        super().evaluations(sampling)
+        return 0
+
+
+class RegressionRestorer(Restorer):
+    """The diffusion methods' network without a latent: x_LR takes its place, at signal level 1.
+
+    Source: the regression baseline of SR3 (Saharia et al. 2022, Sec. 4) and PartDiff (Sec. 5).
+    SRGAN's generator (Ledig et al. 2017, arXiv 1609.04802) is of the same kind: residual blocks
+    at low resolution, one long skip, sub-pixel convolution.
+    """
+
+    options = frozenset({"tile"})
+
+    def __init__(self, settings: MethodSettings, condition: int) -> None:
+        super().__init__(settings, build_network(settings.network, condition))
+
+    def _estimate(self, x_low: Tensor, condition: Tensor) -> Tensor:
+        n = len(x_low)
+        g = torch.ones(n, device=x_low.device)
+        estimate: Tensor = self.network(x_low, x_low, g, condition.expand(n, -1))
+        return estimate
+
+    def restore(
+        self, given: Given, sampling: Sampling, noise: Noise, evaluate: Evaluate = directly
+    ) -> Tensor:
+        return evaluate(lambda x_low: self._estimate(x_low, given.condition), given.x_low)
+
+    def objective(self, pair: Pair, generator: torch.Generator) -> Objective:
+        restored = self._estimate(pair.x_low, pair.condition)
+        return Objective(self.pixel_loss(restored, pair.x_high), restored)
+
 
 #: Edge of the square of target pixels that is asked for in training, and target pixels asked for at once.
 WINDOW = 48

@@ -1,12 +1,8 @@
 """The restoring function: a measurement, a model and how to sample, to what was found.
 
 The product, the evaluations, the analyses and the validation during training all call :func:`restore`, so
-that figures describe what the product writes.
-
-The network is evaluated on tiles where an image is too large, blended inside every evaluation, so
-that each step of the sampler sees a seamless image. Failures of the hardware are absorbed and noted:
-out of memory halves the tile and at last falls back to the CPU; numbers that overflow are computed
-again in fp32.
+that figures describe what the product writes. The network is evaluated on tiles where an image is too large,
+blended inside every evaluation, so that each step of the sampler sees a seamless image.
 """
 
 from __future__ import annotations
@@ -31,11 +27,6 @@ from mrisr.networks import channels_last, resolve_device, resolve_precision
 from mrisr.physics.measurement import Measurement
 from mrisr.physics.separable import SeparableOperator, through_plane_operator
 
-AnySampling = TypeVar("AnySampling", bound=Sampling)
-#: Told how many images are done, and of how many.
-Progress = Callable[[int, int], None]
-#: Options of sampling that some methods take and others do not.
-_OF_METHODS = ("steps", "sampler", "eta", "start", "seed", "tile")
 #: Overlap of neighbouring tiles in pixels, and the smallest tile that out of memory leads to.
 OVERLAP = 64
 SMALLEST_TILE = 128
@@ -56,7 +47,8 @@ def tile_starts(size: int, tile: int, multiple: int = 8) -> list[int]:
 
 
 def ramp(n: int, start: int, size: int) -> Tensor:
-    """Blending weight of a tile of ``n`` pixels at ``start``: falls linearly where a neighbour overlaps."""
+    """Blending weight of a tile of ``n`` pixels at ``start``: falls off linearly where a neighbour
+    overlaps."""
     distance = torch.arange(n, dtype=torch.float32) + 0.5
     left = distance / OVERLAP if start > 0 else torch.ones(n)
     right = distance.flip(0) / OVERLAP if start + n < size else torch.ones(n)
@@ -68,7 +60,7 @@ class Engine:
 
     Args:
         model: from :func:`mrisr.models.store.load_model`.
-        sampling: from :func:`resolved`.
+        sampling: resolved (:func:`mrisr.restore.resolved`).
 
     ``notes`` collects what had to be done differently from what was asked, for the record.
     """
@@ -99,11 +91,7 @@ class Engine:
         """
         while True:
             try:
-                measured = given(y.to(self.device), operator, self.card.kinds)
-                high = (measured.x_low.shape[-2], measured.x_low.shape[-1])
-                noise = partial(self.noise, high)
-                restored = self.restorer.restore(measured, self.sampling, noise, self._evaluate)
-                return restored.cpu()
+                return self._restore(y.to(self.device), operator).cpu()
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
@@ -123,6 +111,12 @@ class Engine:
             out[first : first + size] = self.restore(images[first : first + size], operator)
             progress(min(first + size, len(images)))
         return out
+
+    def _restore(self, y: Tensor, operator: SeparableOperator) -> Tensor:
+        measured = given(y, operator, self.card.kinds)
+        high = (measured.x_low.shape[-2], measured.x_low.shape[-1])
+        noise = partial(self.noise, high)
+        return self.restorer.restore(measured, self.sampling, noise, self._evaluate)
 
     def _evaluate(self, function: Callable[..., Tensor], *images: Tensor) -> Tensor:
         """One evaluation of a network on whole images, through tiles where they are too large."""
@@ -185,6 +179,13 @@ class Engine:
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
+
+
+AnySampling = TypeVar("AnySampling", bound=Sampling)
+#: Told how many images are done, and of how many.
+Progress = Callable[[int, int], None]
+#: Options of sampling that some methods take and others do not.
+_OF_METHODS = ("steps", "sampler", "eta", "start", "seed", "tile")
 
 
 @dataclass(frozen=True, eq=False)

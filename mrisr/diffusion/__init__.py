@@ -1,1 +1,0 @@
-"""Partial diffusion: schedule, path, loss and samplers, in torch alone."""

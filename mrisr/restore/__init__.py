@@ -1,1 +1,0 @@
-"""From models to volumes: the two upsamplers, their options, and the provenance record."""
