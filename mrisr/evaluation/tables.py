@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mrisr.evaluation.case import Metric
 from mrisr.evaluation.statistics import Mean, Row
@@ -13,23 +13,18 @@ from mrisr.evaluation.statistics import Mean, Row
 
 @dataclass(frozen=True)
 class Table:
-    """A table ready to print; ``best`` has for each row the indices of its best cells."""
+    """A table ready to print; ``best`` are rows and columns of its best cells."""
 
     title: str
     columns: list[str]
     cells: list[list[str]]
-    best: list[set[int]] = field(default_factory=list)
-
-    def best_of(self, row: int) -> set[int]:
-        """Indices of the best cells of a row."""
-        return self.best[row] if self.best else set()
+    best: frozenset[tuple[int, int]] = frozenset()
 
     def as_markdown(self) -> str:
         """The table in Markdown, the best in bold."""
         lines = [f"| {' | '.join(self.columns)} |", f"|{'---|' * len(self.columns)}"]
         for index, row in enumerate(self.cells):
-            best = self.best_of(index)
-            marked = [f"**{c}**" if i in best else c for i, c in enumerate(row)]
+            marked = [f"**{c}**" if (index, k) in self.best else c for k, c in enumerate(row)]
             lines.append(f"| {' | '.join(c.replace('|', '/') for c in marked)} |")
         return "\n".join([f"### {self.title}", "", *lines, ""])
 
@@ -52,8 +47,8 @@ class Column:
 def table_of(title: str, columns: Sequence[Column]) -> Table:
     """A table of columns."""
     cells = [list(row) for row in zip(*(c.cells for c in columns), strict=True)]
-    best = [{k for k, c in enumerate(columns) if row in c.best} for row in range(len(cells))]
-    return Table(title, [c.title for c in columns], cells, best)
+    best = {(row, k) for k, c in enumerate(columns) for row in c.best}
+    return Table(title, [c.title for c in columns], cells, frozenset(best))
 
 
 def metric_column(

@@ -20,12 +20,7 @@ from mrisr.evaluation.case import Scale
 from mrisr.evaluation.experiment import Switches
 from mrisr.evaluation.images import evaluate
 from mrisr.evaluation.methods import Method, load_methods
-from mrisr.evaluation.reference import (
-    ReferenceCase,
-    compare,
-    correlation,
-    reference_cases,
-)
+from mrisr.evaluation.reference import ReferenceCase, compare, correlation, reference_cases
 from mrisr.evaluation.settings import EvaluationSettings
 from mrisr.io import write_volume
 from mrisr.physics.measurement import measure_through_plane

@@ -84,30 +84,11 @@ def test_the_shipped_comparisons(job: str) -> None:
     settings = load_settings(CONFIGS / f"evaluate_{job}.yaml", EvaluationSettings)
     assert (settings.job, settings.crop, settings.reference) == (job, 320, "regression")
     assert settings.compared == settings.methods
-    methods = (
-        "regression",
-        "srgan",
-        "liif",
-        "sr3",
-        "invsr",
-        "partdiff25",
-        "partdiff50",
-        "partdiff75",
-    )
-    expected = {f"{name}-{job}" for name in methods}
-    expected |= {"invsr-adversarial-inplane"} if job == "inplane" else set()
-    assert expected <= {m.model for m in settings.methods}
     steps = {m.steps for m in settings.methods if m.model == f"invsr-{job}"}
     assert steps == {1, 2, 3, 4, 5}
-    unaligned = {m.steps: m.start for m in settings.methods if m.start is not None}
-    assert unaligned == {25: 0.719884, 50: 0.254757, 75: 0.042462}
-
-
-@pytest.mark.parametrize("job", ["inplane", "throughplane"])
-def test_the_shipped_evaluations_of_the_cards(job: str) -> None:
-    settings = load_settings(CONFIGS / f"evaluate_card_{job}.yaml", EvaluationSettings)
-    assert settings.model == f"partdiff-{job}"
-    own = [m for m in settings.methods if m.model is None]
+    of_card = load_settings(CONFIGS / f"evaluate_card_{job}.yaml", EvaluationSettings)
+    assert of_card.model == f"partdiff-{job}"
+    own = [m for m in of_card.methods if m.model is None]
     assert {m.steps for m in own} >= {1, 2, 4, 10, 50}
     assert all(m.eta is not None or m.steps == 1 for m in own)
 
