@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mrisr.evaluation.report import gains, means_tables, patients_table
-from mrisr.evaluation.tables import Table as Figures
+from mrisr.evaluation.statistics import Table as Figures
 from mrisr.evaluation.zones.experiment import dice_of, zones_tables
 from mrisr.io.survey import SeriesInfo
 from mrisr.models.card import Card, ModelCard, ZonesCard

@@ -18,8 +18,7 @@ from mrisr.core.options import Segmenting
 from mrisr.evaluation.case import Case, Failure, ResultCache, Scale, Scored, ScoredResult
 from mrisr.evaluation.methods import Method, Report, load_methods
 from mrisr.evaluation.settings import ComparisonSettings
-from mrisr.evaluation.statistics import Row, summarise
-from mrisr.evaluation.tables import Table
+from mrisr.evaluation.statistics import Row, Table, summarise
 from mrisr.io.atomic import make_folder
 
 

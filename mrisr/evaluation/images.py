@@ -25,8 +25,16 @@ from mrisr.evaluation.methods import Method, Report, held_out_cases
 from mrisr.evaluation.reference import reference_cases
 from mrisr.evaluation.report import write_figures
 from mrisr.evaluation.settings import EvaluationSettings
-from mrisr.evaluation.statistics import Paired, Row
-from mrisr.evaluation.tables import Column, Table, cell, metric_column, patients_in, table_of
+from mrisr.evaluation.statistics import (
+    Column,
+    Paired,
+    Row,
+    Table,
+    cell,
+    metric_column,
+    patients_in,
+    table_of,
+)
 from mrisr.metrics.lpips import load_lpips
 
 PROTOCOL = {
@@ -140,7 +148,6 @@ class Images(Experiment):
         return found
 
     def _quality(self, rows: Sequence[Row], scale: Scale) -> Table:
-        """Every method's figures at one scale, means over patients."""
         columns = [Column("method", [row.method for row in rows])]
         columns += [
             metric_column(rows, name, metric)
@@ -152,7 +159,6 @@ class Images(Experiment):
         return table_of(f"{scale}: {patients_in(rows)}", columns)
 
     def _differences(self, rows: Sequence[Row], scale: Scale) -> Table:
-        """Every method against the reference method."""
         columns, cells = ["method"], [[row.method] for row in rows]
         for name, metric in SLICE_METRICS.items():
             if name == "texture" or not any(name in r.paired for r in rows):

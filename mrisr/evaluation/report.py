@@ -12,8 +12,7 @@ from mrisr.core.errors import UsageError
 from mrisr.evaluation.case import METRICS, finite
 from mrisr.evaluation.experiment import Evaluation
 from mrisr.evaluation.methods import Method
-from mrisr.evaluation.statistics import WILCOXON_FROM, patient_means
-from mrisr.evaluation.tables import Column, Table, table_of
+from mrisr.evaluation.statistics import WILCOXON_FROM, Column, Table, patient_means, table_of
 from mrisr.io.atomic import json_bytes, make_folder, write_together
 from mrisr.models.store import write_card
 from mrisr.view.pages import embedded, render

@@ -87,24 +87,6 @@ def test_a_score_is_what_the_metrics_say(models: Path, data: Path) -> None:
         assert (found.figures["residual"] < 3e-4) == (method.entry.consistency == 1)
 
 
-def test_a_network_that_adds_nothing_scores_as_interpolation(models: Path, data: Path) -> None:
-    entries = [
-        {"name": "b", "model": "bspline"},
-        {"name": "b1", "model": "bspline", "consistency": 1},
-        {"name": "zero", "model": "zero-throughplane", "consistency": 0},
-        {"name": "zero1", "model": "zero-throughplane"},
-        {"name": "four", "model": "zero-throughplane", "steps": 4, "eta": 1},
-    ]
-    changes = {**THROUGH, "methods": entries, "baseline": "b", "reference": None}
-    case = case_of(data, "unseen", **changes)
-    scale = Scale("degraded", 4.0)
-    found = {name: case.score(m, scale).means() for name, m in methods_of(case).items()}
-    for name, same in (("zero", "b"), ("zero1", "b1"), ("four", "b1")):
-        for figure in ("psnr", "texture", "spectrum"):
-            assert found[name][figure] == pytest.approx(found[same][figure], abs=0.01)
-    assert found["four"]["evaluations"] == 4
-
-
 def test_through_plane_degrades_rows_only_and_looks_along_them(models: Path, data: Path) -> None:
     entries = [{"name": "b", "model": "bspline"}]
     case = case_of(data, "unseen", **THROUGH, reference=None, methods=entries)

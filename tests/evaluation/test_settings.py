@@ -110,14 +110,6 @@ def test_a_segmenter_is_a_name_or_options() -> None:
     assert (found.nnunet, found.margin) == (Path("folder"), 0.2)
 
 
-def test_a_score_depends_on_the_degradation_only() -> None:
-    base = ZonesSettings(**zones.THROUGH)
-    for change in ({"factors": [3]}, {"cases": ["a"]}, {"segmenter": "b"}, {"pictures": ["zero"]}):
-        assert ZonesSettings(**zones.THROUGH | change).deciding() == base.deciding()
-    for change in ({"kind": "box"}, {"thickness": 1.2}):
-        assert ZonesSettings(**zones.THROUGH | change).deciding() != base.deciding()
-
-
 def test_every_model_of_the_zones_card_is_bundled() -> None:
     settings = load_settings(CONFIGS / "evaluate_card_zones.yaml", ZonesSettings)
     assert {m.model for m in settings.compared} <= {*available(), *INTERPOLATIONS}

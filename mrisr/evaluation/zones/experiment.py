@@ -22,8 +22,7 @@ from mrisr.evaluation.experiment import (
 )
 from mrisr.evaluation.methods import Method, Report
 from mrisr.evaluation.settings import MethodEntry, ZonesSettings
-from mrisr.evaluation.statistics import Row
-from mrisr.evaluation.tables import Column, Table, metric_column, patients_in, table_of
+from mrisr.evaluation.statistics import Column, Row, Table, metric_column, patients_in, table_of
 from mrisr.evaluation.zones.case import ORIGINAL, Frozen, ZonesCase, crops, find_cases, load_frozen
 from mrisr.evaluation.zones.figures import pictures_of
 from mrisr.models.card import Card
@@ -187,7 +186,7 @@ class Zones(Experiment):
                 restored = [r for r in rows if r.method != original]
                 found += [_scores_table(rows, scale)] if rows else []
                 if restored:
-                    title = f"{scale}: against the segmentation of the {original}, {_patients(restored)}"
+                    title = f"{scale}: against the segmentation of the {original}, {patients_in(restored)}"
                     found.append(table_of(title, _columns(restored, "agreement.")))
         return found
 
@@ -247,7 +246,7 @@ def _scores_table(rows: Sequence[Row], scale: Scale) -> Table:
     for name, metric in STACK_METRICS.items():
         if any(name in r.means for r in rows):
             columns.append(metric_column(rows, name, metric, [ORIGINAL[scale.scoring]]))
-    return table_of(f"{scale}: against the labels, {_patients(rows)}", columns)
+    return table_of(f"{scale}: against the labels, {patients_in(rows)}", columns)
 
 
 def _columns(rows: Sequence[Row], kind: str = "") -> list[Column]:
@@ -260,10 +259,6 @@ def _columns(rows: Sequence[Row], kind: str = "") -> list[Column]:
                 metric_column(rows, f"{zone}.{kind}{name}", titled, [*ORIGINAL.values()])
             )
     return columns
-
-
-def _patients(rows: Sequence[Row]) -> str:
-    return patients_in(rows) + (" that models were trained on" if rows[0].seen else "")
 
 
 def dice_of(card: Card) -> dict[str, float]:
