@@ -163,18 +163,11 @@ def test_one_failure_does_not_stop_the_others(
         evaluate(write(crop=40), data, out, CPU)
 
 
-@pytest.mark.parametrize(
-    ("changes", "error", "words"),
-    [
-        ({"cases": ["unseen", "seen"]}, UsageError, "was trained on seen"),
-        ({"cases": ["nobody"]}, InputError, "stacks of nobody"),
-    ],
-)
-def test_what_is_refused_before_any_work(
-    compared: Run, out: Path, changes: dict[str, Any], error: type[Exception], words: str
-) -> None:
-    with pytest.raises(error, match=words):
-        compared(**changes)
+def test_what_is_refused_before_any_work(compared: Run, out: Path) -> None:
+    with pytest.raises(UsageError, match="was trained on seen"):
+        compared(cases=["unseen", "seen"])
+    with pytest.raises(InputError, match="stacks of nobody"):
+        compared(cases=["nobody"])
     assert not out.exists()
 
 
