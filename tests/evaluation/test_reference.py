@@ -111,8 +111,8 @@ def test_intensities_of_another_scanner_do_not_matter(case: ReferenceCase, truth
 
 
 def test_noise_shows_as_texture_and_in_the_control(case: ReferenceCase, truth: Volume) -> None:
-    """Not as less contrast everywhere, by which least squares hides it. Against a scan that a result fits, blur
-    costs; noise that the scan does not have makes it pay."""
+    """Not as less contrast everywhere, by which least squares hides it. Against a scan that a result fits,
+    blur costs; noise that the scan does not have makes it pay."""
 
     def noisy(sd: float) -> Scored:
         noise = np.random.default_rng(0).normal(0, sd, truth.shape)
