@@ -107,7 +107,7 @@ that of the card's default over interpolation.
 
 def comparison_section(cards: list[ModelCard]) -> str:
     """A line for each model of the comparison."""
-    from mrisr.evaluation.card import gains
+    from mrisr.evaluation.report import gains
     from mrisr.methods import build_restorer
 
     lines = []

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from mrisr.evaluation.card import gains, means_tables, patients_table
-from mrisr.evaluation.tables import Table as Figures
-from mrisr.evaluation.zones.tables import dice_of, zones_tables
+from mrisr.evaluation.report import gains, means_tables, patients_table
+from mrisr.evaluation.statistics import Table as Figures
+from mrisr.evaluation.zones.experiment import dice_of, zones_tables
 from mrisr.io.survey import SeriesInfo
 from mrisr.models.card import Card, ModelCard, ZonesCard
 

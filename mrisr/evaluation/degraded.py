@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -41,13 +41,6 @@ T = TypeVar("T")
 TIMED, TIMED_SECONDS = 5, 3.0
 #: Share of a slice's edges that the pictures show: the prostate lies at the centre; and pixels at least.
 ZOOM, SMALLEST = 0.4, 128
-
-
-class Seconds(NamedTuple):
-    """Seconds on the clock, and of the processor, which other load on the machine does not lengthen."""
-
-    wall: float
-    processor: float
 
 
 def degraded_shape(volume: Volume, settings: ComparisonSettings, factor: float) -> tuple[int, ...]:
@@ -85,9 +78,9 @@ def figures_of(restored: Restored, method: Method) -> dict[str, float]:
     across = 3 - views[0] if views else 0
     part = measurement.y.narrow(across, measurement.y.shape[across] // 2, 1)
     one = replace(measurement, y=part, views=views)
-    found: list[Seconds] = []
-    while len(found) < TIMED and sum(s.wall for s in found) < TIMED_SECONDS:
-        found.append(clocked(lambda: method.restore(one))[1])
+    found: list[tuple[float, float]] = []
+    while len(found) < TIMED and sum(wall for wall, _ in found) < TIMED_SECONDS:
+        found.append(clocked(lambda: method.restore(one))[1:])
     seconds, processor = map(statistics.median, zip(*found, strict=True))
     residual = measurement.residual(restored.volume)["rms_of_range"]
     return {
@@ -105,11 +98,12 @@ def notes_of(*notes: Iterable[str]) -> dict[str, list[str]]:
     return {"notes": every} if every else {}
 
 
-def clocked(work: Callable[[], T]) -> tuple[T, Seconds]:
-    """The result of ``work`` and the seconds that it took."""
+def clocked(work: Callable[[], T]) -> tuple[T, float, float]:
+    """The result of ``work``, and the seconds that it took: on the clock, and of the processor, which other
+    load on the machine does not lengthen."""
     began = time.perf_counter(), time.process_time()
     result = work()
-    return result, Seconds(time.perf_counter() - began[0], time.process_time() - began[1])
+    return result, time.perf_counter() - began[0], time.process_time() - began[1]
 
 
 def central(volume: Volume, shape: Sequence[int]) -> Volume:
@@ -186,21 +180,17 @@ class DegradedCase(Case):
             torch.from_numpy(v.array.astype(np.float32)).clamp(0, 1)[:, None]
             for v in (restored.volume, truth)
         )
-        shown = {"result": result, "reference": reference}
-        return Scored(
-            figures=figures_of(restored, method),
-            slices=self._figures(result, reference, scale.factor),
-            pictures={k: centre(v[len(v) // 2, 0].numpy()) for k, v in shown.items()},
-            facts=notes_of(restored.notes),
-        )
-
-    def _figures(self, result: Tensor, reference: Tensor, factor: float) -> dict[str, list[float]]:
-        """Every metric per slice; images are ``(n, 1, h, w)``."""
-        measured = image_metrics(self.settings.job, factor)
+        measured = image_metrics(self.settings.job, scale.factor)
         if self.lpips is not None:
             measured["lpips"] = self.lpips
         batches = list(zip(result.split(8), reference.split(8), strict=True))
-        return {k: torch.cat([f(x, r) for x, r in batches]).tolist() for k, f in measured.items()}
+        shown = {"result": result, "reference": reference}
+        return Scored(
+            figures=figures_of(restored, method),
+            slices={k: torch.cat([f(*b) for b in batches]).tolist() for k, f in measured.items()},
+            pictures={k: centre(v[len(v) // 2, 0].numpy()) for k, v in shown.items()},
+            facts=notes_of(restored.notes),
+        )
 
 
 def centre(image: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -18,12 +18,8 @@ from mrisr.core.options import Segmenting
 from mrisr.evaluation.case import Case, Failure, ResultCache, Scale, Scored, ScoredResult
 from mrisr.evaluation.methods import Method, Report, load_methods
 from mrisr.evaluation.settings import ComparisonSettings
-from mrisr.evaluation.statistics import Row, summarise
-from mrisr.evaluation.tables import Table
+from mrisr.evaluation.statistics import Row, Table, summarise
 from mrisr.io.atomic import make_folder
-
-#: Characters of a failure's reason.
-LONGEST_REASON = 300
 
 
 @dataclass(frozen=True)
@@ -85,6 +81,16 @@ class Evaluation:
     def at(self, scale: Scale, seen: bool = False) -> list[Row]:
         """The rows of one scale, and of patients that a model was trained on or of the others."""
         return [row for row in self.rows if (row.scale, row.seen) == (scale, seen)]
+
+    def gain(self, result: ScoredResult) -> float | None:
+        """PSNR over the baseline's on the same stack, dB; None where one of the two has none."""
+        place = (result.case, result.series, result.scale, self.experiment.baseline)
+        psnr = result.scored.means().get("psnr")
+        for base in self.results:
+            if (base.case, base.series, base.scale, base.method) == place and psnr is not None:
+                other = base.scored.means().get("psnr")
+                return None if other is None else psnr - other
+        return None
 
 
 class Experiment(ABC):
@@ -219,7 +225,7 @@ def _score_all(
             except OutputError:
                 raise
             except (MrisrError, RuntimeError, ValueError, MemoryError) as error:
-                reason = one_line(error)[:LONGEST_REASON]
+                reason = one_line(error)[:300]
                 name = method.name + (", as measured" if scale.scoring == "measured" else "")
                 failures.append(Failure(*place, scale.factor, name, reason))
                 report(f"failed: {where}: {reason}")

@@ -10,7 +10,6 @@ from mrisr.config import load_settings
 from mrisr.core.errors import InputError
 from mrisr.data import cache
 from mrisr.evaluation import figures
-from mrisr.evaluation.card import write_figures
 from mrisr.evaluation.case import METRICS, SLICE_METRICS, Case, Scale, Scored
 from mrisr.evaluation.degraded import degraded_cases
 from mrisr.evaluation.experiment import (
@@ -24,9 +23,18 @@ from mrisr.evaluation.experiment import (
 )
 from mrisr.evaluation.methods import Method, Report, held_out_cases
 from mrisr.evaluation.reference import reference_cases
+from mrisr.evaluation.report import write_figures
 from mrisr.evaluation.settings import EvaluationSettings
-from mrisr.evaluation.statistics import Paired, Row
-from mrisr.evaluation.tables import Column, Table, cell, metric_column, patients_in, table_of
+from mrisr.evaluation.statistics import (
+    Column,
+    Paired,
+    Row,
+    Table,
+    cell,
+    metric_column,
+    patients_in,
+    table_of,
+)
 from mrisr.metrics import load_lpips
 
 PROTOCOL = {
@@ -140,7 +148,6 @@ class Images(Experiment):
         return found
 
     def _quality(self, rows: Sequence[Row], scale: Scale) -> Table:
-        """Every method's figures at one scale, means over patients."""
         columns = [Column("method", [row.method for row in rows])]
         columns += [
             metric_column(rows, name, metric)
@@ -152,7 +159,6 @@ class Images(Experiment):
         return table_of(f"{scale}: {patients_in(rows)}", columns)
 
     def _differences(self, rows: Sequence[Row], scale: Scale) -> Table:
-        """Every method against the reference method."""
         columns, cells = ["method"], [[row.method] for row in rows]
         for name, metric in SLICE_METRICS.items():
             if name == "texture" or not any(name in r.paired for r in rows):
@@ -168,19 +174,16 @@ class Images(Experiment):
 
     def csv(self, done: Evaluation) -> Table:
         """One row per stack, factor and method; a figure that was not measured is left empty."""
-        based = [r for r in done.results if r.method == self.baseline]
-        gains = {(r.scale, r.case, r.series): r.scored.means().get("psnr") for r in based}
         models = {m.name: "" if m.model is None else m.model.card.name for m in done.methods}
         names = [n for n in METRICS if any(n in r.scored.means() for r in done.results)]
         cells = []
         for r in done.results:
             means = r.scored.means()
-            base = gains.get((r.scale, r.case, r.series))
+            gain = done.gain(r)
             slices = max((len(v) for v in r.scored.slices.values()), default=0)
             head = [r.case, r.series, f"{r.scale.factor:g}", r.method, models.get(r.method, "")]
             values = [f"{means[n]:.6g}" if n in means else "" for n in names]
-            gain = "" if base is None else f"{means['psnr'] - base:.6g}"
-            cells.append([*head, str(slices), *values, gain])
+            cells.append([*head, str(slices), *values, "" if gain is None else f"{gain:.6g}"])
         columns = ["case", "series", "factor", "method", "model", "slices", *names, "gain"]
         return Table("", columns, cells)
 

@@ -8,7 +8,7 @@ the registration, the overlap and the fit of intensities.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,8 +21,7 @@ from torch import Tensor
 
 from mrisr import metrics
 from mrisr.core import geometry
-from mrisr.core.errors import InputError, UsageError
-from mrisr.core.options import KINDS_OF
+from mrisr.core.errors import InputError
 from mrisr.core.statistics import scaling
 from mrisr.core.volume import Volume
 from mrisr.data.prepare import find_sources
@@ -37,8 +36,14 @@ from mrisr.evaluation.degraded import (
     notes_of,
 )
 from mrisr.evaluation.methods import Method
-from mrisr.evaluation.overlap import Overlap, find_overlap, overlap_centre, upright
-from mrisr.evaluation.registration import Registration, register_rigid
+from mrisr.evaluation.registration import (
+    Overlap,
+    Registration,
+    find_overlap,
+    overlap_centre,
+    register_rigid,
+    upright,
+)
 from mrisr.evaluation.settings import EvaluationSettings
 from mrisr.io import read_volume, stem
 from mrisr.io.checks import read_json
@@ -101,7 +106,6 @@ class ReferenceCase(Case):
 
         Raises:
             InputError: the scans cannot be registered, or a volume made elsewhere cannot be used.
-            UsageError: the slice profile is none of the job's.
         """
         motion, overlap = self.registration, self.overlap
         volume, cost, facts = self._upsampled(method, scale)
@@ -109,10 +113,10 @@ class ReferenceCase(Case):
         step = self.axial.spacing[self.axial.slice_axis] / self.reference.spacing[1]
         compared = compare(overlap, volume, max(1.0, float(step)))
         where = {
-            "shift_mm": _rounded(motion.shift_mm),
-            "angles_deg": _rounded(motion.angles_deg),
-            "mutual_information": _rounded(motion.information, 4),
-            "overlap_mm": _rounded(overlap.size_mm, 1),
+            "shift_mm": np.round(motion.shift_mm, 3).tolist(),
+            "angles_deg": np.round(motion.angles_deg, 3).tolist(),
+            "mutual_information": np.round(motion.information, 4).tolist(),
+            "overlap_mm": np.round(overlap.size_mm, 1).tolist(),
             "overlap_slices": len(overlap.boxes),
             "rows": overlap.rows,
         }
@@ -137,11 +141,6 @@ class ReferenceCase(Case):
 
     def measurement(self, scale: Scale) -> Measurement:
         """The part of the axial stack that is needed, with the intensity scale of the whole."""
-        kinds = KINDS_OF["throughplane"]
-        if self.settings.kind not in kinds:
-            raise UsageError(
-                f"kind: expected one of {', '.join(kinds)}, found {self.settings.kind}"
-            )
         low, high = self.overlap.extent(self.axial)
         world = geometry.world_axes(self.axial.affine)
         axis = world.index(1)
@@ -244,9 +243,12 @@ def compare(overlap: Overlap, volume: Volume, factor: float) -> Scored:
     blurred = unit(soft, *_fit(soft, wanted))
     psnr = np.mean([float(metrics.psnr(a, b)) for a, b in zip(blurred, true, strict=True)])
     ncc = np.mean([correlation(a, b) for a, b in zip(soft, wanted, strict=True)])
-    control = _rounded([BLUR, psnr, ncc], 4)
-    facts: dict[str, Any] = {name: _rounded(fit, 5) for name, fit in fits.items()}
-    facts["blurred"] = dict(zip(("sigma_mm", "psnr", "ncc"), control, strict=True))
+    facts: dict[str, Any] = {name: np.round(fit, 5).tolist() for name, fit in fits.items()}
+    facts["blurred"] = {
+        "sigma_mm": BLUR,
+        "psnr": round(float(psnr), 4),
+        "ncc": round(float(ncc), 4),
+    }
     shown = {"result": fitted, "reference": true}
     pictures = {k: centre(v[len(v) // 2][0, 0].numpy()) for k, v in shown.items()}
     return Scored({}, slices, pictures, facts)
@@ -265,8 +267,3 @@ def _fit(found: Images, wanted: Images, spread: bool = False) -> tuple[float, fl
     covariance = x.std() * y.std() if spread else ((x - x.mean()) * (y - y.mean())).mean()
     gain = float(covariance / x.var()) if x.var() > 0 else 0.0
     return gain, float(y.mean() - gain * x.mean())
-
-
-def _rounded(values: Iterable[Any], digits: int = 3) -> list[float]:
-    """Numbers as they are reported."""
-    return [round(float(v), digits) for v in values]

@@ -99,6 +99,12 @@ class ComparisonSettings(Settings, ABC):
         if missing:
             raise ValueError(f"{', '.join(map(str, missing))}: no method has this name")
 
+    def check_kind(self) -> None:
+        """Raises ValueError for a degradation that is none of the job's."""
+        kinds = KINDS_OF[self.job]
+        if self.kind not in kinds:
+            raise ValueError(f"kind: expected one of {', '.join(kinds)}, found {self.kind}")
+
     def check_no_volumes(self, reason: str) -> None:
         """Raises ValueError for methods whose volumes were made elsewhere."""
         made = [m.name for m in self.methods if m.volumes is not None]
@@ -139,6 +145,8 @@ class EvaluationSettings(ComparisonSettings):
             if not self.planes:
                 raise ValueError("planes: name those that are scored")
             self.check_no_volumes("volumes need `scoring: reference`")
+        else:
+            self.check_kind()
         return self
 
     @property
@@ -189,9 +197,7 @@ class ZonesSettings(ComparisonSettings):
     def _fits(self) -> ZonesSettings:
         if not self.factors and not self.measured:
             raise ValueError("factors: name those that stacks are degraded by, or `measured` ones")
-        kinds = KINDS_OF[self.job]
-        if self.kind not in kinds:
-            raise ValueError(f"kind: expected one of {', '.join(kinds)}, found {self.kind}")
+        self.check_kind()
         self.check_no_volumes("volumes made elsewhere cannot be scored here")
         return self
 

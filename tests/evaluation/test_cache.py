@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from mrisr.evaluation import case as module
-from mrisr.evaluation.case import ResultCache
-from tests.evaluation.made import scored
+from mrisr.evaluation.case import ResultCache, Scored
 
 TITLE = ("one/../two", "t2w", "x2", "three")
 
@@ -19,9 +18,8 @@ TITLE = ("one/../two", "t2w", "x2", "three")
 def test_a_result_is_found_again(tmp_path: Path) -> None:
     labels = np.arange(6, dtype=np.uint8).reshape(2, 3)
     image = np.linspace(0, 1, 6, dtype=np.float32).reshape(2, 3)
-    made = scored(
-        [20.5, math.inf], facts={"notes": ["a"]}, pictures={"image": image, "labels": labels}
-    )
+    slices, pictures = {"psnr": [20.5, math.inf]}, {"image": image, "labels": labels}
+    made = Scored({"residual": 1e-3}, slices, pictures, {"notes": ["a"]})
     cache = ResultCache(tmp_path / "cases")
     assert cache.load(TITLE, {"a": 1}) is None
     given_back = cache.save(TITLE, {"a": 1}, made)
@@ -50,7 +48,7 @@ def test_another_version_makes_results_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     cache = ResultCache(tmp_path)
-    cache.save(TITLE, {"a": 1}, scored())
+    cache.save(TITLE, {"a": 1}, Scored({}))
     assert cache.load(TITLE, {"a": 1}) is not None
     monkeypatch.setattr(module, name, "other")
     assert cache.load(TITLE, {"a": 1}) is None

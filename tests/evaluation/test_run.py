@@ -14,12 +14,11 @@ import torch
 
 from mrisr.core.errors import InputError, OutputError, UsageError
 from mrisr.evaluation import degraded, figures
-from mrisr.evaluation.card import gains, means_tables, patients_table
 from mrisr.evaluation.case import Scale
 from mrisr.evaluation.degraded import DegradedCase
 from mrisr.evaluation.experiment import Evaluation, Switches
 from mrisr.evaluation.images import Images, evaluate
-from mrisr.evaluation.report import as_markdown
+from mrisr.evaluation.report import as_markdown, gains, means_tables, patients_table
 from mrisr.models.card import read_card
 from mrisr.models.store import load_model, write_card
 from tests.evaluation.conftest import METHODS
@@ -124,6 +123,18 @@ def test_a_second_run_makes_only_what_is_missing(
     assert sorted(m for _, m, _ in calls) == sorted(NAMES)
 
 
+def fail_on(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Have one method fail on one stack at one scale."""
+    working = DegradedCase.score
+
+    def failing(self: DegradedCase, method: Any, scale: Scale) -> Any:
+        if (self.name, method.name, scale.factor) == ("unseen", name, 2.0):
+            raise RuntimeError("a defect\nof two lines")
+        return working(self, method, scale)
+
+    monkeypatch.setattr(DegradedCase, "score", failing)
+
+
 def test_one_failure_does_not_stop_the_others(
     models: Path,
     data: Path,
@@ -133,13 +144,7 @@ def test_one_failure_does_not_stop_the_others(
     run: Command,
 ) -> None:
     working = DegradedCase.score
-
-    def failing(self: DegradedCase, method: Any, scale: Scale) -> Any:
-        if (self.name, method.name, scale.factor) == ("unseen", "three", 2.0):
-            raise RuntimeError("a defect\nof two lines")
-        return working(self, method, scale)
-
-    monkeypatch.setattr(DegradedCase, "score", failing)
+    fail_on(monkeypatch, "three")
     arguments = ("evaluate", "--config", write(), "--data", data, "--output", out)
     code, text, errors = run(*arguments, "--device", "cpu")
     assert code == 8
@@ -158,18 +163,11 @@ def test_one_failure_does_not_stop_the_others(
         evaluate(write(crop=40), data, out, CPU)
 
 
-@pytest.mark.parametrize(
-    ("changes", "error", "words"),
-    [
-        ({"cases": ["unseen", "seen"]}, UsageError, "was trained on seen"),
-        ({"cases": ["nobody"]}, InputError, "stacks of nobody"),
-    ],
-)
-def test_what_is_refused_before_any_work(
-    compared: Run, out: Path, changes: dict[str, Any], error: type[Exception], words: str
-) -> None:
-    with pytest.raises(error, match=words):
-        compared(**changes)
+def test_what_is_refused_before_any_work(compared: Run, out: Path) -> None:
+    with pytest.raises(UsageError, match="was trained on seen"):
+        compared(cases=["unseen", "seen"])
+    with pytest.raises(InputError, match="stacks of nobody"):
+        compared(cases=["nobody"])
     assert not out.exists()
 
 
@@ -247,6 +245,21 @@ def test_a_card_needs_a_model_and_its_default(own: Path, compared: Run) -> None:
         compared(INTO_CARD, methods=named, model=None, reference=None)
     with pytest.raises(UsageError, match="by its defaults"):
         compared(INTO_CARD, methods=[{"name": "a", "steps": 2}], reference=None)
+
+
+def test_a_card_needs_the_baseline_on_every_stack(
+    own: Path, compared: Run, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report is there all the same, and the card is what it was."""
+    fail_on(monkeypatch, "bicubic-sharp")
+    before = (own / "partdiff-inplane.json").read_bytes()
+    with pytest.raises(
+        UsageError, match=r"--card: bicubic-sharp has no PSNR of unseen .* x2, "
+    ) as error:
+        compared(INTO_CARD, factors=[2])
+    assert "\n" not in str(error.value)
+    assert (out / "results.md").exists()
+    assert (own / "partdiff-inplane.json").read_bytes() == before
 
 
 def test_error_against_steps_joins_what_differs_in_steps_alone(compared: Run) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 from scipy import stats
 
-from mrisr.evaluation.statistics import mean_of, patient_means, summarise
-from tests.evaluation.made import result
+from mrisr.evaluation.case import Scale, Scored, ScoredResult
+from mrisr.evaluation.statistics import patient_means, summarise
 
 
-def test_the_interval_is_students() -> None:
-    two = mean_of([1.0, 3.0])  # sd sqrt(2), one degree of freedom: t = 12.706
-    assert (two.value, two.half, two.n) == (2, pytest.approx(12.7062, abs=1e-3), 2)
-    assert (mean_of([5.0]).half, mean_of([5.0]).n) == (None, 1)
+def result(
+    method: str, case: str, psnr: Sequence[float], series: str = "t2w", factor: float = 4.0
+) -> ScoredResult:
+    scored = Scored({}, {"psnr": psnr, "spectrum": [40 - v for v in psnr]})
+    return ScoredResult(case, series, Scale("degraded", factor), method, scored)
 
 
 def test_means_are_over_patients_not_over_slices_or_stacks() -> None:

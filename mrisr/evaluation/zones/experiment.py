@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mrisr.config import load_settings
 from mrisr.core.errors import UsageError
-from mrisr.evaluation.case import Scale, Scored, finite
+from mrisr.evaluation.case import METRICS, Metric, Scale, Scored, finite
 from mrisr.evaluation.experiment import (
     DEFAULTS,
     Evaluation,
@@ -20,22 +22,32 @@ from mrisr.evaluation.experiment import (
 )
 from mrisr.evaluation.methods import Method, Report
 from mrisr.evaluation.settings import MethodEntry, ZonesSettings
-from mrisr.evaluation.tables import Table
-from mrisr.evaluation.zones.case import Frozen, ZonesCase, crops, find_cases, load_frozen
+from mrisr.evaluation.statistics import Column, Row, Table, metric_column, patients_in, table_of
+from mrisr.evaluation.zones.case import ORIGINAL, Frozen, ZonesCase, crops, find_cases, load_frozen
 from mrisr.evaluation.zones.figures import pictures_of
-from mrisr.evaluation.zones.tables import (
-    ORIGINAL,
-    VOLUMES,
-    ZONE_METRICS,
-    agreement_table,
-    figures_table,
-    scores_table,
-)
-from mrisr.models.card import card_path, read_zones_card
+from mrisr.models.card import Card, card_path, read_zones_card
 from mrisr.models.store import write_card
 from mrisr.zones.labels import ZONES
 from mrisr.zones.network import DEFAULT
 
+#: Figures of a zone; for Hausdorff's and the surface distance see :mod:`mrisr.zones.score`.
+ZONE_METRICS = {
+    "dice": Metric("Dice", ".3f", 1, True),
+    "hd95_mm": Metric("HD95 mm", ".1f", -1, True),
+    "asd_mm": Metric("ASD mm", ".2f", -1, True),
+    "volume_bias_ml": Metric("bias ml", "+.1f", 0, True),
+}
+#: Further figures of a zone in the files.
+VOLUMES = ("volume_ml", "reference_ml")
+#: Figures of the stack.
+STACK_METRICS = {
+    "psnr": Metric("PSNR dB", ".2f", 1, True),
+    "cpu_seconds": METRICS["cpu_seconds"],
+}
+CARD_TITLES = {
+    "held_out": "Held-out patients",
+    "trained_on": "Patients it was trained on: not what it reaches on others",
+}
 PROTOCOL = {
     "degraded": "labelled axial stacks, degraded to what a scanner would write, restored as the product "
     "does, segmented by one frozen model, scored against the labels on the stack's own grid",
@@ -169,10 +181,12 @@ class Zones(Experiment):
         found = []
         for seen in (False, True):
             for scale in done.scales:
-                rows = done.at(scale, seen)
-                restored = [r for r in rows if r.method != ORIGINAL[scale.scoring]]
-                found += [scores_table(rows, scale)] if rows else []
-                found += [agreement_table(restored, scale)] if restored else []
+                rows, original = done.at(scale, seen), ORIGINAL[scale.scoring]
+                restored = [r for r in rows if r.method != original]
+                found += [_scores_table(rows, scale)] if rows else []
+                if restored:
+                    title = f"{scale}: against the segmentation of the {original}, {patients_in(restored)}"
+                    found.append(table_of(title, _columns(restored, "agreement.")))
         return found
 
     def patient(self, means: Mapping[str, float]) -> dict[str, str]:
@@ -185,7 +199,19 @@ class Zones(Experiment):
         return cells
 
     def csv(self, done: Evaluation) -> Table:
-        return figures_table(done.results)
+        """One row for each stack, scale, method and zone; figures that are not defined are left empty."""
+        cells = []
+        for r in done.results:
+            means, trained = r.scored.means(), "yes" if r.seen else "no"
+            head = [r.case, r.series, r.scale.scoring, f"{r.scale.factor:g}", r.method, trained]
+            for zone in ZONES:
+                names = [f"{zone}.{name}" for name in (*ZONE_METRICS, *VOLUMES)]
+                names += [f"{zone}.agreement.{name}" for name in ZONE_METRICS]
+                values = (means.get(name) for name in (*names, *STACK_METRICS))
+                cells.append([*head, zone, *("" if v is None else f"{v:.6g}" for v in values)])
+        columns = ["case", "series", "scoring", "factor", "method", "trained_on", "zone"]
+        columns += [*ZONE_METRICS, *VOLUMES, *(f"agreement_{name}" for name in ZONE_METRICS)]
+        return Table("", [*columns, *STACK_METRICS], cells)
 
 
 def _scores(figures: Mapping[str, float], start: str) -> dict[str, float] | None:
@@ -205,3 +231,51 @@ def _outside(done: Evaluation) -> list[str]:
                 names.append(method.name)
         lines += [f"Not trained for x{factor:g}: {', '.join(names)}."] if names else []
     return lines
+
+
+def _scores_table(rows: Sequence[Row], scale: Scale) -> Table:
+    """Every method against the labels, and the image that was not restored."""
+    columns = _columns(rows)
+    empty = []
+    for row in rows:
+        found = [row.means.get(f"{zone}.hd95_mm") for zone in ZONES]
+        missing = (str(row.patients - (mean.n if mean else 0)) for mean in found)
+        empty.append(f"{', '.join(missing)} of {row.patients}")
+    columns.append(Column(f"empty {', '.join(ZONES)}", empty))
+    for name, metric in STACK_METRICS.items():
+        if any(name in r.means for r in rows):
+            columns.append(metric_column(rows, name, metric, [ORIGINAL[scale.scoring]]))
+    return table_of(f"{scale}: against the labels, {patients_in(rows)}", columns)
+
+
+def _columns(rows: Sequence[Row], kind: str = "") -> list[Column]:
+    """The method, and the figures of every zone."""
+    columns = [Column("method", [row.method for row in rows])]
+    for zone in ZONES:
+        for name, m in ZONE_METRICS.items():
+            titled = m._replace(title=f"{zone} {m.title}")
+            columns.append(
+                metric_column(rows, f"{zone}.{kind}{name}", titled, [*ORIGINAL.values()])
+            )
+    return columns
+
+
+def dice_of(card: Card) -> dict[str, float]:
+    """Zone -> mean Dice over the card's held-out patients; empty where it was not scored."""
+    scores = card.figures.get("held_out", {}).values()
+    found = {z: [s[z]["dice"] for s in scores if s[z]["dice"] is not None] for z in ZONES}
+    return {zone: float(np.mean(values)) for zone, values in found.items() if values}
+
+
+def zones_tables(figures: Mapping[str, Any]) -> list[Table]:
+    """The figures of a card: a table of the held-out patients, one of those that were trained on."""
+    metrics = [(z, n, m) for z in ZONES for n, m in ZONE_METRICS.items()]
+    columns = ["patient", *(f"{zone} {m.title}" for zone, _, m in metrics)]
+    tables = []
+    for group, title in CARD_TITLES.items():
+        cells = []
+        for case, scores in figures.get(group, {}).items():
+            values = ((scores[zone][name], m.format) for zone, name, m in metrics)
+            cells.append([case, *("-" if v is None else f"{v:{form}}" for v, form in values)])
+        tables += [Table(title, columns, cells)] if cells else []
+    return tables

@@ -10,7 +10,7 @@ from mrisr.evaluation.case import ScoredResult
 from mrisr.evaluation.experiment import Evaluation, Picture
 from mrisr.evaluation.figures import add_legend, marks, png
 from mrisr.evaluation.statistics import Row
-from mrisr.evaluation.zones.tables import ORIGINAL
+from mrisr.evaluation.zones.case import ORIGINAL
 from mrisr.zones.labels import TITLES, ZONES
 from mrisr.zones.picture import COLOURS
 
@@ -97,10 +97,8 @@ def outlines(results: Sequence[ScoredResult], methods: Sequence[str]) -> Figure:
             image = scored.pictures["image"]
             axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             for zone, label in ZONES.items():
-                for name, colour, width in (
-                    ("wanted", "white", 0.7),
-                    ("found", COLOURS[zone], 1.1),
-                ):
+                lines = ("wanted", "white", 0.7), ("found", COLOURS[zone], 1.1)
+                for name, colour, width in lines:
                     mask = scored.pictures[name] == label
                     if mask.any() and not mask.all():
                         axis.contour(mask, levels=[0.5], colors=[colour], linewidths=width)

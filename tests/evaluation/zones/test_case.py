@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mrisr.core import geometry
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.options import Segmenting
 from mrisr.core.volume import Volume
-from mrisr.data.phantom import phantom
+from mrisr.data.phantom import label_volume, phantom
 from mrisr.evaluation.case import Scale
 from mrisr.evaluation.methods import Method, load_methods
 from mrisr.evaluation.settings import MethodEntry, ZonesSettings
@@ -24,6 +25,8 @@ from mrisr.evaluation.zones.case import (
     crops,
     find_cases,
     load_frozen,
+    picture_of,
+    psnr_of_gland,
 )
 from mrisr.io import read_volume, write_volume
 from mrisr.models.card import card_path, read_zones_card
@@ -36,6 +39,7 @@ from tests.evaluation.zones.conftest import (
     Oracle,
     Thresholds,
     case_of,
+    labelled,
 )
 
 FROZEN = Frozen(Thresholds(), trained=("known",))
@@ -233,3 +237,50 @@ def test_the_bundled_segmenter_is_known_by_its_card() -> None:
     assert (frozen.segmenter.name, frozen.trained) == ("zones", card.training.cases)
     cropped = load_frozen(Segmenting(device="cpu", margin=0.2))
     assert cropped.segmenter.sha256 != frozen.segmenter.sha256
+
+
+# --- pictures, and PSNR of the gland ---------------------------------------------------------------
+
+
+def test_psnr_is_that_of_the_gland(case: ZonesCase) -> None:
+    """An error of a twentieth of the range within the gland's box is 26 dB, whatever lies outside."""
+    values = case.image.array.astype(np.float64)
+    low, high = values.min(), np.percentile(values, 99.5)
+    reference = replace(case.image, array=np.minimum(values, high))
+    box = tuple(slice(a.min(), a.max() + 1) for a in np.nonzero(case.labels.array))
+    wrong = np.zeros_like(values)
+    wrong[box] = reference.array[box]
+    assert psnr_of_gland(replace(reference, array=wrong), reference, case.labels) > 90
+    sign = np.where(wrong < (low + high) / 2, 1, -1)
+    result = replace(reference, array=wrong + 0.05 * (high - low) * sign)
+    found = psnr_of_gland(result, reference, case.labels)
+    assert found == pytest.approx(-20 * np.log10(0.05), abs=0.01)
+    nothing = labelled(case.labels, np.zeros(case.labels.shape))
+    assert np.isnan(psnr_of_gland(reference, reference, nothing))
+
+
+def test_a_picture_shows_the_gland(case: ZonesCase) -> None:
+    """Axial, the anterior side up and the patient's right on the left."""
+    picture = picture_of(case.image, case.labels, case.labels, "inplane", case.image)
+    image, found, wanted = picture.values()
+    assert image.shape == found.shape == wanted.shape == (200, 200)
+    assert 0 <= image.min() < image.max() <= 1
+    np.testing.assert_array_equal(found, wanted)
+    peripheral, transition = (np.argwhere(wanted == label).mean(axis=0) for label in (1, 2))
+    assert peripheral[0] > transition[0]  # which lies in front of it
+    middle = np.argwhere(wanted > 0).mean(axis=0)
+    assert np.abs(middle - 99.5).max() < 20
+
+
+def test_a_picture_through_the_slices(case: ZonesCase) -> None:
+    """Coronal: both grids show the same place, and the order of the slices makes no difference."""
+    shape, affine = geometry.resampled_grid(case.image.shape, case.image.affine, (1, 1, 4))
+    fine, labels = phantom(shape, affine, seed=3), label_volume(shape, affine, 3)
+    picture = picture_of(fine, labels, case.labels, "throughplane", case.image)
+    assert 0.93 < (picture["found"] == picture["wanted"]).mean() < 1
+    assert len(np.unique(picture["image"][:, 100])) > 20  # the fine grid's own voxels
+    turned = affine @ np.diag([1, 1, -1, 1])
+    turned[:3, 3] = (affine @ [0, 0, shape[2] - 1, 1])[:3]
+    flipped = (replace(v, array=v.array[:, :, ::-1], affine=turned) for v in (fine, labels))
+    again = picture_of(*flipped, case.labels, "throughplane", case.image)
+    np.testing.assert_array_equal(again["image"], picture["image"])
