@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -187,7 +187,10 @@ def kill_at_steps(writer: Writer, folder: Path, most: int | None = None) -> Coun
     """Kill it before its operations on files (or ``most`` of them), from nothing and over an old output."""
     bench = Bench(writer, folder, small=True)
     for before in (None, OLD):
-        for step in _chosen(_count(bench, before), most):
+        steps: Sequence[int] = range(1, _count(bench, before) + 1)
+        if most and most < len(steps):
+            steps = sorted(random.Random(len(steps)).sample(steps, most))
+        for step in steps:
             bench.restore(before)
             outcome = bench.start(NEW, fatal=step).wait()
             assert outcome.code == -signal.SIGKILL, f"it was not hit: {outcome.stderr[-300:]}"
@@ -201,11 +204,6 @@ def _count(bench: Bench, before: int | None) -> int:
     count = bench.folder / "count"
     assert bench.start(NEW, count=count).wait().code == 0
     return int(count.read_text())
-
-
-def _chosen(count: int, most: int | None) -> list[int]:
-    steps = range(1, count + 1)
-    return sorted(random.Random(count).sample(steps, most)) if most and most < count else [*steps]
 
 
 def kill_at_random(writer: Writer, folder: Path, kills: int) -> Counter[str]:
