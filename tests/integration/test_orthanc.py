@@ -9,12 +9,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from pydicom.uid import (
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGLSLossless,
-    RLELossless,
-)
+from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from mrisr.archive.transfer import fetch_series, list_series, send_series
 from mrisr.io import read_volume
@@ -169,12 +164,9 @@ def test_a_scanner_would_be_understood_too(orthanc: Orthanc, done, fetched, tmp_
     done("inplane", "--input", fetched, "--scale", "2", "--output", derived)
     command = ["storescu", *peer, *map(str, sorted(derived.iterdir()))]
     subprocess.run(command, check=True, timeout=60)
-    back = fetch_series(
-        orthanc.web,
-        header(derived).StudyInstanceUID,
-        header(derived).SeriesInstanceUID,
-        tmp_path / "back",
-    )
+    sent = header(derived)
+    study, uid = sent.StudyInstanceUID, sent.SeriesInstanceUID
+    back = fetch_series(orthanc.web, study, uid, tmp_path / "back")
     pairs = zip(sorted(back.iterdir()), sorted(derived.iterdir()), strict=True)
     for ours, theirs in ((pydicom.dcmread(a), pydicom.dcmread(b)) for a, b in pairs):
         assert ours == theirs

@@ -6,8 +6,7 @@ import gzip
 import tempfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import nibabel as nib
@@ -39,14 +38,6 @@ _MORE = {
     ": ": ["space units", "byte skip", "line skip", "data file", "datafile", "spacings", "min"]
     + ["measurement frame", "block size", "content", "space dimension"],
 }
-
-
-@dataclass(frozen=True)
-class Fuzz:
-    """Files to draw, and the name under which each is read."""
-
-    file: str
-    content: st.SearchStrategy[bytes]
 
 
 # --- NIfTI ----------------------------------------------------------------------------------------
@@ -139,26 +130,28 @@ def text(draw: st.DrawFn, sign: str) -> bytes:
     return header.encode("utf-8", "surrogatepass") + voxels[:kept]
 
 
+#: The files to draw, and the name under which each is read.
 FUZZ = {
-    "NIfTI headers": Fuzz("t2w.nii", nifti()),
-    "NIfTI headers in gzip": Fuzz(
-        "t2w.nii.gz", nifti().map(lambda d: gzip.compress(d, 1, mtime=0))
+    "NIfTI headers": ("t2w.nii", nifti()),
+    "NIfTI headers in gzip": (
+        "t2w.nii.gz",
+        nifti().map(partial(gzip.compress, compresslevel=1, mtime=0)),
     ),
-    "MetaImage headers": Fuzz("t2w.mha", text(" = ")),
-    "MetaImage headers beside voxels": Fuzz("t2w.mhd", text(" = ")),
-    "NRRD headers": Fuzz("t2w.nrrd", text(": ")),
-    "DICOM attributes": Fuzz("slice.dcm", fuzz_dicom.attributes()),
-    "DICOM attributes of compressed pixels": Fuzz("slice.dcm", fuzz_dicom.attributes(packed=True)),
-    "DICOM functional groups": Fuzz("enhanced.dcm", fuzz_dicom.functional_groups()),
+    "MetaImage headers": ("t2w.mha", text(" = ")),
+    "MetaImage headers beside voxels": ("t2w.mhd", text(" = ")),
+    "NRRD headers": ("t2w.nrrd", text(": ")),
+    "DICOM attributes": ("slice.dcm", fuzz_dicom.attributes()),
+    "DICOM attributes of compressed pixels": ("slice.dcm", fuzz_dicom.attributes(packed=True)),
+    "DICOM functional groups": ("enhanced.dcm", fuzz_dicom.functional_groups()),
 }
 
 
 @late
-def fuzz(folder: Path, kind: Fuzz, count: int) -> str:
+def fuzz(folder: Path, file: str, drawn: st.SearchStrategy[bytes], count: int) -> str:
     """Read ``count`` drawn files; the smallest that fails is in the AssertionError."""
     tally = Tally("files")
     (folder / "t2w.raw").write_bytes(bytes(range(256)) * 8)
-    path = folder / kind.file
+    path = folder / file
 
     @settings(
         max_examples=count,
@@ -168,7 +161,7 @@ def fuzz(folder: Path, kind: Fuzz, count: int) -> str:
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
-    @given(kind.content)
+    @given(drawn)
     def check(content: bytes) -> None:
         path.write_bytes(content)
         tally(reader()(path), f"{len(content)} bytes")
@@ -210,5 +203,5 @@ for name, sample in FORMATS.items():
         CASES.add(f"{name}, {title}", should, _damaged(how, sample, count), slow=count is None)
 should = "refused, or a volume with a sound grid"
 for name, kind in FUZZ.items():
-    CASES.add(f"{name}, some of them", should, fuzz(kind, HEADERS))
-    CASES.add(f"{name}, thousands of them", should, fuzz(kind, MANY_HEADERS), slow=True)
+    CASES.add(f"{name}, some of them", should, fuzz(*kind, HEADERS))
+    CASES.add(f"{name}, thousands of them", should, fuzz(*kind, MANY_HEADERS), slow=True)

@@ -94,8 +94,6 @@ def _geometry(folder: Path, job: str) -> str:
 
 
 def _by_dcm2niix(folder: Path) -> str:
-    import nibabel as nib
-
     program = shutil.which("dcm2niix")
     if program is None:
         raise Skipped("not installed: dcm2niix")

@@ -87,21 +87,22 @@ refuse("a localizer with three planes", planes, "axial", "coronal", "sagittal")
 refuse("slices of different Rows", third(Rows=6, Columns=32), "one matrix", "6x32", "02.dcm")
 other = third(PixelSpacing=[0.6, 0.7])
 refuse("slices of different PixelSpacing", other, "one PixelSpacing", "02.dcm")
-for title, keyword, wrong in [
-    ("no ImagePositionPatient", "ImagePositionPatient", None),
-    ("an empty ImagePositionPatient", "ImagePositionPatient", []),
-    ("ImagePositionPatient of two numbers", "ImagePositionPatient", [1, 2]),
-    ("no ImageOrientationPatient", "ImageOrientationPatient", None),
-    ("ImageOrientationPatient of length 2", "ImageOrientationPatient", [2, 0, 0, 0, 2, 0]),
-    ("ImageOrientationPatient not at right angles", "ImageOrientationPatient", [1, 0, 0, 0.6, 0.8, 0]),
-    ("ImageOrientationPatient of zeros", "ImageOrientationPatient", [0] * 6),
-    ("no PixelSpacing", "PixelSpacing", None),
-    ("PixelSpacing of zero", "PixelSpacing", [0, 0]),
-    ("negative PixelSpacing", "PixelSpacing", [0.5, -0.7]),
-    ("PixelSpacing of one number", "PixelSpacing", [0.5]),
-    ("Rows of zero", "Rows", 0),
-    ("no Columns", "Columns", None),
-]:  # fmt: skip
+for title, wrong in [
+    ("no ImagePositionPatient", None),
+    ("an empty ImagePositionPatient", []),
+    ("ImagePositionPatient of two numbers", [1, 2]),
+    ("no ImageOrientationPatient", None),
+    ("ImageOrientationPatient of length 2", [2, 0, 0, 0, 2, 0]),
+    ("ImageOrientationPatient not at right angles", [1, 0, 0, 0.6, 0.8, 0]),
+    ("ImageOrientationPatient of zeros", [0] * 6),
+    ("no PixelSpacing", None),
+    ("PixelSpacing of zero", [0, 0]),
+    ("negative PixelSpacing", [0.5, -0.7]),
+    ("PixelSpacing of one number", [0.5]),
+    ("Rows of zero", 0),
+    ("no Columns", None),
+]:
+    (keyword,) = (word for word in title.split() if word[0].isupper())
     refuse(title, third(**{keyword: wrong}), "02.dcm", keyword)
 handle("two slices", slices(1, 2), like=truth_of(1, 2))
 two = partial(series, edit=setting(SliceThickness=None), slices=(1, 2))

@@ -13,16 +13,8 @@ import pydicom
 from pydicom import uid as uids
 from pydicom.dataset import Dataset, FileDataset
 
-from tests.reliability.dicom_files import (
-    add_patient,
-    blank,
-    change,
-    every,
-    image,
-    series,
-    third,
-    uid,
-)
+from tests.reliability import dicom_files
+from tests.reliability.dicom_files import blank, every, series, third, uid
 from tests.reliability.expect import Cases
 from tests.reliability.volume_files import SLICES, late, repack
 
@@ -97,7 +89,7 @@ def other(target: Path, kind: uids.UID, edit: Callable[[FileDataset], None]) -> 
     d = blank(kind, uid("other", kind))
     d.SeriesInstanceUID, d.StudyInstanceUID = uid("other series", kind), uid("study")
     d.SeriesNumber = 900
-    add_patient(d)
+    dicom_files.add_patient(d)
     edit(d)
     d.save_as(target / "other.dcm", enforce_file_format=True)
 
@@ -130,7 +122,7 @@ def dicomdir(target: Path) -> None:
 def copy(target: Path, **attributes: object) -> None:
     shutil.copy(target / "02.dcm", target / "copy.dcm")
     if attributes:
-        change(target / "copy.dcm", **attributes)
+        dicom_files.change(target / "copy.dcm", **attributes)
 
 
 def loops(target: Path) -> None:
@@ -196,7 +188,7 @@ handle("a slice copied under another name", beside(copy), one, should=dropped)
 backup = beside(lambda t: shutil.copytree(t, t / "backup"))
 name, five = "the whole series copied into a folder inside it", "5 identical copies"
 handle(name, backup, five, should="the copies are dropped")
-other_pixels = beside(lambda t: copy(t, PixelData=image(3).PixelData))
+other_pixels = beside(lambda t: copy(t, PixelData=dicom_files.image(3).PixelData))
 name = "a copy with other pixels under the same SOPInstanceUID"
 refuse(name, other_pixels, "copy.dcm", "02.dcm", "SOPInstanceUID")
 renamed = beside(lambda t: copy(t, SOPInstanceUID=uid("new")))

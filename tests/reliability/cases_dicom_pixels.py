@@ -120,15 +120,13 @@ handle("8 bits, an odd number of pixels", holding(ODD), like=truth(ODD), should=
 low = truth((VOXELS & 0xFFF).astype(np.uint16))
 covered, image = _high_bits(overlay=True), "the image without the overlay"
 handle("an overlay in the unused high bits", covered, like=low, should=image)
-for title, slope, intercept, should in [
-    ("RescaleSlope and RescaleIntercept", "0.5", "-100", "stored numbers, slope and intercept are kept"),
-    ("a RescaleIntercept without RescaleSlope", None, "-1024", ""),
-    ("a negative RescaleSlope", "-2", "10", ""),
-]:  # fmt: skip
-    numbers = {"RescaleIntercept": intercept, **({"RescaleSlope": slope} if slope else {})}
-    like = truth(VOXELS, float(slope or 1), float(intercept))
-    should = f"exact; {should}" if should else "exact"
-    handle(title, holding(VOXELS, **numbers), like=like, should=should)
+both = every(RescaleSlope="0.5", RescaleIntercept="-100")
+kept = "exact; stored numbers, slope and intercept are kept"
+handle("RescaleSlope and RescaleIntercept", both, like=truth(VOXELS, 0.5, -100), should=kept)
+moved = every(RescaleIntercept="-1024")
+handle("a RescaleIntercept without RescaleSlope", moved, like=truth(VOXELS, 1, -1024))
+turned = every(RescaleSlope="-2", RescaleIntercept="10")
+handle("a negative RescaleSlope", turned, like=truth(VOXELS, -2, 10))
 handle(
     "another RescaleSlope in every slice",
     every(RescaleSlope=lambda k: str(0.25 * (k + 1)), RescaleIntercept=lambda k: str(-8 * k)),

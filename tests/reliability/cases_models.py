@@ -7,7 +7,7 @@ import json
 import pickle
 import shutil
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +42,23 @@ class Explosive:
         return Path.touch, (self.mark,)
 
 
-def bad(name: str, prepare: Prepare, *words: str, code: int = 2) -> None:
-    """A case of a model that is not loaded."""
+def bad(
+    name: str,
+    prepare: Prepare,
+    *words: str,
+    code: int = 2,
+    should: str = "",
+    options: Sequence[object] = (),
+) -> None:
+    """A case of a model that is not loaded, or not used."""
 
     def check(folder: Path) -> str:
         models, source = folder / "models", nifti(folder)
         shutil.copytree(models_folder(), models)
         asked, env = prepare(models) or _NAME, {"MRISR_MODELS": str(models)}
         with unchanged(folder, "work"):
-            outcome = upsample(folder, source, "--model", asked, env=env, seconds=30)
+            given = ("--model", asked, *options)
+            outcome = upsample(folder, source, *given, env=env, seconds=30)
             assert_line(outcome, code, None, *words)
             assert "slices" not in outcome.stderr, "refused after the work"
         assert outcome.peak_mib < 500, f"{outcome.peak_mib:.0f} MiB"
@@ -59,7 +67,7 @@ def bad(name: str, prepare: Prepare, *words: str, code: int = 2) -> None:
         assert "Traceback" not in told.stderr, told.stderr
         return said(outcome, folder)
 
-    CASES.add(name, refusal(*words), check)
+    CASES.add(name, should or refusal(*words), check)
 
 
 @late
@@ -86,9 +94,9 @@ def card(models: Path, **changes: Any) -> object:
 
 
 @late
-def _pickled(models: Path, name: str, *, as_weights: bool = False) -> object:
+def _pickled(models: Path, name: str) -> object:
     data = pickle.dumps(Explosive(models / "exploded"))
-    if as_weights:
+    if not name:
         return weights(lambda _: data, own_card=True)(models)
     (models / name).write_bytes(data)
     return models / name
@@ -97,10 +105,6 @@ def _pickled(models: Path, name: str, *, as_weights: bool = False) -> object:
 def _only_pickle(models: Path) -> object:
     """A card whose weights are there as a pickle only."""
     (models / "zero-inplane.safetensors").rename(models / "zero-inplane.pt")
-
-
-def _long_header(data: bytes) -> bytes:
-    return struct.pack("<Q", 1 << 62) + data[8:]
 
 
 @late
@@ -122,17 +126,6 @@ def _not_a_number(tensors: dict[str, Any]) -> None:
 
 def _text_card(models: Path) -> object:
     (models / "zero-inplane.json").write_text("{ no card")
-
-
-def _not_finite(folder: Path) -> str:
-    models = folder / "models"
-    shutil.copytree(models_folder(), models)
-    weights(_edited(_not_a_number), own_card=True)(models)
-    env = {"MRISR_MODELS": str(models)}
-    outcome = upsample(folder, nifti(folder), "--model", _NAME, "--quiet", env=env)
-    assert_line(outcome, 1, None, "not finite")
-    assert list((folder / "work").iterdir()) == []
-    return said(outcome, folder)
 
 
 def _beyond_float16(w: dict[str, Any]) -> None:
@@ -174,12 +167,8 @@ def _range(folder: Path, edit: Callable[[dict[str, Any]], None], note: str) -> s
     return f"within {off:.1%} of the range of fp32"
 
 
-_SHARES = (0.0, 0.01, 0.5, 0.99)
-
-
-@late
-def _without(models: Path, name: str) -> object:
-    (models / name).unlink()
+def _without_weights(models: Path) -> object:
+    (models / _FILE).unlink()
     return models / "zero-inplane.json"
 
 
@@ -190,26 +179,34 @@ def _empty_folder(models: Path) -> object:
 
 for suffix in (".pt", ".pth", ".ckpt", ".bin", ".pkl"):
     bad(f"a {suffix} pickle", _pickled(f"model{suffix}"), "only safetensors", code=1)
-bad("a pickle called .safetensors, its SHA-256 in the card", _pickled("", as_weights=True), _FILE)
+bad("a pickle called .safetensors, its SHA-256 in the card", _pickled(""), _FILE)
 bad("a card whose weights are a pickle only", _only_pickle, "zero-inplane", code=1)
-for share in _SHARES:
+for share in (0.0, 0.01, 0.5, 0.99):
     bad(f"weights cut to {share:.0%}", weights(cut(share)), _FILE, "SHA-256")
 bad("weights cut by 8 bytes", weights(cut(-8)), _FILE, "SHA-256")
 bad("a flipped bit in the weights", weights(flip(-9)), "SHA-256")
-for share in _SHARES:
+for share in (0.0, 0.01, 0.5, 0.99):
     name = f"weights cut to {share:.0%}, their SHA-256 in the card"
     bad(name, weights(cut(share), own_card=True), _FILE)
-bad("weights whose header claims 2^62 bytes", weights(_long_header, own_card=True), _FILE)
+long = weights(lambda data: struct.pack("<Q", 1 << 62) + data[8:], own_card=True)
+bad("weights whose header claims 2^62 bytes", long, _FILE)
 other = weights(_edited(_of_another_network), own_card=True)
 bad("weights of another network", other, "fit the card")
-CASES.add("weights of NaN", "refused; nothing is written", _not_finite)
+bad(
+    "weights of NaN",
+    weights(_edited(_not_a_number), own_card=True),
+    "not finite",
+    code=1,
+    should="refused; nothing is written",
+    options=("--quiet",),
+)
 bad("another SHA-256 in the card", card(sha256="0" * 64), "SHA-256", "0" * 64)
 bad("a card without SHA-256", card(sha256=None), "zero-inplane")
 bad("a card without a network", card(network=None), "zero-inplane.json", "network")
 bad("a card that is no JSON", _text_card, "zero-inplane.json")
 wide = card(network={"width": 10**9})
 bad("a card that claims a network too large for any memory", wide, "zero-inplane")
-bad("no weights beside the card", _without(_FILE), "zero-inplane")
+bad("no weights beside the card", _without_weights, "zero-inplane")
 bad("a model of the other job", lambda m: "zero-throughplane", "inplane", code=1)
 bad("a name that no model has", lambda m: "no-such-model", "zero-inplane", code=1)
 bad("a path instead of a name", lambda m: "../../etc/passwd", "no model", code=1)

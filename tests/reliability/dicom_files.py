@@ -15,13 +15,7 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.tag import Tag
-from pydicom.uid import (
-    UID,
-    EnhancedMRImageStorage,
-    ExplicitVRLittleEndian,
-    MRImageStorage,
-    generate_uid,
-)
+from pydicom.uid import UID, EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
 from tests.reliability.volume_files import AFFINE, COLUMNS, ROWS, SLICES, SPACING, VOXELS, Make
 
@@ -29,14 +23,15 @@ from tests.reliability.volume_files import AFFINE, COLUMNS, ROWS, SLICES, SPACIN
 SECRETS = ("secret", "19010203", "11:12:13", "111213.14")
 
 Edit = Callable[[FileDataset, int], None]
-_OF_FRAMES = (
-    "ImagePositionPatient ImageOrientationPatient PixelSpacing SpacingBetweenSlices".split()
-)
+_OF_FRAMES = """ImagePositionPatient ImageOrientationPatient PixelSpacing
+SpacingBetweenSlices""".split()
+_TEXTS = """PatientAddress PatientComments ReferringPhysicianName InstitutionName OperatorsName
+StudyDescription ImageComments""".split()
 
 
 def uid(*parts: object) -> UID:
     """The same UID for the same parts in every run."""
-    return generate_uid(entropy_srcs=["mrisr reliability", *map(str, parts)])
+    return pydicom.uid.generate_uid(entropy_srcs=["mrisr reliability", *map(str, parts)])
 
 
 def setting(only: int | None = None, **attributes: Any) -> Edit:
@@ -141,10 +136,7 @@ def add_patient(d: Dataset) -> None:
     d.PatientBirthDate = d.StudyDate = d.SeriesDate = d.ContentDate = "19010203"
     d.StudyTime = d.AcquisitionTime = "111213.14"
     d.PatientSex, d.PatientAge, d.OtherPatientIDs = "M", "066Y", "SECRET-0043"
-    for (
-        keyword
-    ) in """PatientAddress PatientComments ReferringPhysicianName InstitutionName OperatorsName
-            StudyDescription ImageComments""".split():
+    for keyword in _TEXTS:
         setattr(d, keyword, f"Secret {keyword}")
     for keyword in ("AccessionNumber", "StudyID", "StationName", "DeviceSerialNumber"):
         setattr(d, keyword, "SECRET-0044")

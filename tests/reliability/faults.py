@@ -266,17 +266,15 @@ def _device_full(folder: Path) -> str:
 
 
 _OUTPUTS = ("out.nii.gz", "out.mhd", "series")
+both = "both succeed; the result of one is there, whole, with its own record"
 for how, meet, should in (
     ("", _one_wins, "one wins; the other exits 3 and says so"),
-    (", with --force", _both_succeed,
-     "both succeed; the result of one is there, whole, with its own record"),
-):  # fmt: skip
-    for slow in (False, True):
+    (", with --force", _both_succeed, both),
+):
+    for times, often in ((1, ""), (4, ", many times")):
         for output in _OUTPUTS:
-            name = (
-                f"two runs write {output} at the same moment{how}{', many times' if slow else ''}"
-            )
-            CASES.add(name, should, meet(output, 4 if slow else 1), slow=slow)
+            name = f"two runs write {output} at the same moment{how}{often}"
+            CASES.add(name, should, meet(output, times), slow=times > 1)
 should = "one line, exit 1; the outputs old or new, no temporary files"
 for times in (4, 40):
     for number in (signal.SIGINT, signal.SIGTERM):

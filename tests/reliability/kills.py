@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,11 +18,80 @@ from typing import Any
 from tests.reliability.expect import Cases
 from tests.reliability.runner import Running, start, wait_for
 from tests.reliability.volume_files import late
-from tests.reliability.writers import WRITERS, Writer, remove, write_as_asked
+from tests.reliability.writers import CARELESS, WRITERS, Writer
 
 CASES = Cases("Killed while writing")
 OLD, NEW, LAST = 1, 2, 3
+_EVENTS = {"open", "os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "os.truncate"}
 _PROMISE = "absent, the old content or the new, whole; no temporary file after the next writing"
+
+
+def write_as_asked(
+    name: str,
+    target: Path,
+    version: int,
+    small: bool,
+    befalls: Callable[[], object] | None = None,
+    fatal: int = 0,
+    begun: Path | None = None,
+    count: Path | None = None,
+) -> None:
+    """Write a version, in a process of its own, and end as the command line would.
+
+    Args:
+        name: of the writer.
+        befalls: what befalls the process: a function of ``hooks.py``.
+        fatal: the operation on files before which the process is killed.
+        begun: a file that appears when the work begins.
+        count: gets the number of operations on files.
+    """
+    from mrisr.cli import explain
+
+    inputs = target.parent.parent / "inputs"
+    inputs.mkdir(exist_ok=True)
+    if begun:
+        begun.touch()
+    writer = next(w for w in (*WRITERS, *CARELESS) if w.name == name)
+    steps = Steps(str(target.parent), fatal)
+    if fatal or count:
+        sys.addaudithook(steps.count)
+    if befalls:
+        befalls()
+    try:
+        writer.write(target, version, small, inputs)
+    except Exception as error:
+        message, code = explain(error)
+        print(f"mrisr: {message}", file=sys.stderr, flush=True)
+        os._exit(code)
+    if count:
+        count.write_text(str(steps.done))
+    os._exit(0)
+
+
+@dataclass
+class Steps:
+    """Counts the operations on files in a folder, and ends this process as kill -9 does before one."""
+
+    folder: str
+    fatal: int
+    done: int = 0
+
+    def count(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """An audit hook (sys.addaudithook)."""
+        if event in _EVENTS:
+            # What removes a folder names its files from inside, without the folder.
+            inside = any(isinstance(a, int) and a > 2 for a in arguments[-2:])
+            counts = inside or any(_lies_in(a, self.folder) for a in arguments[:2])
+        else:
+            counts = event == "ctypes.dlsym"  # the exchange of two folders
+        if counts:
+            self.done += 1
+            if self.done == self.fatal:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _lies_in(path: object, folder: str) -> bool:
+    return isinstance(path, (str, bytes, os.PathLike)) and os.fsdecode(path).startswith(folder)
 
 
 @dataclass
@@ -75,7 +146,7 @@ class Bench:
         """Have this version at the target, or nothing. Temporary files stay where they are."""
         for path in self.target.parent.iterdir():
             if not path.name.startswith("."):
-                remove(path)
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         if before is not None:
             shutil.copytree(self.folder / f"kept{before}", self.target.parent, dirs_exist_ok=True)
 
@@ -116,7 +187,10 @@ def kill_at_steps(writer: Writer, folder: Path, most: int | None = None) -> Coun
     """Kill it before its operations on files (or ``most`` of them), from nothing and over an old output."""
     bench = Bench(writer, folder, small=True)
     for before in (None, OLD):
-        for step in _chosen(_count(bench, before), most):
+        steps: Sequence[int] = range(1, _count(bench, before) + 1)
+        if most and most < len(steps):
+            steps = sorted(random.Random(len(steps)).sample(steps, most))
+        for step in steps:
             bench.restore(before)
             outcome = bench.start(NEW, fatal=step).wait()
             assert outcome.code == -signal.SIGKILL, f"it was not hit: {outcome.stderr[-300:]}"
@@ -130,11 +204,6 @@ def _count(bench: Bench, before: int | None) -> int:
     count = bench.folder / "count"
     assert bench.start(NEW, count=count).wait().code == 0
     return int(count.read_text())
-
-
-def _chosen(count: int, most: int | None) -> list[int]:
-    steps = range(1, count + 1)
-    return sorted(random.Random(count).sample(steps, most)) if most and most < count else [*steps]
 
 
 def kill_at_random(writer: Writer, folder: Path, kills: int) -> Counter[str]:

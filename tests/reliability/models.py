@@ -20,43 +20,40 @@ def build_models(folder: Path) -> None:
 
 def save_model(folder: Path, name: str, job: str = "inplane", edit: Edit | None = None) -> None:
     """A model that answers with the interpolated image, unless ``edit`` changes its weights."""
+    from mrisr.models import store
+
+    card, restorer = restorer_of(name, job, seed=3)
+    weights = restorer.network.state_dict()
+    if edit is not None:
+        edit(weights)
+    store.save_model(card, weights, folder, name)
+
+
+def restorer_of(
+    name: str, job: str = "inplane", *, width: int = 8, blocks: int = 1, seed: int = 0
+) -> Any:
+    """A card and a restorer with random weights."""
     import torch
 
     from mrisr import __version__
     from mrisr.config import UnshuffleSettings
     from mrisr.methods import build_restorer
-    from mrisr.models import store
     from mrisr.models.card import ModelCard, TrainingRecord
     from mrisr.physics.separable import CONDITION
 
-    record = TrainingRecord(
-        cases=("seen",),
-        validation_cases=("unseen", "unseen-too"),
-        slices=10,
-        iterations=1,
-        batch=4,
-        crop=32,
-        seconds=0.1,
-        hardware="none",
-        precision="fp32",
-        seed=0,
-        software="none",
-    )
+    held_out = {"cases": ("seen",), "validation_cases": ("unseen", "unseen-too")}
     card = ModelCard(
         name=name,
         job=job,
         version=__version__,
         condition=CONDITION,
-        network=UnshuffleSettings(width=8, blocks=1, fold=2),
+        network=UnshuffleSettings(width=width, blocks=blocks, fold=2),
         factors=(1.5, 8.0),
-        training=record,
+        training=TrainingRecord.none().model_copy(update=held_out),
         diffusion={},
     )
-    torch.manual_seed(3)
-    weights = build_restorer(card, card.condition).network.state_dict()
-    if edit is not None:
-        edit(weights)
-    store.save_model(card, weights, folder, name)
+    torch.manual_seed(seed)
+    return card, build_restorer(card, card.condition)
 
 
 def _lively(weights: dict[str, Any]) -> None:

@@ -215,10 +215,11 @@ def _take_on(
         _drop_override()
     if file_mib is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as Python does at its own start
-        _limit(resource.RLIMIT_FSIZE, file_mib * 2**20)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(file_mib * 2**20),) * 2)
     if memory_mib is not None:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + memory_mib * 2**20)
+        most = pages * resource.getpagesize() + int(memory_mib * 2**20)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def _command_line(arguments: list[str]) -> None:
@@ -226,10 +227,6 @@ def _command_line(arguments: list[str]) -> None:
 
     sys.argv = ["mrisr", *arguments]
     main()
-
-
-def _limit(what: int, value: float) -> None:
-    resource.setrlimit(what, (int(value), int(value)))
 
 
 def _drop_override() -> None:

@@ -1,27 +1,25 @@
 """Everything that mrisr writes, in several versions, as writers that can be hit while they work.
 
 A writer gets the target, a version (each differs from the others in every part), whether it may be small,
-and a folder for inputs that it keeps.
+and a folder for inputs that it keeps; it replaces what is there. What reads the parts of an output raises
+for one that it cannot read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import signal
-import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tests.reliability import outputs
+from tests.reliability.models import restorer_of
 
-_EVENTS = {"open", "os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "os.truncate"}
+TABLES = ("results.json", "results.csv", "results.md", "results.html")
 
 
 @dataclass(frozen=True)
@@ -66,78 +64,6 @@ def digest(*parts: Any) -> str:
     return known.hexdigest()
 
 
-def write_as_asked(
-    name: str,
-    target: Path,
-    version: int,
-    small: bool,
-    befalls: Callable[[], object] | None = None,
-    fatal: int = 0,
-    begun: Path | None = None,
-    count: Path | None = None,
-) -> None:
-    """Write a version, in a process of its own, and end as the command line would.
-
-    Args:
-        name: of the writer.
-        befalls: what befalls the process: a function of ``hooks.py``.
-        fatal: the operation on files before which the process is killed.
-        begun: a file that appears when the work begins.
-        count: gets the number of operations on files.
-    """
-    from mrisr.cli import explain
-
-    inputs = target.parent.parent / "inputs"
-    inputs.mkdir(exist_ok=True)
-    if begun:
-        begun.touch()
-    writer = next(w for w in (*WRITERS, *CARELESS) if w.name == name)
-    steps = Steps(str(target.parent), fatal)
-    if fatal or count:
-        sys.addaudithook(steps.count)
-    if befalls:
-        befalls()
-    try:
-        writer.write(target, version, small, inputs)
-    except Exception as error:
-        message, code = explain(error)
-        print(f"mrisr: {message}", file=sys.stderr, flush=True)
-        os._exit(code)
-    if count:
-        count.write_text(str(steps.done))
-    os._exit(0)
-
-
-def remove(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-@dataclass
-class Steps:
-    """Counts the operations on files in a folder, and ends this process as kill -9 does before one."""
-
-    folder: str
-    fatal: int
-    done: int = 0
-
-    def count(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """An audit hook (sys.addaudithook)."""
-        if event in _EVENTS:
-            # What removes a folder names its files from inside, without the folder.
-            inside = any(isinstance(a, int) and a > 2 for a in arguments[-2:])
-            counts = inside or any(_lies_in(a, self.folder) for a in arguments[:2])
-        else:
-            counts = event == "ctypes.dlsym"  # the exchange of two folders
-        if counts:
-            self.done += 1
-            if self.done == self.fatal:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _lies_in(path: object, folder: str) -> bool:
-    return isinstance(path, (str, bytes, os.PathLike)) and os.fsdecode(path).startswith(folder)
-
-
 @dataclass(frozen=True)
 class Untidied(Writer):
     """Read as the next writing finds it."""
@@ -149,45 +75,250 @@ class Untidied(Writer):
         return super().read(target)
 
 
+# --- volumes --------------------------------------------------------------------------------------
+
+
+def volume(version: int, small: bool) -> Any:
+    """A volume of noise, every version elsewhere in the world; all of one size on the disk."""
+    from mrisr.core.volume import Storage, Volume
+
+    shape = (12, 10, 6) if small else (128, 128, 24)
+    values = np.random.default_rng(version).integers(0, 3000, shape).astype(np.int16)
+    affine = np.diag([-0.5, -0.5, 3.0, 1.0])
+    affine[:3, 3] = [10.0 * version, 0, 0]
+    return Volume(values, affine, Storage(np.dtype(np.int16)))
+
+
+def write_a_volume(target: Path, version: int, small: bool, inputs: Path) -> None:
+    from mrisr.io import write_volume
+
+    write_volume(volume(version, small), target, force=True)
+
+
+def parts_of_a_volume(target: Path) -> Iterable[Any]:
+    from mrisr.io import read_volume
+
+    found = read_volume(target)
+    return found.array, found.affine.round(4)
+
+
+def write_in_place(target: Path, version: int, small: bool, inputs: Path) -> None:
+    """Straight to the final path, as most programs do."""
+    from mrisr.io.nifti import write_nifti
+
+    write_nifti(volume(version, small), target)
+
+
+def write_after_removing(target: Path, version: int, small: bool, inputs: Path) -> None:
+    """Atomic in itself, but the old output goes first."""
+    target.unlink(missing_ok=True)
+    write_a_volume(target, version, small, inputs)
+
+
+def write_and_leave_things_behind(target: Path, version: int, small: bool, inputs: Path) -> None:
+    """Atomic, and untidy under a full disk or a kill."""
+    part = target.with_name(f".{version}.mrisr-tmp{target.suffix}")
+    write_in_place(part, version, small, inputs)
+    part.replace(target)
+
+
+# --- folders --------------------------------------------------------------------------------------
+
+
+def write_a_folder(target: Path, version: int, small: bool, inputs: Path) -> None:
+    from mrisr.io.atomic import atomic_folder
+
+    count, size = (3, 64) if small else (15, 300_000)
+    with atomic_folder(target) as folder:
+        for k in range(count + version):
+            data = np.random.default_rng([version, k]).bytes(size)
+            (folder / f"{k:04d}.dcm").write_bytes(data)
+
+
+def write_a_folder_in_two_steps(target: Path, version: int, small: bool, inputs: Path) -> None:
+    """As on a system that cannot exchange two folders."""
+    from mrisr.io import files
+
+    files._exchange = lambda a, b: False  # type: ignore[assignment]
+    write_a_folder(target, version, small, inputs)
+
+
+def parts_of_a_folder(target: Path) -> Iterable[Any]:
+    return [x for f in sorted(target.iterdir()) for x in (f.name, f.read_bytes())]
+
+
+def write_a_series(target: Path, version: int, small: bool, inputs: Path) -> None:
+    from mrisr.dicom.derivation import Derivation
+    from mrisr.dicom.series import storable, write_series
+    from mrisr.dicom.source import read_source
+    from mrisr.io import read_volume
+    from tests.dicom.synthetic import hospital_series
+
+    origin = inputs / f"series{int(small)}"
+    if not origin.exists():
+        hospital_series(origin, size=16 if small else 64, slices=3 if small else 8)
+    measured = read_volume(origin)
+    made = replace(measured, array=measured.array // (version + 1))
+    derivation = Derivation(
+        label="super-resolved",
+        description="research use only",
+        details="",
+        version="0",
+        model_sha256="0",
+        seed=version,
+        key=str(version),
+        series_offset=81,
+        created=datetime(2024, 1, version, tzinfo=timezone.utc),
+    )
+    write_series(storable(made), target, read_source(origin), derivation, force=True)
+
+
+def parts_of_a_series(target: Path) -> Iterable[Any]:
+    return *parts_of_a_volume(target), len(list(target.iterdir()))
+
+
+# --- records, pictures and tables -----------------------------------------------------------------
+
+
+def write_a_record(target: Path, version: int, small: bool, inputs: Path) -> None:
+    from mrisr.io import write_json
+
+    write_json(target, {f"key {k}": [version, k] for k in range(10 if small else 20_000)})
+
+
+def write_a_picture(target: Path, version: int, small: bool, inputs: Path) -> None:
+    from mrisr.io.atomic import write_bytes
+    from mrisr.view.qc import qc_png
+
+    made, extent_mm = volume(version, True), 8 if small else 30
+    write_bytes(target, qc_png(made, made, None, title=f"version {version}", extent_mm=extent_mm))
+
+
+def parts_of_a_picture(target: Path) -> Iterable[Any]:
+    from matplotlib.image import imread
+
+    return [imread(target)]
+
+
+def write_some_tables(target: Path, version: int, small: bool, inputs: Path) -> None:
+    """As the report of an evaluation is written."""
+    from mrisr.io.atomic import write_together
+
+    target.mkdir(exist_ok=True)
+    lines = 4 if small else 20_000
+    write_together({target / name: f"{name} {version}\n".encode() * lines for name in TABLES})
+
+
+# --- what training needs and makes ----------------------------------------------------------------
+
+
+def write_a_cache(target: Path, version: int, small: bool, inputs: Path) -> None:
+    from mrisr.data.prepare import prepare
+    from mrisr.io import write_volume
+
+    data = inputs / f"patients{version}{int(small)}"
+    if not data.exists():
+        (data / "one").mkdir(parents=True)
+        for plane in ("a", "b"):
+            write_volume(volume(version, small), data / "one" / f"t2w_{plane}.nii")
+    prepare(data, target, crop=8 if small else 96, force=True)
+
+
+def parts_of_a_cache(target: Path) -> Iterable[Any]:
+    from mrisr.data.cache import read_stacks
+
+    return [x for s in read_stacks(target) for x in (s[:4], s.levels)]
+
+
+def network(version: int, small: bool) -> Any:
+    """A card and a restorer with random weights."""
+    width, blocks = (8, 1) if small else (64, 4)
+    return restorer_of("model", width=width, blocks=blocks, seed=version)
+
+
+def training_state(version: int, small: bool) -> Any:
+    import torch
+
+    from mrisr.training.bookkeeping import State
+
+    _, restorer = network(version, small)
+    ema = {k: v + 1 for k, v in restorer.network.state_dict().items()}
+    optimizer = torch.optim.AdamW(restorer.parameters())
+    return State({"network": restorer.network}, {"optimizer": optimizer}, ema)
+
+
+def write_a_checkpoint(target: Path, version: int, small: bool, inputs: Path) -> None:
+    import torch
+
+    from mrisr.training.bookkeeping import Progress, save_checkpoint
+
+    state = training_state(version, small)
+    for parameter in state.modules["network"].parameters():
+        parameter.grad = torch.ones_like(parameter)
+    state.optimizers["optimizer"].step()
+    save_checkpoint(target, state, Progress(version, float(version)))
+
+
+def parts_of_a_checkpoint(target: Path) -> Iterable[Any]:
+    from mrisr.training.bookkeeping import load_checkpoint
+
+    state = training_state(0, target.stat().st_size < 1_000_000)
+    progress = load_checkpoint(target, state)
+    moments = state.optimizers["optimizer"].state_dict()["state"].values()
+    weights = state.modules["network"].state_dict().values()
+    return *weights, *state.ema.values(), *(v for s in moments for v in s.values()), progress
+
+
+def write_a_model(target: Path, version: int, small: bool, inputs: Path) -> None:
+    from mrisr.models.store import save_model
+
+    card, restorer = network(version, small)
+    card = card.model_copy(update={"description": f"version {version}"})
+    save_model(card, restorer.network.state_dict(), target, "model")
+
+
+def parts_of_a_model(target: Path) -> Iterable[Any]:
+    from mrisr.models.store import load_model
+
+    model = load_model(target)
+    return model.card.description, *model.restorer.network.state_dict().values()
+
+
 WRITERS = (
     *(
-        Writer(ending, f"out{ending}", outputs.write_a_volume, outputs.parts_of_a_volume)
+        Writer(ending, f"out{ending}", write_a_volume, parts_of_a_volume)
         for ending in (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
     ),
-    Writer("a derived DICOM series", "series", outputs.write_a_series, outputs.parts_of_a_series),
-    Writer("a folder", "folder", outputs.write_a_folder, outputs.parts_of_a_folder),
+    Writer("a derived DICOM series", "series", write_a_series, parts_of_a_series),
+    Writer("a folder", "folder", write_a_folder, parts_of_a_folder),
     Untidied(
         "a folder, where two cannot be exchanged",
         "folder",
-        outputs.write_a_folder_in_two_steps,
-        outputs.parts_of_a_folder,
+        write_a_folder_in_two_steps,
+        parts_of_a_folder,
     ),
-    Writer(
-        "a JSON record", "out.json", outputs.write_a_record, lambda t: [json.loads(t.read_text())]
-    ),
-    Writer("a QC picture", "out.png", outputs.write_a_picture, outputs.parts_of_a_picture),
+    Writer("a JSON record", "out.json", write_a_record, lambda t: [json.loads(t.read_text())]),
+    Writer("a QC picture", "out.png", write_a_picture, parts_of_a_picture),
     Writer(
         "evaluation tables",
         "tables",
-        outputs.write_some_tables,
+        write_some_tables,
         lambda file: [file.read_bytes()],
-        names=outputs.TABLES,
+        names=TABLES,
     ),
-    Writer("a prepared cache", "cache", outputs.write_a_cache, outputs.parts_of_a_cache),
+    Writer("a prepared cache", "cache", write_a_cache, parts_of_a_cache),
     Writer(
         "a training checkpoint",
         "checkpoint.safetensors",
-        outputs.write_a_checkpoint,
-        outputs.parts_of_a_checkpoint,
+        write_a_checkpoint,
+        parts_of_a_checkpoint,
     ),
-    Writer(
-        "a saved model", "run", outputs.write_a_model, outputs.parts_of_a_model, there="model.json"
-    ),
+    Writer("a saved model", "run", write_a_model, parts_of_a_model, there="model.json"),
 )
 
 #: Writers as they must not be, by which the experiments are tested.
 CARELESS = (
-    Writer("in place", "out.nii", outputs.write_in_place, outputs.parts_of_a_volume),
-    Writer("old one first", "out.nii", outputs.write_after_removing, outputs.parts_of_a_volume),
-    Writer("untidy", "out.nii", outputs.write_and_leave_things_behind, outputs.parts_of_a_volume),
+    Writer("in place", "out.nii", write_in_place, parts_of_a_volume),
+    Writer("old one first", "out.nii", write_after_removing, parts_of_a_volume),
+    Writer("untidy", "out.nii", write_and_leave_things_behind, parts_of_a_volume),
 )
