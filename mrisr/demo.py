@@ -1,7 +1,5 @@
 """``mrisr demo``: a digital phantom study, upsampled both ways, with the truth beside it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path

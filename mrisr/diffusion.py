@@ -7,8 +7,6 @@ level). On the plain path the mean ``m_t`` is the high-resolution image througho
 alignment (PartDiff Sec. 4.3) it moves from the low-resolution image to it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial

@@ -2,8 +2,6 @@
 LPIPS (Zhang et al. 2018, version 0.1 on AlexNet), where its weights lie on the disk.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from pathlib import Path

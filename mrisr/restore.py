@@ -5,8 +5,6 @@ that figures describe what the product writes. The network is evaluated on tiles
 blended inside every evaluation, so that each step of the sampler sees a seamless image.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, fields, replace

@@ -1,7 +1,5 @@
 """Where something lies in the world, for tests that it stays there."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import center_of_mass

@@ -1,7 +1,5 @@
 """What every test shares: quiet plots, a sensible number of threads, and the optional real data."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Configurations load, inherit, and refuse what they do not know."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

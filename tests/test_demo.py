@@ -1,7 +1,5 @@
 """The demo, on a part of its field of view: what it writes, and that the released models gain."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

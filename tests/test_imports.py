@@ -1,7 +1,5 @@
 """The command answers at once: what is heavy loads when it is used."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

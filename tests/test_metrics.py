@@ -1,7 +1,5 @@
 """Metrics against closed forms and against each other; LPIPS with weights made up on the disk."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

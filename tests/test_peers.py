@@ -1,7 +1,5 @@
 """pipelines/peers: the script that runs ECLARE, with a stand-in for ECLARE's command."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import os

@@ -1,7 +1,5 @@
 """The released models on real prostate MRI, where it lies beside the checkout."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

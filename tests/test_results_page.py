@@ -1,7 +1,5 @@
 """The page of results is what its commands make."""
 
-from __future__ import annotations
-
 import importlib.util
 import re
 from pathlib import Path

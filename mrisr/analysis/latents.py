@@ -9,8 +9,6 @@ diffusion starts from a latent without that detail, so K is suggested where the 
 fallen to a stated threshold: a denoiser would hardly have read there what the start lacks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple

@@ -3,8 +3,6 @@
 Lists of patients and of steps are texts, separated by commas, as on the command line.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Literal, TypeAlias

@@ -16,8 +16,6 @@ wrong places. The default asks for the restoration *nearest* to the reference in
 (:mod:`mrisr.analysis.scoring`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path

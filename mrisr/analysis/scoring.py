@@ -8,8 +8,6 @@ is then always preferred. Where the two disagree, as they do between few steps a
 what interpolation lacks by either measure counts the same. That is a convention, not a finding.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple

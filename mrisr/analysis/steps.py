@@ -6,8 +6,6 @@ is shown once, restored by one setting, beside itself; were it shown again by an
 would know the one that comes back for the real scan. Sides and order are shuffled by the seed.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import io

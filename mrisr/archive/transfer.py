@@ -6,8 +6,6 @@ A URL (the root of the service) or a StudyInstanceUID that is none, or half of t
 UsageError.
 """
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Callable, Sequence

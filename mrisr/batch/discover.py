@@ -3,8 +3,6 @@
 A subject is called after its folder, never after what DICOM says of the patient.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The manifest of a batch: a CSV with a row for each study, as ``pipelines/manifest.schema.json`` has it."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

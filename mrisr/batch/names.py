@@ -3,8 +3,6 @@
 ``OUT/sub-X[/ses-Y]`` holds what a reader wants; ``OUT/.batch`` what the batch itself needs to go on.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any, Literal, get_args

@@ -4,8 +4,6 @@ A part's key, by which a rerun tells whether it is there, is the SHA-256 of ever
 the inputs' digests, the model's, the parameters, the version of mrisr, and the keys of what it is made from.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import uuid

@@ -4,8 +4,6 @@ Libraries crash, and systems kill processes that need too much memory. So the st
 by a child process; when that dies, another one goes on, and what has brought two of them down is given up.
 """
 
-from __future__ import annotations
-
 import ctypes
 import json
 import signal

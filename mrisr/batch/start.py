@@ -1,7 +1,5 @@
 """``mrisr batch``: plan, run the workflow, watch it, and say how it ended."""
 
-from __future__ import annotations
-
 import csv
 import importlib.metadata
 import io

@@ -1,7 +1,5 @@
 """The Snakemake workflow: its profiles, what this machine has for it, and the command that runs it."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import shlex

@@ -1,7 +1,5 @@
 """Models, cards and surveys as plain text."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterable, Sequence
 

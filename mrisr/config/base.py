@@ -1,7 +1,5 @@
 """Base of all settings, and the reading of files of them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 

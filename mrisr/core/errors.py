@@ -4,8 +4,6 @@ Exit codes: 0 done, 1 bad usage or failure, 2 bad input, 3 output problem, 8 som
 batch failed.
 """
 
-from __future__ import annotations
-
 from os import PathLike
 
 

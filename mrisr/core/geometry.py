@@ -5,8 +5,6 @@ to world coordinates in **RAS millimetres**, as NIfTI does. DICOM and ITK are LP
 writers convert. Nothing in this module assumes an order or a direction of the array axes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TypeAlias, TypeVar
 

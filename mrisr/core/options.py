@@ -4,8 +4,6 @@ The command line, the Python functions, batches and evaluations contain these da
 the standard library is imported here, so that ``mrisr --help`` answers at once.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields

@@ -11,8 +11,6 @@ Where a patient's zones were labelled, ``labels`` lies beside the levels: uint8
 each reader or algorithm.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import zlib

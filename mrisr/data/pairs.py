@@ -4,8 +4,6 @@ Every step's randomness is a function of (seed, step, rank), so a resumed run se
 uninterrupted one would have seen.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple

@@ -11,8 +11,6 @@ In the cache a picture is a stack of one slice in three channels, ``(1, 3, rows,
 and validation are split, is the folder that it lies in, or its name.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import warnings

@@ -1,7 +1,5 @@
 """Volumes to one compact training cache (:mod:`mrisr.data.cache`): ``mrisr prepare``."""
 
-from __future__ import annotations
-
 import csv
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -3,8 +3,6 @@
 Images are MetaTensors, channel first ``(1, i, j, k)``, with a RAS affine; nothing is reoriented.
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping
 from typing import Any
 

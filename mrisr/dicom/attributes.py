@@ -5,8 +5,6 @@ whatever a vendor invents next never get through. Keywords are those of PS3.6, g
 modules of PS3.3.
 """
 
-from __future__ import annotations
-
 import uuid
 
 import numpy as np

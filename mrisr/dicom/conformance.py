@@ -5,8 +5,6 @@ SeriesInstanceUID or states a wrong SliceThickness. These checks do not; the wri
 a series takes its place.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path

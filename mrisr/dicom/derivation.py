@@ -1,7 +1,5 @@
 """The derivation of an image, in the words of DICOM."""
 
-from __future__ import annotations
-
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime

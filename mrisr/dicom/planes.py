@@ -1,7 +1,5 @@
 """A volume as DICOM planes: rows, columns and slices, with the attributes that place them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ Sources: DICOM PS3.3 A.4 (MR Image IOD), C.7.6.1 (General Image), C.7.6.4 and C.
 Reference and Derivation), C.12.1.1.5 (contributing equipment); PS3.5 6.2 (value representations).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace

@@ -5,8 +5,6 @@ E.1-1), applied to the *source's* attributes, so that everything derived from th
 maps) agrees. It is not complete de-identification: text burned into the pixels and the anatomy itself stay.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import os

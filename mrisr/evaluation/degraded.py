@@ -1,7 +1,5 @@
 """Stacks degraded as a scanner would have written them, restored by the product itself, and compared."""
 
-from __future__ import annotations
-
 import hashlib
 import statistics
 import time

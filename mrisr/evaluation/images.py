@@ -1,7 +1,5 @@
 """Restored images compared with what they were, or with another scan: tables, remarks and pictures."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The methods of an evaluation, ready to run: models are loaded, and held to the patients they may see."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace

@@ -6,8 +6,6 @@ neighbouring A-P rows over the coronal slice's thickness, compare. docs/explanat
 the registration, the overlap and the fit of intensities.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property

@@ -1,7 +1,5 @@
 """An evaluation as files: CSV and JSON for programs, Markdown and a page for reading, a model's card."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import product

@@ -4,8 +4,6 @@ The unit is the patient: slices of one patient resemble each other, so many slic
 observations. Differences per slice are described (mean, spread, share) but not tested.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import math

@@ -4,8 +4,6 @@ A writer gets a temporary path beside the target; when it is done everything is 
 and renamed over the target. A failure, or a kill at any moment, leaves the old output as it was.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os

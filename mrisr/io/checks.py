@@ -1,7 +1,5 @@
 """Checks of every reader, whatever the format; each refusal is an InputError."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """A DICOM series, or one enhanced multi-frame file, as a Volume."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Stored numbers of a DICOM file, bit-exact, in native byte order."""
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """DICOM files read at a cost that their size bounds; the images below a folder, and one series of them."""
 
-from __future__ import annotations
-
 import io
 import os
 import re

@@ -1,7 +1,5 @@
 """Frames of DICOM files, classic and enhanced, and their stack: positions decide, never numbers."""
 
-from __future__ import annotations
-
 from collections import ChainMap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ removed); ``.NAME.mrisr-old-...`` is an old folder that was moved aside where th
 exchange two folders. A file replaces another by a plain rename.
 """
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import hashlib

@@ -5,8 +5,6 @@ others. Here damage is an error: each bit of the scan must be spent on a pixel, 
 its precision.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise

@@ -4,8 +4,6 @@ SimpleITK does not read them here: it follows a header out of its folder, takes 
 letters, the identity for a missing direction, and returns memory that it never filled where a size is wrong.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath

@@ -4,8 +4,6 @@ nibabel parses and builds the headers. The voxels are read by :mod:`mrisr.io.vox
 that the stored numbers, slope and intercept are exactly those of the source.
 """
 
-from __future__ import annotations
-
 import gzip
 import io
 import math

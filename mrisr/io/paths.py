@@ -1,7 +1,5 @@
 """Names and endings of files, and what may be written where."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from os import PathLike

@@ -1,7 +1,5 @@
 """Survey of a file, a DICOM study or a folder of volumes: its content, and what would be refused."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from os import PathLike

@@ -8,8 +8,6 @@ where ``CompressedDataSize`` is wrong, and zeros for the voxels that a NIfTI lac
 that is cut before its checksum, and inflates without bounds.
 """
 
-from __future__ import annotations
-
 import math
 import zlib
 from pathlib import Path

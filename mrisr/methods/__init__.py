@@ -1,7 +1,5 @@
 """Methods with their networks: each restores a measurement, and says what its training minimises."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from mrisr.config import MethodSettings

@@ -1,7 +1,5 @@
 """Interface of all restorers: a measurement in, x_HR out."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import ClassVar, NamedTuple, Protocol, TypeVar

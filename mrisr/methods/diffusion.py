@@ -1,7 +1,5 @@
 """Methods on a denoiser: partial diffusion with its special cases, and its inversion (InvSR)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """Methods of one step: interpolation, regression, and LIIF as an implicit image."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import NamedTuple, NoReturn
 

@@ -1,7 +1,5 @@
 """Loading, checking and saving of models: safetensors weights with a JSON card of the same name."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Networks, built from their settings, and the device and precision that they run in."""
 
-from __future__ import annotations
-
 from typing import TypeVar
 
 import torch

@@ -5,8 +5,6 @@ the features around it, the offset to their pixel and the size of the target's p
 serves every factor, along one axis or both.
 """
 
-from __future__ import annotations
-
 from itertools import product
 
 import torch

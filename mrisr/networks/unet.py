@@ -6,8 +6,6 @@ is kept: the continuous signal level enters every residual block by a feature-wi
 skip and its branch are divided by sqrt(2), and the low-resolution image is concatenated to the latent.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -6,8 +6,6 @@ layer: the answer at a pixel depends on its neighbourhood only, never on what el
 image, so tiles and whole images agree.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

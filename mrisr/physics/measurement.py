@@ -1,7 +1,5 @@
 """The measurement ``y = A x + n`` of the image to be found, and where its voxels lie."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 

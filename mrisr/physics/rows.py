@@ -5,8 +5,6 @@ covers the high-resolution interval ``[i * factor - 1/2, (i + 1) * factor - 1/2]
 share their first edge (see :func:`mrisr.core.geometry.resampled_grid`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Literal, TypeAlias

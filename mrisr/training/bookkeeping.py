@@ -1,7 +1,5 @@
 """Log, card, digest of the settings and checkpoints of a training run."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import platform

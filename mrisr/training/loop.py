@@ -5,8 +5,6 @@ step. Everything random in step ``i`` follows from (seed, i, rank), so a run can
 Start it on several devices with torchrun.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import time

@@ -1,7 +1,5 @@
 """Training of a model that restores, its validation, and the critic of adversarial training."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """Training of the zonal segmenter on the labelled stacks of a cache."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -4,8 +4,6 @@ Every variation of a crop, in space, intensity and resolution, is drawn first an
 (``draw_variation``, ``vary``), so any crop can be made again. One draw holds for all slices of a stack.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple

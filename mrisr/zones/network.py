@@ -8,8 +8,6 @@ images, which makes it several times cheaper. It sees whole stacks through a sli
 around the gland once that is found.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path

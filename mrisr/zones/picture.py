@@ -1,7 +1,5 @@
 """A picture of the image and of the zones outlined on it, to see whether they lie where they should."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Agreement of labels of the zones: Dice, surface distances in mm, volumes in ml."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from dataclasses import asdict, dataclass, replace

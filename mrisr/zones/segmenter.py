@@ -1,7 +1,5 @@
 """Segmenters of the zones: the project's own network, a MONAI bundle or an nnU-Net, behind one call."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import io

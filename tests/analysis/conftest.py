@@ -1,7 +1,5 @@
 """A small cache of phantoms: patients that the small models call theirs, and some that they do not."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

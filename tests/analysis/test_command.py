@@ -1,7 +1,5 @@
 """``mrisr analyze`` from the command line: arguments arrive, errors are one line with their exit codes."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Latent convergence, against closed forms: what two noisy images have in common is known exactly."""
 
-from __future__ import annotations
-
 import csv
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The readers' page: fair pairs, nothing given away, nothing from outside, and its script played by node."""
 
-from __future__ import annotations
-
 import base64
 import csv
 import io

@@ -1,7 +1,5 @@
 """The grid of schedules, its search on training patients alone, and the schedule in a model's card."""
 
-from __future__ import annotations
-
 import csv
 import json
 from dataclasses import replace

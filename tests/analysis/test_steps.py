@@ -1,7 +1,5 @@
 """Quality against steps: figures are those of the metrics, means are over patients, patients are unseen."""
 
-from __future__ import annotations
-
 import csv
 import json
 from dataclasses import replace

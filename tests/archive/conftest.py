@@ -1,7 +1,5 @@
 """A DICOMweb archive in this process that can be told to misbehave, a small series in it, and no waiting."""
 
-from __future__ import annotations
-
 import json
 import re
 import threading

@@ -1,7 +1,5 @@
 """Who is asked, with which credentials, and that nobody else ever sees them."""
 
-from __future__ import annotations
-
 import base64
 import logging
 import re

@@ -1,7 +1,5 @@
 """Series out of an archive and into one that does not always do what it should, and both by command."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

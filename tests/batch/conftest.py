@@ -1,7 +1,5 @@
 """Phantom studies, a small batch of them that has run, and what a reader finds in its folder."""
 
-from __future__ import annotations
-
 import csv
 import json
 import shutil

@@ -1,7 +1,5 @@
 """DICOM in, DICOM out: the derived series and the zones beside the NIfTI volumes of a study."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

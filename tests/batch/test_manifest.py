@@ -1,7 +1,5 @@
 """The manifest: what it may say, how its faults are told, that it comes back, and how one is made."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What may be asked of a batch, and what a rerun makes again: by inputs, models, parameters, outputs."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path

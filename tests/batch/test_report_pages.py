@@ -1,7 +1,5 @@
 """The pages of a study and of a batch: what they say, whether all went through or not."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Mapping

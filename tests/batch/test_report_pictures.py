@@ -1,7 +1,5 @@
 """Cuts, outlines and pictures of a study's page: the same points of the world in all of them."""
 
-from __future__ import annotations
-
 import base64
 import io
 import re

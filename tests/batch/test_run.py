@@ -1,7 +1,5 @@
 """All stages in one process: what goes wrong stays with its study, and what dies is gone on with."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

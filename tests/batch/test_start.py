@@ -1,7 +1,5 @@
 """``mrisr batch`` as a whole: Snakemake runs it, says how it ends, and two profiles agree on the workflow."""
 
-from __future__ import annotations
-
 import csv
 import fcntl
 import json

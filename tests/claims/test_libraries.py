@@ -1,7 +1,5 @@
 """Claims of code and docs about libraries, against the libraries: a failure means that one is false now."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The command line: one line per error and its exit code, JSON that is JSON, and the whole chain."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

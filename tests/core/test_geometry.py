@@ -1,7 +1,5 @@
 """Grids in world space, and what they are for: structures stay where they are."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from itertools import permutations, product
 

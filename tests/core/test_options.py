@@ -1,7 +1,5 @@
 """Options are declared once and checked once, with the value in the message."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import fields
 from typing import Any

@@ -1,7 +1,5 @@
 """Means with Student's intervals, against scipy's."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy import stats

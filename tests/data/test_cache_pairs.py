@@ -1,7 +1,5 @@
 """From a prepared cache to training pairs: what is drawn, what is degraded, and that it replays."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The digital prostate: one patient whatever the grid, and something like what scanners store."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """RGB pictures: read or refused, turned into a cache, and learnt from by every method in three channels."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

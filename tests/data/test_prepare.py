@@ -1,7 +1,5 @@
 """Volumes and labels of zones to a cache: orientation, what is found, and what is left out."""
 
-from __future__ import annotations
-
 from itertools import permutations, product
 from pathlib import Path
 

@@ -1,8 +1,6 @@
 """Sources, results and derivations for the writers of derived objects, and multi-frame files as pydicom alone
 reads them."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator

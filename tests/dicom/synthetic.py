@@ -1,7 +1,5 @@
 """A synthetic prostate series with all that a hospital's scanner and archive would put in its files."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """DICOM out from the command line and from Python, with small models."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

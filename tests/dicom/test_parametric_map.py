@@ -1,7 +1,5 @@
 """Parametric maps: what they hold besides what all multi-frame files do (test_segmentation.py)."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Sources, with and without the patient, and the planes that a volume is cut into."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -6,8 +6,6 @@ after any number of steps follow from a recursion over two numbers. The recursio
 DDPM's posterior (PartDiff eq. 5 to 7) and shares no code with the sampler.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from itertools import pairwise

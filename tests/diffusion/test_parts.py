@@ -1,7 +1,5 @@
 """Schedules, paths, samplers and parameterisations by their definitions; draws with fixed seeds."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

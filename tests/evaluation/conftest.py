@@ -1,7 +1,5 @@
 """A cache of phantoms, and evaluation files over it."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Results on the disk: found again by everything that decides them, the program's version included."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Scores of degraded slices: of what the product writes, by the metrics, and by closed forms."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

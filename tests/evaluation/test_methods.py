@@ -1,7 +1,5 @@
 """Methods made ready: models found or named as missing, and kept from the patients they were trained on."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Through-plane results against the patient's own coronal scan, on a phantom patient."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import replace

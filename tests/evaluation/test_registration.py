@@ -1,7 +1,5 @@
 """Registration on the phantom, whose motion is known, and scans seen through each other by waves."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """``mrisr evaluate``: reports are written, runs go on where they stopped, one failure stops nothing else."""
 
-from __future__ import annotations
-
 import csv
 import json
 import re

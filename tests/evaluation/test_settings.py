@@ -1,7 +1,5 @@
 """Evaluation files: what they may say, and those that are shipped."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

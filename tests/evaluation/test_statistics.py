@@ -1,7 +1,5 @@
 """Means over patients and paired comparisons against closed forms."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

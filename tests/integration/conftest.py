@@ -1,7 +1,5 @@
 """A real archive on loopback: Debian's Orthanc with its DICOMweb plugin."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import socket

@@ -1,7 +1,5 @@
 """From a real archive and back to it: Orthanc over DICOMweb, its own REST interface, and C-STORE."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator

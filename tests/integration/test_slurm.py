@@ -4,8 +4,6 @@
 starts it.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

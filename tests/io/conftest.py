@@ -1,7 +1,5 @@
 """Small synthetic volumes, DICOM series and the checks that several test files share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

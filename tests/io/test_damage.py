@@ -1,7 +1,5 @@
 """Damage that once came out as a volume, a crash or a second line on standard error."""
 
-from __future__ import annotations
-
 import zlib
 from pathlib import Path
 

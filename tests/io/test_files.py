@@ -1,7 +1,5 @@
 """Names of files, bytes and JSON as files, what other processes left of them, and locks."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import multiprocessing

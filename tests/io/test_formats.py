@@ -1,7 +1,5 @@
 """Volumes written and read back: NIfTI, MetaImage and NRRD."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

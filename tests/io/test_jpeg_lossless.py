@@ -1,7 +1,5 @@
 """JPEG lossless against an encoder written from the standard, and against GDCM."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from pydicom.encaps import encapsulate

@@ -1,7 +1,5 @@
 """A header and its voxels: two files that are one at every moment."""
 
-from __future__ import annotations
-
 import errno
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Inputs that look whole and are not, and paths that are no files: one test for each decision."""
 
-from __future__ import annotations
-
 import shutil
 
 import numpy as np

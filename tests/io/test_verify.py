@@ -1,7 +1,5 @@
 """A written volume is read back before it replaces anything."""
 
-from __future__ import annotations
-
 import tracemalloc
 from pathlib import Path
 

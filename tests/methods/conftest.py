@@ -1,7 +1,5 @@
 """Small models of every method, and a measurement for them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What every method promises, and how they differ."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 from unittest.mock import Mock

@@ -3,8 +3,6 @@
 Damaged and hostile weights are rows of the reliability table.
 """
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

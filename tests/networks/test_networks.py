@@ -1,7 +1,5 @@
 """Networks: shapes, gradients, how far they see, and what one evaluation costs."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from pydantic import ValidationError

@@ -1,7 +1,5 @@
 """A volume as a measurement: scaling, units, projection within what a file can hold."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache

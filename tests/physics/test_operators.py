@@ -1,7 +1,5 @@
 """Operators against their definitions: adjoint, pseudo-inverse, references in torch and scipy."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Slice profiles and resampled pixels: thickness, spacing and gap differ; structures keep their place."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

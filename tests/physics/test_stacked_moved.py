@@ -1,7 +1,5 @@
 """Operators of several measurements and of moved volumes: adjoint, least squares, positions."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

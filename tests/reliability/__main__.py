@@ -1,7 +1,5 @@
 """``python -m tests.reliability``: run every case and print the table."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 import tempfile

@@ -1,7 +1,5 @@
 """Hostile bytes: files cut short, bits turned over, and headers of any content, drawn by hypothesis."""
 
-from __future__ import annotations
-
 import gzip
 import tempfile
 import zlib

@@ -1,8 +1,6 @@
 """A derived DICOM series: what it carries, who accepts it, what it leaves behind. And files of others:
 pydicom's test files, and real odd series where they are at hand."""
 
-from __future__ import annotations
-
 import gzip
 import shutil
 import subprocess

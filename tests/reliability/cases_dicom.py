@@ -1,7 +1,5 @@
 """DICOM: where the slices lie, several series in a folder, several volumes in a series, enhanced files."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

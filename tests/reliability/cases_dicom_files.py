@@ -1,7 +1,5 @@
 """DICOM: what else lies in the folder, and what the files look like."""
 
-from __future__ import annotations
-
 import gzip
 import os
 import shutil

@@ -1,7 +1,5 @@
 """DICOM: every way in which pixels are packed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

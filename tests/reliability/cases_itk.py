@@ -1,7 +1,5 @@
 """MetaImage and NRRD: text headers that lie, point elsewhere or leave things out."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from functools import partial

@@ -1,7 +1,5 @@
 """Models: only whole safetensors weights that are those of their card are ever loaded."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import pickle

@@ -1,7 +1,5 @@
 """NIfTI: files that end early, headers that lie, where the voxels lie, and what their numbers are."""
 
-from __future__ import annotations
-
 import gzip
 from functools import partial
 from pathlib import Path

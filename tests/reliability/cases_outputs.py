@@ -1,7 +1,5 @@
 """Where results go: nothing that exists is lost, and a refusal comes before the work."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path

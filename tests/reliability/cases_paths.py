@@ -1,7 +1,5 @@
 """What a path may be: missing, odd, special, or not for us to read."""
 
-from __future__ import annotations
-
 import gzip
 import os
 import socket

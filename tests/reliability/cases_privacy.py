@@ -1,7 +1,5 @@
 """The patient: what is in a DICOM header stays there."""
 
-from __future__ import annotations
-
 import gzip
 from functools import partial
 from pathlib import Path

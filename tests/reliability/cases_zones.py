@@ -1,7 +1,5 @@
 """Zones: labels of the image's own voxels or none, and foreign models that are held to it."""
 
-from __future__ import annotations
-
 import atexit
 import importlib.util
 import json

@@ -1,7 +1,5 @@
 """A small whole file of every format, cut short and with single bits turned over: what becomes of them."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Every file is full of a patient who must never be seen again; see ``SECRETS``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Promises as experiments: an input that is refused, and one that gives the clean result."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

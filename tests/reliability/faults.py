@@ -1,8 +1,6 @@
 """Disks that are full, small, read-only or gone; two runs on one output at the same time, runs that are
 stopped, and a folder that goes while they work."""
 
-from __future__ import annotations
-
 import json
 import random
 import re

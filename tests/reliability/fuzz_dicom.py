@@ -1,7 +1,5 @@
 """DICOM files whose attributes hold anything, in any representation, of any stated length."""
 
-from __future__ import annotations
-
 import copy
 import struct
 import tempfile

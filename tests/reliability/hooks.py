@@ -1,7 +1,5 @@
 """What befalls a run: called in its process before the command line starts (``runner.run_cli``)."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import time

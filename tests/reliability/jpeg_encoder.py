@@ -1,7 +1,5 @@
 """JPEG lossless, encoded as the standard describes it (ITU-T T.81, annex H), one pixel after the other."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """kill -9 while something is written: what is at the final path afterwards, and after the next run."""
 
-from __future__ import annotations
-
 import os
 import random
 import shutil

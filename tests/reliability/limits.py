@@ -1,8 +1,6 @@
 """Too little memory: one line and nothing written, or smaller tiles or the CPU, noted in the record. And
 training that is killed, or whose disk fills up, and goes on as if nothing had happened."""
 
-from __future__ import annotations
-
 import json
 import random
 import shutil

@@ -1,7 +1,5 @@
 """Small models with which a run takes a moment, made when they are needed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ They are forked from a server that has imported everything, so that a run costs 
 its time and memory are its own and not those of the imports.
 """
 
-from __future__ import annotations
-
 import atexit
 import ctypes
 import gc

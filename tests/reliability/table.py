@@ -1,7 +1,5 @@
 """All cases, in the order of the table, and the tables of docs/reliability.md made of them."""
 
-from __future__ import annotations
-
 from collections import Counter
 from importlib import import_module
 

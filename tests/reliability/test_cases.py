@@ -1,7 +1,5 @@
 """Every case of the reliability tables as a test, and the tables of the docs against the cases."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The experiments notice writers that are careless and readers that misbehave."""
 
-from __future__ import annotations
-
 import gzip
 import os
 import sys

@@ -1,7 +1,5 @@
 """Synthetic NIfTI, MetaImage and NRRD files, written byte by byte or by nibabel."""
 
-from __future__ import annotations
-
 import gzip
 import struct
 import zlib

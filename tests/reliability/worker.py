@@ -4,8 +4,6 @@ The process is a fork of the server of ``runner.py``, so that a file costs milli
 after each file that ends it.
 """
 
-from __future__ import annotations
-
 import atexit
 import faulthandler
 import hashlib

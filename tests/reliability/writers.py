@@ -5,8 +5,6 @@ and a folder for inputs that it keeps; it replaces what is there. What reads the
 for one that it cannot read.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Iterable

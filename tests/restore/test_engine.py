@@ -1,7 +1,5 @@
 """Batches through a model: steps, shared noise, tiles, and what is absorbed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The restoring function: what takes effect, and that options without effect are refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The provenance record holds what is needed to repeat a run, and nobody's name."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """Volume in, volume out: types, grids, and what is refused."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from itertools import permutations

@@ -1,7 +1,5 @@
 """Zones of studies on files and of images in memory: labels, record and picture, whole or not at all."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The two upsamplers as functions: the same kind of image comes back, and files appear whole or not."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

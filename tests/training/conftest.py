@@ -1,7 +1,5 @@
 """A small cache to train from."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Small runs, in this process and in others."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

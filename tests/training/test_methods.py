@@ -1,7 +1,5 @@
 """Every method trains from the one loop, within a budget of time, with or without a critic."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

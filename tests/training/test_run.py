@@ -1,7 +1,5 @@
 """Training runs, survives being killed, and works with several processes."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Validation during training: a partial start, figures per factor, pictures."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Training of the segmenter: it learns, goes on exactly after a stop, and needs labels."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

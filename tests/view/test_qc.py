@@ -1,7 +1,5 @@
 """The control picture: the right way up, at the right size, whatever the array looks like."""
 
-from __future__ import annotations
-
 import io
 from itertools import permutations, product
 

@@ -1,7 +1,5 @@
 """Segmenters for tests: bundles that label by intensity, and random weights."""
 
-from __future__ import annotations
-
 import json
 from copy import deepcopy
 from pathlib import Path

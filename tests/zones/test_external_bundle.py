@@ -1,7 +1,5 @@
 """A MONAI bundle as segmenter: laid out as in the Model Zoo, with a network whose answer is known."""
 
-from __future__ import annotations
-
 import json
 import logging
 import pickle

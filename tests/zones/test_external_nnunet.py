@@ -1,7 +1,5 @@
 """An nnU-Net result folder as segmenter: with stand-ins for its library and its program, and for real."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import sys

@@ -1,7 +1,5 @@
 """The segmenter's network: shapes, gradients, what sees what."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from pydantic import ValidationError

@@ -1,7 +1,5 @@
 """Scores of zones against closed forms: boxes whose overlap, distances and volumes are known."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

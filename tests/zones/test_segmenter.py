@@ -1,8 +1,6 @@
 """Segmenters of every kind: which one is loaded, on what it is run, and the grid of its labels; and the
 project's own on places, orientations and thin slices, with a network whose answer is known."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 

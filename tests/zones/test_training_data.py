@@ -1,7 +1,5 @@
 """What the segmenter learns from: labels on the working pixels, crops, variations."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -4,8 +4,6 @@ A file that is missing or cannot be read is no error: the page of a failed study
 most, and says what it did not find.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,8 +5,6 @@ seed show one patient. A voxel's value is the average of the tissue under its sl
 over its area in the plane, not a point sample.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import Any

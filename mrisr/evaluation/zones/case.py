@@ -1,7 +1,5 @@
 """Labelled stacks: what restoration makes of them, segmented and scored; and the patients that may be."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace

@@ -1,7 +1,5 @@
 """``mrisr evaluate zones``: what restoration is worth to a segmentation."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path

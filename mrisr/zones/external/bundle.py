@@ -10,8 +10,6 @@ what saves files, brings the labels back.
 Source: MONAI Bundle Specification 1.6.
 """
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import sys

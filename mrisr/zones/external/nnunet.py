@@ -9,8 +9,6 @@ scanners store axial slices (LPS), or RAS where its plans name a reader that tur
 Source: nnU-Net v2.8, ``nnunetv2/inference/predict_from_raw_data.py``.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import shutil

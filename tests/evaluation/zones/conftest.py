@@ -1,7 +1,5 @@
 """Labelled phantom patients, stand-ins for the segmenter, and files of the experiment."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

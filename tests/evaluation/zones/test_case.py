@@ -1,7 +1,5 @@
 """Labelled stacks: found, kept from models that were trained on them, restored, segmented and scored."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """``mrisr evaluate zones``: tables, files, intervals, runs that go on, and what a reader is told."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Callable
