@@ -55,7 +55,7 @@ def _after_inference(act: Callable[[], object]) -> None:
 
 def tell_when_at_work(sign: Path) -> None:
     """A file appears when the command line has been understood and the work begins."""
-    from mrisr.restore import restore
+    from mrisr import restore
 
     load_model = restore.load_model
 
