@@ -28,7 +28,8 @@ class TargetGrid:
     Attributes:
         measured: the measured volume.
         order: volume axes of a stack's dimensions, the slice axis first.
-        shape, affine: of the target volume, in the volume's own axis order.
+        shape: of the target volume, in the volume's own axis order.
+        affine: of the target volume, RAS mm.
         offset, scale: intensity ``v`` is scaled to ``2 (v - offset) / scale - 1``: -1..1 over the measured
             volume's 0..99.5 percentile range.
     """

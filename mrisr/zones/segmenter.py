@@ -59,7 +59,7 @@ class Segmenter(ABC):
 
     kind: str  #: ``mrisr``, ``bundle`` or ``nnunet``
     name: str  #: for records and tables
-    sha256: str  #: digest of everything that decides the labels: weights, label table, margin
+    sha256: str  #: digest of weights, label table and margin, which decide the labels
     device: torch.device
     #: Meaning of an external model's labels; `None` for the project's own.
     table: LabelTable | None = None

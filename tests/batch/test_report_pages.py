@@ -12,7 +12,7 @@ import pytest
 from mrisr.batch.report.overview import chart, titles_of, worth, write_overview
 from mrisr.batch.report.page import advice, agreement
 from mrisr.batch.report.pictures import make_pictures
-from mrisr.batch.report.subject import Study, read_study, write_subject_page
+from mrisr.batch.report.subject import StudyResults, read_study, write_subject_page
 from mrisr.batch.status import Part, Status
 from mrisr.io import write_json
 from mrisr.runs.record import DISCLAIMER
@@ -295,14 +295,14 @@ def test_everything_is_escaped(tmp_path: Path) -> None:
 
 def row(
     dice: Mapping[str, float | None], records: Mapping[str, tuple[str, float]] | None = None
-) -> Study:
+) -> StudyResults:
     """A study with Dice of the peripheral zone, and upsampled volumes of a job and a factor."""
     parts = (Part("score", v, state="done", scores={"PZ": {"dice": d}}) for v, d in dice.items())
     told = {
         v: {"job": job, "parameters": {"factor": factor}}
         for v, (job, factor) in (records or {}).items()
     }
-    return Study(Path("out/sub-1"), Status("", tuple(parts)), told, {})
+    return StudyResults(Path("out/sub-1"), Status("", tuple(parts)), told, {})
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import numpy as np
 
 from mrisr.batch.names import SOURCE, STAGES, read_json
 from mrisr.batch.report.page import PAGE, duration, look, memory, write_page
-from mrisr.batch.report.subject import Study, read_study
+from mrisr.batch.report.subject import StudyResults, read_study
 from mrisr.batch.status import Outcome
 from mrisr.zones.labels import TITLES, ZONES
 
@@ -71,7 +71,7 @@ def write_overview(out: Path, outcome: Outcome) -> Path:
     )
 
 
-def read_rows(out: Path, outcome: Outcome) -> list[Study]:
+def read_rows(out: Path, outcome: Outcome) -> list[StudyResults]:
     """The studies of the outcome, by name, with their pages and the thumbnails that those hold."""
     rows = []
     for folder, status in outcome.items():
@@ -89,7 +89,7 @@ def _thumbnails(page: Path) -> tuple[str, ...]:
     return ()
 
 
-def titles_of(rows: Sequence[Study]) -> dict[str, str]:
+def titles_of(rows: Sequence[StudyResults]) -> dict[str, str]:
     """Volume -> what the page calls it: its title, or its name where studies differ or two share a title."""
     found: dict[str, set[str]] = {}
     for row in rows:
@@ -99,13 +99,13 @@ def titles_of(rows: Sequence[Study]) -> dict[str, str]:
     return {v: next(iter(t)) if len(t) == 1 and taken[min(t)] == 1 else v for v, t in found.items()}
 
 
-def scored(rows: Sequence[Study], volume: str, zone: str) -> list[float]:
+def scored(rows: Sequence[StudyResults], volume: str, zone: str) -> list[float]:
     """The Dice that is defined, of all studies."""
     values = (look(row.status.scores, volume, zone, "dice") for row in rows)
     return [v for v in values if v is not None]
 
 
-def tiles(rows: Sequence[Study]) -> list[tuple[str, str, str]]:
+def tiles(rows: Sequence[StudyResults]) -> list[tuple[str, str, str]]:
     """The figures at the head of the page: what each is, its value, and what to read it by."""
     done, failed = (sum(r.status.state == s for r in rows) for s in ("done", "failed"))
     found = [("Studies", str(len(rows)), ""), ("Done", str(done), ""), ("Failed", str(failed), "")]
@@ -120,9 +120,9 @@ def tiles(rows: Sequence[Study]) -> list[tuple[str, str, str]]:
     return [*found, *([("Peak memory", memory(most), "of a stage")] if most else [])]
 
 
-def faults(rows: Sequence[Study]) -> list[tuple[str, list[str], list[Study]]]:
+def faults(rows: Sequence[StudyResults]) -> list[tuple[str, list[str], list[StudyResults]]]:
     """The failures, those alike together, the most frequent first: stages, reasons and studies."""
-    kinds: dict[tuple[str, str], tuple[str, list[str], list[Study]]] = {}
+    kinds: dict[tuple[str, str], tuple[str, list[str], list[StudyResults]]] = {}
     for row in rows:
         for name, failure in row.status.failures.items():
             key = name, re.sub(r"\d+(\.\d+)?", "#", failure.reason)
@@ -132,7 +132,7 @@ def faults(rows: Sequence[Study]) -> list[tuple[str, list[str], list[Study]]]:
     return sorted(kinds.values(), key=lambda kind: -len(kind[2]))
 
 
-def worth(rows: Sequence[Study], titles: Mapping[str, str]) -> list[Worth]:
+def worth(rows: Sequence[StudyResults], titles: Mapping[str, str]) -> list[Worth]:
     """Means over the studies that were scored, zone by zone; gains are paired, study by study."""
     found = []
     for zone in ZONES:
@@ -148,7 +148,7 @@ def worth(rows: Sequence[Study], titles: Mapping[str, str]) -> list[Worth]:
     return found
 
 
-def charts(rows: Sequence[Study], titles: Mapping[str, str]) -> list[dict[str, Any]]:
+def charts(rows: Sequence[StudyResults], titles: Mapping[str, str]) -> list[dict[str, Any]]:
     """How Dice, residuals and times spread over the studies."""
     found = []
     for zone in ZONES:

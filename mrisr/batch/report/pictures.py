@@ -21,7 +21,7 @@ from mrisr.view import qc
 from mrisr.zones.labels import ZONES
 
 if TYPE_CHECKING:
-    from mrisr.batch.report.subject import Study
+    from mrisr.batch.report.subject import StudyResults
 
 #: Side in mm of the field shown where the gland is not known.
 FIELD_MM = 90.0
@@ -129,7 +129,7 @@ class Viewer(NamedTuple):
     thumbnails: list[str]
 
 
-def make_pictures(study: Study, read: Read = read_volume) -> tuple[list[Viewer], list[str]]:
+def make_pictures(study: StudyResults, read: Read = read_volume) -> tuple[list[Viewer], list[str]]:
     """Cut the study's volumes: a viewer for each stack, and in words what could not be read."""
     viewers: list[Viewer] = []
     problems: list[str] = []
@@ -166,7 +166,7 @@ def make_pictures(study: Study, read: Read = read_volume) -> tuple[list[Viewer],
 
 
 def _layers(
-    study: Study,
+    study: StudyResults,
     plane: str,
     stacks: dict[str, Volume],
     made: dict[str, Volume],
@@ -190,7 +190,7 @@ def _layers(
     return layers
 
 
-def _by_stack(study: Study, stacks: dict[str, Volume]) -> dict[str, list[str]]:
+def _by_stack(study: StudyResults, stacks: dict[str, Volume]) -> dict[str, list[str]]:
     """The upsampled volumes of each measured stack, which is that of the plane in their record."""
     found: dict[str, list[str]] = {}
     for name, record in study.records.items():

@@ -17,7 +17,7 @@ from mrisr.view.qc import PIXEL_MM
 
 
 @dataclass(frozen=True)
-class Study:
+class StudyResults:
     """A study's folder.
 
     Attributes:
@@ -92,7 +92,7 @@ def write_subject_page(folder: Path, read: Read = read_volume) -> Path:
     )
 
 
-def notes(study: Study, problems: list[str]) -> list[tuple[str, str]]:
+def notes(study: StudyResults, problems: list[str]) -> list[tuple[str, str]]:
     """Notes of readers, models and writers: the volume that each is about, and the text."""
     told = [*problems, *(f"{path} holds no record." for path in study.unreadable)]
     found = [("this page", text) for text in told]
@@ -105,7 +105,7 @@ def notes(study: Study, problems: list[str]) -> list[tuple[str, str]]:
     return list(dict.fromkeys(found))
 
 
-def read_study(folder: Path) -> Study:
+def read_study(folder: Path) -> StudyResults:
     """Content of the small files of a study."""
     unreadable: list[str] = []
 
@@ -126,4 +126,4 @@ def read_study(folder: Path) -> Study:
     read(status_file(folder))
     parts = tuple(part for part in read_status(folder).parts if part.stage != "report")
     status = Status("", parts)
-    return Study(folder, status, records("upsampled"), records("zones"), tuple(unreadable))
+    return StudyResults(folder, status, records("upsampled"), records("zones"), tuple(unreadable))
