@@ -23,7 +23,7 @@ from mrisr.models.card import ModelCard, model_for
 from mrisr.models.store import Model, load_model
 from mrisr.networks import channels_last, resolve_device, resolve_precision
 from mrisr.physics.measurement import Measurement
-from mrisr.physics.separable import SeparableOperator, through_plane_operator
+from mrisr.physics.separable import SeparableOperator, in_plane_operator, through_plane_operator
 
 #: Overlap of neighbouring tiles in pixels, and the smallest tile that out of memory leads to.
 OVERLAP = 64
@@ -32,6 +32,8 @@ SMALLEST_TILE = 128
 BATCH_PIXELS = {"cpu": 2_500_000, "cuda": 16_000_000}
 #: Images above this many pixels are tiled on the CPU unless ``tile`` says otherwise.
 WHOLE_IMAGE_PIXELS = 24_000_000
+#: Share of the noise that is left in slices freed of it in their own plane.
+LEFT = 0.4
 
 
 def tile_starts(size: int, tile: int, multiple: int = 8) -> list[int]:
@@ -82,14 +84,15 @@ class Engine:
         return field.to(self.device)
 
     @torch.inference_mode()
-    def restore(self, y: Tensor, operator: SeparableOperator) -> Tensor:
-        """x_HR of measured images ``y`` ``(b, c, rows, columns)`` in -1..1, float32, on the CPU.
+    def restore(self, y: Tensor, operator: SeparableOperator, noise: float = 0.0) -> Tensor:
+        """x_HR of measured images ``y`` ``(b, c, rows, columns)`` in -1..1, float32, on the CPU; ``noise`` is
+        their level, a share of the intensity range.
 
         The result is not yet projected onto the measurement.
         """
         while True:
             try:
-                return self._restore(y.to(self.device), operator).cpu()
+                return self._restore(y.to(self.device), operator, noise).cpu()
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
@@ -99,6 +102,7 @@ class Engine:
         self,
         images: Tensor,
         operator: SeparableOperator,
+        noise: float = 0.0,
         progress: Callable[[int], None] = lambda done: None,
     ) -> Tensor:
         """x_HR of ``(n, c, rows, columns)`` in batches; ``progress`` is told how many images are done."""
@@ -106,12 +110,12 @@ class Engine:
         out = torch.empty(len(images), *low.shape[1:])
         size = self.batch_size((low.shape[-2], low.shape[-1]))
         for first in range(0, len(images), size):
-            out[first : first + size] = self.restore(images[first : first + size], operator)
+            out[first : first + size] = self.restore(images[first : first + size], operator, noise)
             progress(min(first + size, len(images)))
         return out
 
-    def _restore(self, y: Tensor, operator: SeparableOperator) -> Tensor:
-        measured = given(y, operator, self.card.kinds)
+    def _restore(self, y: Tensor, operator: SeparableOperator, noise_level: float) -> Tensor:
+        measured = given(y, operator, self.card.kinds, noise_level if self.card.noise else None)
         high = (measured.x_low.shape[-2], measured.x_low.shape[-1])
         noise = partial(self.noise, high)
         return self.restorer.restore(measured, self.sampling, noise, self._evaluate)
@@ -226,7 +230,9 @@ def restore(
     """Restore a measurement: the model's estimate, projected onto what was measured.
 
     Through the plane each family of reformatted images is restored by itself, and the mean of the families
-    is projected.
+    is projected. Of a model that was trained to, the acquired slices are first freed of noise in their own
+    plane, where neighbouring pixels show the same anatomy with noise of their own; the reformatted images
+    are then made of them, and what is projected onto is still what was measured.
 
     Args:
         measurement: ``y``, ``A`` and the bounds.
@@ -245,12 +251,15 @@ def restore(
         found = _reformats(engine, measurement, report)
     else:
         images = measurement.y if measurement.y.ndim == 4 else measurement.y[:, None]
+        level = measurement.noise / 2
         found = engine.restore_all(
-            images, measurement.operator, lambda done: report(done, len(images))
+            images, measurement.operator, level, lambda done: report(done, len(images))
         )
         found = found if measurement.y.ndim == 4 else found[:, 0]
+    if sampling.consistency is None and not measurement.noise:
+        sampling = replace(sampling, consistency=1.0)
     return Restored(
-        measurement.project(found, 0.0 if sampling.consistency is None else sampling.consistency),
+        measurement.project(found, sampling.consistency),
         measurement,
         engine.card,
         replace(sampling, tile=engine.tile),
@@ -267,7 +276,12 @@ def _reformats(engine: Engine, measurement: Measurement, report: Progress) -> Te
     operator = through_plane_operator(
         axis.n_low, axis.n_high, axis.factor, kind=axis.kind, thickness=axis.thickness
     )
-    stack, views = measurement.y, measurement.views
+    stack, views, level = measurement.y, measurement.views, measurement.noise / 2
+    if engine.card.denoises and level and len(views) == 2:
+        low, high = stack.shape[-2:]
+        identity = in_plane_operator((low, high), (low, high), 1.0)
+        stack = engine.restore_all(stack[:, None], identity, level)[:, 0]
+        level *= LEFT
     counts = [stack.shape[3 - view] for view in views]
     total = torch.zeros(())
     for i, view in enumerate(views):
@@ -276,6 +290,7 @@ def _reformats(engine: Engine, measurement: Measurement, report: Progress) -> Te
         found = engine.restore_all(
             images[:, None],
             operator,
+            level,
             lambda done, before=before: report(before + done, sum(counts)),  # type: ignore[misc]
         )
         total = total + found[:, 0].movedim(0, 3 - view)
@@ -307,7 +322,7 @@ def resolved(sampling: AnySampling, model: Model) -> AnySampling:
         if asked is not None and (name, asked) != ("steps", 1):
             raise UsageError(f"{name}: has no effect on {_called(card, steps)}; leave it out")
         filled[name] = None
-    if sampling.consistency is None:
+    if sampling.consistency is None and card.default_consistency < 1:
         filled["consistency"] = card.default_consistency
     return replace(sampling, **filled)
 

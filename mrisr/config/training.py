@@ -49,6 +49,13 @@ class DataSettings(Settings):
     groups: Annotated[int, Field(ge=1)] = 4
     blur_probability: Share = 0.0
     blur_sigma: tuple[float, float] = (0.0, 1.5)
+    #: Largest level of the Rician noise that is added last, drawn per crop and told to the network: a share
+    #: of the intensity range. 0: the network is told of none.
+    noise: Annotated[float, Field(ge=0, le=0.08)] = 0.0
+    #: Share of the crops without noise; of the groups whose noise is coloured, and range of its bandwidth.
+    noise_free: Share = 0.15
+    coloured: Share = 0.5
+    bandwidth: tuple[Share, Share] = (0.5, 1.0)
     #: Planes whose slices may be transposed. All others only flip; pictures only left to right.
     transpose: tuple[TrainingPlane, ...] = ("axial",)
 

@@ -6,15 +6,17 @@ uninterrupted one would have seen.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mrisr.config import DataSettings, Job, Kind
+from mrisr.core.statistics import seeded
 from mrisr.data import cache
 from mrisr.physics.measurement import Measurement
+from mrisr.physics.noise import Colour, told, with_rician_noise
 from mrisr.physics.rows import degradation_matrix
 from mrisr.physics.separable import (
     SeparableOperator,
@@ -55,12 +57,17 @@ class Drawn(NamedTuple):
     Attributes:
         kind, factor, thickness: as in :func:`mrisr.physics.rows.degradation_matrix`.
         blur_sigma: of a Gaussian blur after it, in pixels of the degraded image.
+        noise: levels of the noise that is added last, one an image (:mod:`mrisr.physics.noise`); empty
+            without noise.
+        colour: of the noise.
     """
 
     kind: Kind
     factor: float
     thickness: float = 1.0
     blur_sigma: float = 0.0
+    noise: tuple[float, ...] = ()
+    colour: Colour = Colour()
 
 
 def on_pixels(stack: cache.Stack, pixel_mm: float | None) -> cache.Stack:
@@ -131,8 +138,8 @@ class Crops:
         return crop
 
 
-def draw_degradation(settings: DataSettings, generator: torch.Generator) -> Drawn:
-    """Draw the degradation of a group of crops (apart from applying it, so that it can be replayed)."""
+def draw_degradation(settings: DataSettings, n: int, generator: torch.Generator) -> Drawn:
+    """Draw the degradation of a group of ``n`` crops (apart from applying it, so that it can be replayed)."""
     weights = torch.tensor([d.weight for d in settings.degradations])
     d = settings.degradations[int(torch.multinomial(weights, 1, generator=generator))]
     u = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
@@ -143,14 +150,28 @@ def draw_degradation(settings: DataSettings, generator: torch.Generator) -> Draw
     low, high = settings.blur_sigma
     sigma = low + u[2] * (high - low) if u[1] < settings.blur_probability else 0.0
     thin, thick = d.thickness
-    return Drawn(d.kind, factor, thin + u[3] * (thick - thin), sigma)
+    drawn = Drawn(d.kind, factor, thin + u[3] * (thick - thin), sigma)
+    return drawn._replace(**_draw_noise(settings, n, generator)) if settings.noise else drawn
+
+
+def _draw_noise(settings: DataSettings, n: int, generator: torch.Generator) -> dict[str, Any]:
+    """Levels of ``n`` images, weak ones more often than strong ones and some without noise; and a colour."""
+    u = torch.rand(n, 2, generator=generator, dtype=torch.float64)
+    levels = torch.where(u[:, 0] < settings.noise_free, 0, settings.noise * u[:, 1].square())
+    coloured, rows, columns, elliptic = torch.rand(4, generator=generator).tolist()
+    low, high = settings.bandwidth
+    colour = Colour(low + rows * (high - low), low + columns * (high - low), elliptic < 0.5)
+    return {
+        "noise": tuple(levels.tolist()),
+        "colour": colour if coloured < settings.coloured else Colour(),
+    }
 
 
 def pair_operator(job: Job, drawn: Drawn, high: tuple[int, int]) -> SeparableOperator:
     """The operator of a job on images of shape ``high`` (rows, columns): both axes in-plane, a slice profile
-    along the rows' axis through-plane."""
+    along the rows' axis through-plane. At factor 1 it is the identity of both jobs: all there is, is noise."""
     low = [max(1, round(n / drawn.factor)) for n in high]
-    if job == "inplane":
+    if job == "inplane" or drawn.factor == 1:
         return in_plane_operator((low[0], low[1]), high, drawn.factor, drawn.kind)
     return through_plane_operator(
         low[0], high[0], drawn.factor, kind=drawn.kind, thickness=drawn.thickness
@@ -166,27 +187,33 @@ def blurred(images: Tensor, sigma: float) -> Tensor:
     return images
 
 
-def measure(x_high: Tensor, job: Job, drawn: Drawn) -> Measured:
-    """Degrade images ``(b, c, h, w)`` as drawn."""
+def measure(
+    x_high: Tensor, job: Job, drawn: Drawn, generator: torch.Generator | None = None
+) -> Measured:
+    """Degrade images ``(b, c, h, w)`` as drawn; ``generator``, on their device, makes the noise."""
     operator = pair_operator(job, drawn, (x_high.shape[-2], x_high.shape[-1]))
     y = operator(x_high)
     if drawn.blur_sigma > 0.05:
         y = blurred(y, drawn.blur_sigma)
+    if drawn.noise:
+        levels = torch.tensor(drawn.noise, device=y.device)
+        y = with_rician_noise(y, levels, generator or seeded(y.device, 0), drawn.colour)
     return Measured(y, operator)
 
 
 def measurement_of(images: Tensor, job: Job, drawn: Drawn) -> Measurement:
-    """Degrade images ``(n, c, h, w)`` in -1..1 without noise to the measurement of a magnitude image, on the
-    CPU.
+    """Degrade images ``(n, c, h, w)`` in -1..1 to the measurement of a magnitude image, on the CPU. Their
+    noise, where there is any, is of one level.
 
     Through the plane the images are reformatted ones, of one channel, whose rows are the slices of the
     measured stack.
     """
     y, operator = measure(images.cpu(), job, drawn)
+    noise = 2 * max(drawn.noise, default=0.0)
     if job == "inplane":
-        return Measurement(y, operator, BOUNDS)
+        return Measurement(y, operator, BOUNDS, noise)
     stacked = SeparableOperator({-3: operator.axes[-2]})
-    return Measurement(y[:, 0].movedim(1, 0).contiguous(), stacked, BOUNDS, views=(2,))
+    return Measurement(y[:, 0].movedim(1, 0).contiguous(), stacked, BOUNDS, noise, views=(2,))
 
 
 def as_images(measurement: Measurement, stack: Tensor) -> Tensor:
@@ -194,16 +221,23 @@ def as_images(measurement: Measurement, stack: Tensor) -> Tensor:
     return stack.movedim(1, 0)[:, None] if measurement.views else stack
 
 
-def make_pairs(crops: Tensor, draws: Sequence[Drawn], job: Job, margin: int) -> Pair:
+def make_pairs(
+    crops: Tensor,
+    draws: Sequence[Drawn],
+    job: Job,
+    margin: int,
+    generator: torch.Generator | None = None,
+) -> Pair:
     """Degrade integer crops ``(b, c, s, s)`` to pairs: one draw for each equal share of the batch.
 
     The margin is cut off after degradation, so no pair shows a border that a slice does not have.
+    ``generator``, on the device of the crops, makes the noise.
     """
     x = crops.float() * (2.0 / cache.LEVELS) - 1.0
     groups = x.chunk(len(draws))
-    measured = tuple(measure(g, job, d) for g, d in zip(groups, draws, strict=True))
+    measured = tuple(measure(g, job, d, generator) for g, d in zip(groups, draws, strict=True))
     low = torch.cat([operator.interpolate(y) for y, operator in measured])
-    condition = torch.cat([describe(m.operator).to(x).expand(len(m.y), -1) for m in measured])
+    condition = torch.cat([_condition(m, d) for m, d in zip(measured, draws, strict=True)])
     inner = slice(margin, x.shape[-1] - margin)
     return Pair(
         x[..., inner, inner].contiguous(),
@@ -212,6 +246,15 @@ def make_pairs(crops: Tensor, draws: Sequence[Drawn], job: Job, margin: int) -> 
         measured,
         margin,
     )
+
+
+def _condition(measured: Measured, drawn: Drawn) -> Tensor:
+    """What the network is told of a group: the degradation of all, and the noise of each where there is any."""
+    y = measured.y
+    condition = describe(measured.operator).to(y).expand(len(y), -1)
+    if not drawn.noise:
+        return condition
+    return torch.cat([condition, told(torch.tensor(drawn.noise)).to(y)[:, None]], dim=1)
 
 
 def split(

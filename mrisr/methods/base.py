@@ -13,6 +13,7 @@ from mrisr.core.errors import UsageError
 from mrisr.core.options import KINDS, Kind, Sampling
 from mrisr.data.pairs import Pair
 from mrisr.diffusion import Noise
+from mrisr.physics.noise import told
 from mrisr.physics.separable import SeparableOperator, describe
 
 Output = TypeVar("Output")
@@ -34,13 +35,22 @@ class Given(NamedTuple):
     condition: Tensor
 
 
-def given(y: Tensor, operator: SeparableOperator, kinds: Sequence[Kind] = KINDS) -> Given:
-    """A measurement with what follows from it, for a model conditioned on the degradations ``kinds``.
+def given(
+    y: Tensor,
+    operator: SeparableOperator,
+    kinds: Sequence[Kind] = KINDS,
+    noise: float | None = None,
+) -> Given:
+    """A measurement with what follows from it, for a model conditioned on the degradations ``kinds``, and on
+    the level of the noise (a share of the intensity range) unless it is None.
 
     Raises:
         UsageError: the operator is of another kind.
     """
-    condition = describe(operator, kinds).to(y.device)
+    condition = describe(operator, kinds)
+    if noise is not None:
+        condition = torch.cat([condition, told(noise)[None]])
+    condition = condition.to(y.device)
     return Given(y, operator, operator.interpolate(y), condition)
 
 

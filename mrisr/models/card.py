@@ -88,6 +88,10 @@ class ModelCard(Card, MethodSettings):
     condition: int
     #: Degradations that the network was conditioned on, in the order of its one-hot vector.
     kinds: tuple[Kind, ...] = ("bicubic", "kspace", "gaussian", "box")
+    #: Whether the network is told the level of the noise, and whether it was also trained to take noise away
+    #: at factor 1, where nothing else is missing.
+    noise: bool = False
+    denoises: bool = False
     #: Factors the model was trained for.
     factors: tuple[float, float]
     default_steps: int = 1
@@ -106,10 +110,11 @@ class ModelCard(Card, MethodSettings):
 
     @model_validator(mode="after")
     def _condition_fits(self) -> ModelCard:
-        if self.condition != condition_length(self.kinds):
+        expected = condition_length(self.kinds, self.noise)
+        if self.condition != expected:
             raise ValueError(
-                f"condition: expected {condition_length(self.kinds)} for {len(self.kinds)} kinds of "
-                f"degradation, found {self.condition}"
+                f"condition: expected {expected} for {len(self.kinds)} kinds of degradation"
+                f"{' and noise' if self.noise else ''}, found {self.condition}"
             )
         return self
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mrisr.core import geometry
@@ -18,6 +19,8 @@ from mrisr.physics.separable import SeparableOperator, in_plane_operator, throug
 TOLERANCE = 4e-4
 #: A family of reformatted images whose pixels are coarser than the target by more than this is left out.
 COARSE = 1.5
+#: Edge in measured pixels of the squares over which a residual is compared with the noise.
+WINDOW = 9
 UNBOUNDED = (-float("inf"), float("inf"))
 
 
@@ -99,18 +102,39 @@ class Measurement:
         """The measurement interpolated on the target grid: x_LR, what a result is compared with."""
         return self.apply(self.operator.interpolate, self.y)
 
-    def project(self, stack: Tensor, weight: float) -> Tensor:
-        """Data consistency ``x + weight A^+ (y - A x)``, within the bounds."""
-        parts = [(stack, self.y)]
-        if -3 not in self.operator.axes:
-            parts = list(zip(stack.split(1), self.y.split(1), strict=True))
+    def project(self, stack: Tensor, weight: float | None = None) -> Tensor:
+        """Data consistency ``x + weight A^+ (y - A x)``, within the bounds; where no weight is given, up to the
+        noise.
+
+        Up to the noise, only what of the residual the noise does not explain is projected: around every
+        pixel its power above that of the noise (local Wiener filter, Lee 1980, "Digital image enhancement
+        and noise filtering by use of local statistics", eq. 14). What is left is about as strong as the
+        noise: weaker means that noise was copied, stronger that something measured was left out.
+        """
+        if weight is None and self.noise:
+            found = [self._up_to_noise(x, y) for x, y in self._parts(stack)]
+            return torch.cat(found).clamp(*self.bounds)
+        weight = 1.0 if weight is None else weight
         done = []
-        for x, y in parts:
+        for x, y in self._parts(stack):
             x = self.operator.project(x, y, weight)
             if weight == 1:
                 x = self.operator.project_within(x, y, self.bounds, tolerance=TOLERANCE)
             done.append(x.clamp(*self.bounds))
         return torch.cat(done)
+
+    def _up_to_noise(self, x: Tensor, y: Tensor) -> Tensor:
+        residual = y - self.operator(x)
+        power = local_mean(residual.square())
+        explained = (power - self.noise**2).clamp(min=0) / power.clamp(min=1e-12)
+        return x + self.operator.pinv(explained * residual)
+
+    def _parts(self, stack: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Parts of a stack with what was measured of them: slice by slice where ``A`` acts within slices."""
+        parts = [(stack, self.y)]
+        if -3 not in self.operator.axes:
+            parts = list(zip(stack.split(1), self.y.split(1), strict=True))
+        return parts
 
     def residual(self, result: Volume) -> dict[str, float]:
         """Agreement of a result, as stored, with the measurement: RMS and maximum of ``A x - y`` in the
@@ -128,6 +152,13 @@ class Measurement:
             "intensity_range": grid.scale,
             "rms_of_range": rms / grid.scale,
         }
+
+
+def local_mean(images: Tensor, edge: int = WINDOW) -> Tensor:
+    """Mean over squares of ``edge`` pixels around every pixel of ``(..., rows, columns)``."""
+    flat = images.reshape(-1, 1, *images.shape[-2:])
+    mean = F.avg_pool2d(flat, edge, 1, edge // 2, count_include_pad=False)
+    return mean.reshape(images.shape)
 
 
 def stack_order(volume: Volume) -> tuple[int, int, int]:

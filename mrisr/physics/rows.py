@@ -194,7 +194,7 @@ def pseudo_inverse(kind: Kind, n_high: int, factor: float, thickness: float, n_l
     return np.asarray(np.linalg.pinv(h, rcond=PINV_RCOND), dtype=np.float64)
 
 
-def condition_length(kinds: Sequence[str]) -> int:
-    """Length of the vector by which a network conditioned on ``kinds`` is told the degradation
-    (:func:`mrisr.physics.separable.describe`)."""
-    return 2 + len(kinds) + 1
+def condition_length(kinds: Sequence[str], noise: bool = False) -> int:
+    """Length of the vector by which a network conditioned on ``kinds``, and on the noise or not, is told the
+    degradation (:func:`mrisr.physics.separable.describe`)."""
+    return 2 + len(kinds) + 1 + noise

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 import mrisr
 from mrisr.config import Config, MethodSettings, TrainSettings, ZonesConfig
 from mrisr.core.errors import InputError, UsageError
+from mrisr.core.options import KINDS
 from mrisr.data import cache
 from mrisr.diffusion import LinearSchedule
 from mrisr.io.atomic import as_output_error, write_bytes
 from mrisr.models.card import ModelCard, TrainingRecord
 from mrisr.models.store import Model, load_model
-from mrisr.physics.separable import CONDITION
+from mrisr.physics.rows import condition_length
 
 
 def fingerprint(config: Config | ZonesConfig) -> str:
@@ -80,15 +81,18 @@ def new_card(config: Config, training: list[cache.Stack], frozen: Model | None =
     """Make the card as it stands before the first step; ``frozen`` is an inversion's denoiser."""
     steps, eta = default_sampling(config)
     factors = [f for d in config.data.degradations for f in (d.factors or d.range)]
+    noise = config.data.noise > 0
     return ModelCard(
         name=config.name,
         job=config.job,
         description=config.description,
         version=mrisr.__version__,
-        condition=CONDITION,
+        condition=condition_length(KINDS, noise),
+        noise=noise,
+        denoises=noise and 1 in factors,
         **config.card.model_dump(),
         **_inverted(config, frozen),
-        factors=(min(factors), max(factors)),
+        factors=(min(f for f in factors if f > 1), max(factors)),
         default_steps=steps,
         default_eta=eta,
         training=first_record(

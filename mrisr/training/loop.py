@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
+import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
@@ -37,6 +38,8 @@ from mrisr.training.bookkeeping import (
 
 CHECKPOINT = "checkpoint.safetensors"
 CROPS, DEVICE, DROPOUT = 1, 2, 3  # purposes of a step's generators
+#: Weights that what a network is told enters by, and the residual blocks, of which it may have more.
+TOLD, GROWING = "embed.mlp.0.weight", "body."
 #: What the CPU draws for a step and the device learns from.
 Batch = TypeVar("Batch")
 
@@ -201,13 +204,24 @@ def per_process(batch: int, world: int, groups: int = 1) -> int:
 
 
 def take_weights(network: nn.Module, other: nn.Module, name: str) -> None:
-    """Start from the weights of a model called ``name``. Raises UsageError if its network is another."""
+    """Start from the weights of a model called ``name``.
+
+    The network may have more residual blocks, and be told more, than that model: what is new begins without
+    effect (after Net2Net, Chen et al. 2016), so the network begins as that model.
+
+    Raises:
+        UsageError: its network is another.
+    """
+    mine, theirs = network.state_dict(), other.state_dict()
+    for key, value in theirs.items():
+        if key.endswith(TOLD) and key in mine and mine[key].shape[0] == value.shape[0]:
+            theirs[key] = F.pad(value, (0, max(0, mine[key].shape[1] - value.shape[1])))
     try:
-        network.load_state_dict(other.state_dict())
+        missing, unexpected = network.load_state_dict(theirs, strict=False)
     except RuntimeError as error:
-        raise UsageError(
-            f"train.initialize: {name} has another network than the configuration"
-        ) from error
+        missing, unexpected = [str(error)], []
+    if unexpected or any(not key.startswith(GROWING) for key in missing):
+        raise UsageError(f"train.initialize: {name} has another network than the configuration")
 
 
 def drawn_ahead(trainee: Trainee[Batch], first: int, last: int) -> Iterator[tuple[int, Batch]]:

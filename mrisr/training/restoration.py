@@ -59,6 +59,8 @@ class Critic(nn.Module):
 #: Pictures that figures are computed on (of more, some spread over all), and rows of the example picture.
 MOST_PICTURES = 64
 MOST_EXAMPLES = 16
+#: Level of the noise of the noisy figures, a share of the intensity range: that of many scans.
+NOISE = 0.02
 
 
 class Example(NamedTuple):
@@ -69,11 +71,16 @@ class Example(NamedTuple):
     reference: Tensor
 
 
-def _factors(config: Config) -> list[tuple[pairs.Drawn, str]]:
-    """The exact factors of the first degradation kind, without blur: what the figures are quoted for."""
+def _drawn(config: Config, images: int) -> list[tuple[pairs.Drawn, str]]:
+    """The exact factors of the first degradation kind, without blur: what the figures are quoted for. Where
+    the network is told of noise, without and with noise of a scan's level."""
     first = config.data.degradations[0]
     factors = first.factors or (first.range[0], first.range[1])
-    return [(pairs.Drawn(first.kind, f), f"x{f:g}") for f in dict.fromkeys(factors)]
+    clean = [(pairs.Drawn(first.kind, f), f"x{f:g}") for f in dict.fromkeys(factors)]
+    if not config.data.noise:
+        return clean
+    level = (NOISE,) * images
+    return clean + [(d._replace(noise=level), f"{label}_noisy") for d, label in clean]
 
 
 def validation_planes(config: Config) -> list[str]:
@@ -104,7 +111,7 @@ def validate(
         first = max(0, (len(stack_images) - slices) // 2)
         x_high = stack_images[first : first + slices]
         reference = (x_high + 1) / 2
-        for drawn, label in _factors(config):
+        for drawn, label in _drawn(config, len(x_high)):
             measurement = pairs.measurement_of(x_high, config.job, drawn)
             found = restore(measurement, model, sampling).stack
             both = (pairs.as_images(measurement, x) for x in (measurement.interpolated(), found))
@@ -247,15 +254,17 @@ class Restoration(Trainee[Batch]):
         """Draw integer crops and how they are to be degraded."""
         generator = self.generator(step, CROPS)
         data = self.config.data
-        draws = [pairs.draw_degradation(data, generator) for _ in range(data.groups)]
+        each = self.share // data.groups
+        draws = [pairs.draw_degradation(data, each, generator) for _ in range(data.groups)]
         return Batch(pinned(self.crops.draw(self.share, generator)), draws)
 
     def loss(self, batch: Batch, step: int, share: float) -> Tensor:
         """Compute the method's objective on the batch's pairs, which are made on the device."""
         device, bf16 = self.fabric.device, self.settings.precision == "bf16"
         crops = batch.crops.to(device, non_blocking=True)
-        pair = pairs.make_pairs(crops, batch.draws, self.config.job, self.config.data.margin)
         generator = self.generator(step, DEVICE)
+        data = self.config.data
+        pair = pairs.make_pairs(crops, batch.draws, self.config.job, data.margin, generator)
         # Autocast here, not by Fabric: its mixed precision would round the images themselves to bf16.
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             loss: Tensor
