@@ -13,12 +13,12 @@ from mrisr.config import Settings, load_settings
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.options import (
     InPlane,
-    Option,
     Precision,
     Segmenting,
     ThroughPlane,
     current_names,
     declared,
+    option,
 )
 from mrisr.models.card import INTERPOLATIONS, available, card_path
 from mrisr.zones.labels import LabelTable
@@ -30,23 +30,23 @@ Name = Annotated[str, Field(pattern=NAME)]
 class InPlaneVolume(InPlane):
     """A volume upsampled in-plane, of a stack; where a study has none of it, neither has the result."""
 
-    job: Annotated[Literal["inplane"], Option()] = "inplane"
-    of: Annotated[StackName, Option()] = "axial"
+    job: Literal["inplane"] = option("inplane")
+    of: StackName = option("axial")
 
 
 @dataclass(frozen=True)
 class ThroughPlaneVolume(ThroughPlane):
     """A volume upsampled through-plane, of a stack; where a study has none of it, neither has the result."""
 
-    job: Annotated[Literal["throughplane"], Option()] = "throughplane"
-    of: Annotated[StackName, Option()] = "axial"
+    job: Literal["throughplane"] = option("throughplane")
+    of: StackName = option("axial")
 
 
 @dataclass(frozen=True)
 class ZonesOfVolumes(Segmenting):
     """A segmenter, and the volumes whose zones it finds; left out, ``source`` and all that are made of it."""
 
-    volumes: Annotated[tuple[Name, ...] | None, Option()] = None
+    volumes: tuple[Name, ...] | None = option(None)
 
     def __post_init__(self) -> None:
         super().__post_init__()
