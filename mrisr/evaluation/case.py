@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from mrisr.evaluation.methods import Method
 
 Scoring = Literal["degraded", "measured", "reference"]
+#: Image that was not restored, which tables of zones have beside the methods, by the kind of scale.
+ORIGINAL = {"degraded": "original image", "measured": "measured stack"}
 #: Format of stored results, part of every key.
 FORMAT = 2
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile)

@@ -33,8 +33,6 @@ from mrisr.zones.segmenter import Segmentation, Segmenter, load_segmenter
 
 #: Side of the square that the pictures show and of its pixels, mm.
 EXTENT_MM, PIXEL_MM = 80.0, 0.4
-#: Image that was not restored, which the tables have beside the methods, by the kind of scale.
-ORIGINAL = {"degraded": "original image", "measured": "measured stack"}
 
 
 @dataclass(frozen=True, eq=False)

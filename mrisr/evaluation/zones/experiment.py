@@ -9,7 +9,7 @@ import numpy as np
 
 from mrisr.config import load_settings
 from mrisr.core.errors import UsageError
-from mrisr.evaluation.case import METRICS, Metric, Scale, Scored, finite
+from mrisr.evaluation.case import METRICS, ORIGINAL, Metric, Scale, Scored, finite
 from mrisr.evaluation.experiment import (
     DEFAULTS,
     Evaluation,
@@ -18,11 +18,11 @@ from mrisr.evaluation.experiment import (
     Switches,
     conduct,
 )
+from mrisr.evaluation.figures import pictures_of
 from mrisr.evaluation.methods import Method, Report
 from mrisr.evaluation.settings import MethodEntry, ZonesSettings
 from mrisr.evaluation.statistics import Column, Row, Table, metric_column, patients_in, table_of
-from mrisr.evaluation.zones.case import ORIGINAL, Frozen, ZonesCase, crops, find_cases, load_frozen
-from mrisr.evaluation.zones.figures import pictures_of
+from mrisr.evaluation.zones.case import Frozen, ZonesCase, crops, find_cases, load_frozen
 from mrisr.models.card import Card, card_path, read_zones_card
 from mrisr.models.store import write_card
 from mrisr.zones.labels import ZONES
