@@ -25,6 +25,7 @@ from mrisr.core.statistics import Interval, mean_interval, seeded
 from mrisr.data import pairs
 from mrisr.diffusion import INFERENCE, start_latent
 from mrisr.io.atomic import make_folder
+from mrisr.view.pages import new_figure, png
 
 #: Spatial frequencies are taken in bands this wide, cycles per pixel, up to Nyquist's 0.5.
 BAND = 0.02
@@ -191,7 +192,7 @@ def as_markdown(latents: Latents, suggestion: Suggestion, threshold: float) -> s
 
 def latents_figure(latents: Latents, suggestion: Suggestion, threshold: float) -> bytes:
     """PSNR between the latents (after PartDiff Fig. 3) and the share of the missing detail, per step."""
-    figure = results.new_figure(11, 4.4)
+    figure = new_figure(11, 4.4)
     left, right = figure.subplots(1, 2)
     t, last = np.arange(len(latents.g)), len(latents.g) - 1
     curves = (
@@ -228,7 +229,7 @@ def latents_figure(latents: Latents, suggestion: Suggestion, threshold: float) -
         above = axes.twiny()
         above.set(xlim=(0, last), xticks=SHOWN, xlabel="signal level g")
         above.set_xticklabels([f"{latents.g[s]:.3g}" for s in SHOWN])
-    return results.png(figure)
+    return png(figure, dpi=120)
 
 
 def latents_picture(latents: Latents) -> bytes:
@@ -236,7 +237,7 @@ def latents_picture(latents: Latents) -> bytes:
 
     Both images of a column share one grey scale, which widens from -1..1 to two standard deviations of noise.
     """
-    figure = results.new_figure(2.1 * len(SHOWN), 4.6)
+    figure = new_figure(2.1 * len(SHOWN), 4.6)
     rows = figure.subplots(2, len(SHOWN))
     generator = seeded("cpu", 0)
     names = ("diffused $x_{HR}$", "diffused $x_{LR}$")
@@ -251,7 +252,7 @@ def latents_picture(latents: Latents) -> bytes:
             if panels is rows[0]:
                 axes.set_title(f"t = {t}, g = {g:.3g}", fontsize=10)
         panels[0].set_ylabel(name)
-    return results.png(figure, dpi=150)
+    return png(figure, dpi=150)
 
 
 def analyze_latents(

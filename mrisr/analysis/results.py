@@ -1,18 +1,13 @@
-"""Output of the analyses: numbers, tables, figures by plain matplotlib."""
-
-from __future__ import annotations
+"""Output of the analyses: numbers, tables and files."""
 
 import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from mrisr.io.atomic import json_bytes, write_together
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Row: TypeAlias = Mapping[str, str | float | None]
 
@@ -44,20 +39,6 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [f"| {' | '.join(cells)} |" for cells in (header, *rows)]
     lines.insert(1, "|---" * len(header) + "|")
     return "\n".join(lines) + "\n"
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of this size in inches, apart from matplotlib's global state."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def png(figure: Figure, dpi: int = 120) -> bytes:
-    """The figure as the bytes of a PNG."""
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=dpi, metadata={"Software": "mrisr"})
-    return picture.getvalue()
 
 
 def write_analysis(

@@ -36,6 +36,7 @@ from mrisr.io.atomic import make_folder, write_bytes
 from mrisr.methods import build_restorer
 from mrisr.models.card import ModelCard, read_card
 from mrisr.models.store import Model, load_model, write_card
+from mrisr.view.pages import new_figure, png
 
 POWERS = (0.35, 0.5, 0.7, 1.4, 2.0, 3.0)
 LAST_LEVELS = (0.4, 0.55, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
@@ -193,7 +194,7 @@ def as_markdown(title: str, found: dict[str, Any]) -> str:
 
 def schedule_figure(grid: Sequence[Candidate], bench: Bench, chosen: Candidate) -> bytes:
     """The criterion on the training patients along both families, and where the chosen levels lie."""
-    figure = results.new_figure(11, 3.8)
+    figure = new_figure(11, 3.8)
     time, snr, levels = figure.subplots(1, 3)
     for eta in sorted({c.eta for c in grid}):
         for axes, families, colour in (
@@ -220,7 +221,7 @@ def schedule_figure(grid: Sequence[Candidate], bench: Bench, chosen: Candidate) 
         levels.plot(c.levels, "o-", color=colour, label=name)
     levels.set(xlabel="level", ylabel="signal level g", ylim=(0, 1.02))
     levels.legend(frameon=False)
-    return results.png(figure)
+    return png(figure, dpi=120)
 
 
 def with_schedule(model: Model, levels: Sequence[float]) -> Model:

@@ -11,9 +11,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Sequence
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +26,7 @@ from mrisr.core.statistics import Interval, mean_interval
 from mrisr.io.atomic import make_folder
 from mrisr.models.store import Model, load_model
 from mrisr.restore import resolved
+from mrisr.view.pages import embedded, new_figure, png, render
 
 #: Figures over patients, in the order of an array of them: title, and format in the table.
 MEASURES = {
@@ -178,7 +177,7 @@ def as_markdown(settings: Sequence[Setting], found: Quality) -> str:
 
 def steps_figure(settings: Sequence[Setting], found: Quality) -> bytes:
     """Each figure against the steps: mean over patients, thin lines for each, interpolation as a line."""
-    figure = results.new_figure(12, 3.4)
+    figure = new_figure(12, 3.4)
     steps = [s.steps for s in settings[1:]]
     panels = figure.subplots(1, len(MEASURES))
     for k, (axes, (title, _)) in enumerate(zip(panels, MEASURES.values(), strict=True)):
@@ -197,7 +196,7 @@ def steps_figure(settings: Sequence[Setting], found: Quality) -> bytes:
     figure.suptitle(
         f"mean over {results.patients(found.figures.n)}; thin: each patient", fontsize=10
     )
-    return results.png(figure)
+    return png(figure, dpi=120)
 
 
 class Trial(NamedTuple):
@@ -242,7 +241,7 @@ def data_uri(image: Tensor) -> str:
     levels = (unit(image[top : top + SHOWN, left : left + SHOWN]) * 255).round().byte().numpy()
     picture = io.BytesIO()
     Image.fromarray(levels).save(picture, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(picture.getvalue()).decode()
+    return embedded(picture.getvalue())
 
 
 def encode(content: object, seed: int) -> str:
@@ -266,13 +265,7 @@ def reader_page(settings: Sequence[str], trials: Sequence[Trial]) -> str:
     digest = hashlib.sha256(json.dumps([pairs, key]).encode()).hexdigest()
     seed = int(digest[:8], 16)
     data = {"id": digest[:16], "seed": seed, "pairs": pairs, "key": encode(key, seed)}
-    folder = files("mrisr.analysis")
-    return Template(folder.joinpath("readers.html").read_text(encoding="utf-8")).substitute(
-        style=folder.joinpath("readers.css").read_text(encoding="utf-8"),
-        script=folder.joinpath("readers.js").read_text(encoding="utf-8"),
-        data=json.dumps(data),
-        count=len(trials),
-    )
+    return render("mrisr.analysis", "readers.html", data=json.dumps(data), count=len(trials))
 
 
 def analyze_steps(

@@ -3,7 +3,6 @@ scale, and slices with outlines (PartDiff's Fig. 14, 15)."""
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from mrisr.evaluation.case import METRICS, ORIGINAL, Scale, ScoredResult
 from mrisr.evaluation.experiment import Evaluation, Picture
 from mrisr.evaluation.methods import Method
 from mrisr.evaluation.statistics import Row
+from mrisr.view.pages import new_figure, png
 from mrisr.zones.labels import TITLES, ZONES
 from mrisr.zones.picture import COLOURS
 
@@ -39,13 +39,6 @@ OUTLINES = (
     "Below each method its Dice of PZ and TZ over the whole stack."
 )
 _DASHES = ((0, (5, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)), (0, (10, 3)), (0, (3, 1, 1, 1, 1, 1)))
-
-
-def png(figure: Figure) -> bytes:
-    """A figure as PNG, the same bytes for the same figure."""
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=110, metadata={"Software": None})
-    return out.getvalue()
 
 
 def marks() -> Iterator[dict[str, Any]]:
@@ -88,8 +81,6 @@ def shown_methods(evaluation: Evaluation) -> list[str]:
 def comparison(evaluation: Evaluation, results: Sequence[ScoredResult]) -> Figure:
     """One slice of a stack at one factor by each shown method, what it is compared with first, and below
     each the difference from that."""
-    from matplotlib.figure import Figure
-
     by_name = {r.method: r.scored for r in results}
     names = [n for n in shown_methods(evaluation) if n in by_name]
     truth = results[0].scored.pictures["reference"]
@@ -97,7 +88,7 @@ def comparison(evaluation: Evaluation, results: Sequence[ScoredResult]) -> Figur
     bands = math.ceil((len(names) + 1) / ACROSS)
     height = WIDTH * truth.shape[0] / truth.shape[1]
     size = (WIDTH * ACROSS + 1.1, bands * (2 * height + 0.65))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = new_figure(*size)
     axes = figure.subplots(2 * bands, ACROSS, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
@@ -124,12 +115,11 @@ def comparison(evaluation: Evaluation, results: Sequence[ScoredResult]) -> Figur
 def against_steps(evaluation: Evaluation, scale: Scale) -> Figure:
     """PSNR and spectrum error against evaluations of the network: a line for each model that is sampled
     with several numbers of steps, a mark for each other method, a level for each interpolation."""
-    from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
 
     rows = {row.method: row for row in evaluation.at(scale)}
     lines = _lines([m for m in evaluation.methods if m.name in rows])
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    figure = new_figure(11, 4.6)
     better = {"psnr": "higher", "spectrum": "lower"}
     for axis, metric in zip(figure.subplots(1, 2), better, strict=True):
         dashes = cycle(_DASHES)
@@ -204,11 +194,9 @@ def pictures_of(evaluation: Evaluation) -> list[Picture]:
 
 def dice_chart(rows: Sequence[Row]) -> Figure:
     """Dice of each zone at every scale: a mark with whiskers for each method, a level for the original."""
-    from matplotlib.figure import Figure
-
     scales = list(dict.fromkeys(r.scale for r in rows))
     methods = list(dict.fromkeys(r.method for r in rows if r.method not in ORIGINAL.values()))
-    figure = Figure(figsize=(5.5 + 1.6 * len(scales), 4.4), layout="constrained")
+    figure = new_figure(5.5 + 1.6 * len(scales), 4.4)
     axes = figure.subplots(1, len(ZONES), sharey=True, squeeze=False)[0]
     for axis, zone in zip(axes, ZONES, strict=True):
         places: dict[str, list[tuple[float, float, float]]] = {m: [] for m in methods}
@@ -233,12 +221,10 @@ def dice_chart(rows: Sequence[Row]) -> Figure:
 def outlines(results: Sequence[ScoredResult], methods: Sequence[str]) -> Figure:
     """One patient: a row for each scale, a column for the original and each method, each with the outlines
     of both segmentations."""
-    from matplotlib.figure import Figure
-
     scales = list(dict.fromkeys(r.scale for r in results))
     by_place = {(r.scale, r.method): r.scored for r in results}
     size = (SQUARE * (len(methods) + 1), (SQUARE + 0.5) * len(scales))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = new_figure(*size)
     axes = figure.subplots(len(scales), len(methods) + 1, squeeze=False)
     for line, scale in zip(axes, scales, strict=True):
         for axis, method in zip(line, [ORIGINAL[scale.scoring], *methods], strict=True):

@@ -34,6 +34,7 @@ from mrisr.evaluation.statistics import (
     table_of,
 )
 from mrisr.metrics import load_lpips
+from mrisr.view.pages import png
 
 PROTOCOL = {
     "degraded": "slices of patients that no model was trained on: centre crop, volume scaled to its 0..99.5 "
@@ -188,11 +189,11 @@ class Images(Experiment):
     def sections(self, done: Evaluation) -> list[Section]:
         steps, pictures = [], []
         for scale in done.scales:
-            drawn = figures.png(figures.against_steps(done, scale))
+            drawn = png(figures.against_steps(done, scale))
             title = f"PSNR and spectrum error against network evaluations, {scale}"
             steps.append(Picture(title, f"Mean over patients, {scale}. {LEVELS}", drawn))
             for name, results in list(figures.stacks(done, scale).items())[:STACKS]:
-                drawn = figures.png(figures.comparison(done, results))
+                drawn = png(figures.comparison(done, results))
                 title = f"Slices and difference maps of {name}, {scale}"
                 pictures.append(Picture(title, f"{name}, {scale}", drawn))
         return [Section("Error against steps", steps), Section("Pictures", pictures, SHOWN)]
