@@ -9,7 +9,7 @@ diffusion starts from a latent without that detail, so K is suggested where the 
 fallen to a stated threshold: a denoiser would hardly have read there what the start lacks.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mrisr.analysis import scoring
 from mrisr.analysis.options import LatentSettings, command, names_of
-from mrisr.analysis.scoring import PROTOCOL, Array, Slices, per_patient, read_slices
+from mrisr.analysis.scoring import PROTOCOL, Array, Report, Slices, per_patient, read_slices
 from mrisr.config import Job
 from mrisr.core.statistics import Interval, mean_interval, seeded
 from mrisr.data import pairs
@@ -107,10 +107,7 @@ def suggest(latents: Latents, threshold: float) -> Suggestion:
 
 
 def measure_latents(
-    slices: Sequence[Slices],
-    job: Job,
-    factor: float,
-    report: Callable[[str], None] = lambda line: None,
+    slices: Sequence[Slices], job: Job, factor: float, report: Report = lambda line: None
 ) -> Latents:
     """Degrade the slices, diffuse the pairs by the inference schedule and compare their latents."""
     g = INFERENCE.noise_scales().numpy()
@@ -256,10 +253,7 @@ def latents_picture(latents: Latents) -> bytes:
 
 
 def analyze_latents(
-    data: Path,
-    output: Path,
-    how: LatentSettings,
-    report: Callable[[str], None] = lambda line: None,
+    data: Path, output: Path, how: LatentSettings, report: Report = lambda line: None
 ) -> str:
     """Write ``latents.csv``, ``.json``, ``.md``, ``.png`` and ``latents_picture.png`` into ``output``;
     returns the Markdown text.

@@ -16,7 +16,7 @@ wrong places. The default asks for the restoration *nearest* to the reference in
 (:mod:`mrisr.analysis.scoring`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from mrisr.analysis import scoring
 from mrisr.analysis.options import Criterion, Search, command
-from mrisr.analysis.scoring import Array, Slices
+from mrisr.analysis.scoring import Array, Report, Slices
 from mrisr.config import DiffusionSettings
 from mrisr.core.errors import InputError, OutputError, UsageError
 from mrisr.core.options import Sampling
@@ -267,7 +267,7 @@ def analyze_schedule(
     how: Search,
     *,
     write: Path | None = None,
-    report: Callable[[str], None] = lambda line: None,
+    report: Report = lambda line: None,
 ) -> str:
     """Search on the model's training patients, check the choice on those held out, and write
     ``schedule.csv``, ``.json``, ``.md`` and ``.png`` into ``output``; returns the Markdown text.

@@ -12,7 +12,7 @@ what interpolation lacks by either measure counts the same. That is a convention
 import csv
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -30,6 +30,7 @@ from mrisr.models.store import Model, load_model
 from mrisr.restore import restore
 
 Array = NDArray[np.float64]
+Report: TypeAlias = Callable[[str], None]
 Row: TypeAlias = Mapping[str, str | float | None]
 
 #: Plane whose slices are degraded, because the truth is known there, and kind of the degradation: bicubic on

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mrisr.analysis import scoring
 from mrisr.analysis.options import Steps, command, names_of, steps_of
-from mrisr.analysis.scoring import Array, Slices, unit
+from mrisr.analysis.scoring import Array, Report, Slices, unit
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.options import Sampling
 from mrisr.core.statistics import Interval, mean_interval
@@ -89,7 +89,7 @@ def restore_all(
     settings: Sequence[Setting],
     slices: Sequence[Slices],
     factor: float,
-    report: Callable[[str], None] = lambda line: None,
+    report: Report = lambda line: None,
 ) -> list[RestoredSlices]:
     """Restore and score every series by every setting, of which the last one tells the job."""
     job = scoring.job_of(settings[-1].model)
@@ -269,7 +269,7 @@ def analyze_steps(
     how: Steps,
     *,
     readers: bool = False,
-    report: Callable[[str], None] = lambda line: None,
+    report: Report = lambda line: None,
 ) -> str:
     """Write ``steps.csv``, ``steps_slices.csv``, ``steps.json``, ``steps.md`` and ``steps.png`` into
     ``output``, and with ``readers`` the page ``readers.html`` and its key ``readers_key.csv`` as well;

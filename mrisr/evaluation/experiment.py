@@ -37,9 +37,6 @@ class Switches:
     segmenting: Segmenting = field(default_factory=Segmenting)
 
 
-DEFAULTS = Switches()
-
-
 class Picture(NamedTuple):
     """A picture as PNG; ``file`` is its name in the folder ``pictures``, empty for the page alone."""
 
@@ -159,12 +156,7 @@ class Experiment(ABC):
 
 
 def conduct(
-    experiment: Experiment,
-    config: Path,
-    data: Path,
-    output: Path,
-    asked: Switches,
-    report: Report = lambda line: None,
+    experiment: Experiment, config: Path, data: Path, output: Path, asked: Switches, report: Report
 ) -> Evaluation:
     """Score every method on every case at every scale, and write the report into ``output``.
 

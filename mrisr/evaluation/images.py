@@ -10,15 +10,7 @@ from mrisr.data import cache
 from mrisr.evaluation import figures
 from mrisr.evaluation.case import METRICS, SLICE_METRICS, Case, Scale, Scored
 from mrisr.evaluation.degraded import degraded_cases
-from mrisr.evaluation.experiment import (
-    DEFAULTS,
-    Evaluation,
-    Experiment,
-    Picture,
-    Section,
-    Switches,
-    conduct,
-)
+from mrisr.evaluation.experiment import Evaluation, Experiment, Picture, Section, Switches, conduct
 from mrisr.evaluation.methods import Method, Report, held_out_cases
 from mrisr.evaluation.reference import reference_cases
 from mrisr.evaluation.report import write_figures
@@ -68,11 +60,7 @@ STACKS = 2
 
 
 def evaluate(
-    config: Path,
-    data: Path,
-    output: Path,
-    asked: Switches = DEFAULTS,
-    report: Report = lambda line: None,
+    config: Path, data: Path, output: Path, asked: Switches, report: Report = lambda line: None
 ) -> Evaluation:
     """Compare the methods of a file on restored images; see :func:`conduct`.
 

@@ -216,8 +216,7 @@ def _annotate(axes: Axes, plane: str, side: int, extent_mm: float) -> None:
     bar = next((b for b in (20, 10, 5, 2) if b <= extent_mm / 3), 1)
     start, length, row = 0.05 * side, bar / extent_mm * side, 0.95 * side
     axes.plot([start, start + length], [row, row], color="white", linewidth=2.5)
-    label = f"{bar} mm"
-    _text(axes, 0.05 + bar / extent_mm / 2, 0.085, label, transform=axes.transAxes)
+    _text(axes, 0.05 + bar / extent_mm / 2, 0.085, f"{bar} mm", transform=axes.transAxes)
 
 
 def _text(where: Axes | Figure, x: float, y: float, text: str, **options: Any) -> None:

@@ -22,6 +22,7 @@ from mrisr.core.errors import InputError, MrisrError, one_line, out_of_memory
 from mrisr.core.options import Segmenting
 from mrisr.core.volume import Storage, Volume
 from mrisr.data import cache
+from mrisr.io.checks import readable
 from mrisr.models.card import ZonesCard
 from mrisr.networks import resolve_device, resolve_precision
 from mrisr.zones.data import resized, to_pixel_size
@@ -194,11 +195,8 @@ def digest(root: Path, files: Iterable[Path], table: LabelTable) -> str:
     total = hashlib.sha256(str(table).encode())
     for path in sorted(set(files)):
         total.update(f"\0{path.relative_to(root).as_posix()}\0".encode())
-        try:
+        with readable(path, "a file of the model"):
             total.update(path.read_bytes())
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise InputError(path, expected="a file of the model", found=why) from error
     return total.hexdigest()
 
 
