@@ -132,7 +132,10 @@ class ReferenceCase(Case):
             images = sum(measurement.y.shape[3 - view] for view in measurement.views)
             facts = {"images": images, **notes_of(restored.notes)}
             return restored.volume, figures_of(restored, method), facts
-        spent = _cost_beside(path)
+        beside = path.with_name(stem(path) + ".json")  # CASE.json beside CASE.nii.gz
+        content = read_json(beside, "the cost of a volume as JSON") if beside.exists() else {}
+        cost = {k: content.get(k) for k in ("seconds", "cpu_seconds")}
+        spent = {k: float(v) for k, v in cost.items() if isinstance(v, (int, float))}
         reformats = self.axial.shape[geometry.world_axes(self.axial.affine).index(1)]
         each = {k: spent.get(k, np.nan) / reformats for k in ("seconds", "cpu_seconds")}
         return read_volume(path), each, {"made_elsewhere": spent} if spent else {}
@@ -160,14 +163,6 @@ def _rescaled(part: Measurement, whole: Volume) -> Measurement:
     grid = replace(old, offset=offset, scale=scale)
     bounds = (2 * (low - offset) / scale - 1, 2 * (high - offset) / scale - 1)
     return replace(part, y=grid.stack(old.measured), bounds=bounds, grid=grid)
-
-
-def _cost_beside(path: Path) -> dict[str, float]:
-    """``seconds`` and ``cpu_seconds`` from ``CASE.json`` beside ``CASE.nii.gz``, as far as they are there."""
-    beside = path.with_name(stem(path) + ".json")
-    content = read_json(beside, "the cost of a volume as JSON") if beside.exists() else {}
-    cost = {k: content.get(k) for k in ("seconds", "cpu_seconds")}
-    return {k: float(v) for k, v in cost.items() if isinstance(v, (int, float))}
 
 
 def reference_cases(

@@ -205,13 +205,8 @@ def page_png(
 def _annotate(axes: Axes, plane: str, side: int, extent_mm: float) -> None:
     """Orientation letters on the edges and a scale bar."""
     across, along = (_LETTERS[axis] for axis in _SCREEN[plane])
-    spots: Sequence[tuple[float, float, str]] = (
-        (0.03, 0.5, across[0]),
-        (0.97, 0.5, across[1]),
-        (0.5, 0.97, along[0]),
-        (0.5, 0.03, along[1]),
-    )
-    for x, y, letter in spots:
+    edges = (0.03, 0.5), (0.97, 0.5), (0.5, 0.97), (0.5, 0.03)
+    for (x, y), letter in zip(edges, across + along, strict=True):
         _text(axes, x, y, letter, transform=axes.transAxes)
     bar = next((b for b in (20, 10, 5, 2) if b <= extent_mm / 3), 1)
     start, length, row = 0.05 * side, bar / extent_mm * side, 0.95 * side

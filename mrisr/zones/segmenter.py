@@ -80,9 +80,11 @@ class Segmenter(ABC):
             between = f"{volume.spacing[volume.slice_axis]:.3g} mm between slices"
             found = f"a {volume.plane} stack with {between}"
             raise InputError(volume.name, expected=expected, found=found)
-        crop = _central(volume, self.margin)
+        worlds = geometry.world_axes(volume.affine)  # the margin is left out within axial slices
+        edges = [int(n * self.margin) * (w < 2) for n, w in zip(volume.shape, worlds, strict=True)]
+        crop = tuple(slice(edge, n - edge) for edge, n in zip(edges, volume.shape, strict=True))
         affine = volume.affine.copy()
-        affine[:3, 3] += affine[:3, :3] @ [float(s.start) for s in crop]
+        affine[:3, 3] += affine[:3, :3] @ np.array(edges, dtype=float)
         array = np.zeros(volume.shape, np.uint8)
         array[crop], notes = self.label(volume.with_array(volume.array[crop], affine))
         return Segmentation(replace(volume, array=array, storage=Storage(array.dtype)), notes)
@@ -108,9 +110,14 @@ class ZonesSegmenter(Segmenter):
     @torch.inference_mode()
     def label(self, volume: Volume) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
         """Labels of the largest connected gland; a note where there is none."""
+        from scipy import ndimage
+
         lps = volume.reoriented(_AXES)
         stack = np.ascontiguousarray(lps.array.transpose(2, 1, 0))
-        labels = _largest_gland(self._label_stack(stack, lps.spacing))
+        labels = self._label_stack(stack, lps.spacing)
+        parts, count = ndimage.label(labels > 0)
+        largest = np.bincount(parts.ravel())[1:].argmax() + 1 if count else 0
+        labels = np.where(parts == largest, labels, 0).astype(np.uint8)
         notes = () if labels.any() else ("no prostate was found",)
         found, _ = geometry.reoriented(
             labels.transpose(2, 1, 0), lps.affine, geometry.axis_codes(volume.affine)
@@ -158,15 +165,6 @@ def make_segmenter(model: ZonesModel, device: str = "auto") -> ZonesSegmenter:
         network=model.network.to(on),
         precision=resolve_precision("auto", on),
     )
-
-
-def _largest_gland(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Keep the largest connected component of the gland."""
-    from scipy import ndimage
-
-    parts, count = ndimage.label(labels > 0)
-    largest = np.bincount(parts.ravel())[1:].argmax() + 1 if count else 0
-    return np.where(parts == largest, labels, 0).astype(np.uint8)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -274,11 +272,3 @@ def load_segmenter(settings: Segmenting) -> Segmenter:
     decides = f"{segmenter.sha256} margin {settings.margin!r}"
     sha256 = hashlib.sha256(decides.encode()).hexdigest()
     return replace(segmenter, margin=settings.margin, sha256=sha256)
-
-
-def _central(volume: Volume, margin: float) -> tuple[slice, slice, slice]:
-    """The voxels left when a share of the width is left out at each edge within axial slices."""
-    worlds = geometry.world_axes(volume.affine)
-    edges = [int(n * margin) * (w < 2) for n, w in zip(volume.shape, worlds, strict=True)]
-    i, j, k = (slice(edge, n - edge) for edge, n in zip(edges, volume.shape, strict=True))
-    return i, j, k
