@@ -87,8 +87,7 @@ def comparison(evaluation: Evaluation, results: Sequence[ScoredResult]) -> Figur
     # The picture's aspect decides the height of a panel; all panels of a stack have the same.
     bands = math.ceil((len(names) + 1) / ACROSS)
     height = WIDTH * truth.shape[0] / truth.shape[1]
-    size = (WIDTH * ACROSS + 1.1, bands * (2 * height + 0.65))
-    figure = new_figure(*size)
+    figure = new_figure(WIDTH * ACROSS + 1.1, bands * (2 * height + 0.65))
     axes = figure.subplots(2 * bands, ACROSS, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
@@ -127,8 +126,7 @@ def against_steps(evaluation: Evaluation, scale: Scale) -> Figure:
             points = [(m.evaluations, rows[m.name].means.get(metric)) for m in group]
             known = [(x, mean.value) for x, mean in points if mean is not None]
             if known and not group[0].evaluations:
-                level = {"color": "0.45", "linewidth": 1, "linestyle": next(dashes)}
-                axis.axhline(known[0][1], label=label, **level)
+                axis.axhline(known[0][1], label=label, color="0.45", lw=1, ls=next(dashes))
             elif known:
                 join = "-" if len(known) > 1 else "none"
                 axis.plot(
@@ -223,8 +221,7 @@ def outlines(results: Sequence[ScoredResult], methods: Sequence[str]) -> Figure:
     of both segmentations."""
     scales = list(dict.fromkeys(r.scale for r in results))
     by_place = {(r.scale, r.method): r.scored for r in results}
-    size = (SQUARE * (len(methods) + 1), (SQUARE + 0.5) * len(scales))
-    figure = new_figure(*size)
+    figure = new_figure(SQUARE * (len(methods) + 1), (SQUARE + 0.5) * len(scales))
     axes = figure.subplots(len(scales), len(methods) + 1, squeeze=False)
     for line, scale in zip(axes, scales, strict=True):
         for axis, method in zip(line, [ORIGINAL[scale.scoring], *methods], strict=True):

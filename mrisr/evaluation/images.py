@@ -9,7 +9,7 @@ from mrisr.core.errors import InputError
 from mrisr.data import cache
 from mrisr.evaluation import figures
 from mrisr.evaluation.case import METRICS, SLICE_METRICS, Case, Scale, Scored
-from mrisr.evaluation.degraded import degraded_cases
+from mrisr.evaluation.degraded import DegradedCase, stack_volume
 from mrisr.evaluation.experiment import Evaluation, Experiment, Picture, Section, Switches, conduct
 from mrisr.evaluation.methods import Method, Report, held_out_cases
 from mrisr.evaluation.reference import reference_cases
@@ -90,8 +90,12 @@ class Images(Experiment):
         if settings.scoring == "reference":
             cases = reference_cases(data, settings, names)
         else:
-            stacks = cache.read_stacks(data, settings.planes)
-            cases = degraded_cases(stacks, settings, names, load_lpips())
+            stacks, lpips = cache.read_stacks(data, settings.planes), load_lpips()
+            cases = [
+                DegradedCase(s.case, s.series, stack_volume(s), settings, lpips)
+                for s in stacks
+                if s.case in names
+            ]
         if not cases:
             wanted = f"stacks of {', '.join(names)} ({', '.join(settings.planes)})"
             raise InputError(data, expected=wanted, found="none")
