@@ -86,10 +86,7 @@ def settings_of(model: Model, how: Steps) -> list[Setting]:
 
 
 def restore_all(
-    settings: Sequence[Setting],
-    slices: Sequence[Slices],
-    factor: float,
-    report: Report = lambda line: None,
+    settings: Sequence[Setting], slices: Sequence[Slices], factor: float, report: Report
 ) -> list[RestoredSlices]:
     """Restore and score every series by every setting, of which the last one tells the job."""
     job = scoring.job_of(settings[-1].model)

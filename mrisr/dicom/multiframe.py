@@ -179,8 +179,7 @@ def _complete(
 
 
 def _refer_to_files(d: Any, source: Source) -> None:
-    """Set SourceImageSequence and ReferencedSeriesSequence, by which viewers find the source's images: an
-    item for each file, with the frame numbers of an enhanced one."""
+    """Set SourceImageSequence and ReferencedSeriesSequence: an item for each file, with its frame numbers."""
     items = {s.sop_uid: reference(s) for s in source.slices}
     for uid, item in items.items():
         if "ReferencedFrameNumber" in item:

@@ -218,8 +218,7 @@ def _allowed(settings: ZonesSettings, seen: Mapping[str, Sequence[str]]) -> list
 
 
 def _labelled(entries: Iterable[Entry]) -> tuple[str, Volume, Volume] | None:
-    """Series, image and labels of the first axial stack, by name, that labels belong to; None where no stack
-    is axial."""
+    """Series, image and labels of the first axial stack that labels belong to; None where none is axial."""
     others: list[tuple[Volume, Volume]] = []
     for entry in sorted(entries, key=lambda e: e.series):
         image = read_volume(entry.path)

@@ -152,7 +152,14 @@ class Zones(Experiment):
         for case, seen in {r.case: r.seen for r in done.results if r.seen}.items():
             patients.setdefault(", ".join(seen), []).append(case)
         lines += [f"Trained on {', '.join(cases)}: {who}." for who, cases in patients.items()]
-        return lines + _outside(done)
+        for factor in sorted({scale.factor for scale in done.scales}):
+            names = []
+            for method in done.methods:
+                low, high = method.model.card.factors if method.model else (0.0, factor)
+                if method.evaluations and not low <= factor <= high:
+                    names.append(method.name)
+            lines += [f"Not trained for x{factor:g}: {', '.join(names)}."] if names else []
+        return lines
 
     def _about_segmenter(self, done: Evaluation) -> str:
         frozen = self.frozen
@@ -202,19 +209,6 @@ class Zones(Experiment):
         columns = ["case", "series", "scoring", "factor", "method", "trained_on", "zone"]
         columns += [*ZONE_METRICS, *VOLUMES, *(f"agreement_{name}" for name in ZONE_METRICS)]
         return Table("", [*columns, *STACK_METRICS], cells)
-
-
-def _outside(done: Evaluation) -> list[str]:
-    """Models that were asked for factors that they were not trained for."""
-    lines = []
-    for factor in sorted({scale.factor for scale in done.scales}):
-        names = []
-        for method in done.methods:
-            low, high = method.model.card.factors if method.model else (0.0, factor)
-            if method.evaluations and not low <= factor <= high:
-                names.append(method.name)
-        lines += [f"Not trained for x{factor:g}: {', '.join(names)}."] if names else []
-    return lines
 
 
 def _scores_table(rows: Sequence[Row], scale: Scale) -> Table:
