@@ -12,10 +12,6 @@ from pydantic import BeforeValidator, Field, model_validator
 from mrisr.config import Job, Kind, Plane, Positive, Settings
 from mrisr.core.options import KINDS_OF, OptionError, Sampling, Segmenting, current_names, option
 from mrisr.evaluation.case import Scale
-from mrisr.physics.rows import Interpolation
-
-#: The interpolation that gains are quoted against, unless the file names another method.
-BASELINE: dict[Job, Interpolation] = {"inplane": "bicubic-sharp", "throughplane": "bspline"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,8 +154,8 @@ class EvaluationSettings(ComparisonSettings):
 
     @property
     def baseline_name(self) -> str:
-        """Name of the method that gains are quoted against."""
-        return self.baseline or BASELINE[self.job]
+        """Name of the method that gains are quoted against; an interpolation unless the file names one."""
+        return self.baseline or ("bicubic-sharp" if self.job == "inplane" else "bspline")
 
     @property
     def scales(self) -> list[Scale]:
