@@ -17,10 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mrisr.batch.digest import Digests
 from mrisr.batch.names import HIDDEN, lock_file, out_of
 from mrisr.batch.plan import Plan, StudyPlan, read_plan
-from mrisr.batch.status import Part, Status, read_status, settled, write_status
+from mrisr.batch.status import Digests, Part, Status, read_status, settled, write_status
 from mrisr.batch.work import Models, Work
 from mrisr.core.errors import MrisrError, OutputError, UsageError, one_line
 from mrisr.io.atomic import make_folder

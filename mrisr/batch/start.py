@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import mrisr
-from mrisr.batch.digest import Digests
 from mrisr.batch.manifest import Study, read_manifest
 from mrisr.batch.names import HIDDEN, STAGES, Stage, lock_file
 from mrisr.batch.plan import Plan, make_plan, read_plan, write_plan
 from mrisr.batch.report.overview import write_overview
 from mrisr.batch.run import PATIENCE_S, die_with_parent
 from mrisr.batch.settings import BatchSettings, load_batch
-from mrisr.batch.status import Outcome, Status, read_status
+from mrisr.batch.status import Digests, Outcome, Status, read_status
 from mrisr.batch.workflow import (
     Profile,
     check_snakemake,

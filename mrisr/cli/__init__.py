@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from mrisr.cli import batch, models, study
+from mrisr.cli import models, study
 from mrisr.core.errors import MrisrError, out_of_memory
 
 app = typer.Typer(
@@ -55,11 +55,11 @@ for _command in (
     study.demo,
     study.fetch,
     study.send,
-    batch.manifest,
-    batch.batch,
+    study.manifest,
+    study.batch,
 ):
     app.command()(_command)
-app.command(hidden=True)(batch.chunk)  # which the workflow calls
+app.command(hidden=True)(study.chunk)  # which the workflow calls
 app.add_typer(models.evaluations, name="evaluate")
 app.add_typer(models.analyses, name="analyze")
 

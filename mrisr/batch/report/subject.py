@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mrisr.batch.names import SOURCE, VOLUME, read_json, status_file
+from mrisr.batch.names import SOURCE, STATUS, VOLUME, read_json
 from mrisr.batch.report.page import PAGE, Json, look, number, volume_title, write_page
 from mrisr.batch.report.pictures import Read, make_pictures
 from mrisr.batch.status import Status, read_status
@@ -123,7 +123,7 @@ def read_study(folder: Path) -> StudyResults:
         """The measured volume first, then through-plane ones, then the rest by name."""
         return name != SOURCE, not name.startswith("throughplane"), name
 
-    read(status_file(folder))
+    read(folder / STATUS)
     parts = tuple(part for part in read_status(folder).parts if part.stage != "report")
     status = Status("", parts)
     return StudyResults(folder, status, records("upsampled"), records("zones"), tuple(unreadable))
