@@ -21,8 +21,8 @@ from typing import Any, Literal, NamedTuple
 from pydantic import TypeAdapter
 
 from mrisr.batch.names import STAGES, STATUS, Stage
-from mrisr.io.atomic import make_folder, write_bytes, write_json
-from mrisr.io.files import file_sha256
+from mrisr.io.atomic import as_output_error, json_bytes, make_folder, write_bytes, write_json
+from mrisr.io.files import file_sha256, temporary_path
 from mrisr.io.metaheader import data_file
 from mrisr.io.paths import ending
 
@@ -260,4 +260,14 @@ def write_status(folder: Path, status: Status, *, lasting: bool = True) -> None:
     """
     content = json.loads(_ADAPTER.dump_json(status, exclude_defaults=True))
     told = {"format": 1, "state": status.state, **content}
-    write_json(make_folder(folder) / STATUS, told, lasting=lasting)
+    path = make_folder(folder) / STATUS
+    if lasting:
+        write_json(path, told)
+        return
+    temporary = temporary_path(path)
+    with as_output_error(path):
+        try:
+            temporary.write_bytes(json_bytes(told))
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -23,8 +23,8 @@ from mrisr.core.errors import InputError
 from mrisr.core.options import Files
 from mrisr.core.volume import Storage, Volume, VolumeFile
 from mrisr.io import input_format, read_file, read_volume, write_json, write_volume
+from mrisr.io.checks import writable_storage
 from mrisr.io.paths import ending
-from mrisr.io.voxels import writable_storage
 
 if TYPE_CHECKING:
     from mrisr.models.store import Model

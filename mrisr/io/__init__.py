@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Volume, VolumeFile
+from mrisr.io import checks
 from mrisr.io.atomic import atomic_path, write_bytes, write_json
-from mrisr.io.checks import readable
 from mrisr.io.paths import (
     SUPPORTED,
     check_output,
@@ -138,9 +138,7 @@ def write_volume(
     """
     output_format(path)
     path = check_output(path, inputs=inputs, force=force)
-    from mrisr.io.voxels import check_finite, verify
-
-    check_finite(volume, path)
+    checks.check_finite(volume, path)
     if ending(path) == ".mhd":
         from mrisr.io.itk import save_mhd
 
@@ -155,7 +153,7 @@ def write_volume(
             write_nifti(volume, temporary, description)
         else:
             temporary.write_bytes(data)
-        verify(temporary, volume, path)
+        checks.verify(temporary, volume, path)
     return path
 
 
@@ -226,7 +224,7 @@ def input_format(path: Path) -> Literal["nifti", "itk", "dicom"]:
         return "nifti" if found_ending.startswith(".nii") else "itk"
     if path.suffix.lower() in (".dcm", ".ima"):
         return "dicom"
-    with readable(path), path.open("rb") as handle:
+    with checks.readable(path), path.open("rb") as handle:
         if handle.read(132)[128:] == b"DICM":
             return "dicom"
     packed = " (gzip: unpack it first)" if path.suffix.lower() == ".gz" else ""

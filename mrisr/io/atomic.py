@@ -22,7 +22,7 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def atomic_path(
-    path: str | PathLike[str], *, overwrite: bool = True, size: int = 0, lasting: bool = True
+    path: str | PathLike[str], *, overwrite: bool = True, size: int = 0
 ) -> AbstractContextManager[Path]:
     """A temporary path beside ``path`` that becomes ``path`` when the block ends well.
 
@@ -32,12 +32,11 @@ def atomic_path(
         path: the target. A symbolic link is replaced, never followed.
         overwrite: False makes the final step fail if the target has appeared meanwhile.
         size: bytes about to be written; a disk with less room is refused at once.
-        lasting: wait for the disk; otherwise a crash of the machine may lose the file.
 
     Raises:
         OutputError: for every OSError (no space, no permission, no folder), naming the path.
     """
-    return _in_the_making(Path(path), overwrite, size, folder=False, lasting=lasting)
+    return _in_the_making(Path(path), overwrite, size, folder=False)
 
 
 def atomic_folder(
@@ -56,9 +55,7 @@ def atomic_folder(
 
 
 @contextmanager
-def _in_the_making(
-    path: Path, overwrite: bool, size: int, *, folder: bool, lasting: bool = True
-) -> Iterator[Path]:
+def _in_the_making(path: Path, overwrite: bool, size: int, *, folder: bool) -> Iterator[Path]:
     with as_output_error(path, size):
         if folder:
             check_replaceable(path)
@@ -71,19 +68,17 @@ def _in_the_making(
             with as_output_error(path, size, temporary):
                 temporary.mkdir() if folder else temporary.touch(exist_ok=False)
                 yield temporary
-                if lasting:
-                    (files.flush_tree if folder else files.flush)(temporary)
+                (files.flush_tree if folder else files.flush)(temporary)
                 move = files.move_folder if folder else files.move_file
                 move(temporary, path, overwrite=overwrite)
-                if lasting:
-                    files.flush_folder(path.parent)
+                files.flush_folder(path.parent)
         finally:
             files.remove(temporary)
 
 
-def write_bytes(path: str | PathLike[str], data: bytes, *, lasting: bool = True) -> Path:
-    """Write ``data`` to ``path`` in one step; ``lasting`` as in ``atomic_path``. Raises OutputError."""
-    with atomic_path(path, size=len(data), lasting=lasting) as temporary:
+def write_bytes(path: str | PathLike[str], data: bytes, *, overwrite: bool = True) -> Path:
+    """Write ``data`` to ``path`` in one step. Raises OutputError."""
+    with atomic_path(path, overwrite=overwrite, size=len(data)) as temporary:
         temporary.write_bytes(data)
     return Path(path)
 
@@ -112,9 +107,9 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
         pass
 
 
-def write_json(path: str | PathLike[str], obj: Any, *, lasting: bool = True) -> Path:
+def write_json(path: str | PathLike[str], obj: Any, *, overwrite: bool = True) -> Path:
     """Write ``obj`` as indented JSON (NaN is not JSON: ValueError). Raises OutputError."""
-    return write_bytes(path, json_bytes(obj), lasting=lasting)
+    return write_bytes(path, json_bytes(obj), overwrite=overwrite)
 
 
 def json_bytes(obj: Any) -> bytes:

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from mrisr.core import geometry
 from mrisr.core.errors import InputError, OutputError
 from mrisr.core.volume import Storage, Volume, VolumeFile
-from mrisr.io import checks, files, metaheader, voxels
+from mrisr.io import checks, files, metaheader
 from mrisr.io.atomic import as_output_error, ready_to_write
+from mrisr.io.checks import writable_storage
 from mrisr.io.paths import ending
-from mrisr.io.voxels import writable_storage
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -61,9 +61,9 @@ def read_itk(
         data.seek(layout.start)
         of = layout.shape, layout.dtype, path
         if layout.packed:
-            array = voxels.inflate_voxels(data, *of, layout.held)
+            array = checks.inflate_voxels(data, *of, layout.held)
         else:
-            array = voxels.read_voxels(data, *of)
+            array = checks.read_voxels(data, *of)
         digested = files.sha256(*opened) if digest else None
     checks.check_values(array, path, allow_constant=allow_constant)
     volume = Volume(array, layout.affine, storage=Storage(array.dtype), name=str(path))
@@ -154,7 +154,7 @@ def save_mhd(volume: Volume, path: Path, *, force: bool = False) -> None:
             last.write_text(_meta_header(volume, stored.dtype, raw.name))
             for file in (part, first, last):
                 files.flush(file)
-            voxels.verify(first, volume, path)
+            checks.verify(first, volume, path)
             with files.locked(path.parent):
                 for file in () if force else (path, raw):
                     if os.path.lexists(file):

@@ -1,6 +1,6 @@
 """NIfTI-1 and NIfTI-2 single files, in and out.
 
-nibabel parses and builds the headers. The voxels are read by :mod:`mrisr.io.voxels`, and written here, so
+nibabel parses and builds the headers. The voxels are read by :mod:`mrisr.io.checks`, and written here, so
 that the stored numbers, slope and intercept are exactly those of the source.
 """
 
@@ -22,10 +22,9 @@ from nibabel.spatialimages import HeaderDataError
 from mrisr.core import geometry
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Storage, Volume, VolumeFile
-from mrisr.io import checks, voxels
-from mrisr.io.checks import Source
+from mrisr.io import checks
+from mrisr.io.checks import Source, writable_storage
 from mrisr.io.files import sha256
-from mrisr.io.voxels import writable_storage
 
 Header: TypeAlias = nib.Nifti1Header  # nib.Nifti2Header is a subclass
 
@@ -64,7 +63,7 @@ def read_nifti(
         checks.check_room(os.fstat(file.fileno()).st_size, claimed, path, packed=packed)
         grid, notes = _volume_affine(header, shape, path, affine)
         stream.seek(offset)
-        stored = voxels.read_voxels(stream, shape, dtype, path)
+        stored = checks.read_voxels(stream, shape, dtype, path)
         digested = sha256(file) if digest else None
     storage = _scaling(header, path)
     array = storage.decode(stored)
