@@ -23,6 +23,8 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 HIDDEN = ".batch"
 VOLUME = ".nii.gz"
 SCORES = "scores.json"
+#: Name of the page of a study, and of that of all.
+PAGE = "report.html"
 #: Of a study's folder: its parts and how they ended.
 STATUS = "status.json"
 

@@ -125,7 +125,7 @@ class Work:
 
     def report(self, part: Part) -> Part:
         """Write the scores of all volumes into one file, and the page of the study."""
-        from mrisr.batch.report.subject import write_subject_page
+        from mrisr.batch.report.page import write_subject_page
 
         volumes = {p.name: p.scores for p in read_status(self.folder).parts if p.scores}
         if volumes:

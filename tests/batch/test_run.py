@@ -14,7 +14,7 @@ import pytest
 
 from mrisr.batch import run
 from mrisr.batch.names import HIDDEN, STATUS, chunk_file
-from mrisr.batch.report.subject import write_subject_page
+from mrisr.batch.report.page import write_subject_page
 from mrisr.batch.run import DIED, run_chunk, supervise
 from mrisr.batch.start import progress, write_outcome
 from mrisr.batch.status import read_status

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mrisr.batch.names import SOURCE, STAGES, read_json
-from mrisr.batch.report.page import PAGE, duration, look, memory, write_page
-from mrisr.batch.report.subject import StudyResults, read_study
+from mrisr.batch.names import PAGE, SOURCE, STAGES, read_json
+from mrisr.batch.report.page import StudyResults, duration, look, memory, read_study, write_page
 from mrisr.batch.status import Outcome
 from mrisr.zones.labels import TITLES, ZONES
 

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrisr.batch.names import LABELS, SOURCE, VOLUME
-from mrisr.batch.report.page import look
 from mrisr.core import geometry
 from mrisr.core.errors import MrisrError
 from mrisr.core.volume import Volume
@@ -21,7 +20,7 @@ from mrisr.view import qc
 from mrisr.zones.labels import ZONES
 
 if TYPE_CHECKING:
-    from mrisr.batch.report.subject import StudyResults
+    from mrisr.batch.report.page import StudyResults
 
 #: Side in mm of the field shown where the gland is not known.
 FIELD_MM = 90.0
@@ -149,7 +148,7 @@ def make_pictures(study: StudyResults, read: Read = read_volume) -> tuple[list[V
     stacks = found("source", *qc.ROWS)
     zones = found("zones", *study.zones, labels=True)
     labels = found("source", LABELS, labels=True).get(LABELS)
-    for plane, names in _by_stack(study, stacks).items():
+    for plane, names in study.by_stack(stacks).items():
         made = found("upsampled", *names)
         if not made:
             continue
@@ -188,17 +187,6 @@ def _layers(
             key, brightness = f"scan:{other}", qc.display_window(volume)
             layers.append(Layer(key, f"{other} scan", "left", volume, brightness))
     return layers
-
-
-def _by_stack(study: StudyResults, stacks: dict[str, Volume]) -> dict[str, list[str]]:
-    """The upsampled volumes of each measured stack, which is that of the plane in their record."""
-    found: dict[str, list[str]] = {}
-    for name, record in study.records.items():
-        stated = look(record, "input", "plane")
-        plane = stated if stated in stacks else next(iter(stacks), None)
-        if plane is not None:
-            found.setdefault(plane, []).append(name)
-    return found
 
 
 def gland_frame(source: Volume, gland: Volume | None, slices: int = SLICES) -> Frame:
