@@ -153,18 +153,6 @@ def check_values(
         raise InputError(source, expected=expected, found=found)
 
 
-def check_volume(
-    array: NDArray[np.generic],
-    affine: geometry.Affine,
-    source: Source,
-    *,
-    allow_constant: bool = False,
-) -> None:
-    """``check_affine`` and ``check_values`` in one call."""
-    check_affine(affine, source)
-    check_values(array, source, allow_constant=allow_constant)
-
-
 def _by(shape: Sequence[int]) -> str:
     return "x".join(str(int(n)) for n in shape)
 

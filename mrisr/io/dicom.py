@@ -67,7 +67,8 @@ def read_dicom(
     sha256 = pixels.sha256(stack.frames) if digest else None
     del pixels
     array, storage, notes = _voxels(stack.frames, slices)
-    checks.check_volume(array, stack.affine, path, allow_constant=allow_constant)
+    checks.check_affine(stack.affine, path)
+    checks.check_values(array, path, allow_constant=allow_constant)
     if dropped:
         notes += (f"{dropped} identical copies of slices dropped",)
     volume = Volume(

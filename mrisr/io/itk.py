@@ -223,7 +223,8 @@ def from_image(image: sitk.Image, *, allow_constant: bool = False) -> VolumeFile
     lps[:3, 3] = image.GetOrigin()
     grid = geometry.LPS_TO_RAS @ lps
     array = sitk.GetArrayFromImage(image).transpose(2, 1, 0)
-    checks.check_volume(array, grid, source, allow_constant=allow_constant)
+    checks.check_affine(grid, source)
+    checks.check_values(array, source, allow_constant=allow_constant)
     return VolumeFile(Volume(array, grid, storage=Storage(array.dtype), name=source))
 
 
