@@ -30,14 +30,10 @@ _GPUS = ("/dev/nvidia[0-9]*", "/dev/kfd")
 class Profile:
     """A Snakemake profile: where and how jobs run."""
 
-    #: Its folder or file.
-    path: Path
-    #: Studies that share a process.
-    chunk: int
-    #: Whether jobs run on this machine.
-    local: bool
-    #: Whether it says what this machine has for all jobs together.
-    has_resources: bool = False
+    path: Path  #: its folder or file
+    chunk: int  #: studies that share a process
+    local: bool  #: whether jobs run on this machine
+    has_resources: bool = False  #: whether it says what this machine has for all jobs together
 
 
 def pipelines() -> Path:

@@ -20,7 +20,6 @@ from mrisr.cli.terminal import (
     option,
     progress_bar,
     say,
-    say_result,
     stage_bars,
     study_option,
     takes,
@@ -95,7 +94,8 @@ def _run(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Do the run, then say what was made."""
+    """Do the run; print the notes on standard error, then the record as JSON, or one line: grid and residual
+    or the volumes of the zones, seconds, memory."""
     from mrisr.runs.outputs import FileRun
     from mrisr.runs.run import run_files
 
@@ -103,7 +103,20 @@ def _run(
     images = "slices" if isinstance(settings, InPlane) else "images"
     with progress_bar(images, quiet or labels) as progress:
         made = run_files(FileRun(source, files, labels), settings, progress)
-    say_result(made, quiet, as_json)
+    record = made.record
+    for note in () if quiet else record.notes:
+        typer.echo(f"note: {note}", err=True)
+    if as_json:
+        typer.echo(json.dumps({"path": str(made.path), **record.as_dict()}, indent=2))
+    elif not quiet:
+        parts = [f"{zone} {ml:.1f} ml" for zone, ml in (record.volumes_ml or {}).items()]
+        if record.residual is not None:
+            shape = "x".join(map(str, record.output.shape))
+            spacing = " x ".join(f"{s:.4g}" for s in record.output.spacing_mm)
+            agreement = f"residual {record.residual.rms_of_range:.1e} of the range"
+            parts = [f"{shape}, {spacing} mm; {agreement}"]
+        cost = f"{record.seconds:.0f} s, {record.peak_memory_gib['process']:.1f} GiB"
+        typer.echo(f"{made.path}: {', '.join(parts)}; {cost}")
 
 
 def info(

@@ -4,15 +4,14 @@ The libraries behind the formats load when a file of that format is read or writ
 import of this package.
 """
 
-from __future__ import annotations
-
 import errno
 import stat
+from collections.abc import Sequence
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Volume, VolumeFile
@@ -26,9 +25,6 @@ from mrisr.io.paths import (
     output_format,
     stem,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 Image = TypeVar("Image")
 #: Library of images in memory -> module with ``from_image`` and ``to_image``.

@@ -24,7 +24,6 @@ from mrisr.core.errors import InputError, OutputError
 from mrisr.core.volume import Storage, Volume, VolumeFile
 from mrisr.io import checks, files, metaheader
 from mrisr.io.atomic import as_output_error, ready_to_write
-from mrisr.io.checks import writable_storage
 from mrisr.io.paths import ending
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def read_itk(
 
 def _stored_numbers(volume: Volume) -> NDArray[np.generic]:
     """Voxels, little-endian; a storage with a slope becomes float32."""
-    storage = writable_storage(volume.storage, scaled=False)
+    storage = checks.writable_storage(volume.storage, scaled=False)
     stored = storage.encode(volume.array)
     return stored.astype(stored.dtype.newbyteorder("<"), copy=False)
 
@@ -232,7 +231,7 @@ def to_image(volume: Volume, original: sitk.Image | None = None) -> sitk.Image:
     """A Volume as a SimpleITK image with the same voxels in the same world positions."""
     import SimpleITK as sitk
 
-    stored = writable_storage(volume.storage, scaled=False).encode(volume.array)
+    stored = checks.writable_storage(volume.storage, scaled=False).encode(volume.array)
     image = sitk.GetImageFromArray(np.ascontiguousarray(stored.transpose(2, 1, 0)))
     lps = geometry.LPS_TO_RAS @ volume.affine
     image.SetSpacing([float(s) for s in geometry.spacing(lps)])

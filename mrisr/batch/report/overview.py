@@ -1,7 +1,5 @@
 """The page of a batch: how many studies are done, what they are worth, what failed and why."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter
@@ -9,17 +7,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mrisr.batch.names import PAGE, SOURCE, STAGES, read_json
 from mrisr.batch.report.page import StudyResults, duration, look, memory, read_study, write_page
 from mrisr.batch.status import Outcome
+from mrisr.evaluation.statistics import Mean, mean_of
 from mrisr.zones.labels import TITLES, ZONES
-
-if TYPE_CHECKING:
-    from mrisr.evaluation.statistics import Mean
 
 #: Studies of one kind of failure that are named at once.
 NAMED = 12
@@ -136,14 +132,10 @@ def worth(rows: Sequence[StudyResults], titles: Mapping[str, str]) -> list[Worth
     found = []
     for zone in ZONES:
         for volume, title in {SOURCE: "measured", **titles}.items():
-            values = scored(rows, volume, zone)
-            if not values:
-                continue
-            from mrisr.evaluation.statistics import mean_of
-
             gained = [g for row in rows if (g := row.gain(volume, zone)) is not None]
             gain = mean_of(gained) if gained else None
-            found.append(Worth(zone, title, mean_of(values), gain))
+            if values := scored(rows, volume, zone):
+                found.append(Worth(zone, title, mean_of(values), gain))
     return found
 
 

@@ -4,17 +4,16 @@ A file that is missing or cannot be read is no error: the page of a failed study
 most, and says what it did not find.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
+from jinja2 import Environment
 
 from mrisr.batch.names import PAGE, SOURCE, STATUS, VOLUME, read_json
 from mrisr.batch.report.pictures import Read, make_pictures
@@ -24,9 +23,6 @@ from mrisr.io.atomic import write_bytes
 from mrisr.view.pages import environment
 from mrisr.view.qc import PIXEL_MM, ZONE_COLOURS
 from mrisr.zones.labels import TITLES
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 Json = Mapping[str, Any]
 #: In the place of a figure that is not defined.
@@ -54,9 +50,6 @@ _ADVICE = {
     "Nothing is wrong with the study as far as known.",
     "": "Set MRISR_TRACEBACK=1 and start again to see where the error arose.",
 }
-_AGAIN = (
-    "Then start the same command again: it redoes this study and leaves the finished ones alone."
-)
 
 
 def write_page(path: Path, template: str, **content: Any) -> Path:
@@ -88,7 +81,8 @@ def advice(reason: str) -> str:
     'The input cannot be used as it is. Replace th'
     """
     found = next(text for pattern, text in _ADVICE.items() if re.search(pattern, reason.lower()))
-    return f"{found} {_AGAIN}"
+    again = "it redoes this study and leaves the finished ones alone."
+    return f"{found} Then start the same command again: {again}"
 
 
 def look(record: Any, *keys: str) -> Any:
@@ -207,13 +201,8 @@ def agreement(record: Json) -> tuple[str, str]:
 def as_yaml(content: Json) -> str:
     """Nested values as text, in the order in which they are given."""
     given = json.loads(json.dumps(content))
-    layout: dict[str, Any] = {
-        "sort_keys": False,
-        "allow_unicode": True,
-        "default_flow_style": None,
-        "width": 100,
-    }
-    return str(yaml.safe_dump(given, **layout))
+    layout: dict[str, Any] = {"allow_unicode": True, "default_flow_style": None, "width": 100}
+    return str(yaml.safe_dump(given, sort_keys=False, **layout))
 
 
 @dataclass(frozen=True)
