@@ -111,7 +111,7 @@ def make_plan(
     return Plan(uuid.uuid4().hex, settings, tuple(plans), models), digests
 
 
-def write_plan(plan: Plan, digests: Digests, out: Path, chunk: int = 10) -> list[str]:
+def write_plan(plan: Plan, digests: Digests, out: Path, chunk: int) -> list[str]:
     """Write the plan, and the names of so many studies that have work to do into each chunk; their numbers.
 
     Raises OutputError.

@@ -19,8 +19,6 @@ from mrisr.io.atomic import json_bytes, write_bytes
 
 #: Studies that share a process where the profile does not say.
 CHUNK = 10
-#: Share of the memory that jobs may ask for.
-_SHARE = 0.9
 #: Where Linux states a limit of the memory of a container, in bytes.
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _GPUS = ("/dev/nvidia[0-9]*", "/dev/kfd")
@@ -131,7 +129,7 @@ def cores() -> int:
 
 
 def memory_mb(limits: Sequence[str] = _LIMITS) -> int | None:
-    """Memory that jobs may ask for together; None where the system does not tell."""
+    """Memory that jobs may ask for together, 90% of all; None where the system does not tell."""
     try:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
@@ -139,7 +137,7 @@ def memory_mb(limits: Sequence[str] = _LIMITS) -> int | None:
     for path in limits:
         with suppress(OSError, ValueError):
             total = min(total, int(Path(path).read_text()))
-    return int(total * _SHARE / 2**20)
+    return int(total * 0.9 / 2**20)
 
 
 def has_gpu() -> bool:

@@ -94,8 +94,7 @@ def _run(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Do the run; print the notes on standard error, then the record as JSON, or one line: grid and residual
-    or the volumes of the zones, seconds, memory."""
+    """Do the run; print the notes on standard error, then the record, as JSON or on one line."""
     from mrisr.runs.outputs import FileRun
     from mrisr.runs.run import run_files
 

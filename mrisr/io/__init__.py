@@ -17,14 +17,7 @@ from mrisr.core.errors import InputError
 from mrisr.core.volume import Volume, VolumeFile
 from mrisr.io import checks
 from mrisr.io.atomic import atomic_path, write_bytes, write_json
-from mrisr.io.paths import (
-    SUPPORTED,
-    check_output,
-    check_output_folder,
-    ending,
-    output_format,
-    stem,
-)
+from mrisr.io.paths import SUPPORTED, check_output, ending, output_format, stem
 
 Image = TypeVar("Image")
 #: Library of images in memory -> module with ``from_image`` and ``to_image``.
@@ -35,15 +28,12 @@ _MODULES = {
 }
 
 __all__ = [
-    "SUPPORTED",
     "as_file",
     "as_volume",
     "atomic_path",
     "check_output",
-    "check_output_folder",
     "input_format",
     "like",
-    "output_format",
     "read_file",
     "read_volume",
     "stem",

@@ -2,8 +2,6 @@
 
 import re
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -79,8 +77,15 @@ def _stored(dataset: Dataset) -> NDArray[np.generic]:
             decoded = _jpeg_lossless(dataset)
         else:
             dataset.pixel_array_options(decoding_plugin=_decoder(syntax))
-            with _decoding(int(dataset.Rows), int(dataset.Columns)):
+            with warnings.catch_warnings(record=True) as told:  # decoders are kept quiet
+                warnings.simplefilter("always")
                 decoded = dataset.pixel_array
+            for warning in told:
+                padded = _RLE_PADDING.search(str(warning.message))
+                if padded and int(padded[1]) - int(padded[2]) >= min(dataset.Rows, dataset.Columns):
+                    raise ValueError(
+                        f"{padded[1]} pixels where Rows and Columns make it {padded[2]}"
+                    )
     decoded = decoded.astype(decoded.dtype.newbyteorder("="), copy=False)
     frames = _sign_extended(decoded.reshape(-1, int(dataset.Rows), int(dataset.Columns)), dataset)
     count = _frame_count(dataset)
@@ -238,18 +243,6 @@ def check_frames(dataset: Dataset) -> None:
             check(frame)
         except IndexError:
             raise ValueError("a compressed frame ends early") from None
-
-
-@contextmanager
-def _decoding(rows: int, columns: int) -> Iterator[None]:
-    """Keep decoders quiet; raise ValueError where one says that it found a larger image."""
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        yield
-    for warning in told:
-        padded = _RLE_PADDING.search(str(warning.message))
-        if padded and int(padded[1]) - int(padded[2]) >= min(rows, columns):
-            raise ValueError(f"{padded[1]} pixels where Rows and Columns make it {padded[2]}")
 
 
 def _check_jpeg(frame: bytes) -> None:

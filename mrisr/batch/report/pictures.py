@@ -36,7 +36,6 @@ QUALITY = 85
 UNITS = 10
 #: Standard deviation in pixels of the smoothing that takes the stairs off, and vertices to a step.
 _SMOOTHING, _STRIDE = 1.0, 3
-
 #: Pictures of a viewer in all.
 PICTURES = 60
 
