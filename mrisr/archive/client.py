@@ -165,8 +165,7 @@ def _host(url: str) -> str:
 
 def _authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Put credentials into a request. As ``auth`` of a session it keeps .netrc from being used."""
-    header = _authorization()
-    if header is not None:
+    if header := _authorization():
         request.headers["Authorization"] = header
     return request
 

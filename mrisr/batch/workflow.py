@@ -21,7 +21,6 @@ from mrisr.io.atomic import json_bytes, write_bytes
 CHUNK = 10
 #: Where Linux states a limit of the memory of a container, in bytes.
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-_GPUS = ("/dev/nvidia[0-9]*", "/dev/kfd")
 
 
 @dataclass(frozen=True)
@@ -142,4 +141,4 @@ def memory_mb(limits: Sequence[str] = _LIMITS) -> int | None:
 
 def has_gpu() -> bool:
     """Tell whether there is a GPU that PyTorch may find."""
-    return any(True for pattern in _GPUS for _ in Path("/").glob(pattern.lstrip("/")))
+    return any(any(Path("/dev").glob(pattern)) for pattern in ("nvidia[0-9]*", "kfd"))
