@@ -1,7 +1,6 @@
 """Checks of every reader, whatever the format, each refusal an InputError; and the voxels behind a header.
 
-Of NIfTI, MetaImage and NRRD all voxels are read, intact, and nothing after them. A written file is read back
-in the same way before it replaces anything.
+Of NIfTI, MetaImage and NRRD all voxels are read, intact, and nothing after them.
 
 The libraries are not asked for them. nibabel stops at the last voxel, so that it notices no bad checksum
 and no cut end of a ``.nii.gz``, nor bytes after the voxels; SimpleITK returns memory that it never filled
@@ -241,35 +240,3 @@ def check_finite(volume: Volume, target: Path) -> None:
         bad = int(volume.array.size - np.count_nonzero(np.isfinite(volume.array)))
         if bad:
             raise OutputError(f"{target}: not written, {bad} voxels are NaN or infinite")
-
-
-def verify(written: Path, volume: Volume, target: Path) -> None:
-    """Raise OutputError, naming ``target``, unless ``written`` reads back as ``volume``.
-
-    Shape, dtype and stored numbers must be equal; affines within 1e-4 mm (for origins beyond a
-    metre, within the precision of float32).
-    """
-    nifti = written.name.lower().endswith((".nii", ".nii.gz"))
-    try:
-        if nifti:
-            from mrisr.io.nifti import read_nifti
-
-            found = read_nifti(written, allow_constant=True, digest=False).volume
-        else:
-            from mrisr.io.itk import read_itk
-
-            found = read_itk(written, allow_constant=True, digest=False).volume
-    except InputError as error:
-        raise OutputError(f"{target}: did not read back ({error.found}); disk full?") from error
-    # Decoded with the header's float32 slope, so encoding with it is exact.
-    back = found.storage.encode(found.array)
-    wanted = writable_storage(volume.storage, scaled=nifti).encode(volume.array)
-    if back.shape != wanted.shape or back.dtype != wanted.dtype:
-        had, wants = f"{back.shape} {back.dtype}", f"{wanted.shape} {wanted.dtype}"
-        raise OutputError(f"{target}: read back as {had}, not {wants}")
-    off = float(np.abs(found.affine - volume.affine).max())
-    if not off <= 1e-4 + 1e-7 * float(np.abs(volume.affine).max()):
-        raise OutputError(f"{target}: its affine read back {off:.2g} mm off")
-    different = int(np.count_nonzero(back != wanted))
-    if different:
-        raise OutputError(f"{target}: {different} of {back.size} voxels read back differently")

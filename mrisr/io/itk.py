@@ -139,6 +139,8 @@ def save_mhd(volume: Volume, path: Path, *, force: bool = False) -> None:
     then on the new pair counts. Then the voxels take their final name, and a second header says so.
     A kill at any moment leaves the old pair or the new one; the next writing tidies the names.
     """
+    from mrisr.io import verify
+
     stored = _stored_numbers(volume)
     raw = path.with_suffix(".raw")
     with as_output_error(path, stored.nbytes):
@@ -153,7 +155,7 @@ def save_mhd(volume: Volume, path: Path, *, force: bool = False) -> None:
             last.write_text(_meta_header(volume, stored.dtype, raw.name))
             for file in (part, first, last):
                 files.flush(file)
-            checks.verify(first, volume, path)
+            verify(first, volume, path)
             with files.locked(path.parent):
                 for file in () if force else (path, raw):
                     if os.path.lexists(file):
