@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -69,7 +68,10 @@ def find_profile(name: str) -> Profile:
         raise UsageError(f"no profile {name!r}; there are {names}, or the folder of one of yours")
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        chunk = int(_entries(content.get("config")).get("chunk", CHUNK))
+        config = content.get("config") or ()  # a mapping, or a list of key=value
+        if not isinstance(config, dict):
+            config = dict(str(entry).split("=", 1) for entry in config if "=" in str(entry))
+        chunk = int(config.get("chunk", CHUNK))
         if chunk < 1:
             raise ValueError(f"chunk {chunk}")
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, AttributeError) as error:
@@ -111,13 +113,6 @@ def snakemake_command(out: Path, profile: Profile, jobs: int | None, gpu: bool) 
         *("--configfile", str(hidden / "config.json")),
         *limits,
     ]
-
-
-def _entries(config: Any) -> dict[str, Any]:
-    """The ``config`` of a profile, a mapping or a list of ``key=value``."""
-    if isinstance(config, dict):
-        return config
-    return dict(str(entry).split("=", 1) for entry in config or () if "=" in str(entry))
 
 
 def cores() -> int:

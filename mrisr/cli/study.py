@@ -287,13 +287,11 @@ def _summary(outcome: Outcome, output: Path) -> str:
     """Summary of a batch: counts of studies by state, failures with their reasons, the report's path."""
     from mrisr.cli.tables import table_text
 
-    failed = {name: status for name, status in outcome.items() if status.state == "failed"}
-    listed = list(failed.items())[:MOST_LISTED]
-    rows = [(name, "; ".join(status.reasons)) for name, status in listed]
+    failed = [(name, "; ".join(s.reasons)) for name, s in outcome.items() if s.state == "failed"]
     seconds = sum(status.seconds for status in outcome.values())
     done = len(outcome) - len(failed)
     lines = [f"{done} of {len(outcome)} studies done, {seconds:.0f} s of work"]
-    lines += [table_text(("failed", "why"), rows)] if failed else []
+    lines += [table_text(("failed", "why"), failed[:MOST_LISTED])] if failed else []
     if len(failed) > MOST_LISTED:
         lines.append(f"and {len(failed) - MOST_LISTED} more, see {output / 'outcome.csv'}")
     return "\n".join([*lines, f"report: {output / 'report.html'}"])

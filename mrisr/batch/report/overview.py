@@ -25,8 +25,6 @@ _THUMBNAIL = re.compile(rb'"(data:image/jpeg;base64,[A-Za-z0-9+/=]*)"')
 _HEAD = 1 << 16
 #: Colour of what is not the result of anything.
 GREY = "var(--soft)"
-#: Studies from which on quartiles are drawn.
-_QUARTILES_FROM = 5
 #: Sizes in pixels: a column, the axis beside the columns, the plot, the room above it, and a line of text.
 COLUMN, AXIS, HEIGHT, HEAD, LINE = 89, 62, 180, 26, 14
 _DOTS = "Each dot is a study, the line is the median, the box holds the middle half."
@@ -205,7 +203,7 @@ def chart(
                 "dots": "".join(f"M{middle + x:.1f} {y}h.01" for x, y in places),
                 "width": 5.2 if len(rows) <= 100 else 2.9,
                 "median": float(np.median(rows)),
-                "box": quartiles if len(rows) >= _QUARTILES_FROM else None,
+                "box": quartiles if len(rows) >= 5 else None,
                 "lines": [*name.split(" "), f"n = {len(rows)}"],
             }
         )

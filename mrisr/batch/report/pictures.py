@@ -30,8 +30,6 @@ _MARGIN, _NARROW, _WIDE = 1.4, 64.0, 110.0
 _STRAY = 0.003
 #: Axial slices to browse.
 SLICES = 9
-#: Of the JPEG files.
-QUALITY = 85
 #: Units of the outlines' paths in a pixel, so that they are written in whole numbers.
 UNITS = 10
 #: Standard deviation in pixels of the smoothing that takes the stairs off, and vertices to a step.
@@ -264,7 +262,7 @@ def thumbnail(frame: Frame, layer: Layer, through: bool) -> str:
     return data_uri(panel, layer.window, quality=75)
 
 
-def data_uri(panel: Panel, window: tuple[float, float], quality: int = QUALITY) -> str:
+def data_uri(panel: Panel, window: tuple[float, float], quality: int = 85) -> str:
     """Values ``(h, w)`` as a grey JPEG in the text of a link; NaN is black."""
     from PIL import Image
 
