@@ -1,7 +1,5 @@
 """Settings of a batch, behind ``mrisr batch --config``: the volumes and zones it makes of each study."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -105,7 +103,7 @@ class BatchSettings(Settings):
         return value
 
     @model_validator(mode="after")
-    def _volumes_exist(self) -> BatchSettings:
+    def _volumes_exist(self) -> "BatchSettings":
         known = (SOURCE, *self.upsampled)
         for name in (self.zones and self.zones.volumes) or ():
             if name not in known:
