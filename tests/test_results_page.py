@@ -8,8 +8,8 @@ from types import ModuleType
 import pytest
 
 from mrisr.config import load_settings
+from mrisr.evaluation.case import ORIGINAL
 from mrisr.evaluation.settings import ComparisonSettings, EvaluationSettings, ZonesSettings
-from mrisr.evaluation.zones.case import ORIGINAL
 from mrisr.models.card import INTERPOLATIONS, available
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,7 +9,7 @@ diffusion starts from a latent without that detail, so K is suggested where the 
 fallen to a stated threshold: a denoiser would hardly have read there what the start lacks.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,14 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrisr.analysis import results
+from mrisr.analysis import scoring
 from mrisr.analysis.options import LatentSettings, command, names_of
-from mrisr.analysis.scoring import Array, Slices, drawn_for, per_patient, read_slices
+from mrisr.analysis.scoring import PROTOCOL, Array, Report, Slices, per_patient, read_slices
 from mrisr.config import Job
 from mrisr.core.statistics import Interval, mean_interval, seeded
 from mrisr.data import pairs
 from mrisr.diffusion import INFERENCE, start_latent
 from mrisr.io.atomic import make_folder
+from mrisr.view.pages import new_figure, png
 
 #: Spatial frequencies are taken in bands this wide, cycles per pixel, up to Nyquist's 0.5.
 BAND = 0.02
@@ -72,7 +73,7 @@ def band_power(difference: Tensor, job: Job) -> Tensor:
     images and over each band of frequencies, ``(BANDS,)``; white noise of variance v has v in each.
 
     Bands are rings in-plane; through-plane they follow the frequency along the rows' axis alone, the
-    one that was degraded. Frequencies above 0.5 in the corners are left results.
+    one that was degraded. Frequencies above 0.5 in the corners are left scoring.
     """
     h, w = difference.shape[-2:]
     power = torch.fft.fft2(difference.double(), norm="ortho").abs().square().mean((0, 1))
@@ -106,17 +107,14 @@ def suggest(latents: Latents, threshold: float) -> Suggestion:
 
 
 def measure_latents(
-    slices: Sequence[Slices],
-    job: Job,
-    factor: float,
-    report: Callable[[str], None] = lambda line: None,
+    slices: Sequence[Slices], job: Job, factor: float, report: Report = lambda line: None
 ) -> Latents:
     """Degrade the slices, diffuse the pairs by the inference schedule and compare their latents."""
     g = INFERENCE.noise_scales().numpy()
     found: dict[str, list[tuple[str, Array]]] = {}
     examples = []
     for part in slices:
-        y, operator = pairs.measure(part.images, job, drawn_for(job, factor))
+        y, operator = pairs.measure(part.images, job, pairs.Drawn(PROTOCOL[job][1], factor))
         x_low = operator.interpolate(y)
         difference = part.images - x_low
         square = difference.double().square().mean((1, 2, 3)).numpy()
@@ -162,7 +160,7 @@ def as_rows(latents: Latents) -> list[dict[str, float | None]]:
         "kl_per_slice": ratio * latents.square[1],
     }
     return [
-        {name: results.number(column[t]) for name, column in columns.items()} for t in range(len(g))
+        {name: scoring.number(column[t]) for name, column in columns.items()} for t in range(len(g))
     ]
 
 
@@ -182,7 +180,7 @@ def as_markdown(latents: Latents, suggestion: Suggestion, threshold: float) -> s
         name = f"{k} (published)" if k in PUBLISHED else str(k)
         table.append([name, *(format(rows[k][column], f) for column, f in columns.values())])
     return (
-        f"{results.markdown(['K', *columns], table)}\n"
+        f"{scoring.markdown(['K', *columns], table)}\n"
         f"Suggested: K = {suggestion.k} (g = {suggestion.g:.4g}), the first step at which no band's share is "
         f"above {threshold:g}; {suggestion.lowest} to {suggestion.highest} for single patients "
         f"({len(latents.patients)}).\n"
@@ -191,28 +189,28 @@ def as_markdown(latents: Latents, suggestion: Suggestion, threshold: float) -> s
 
 def latents_figure(latents: Latents, suggestion: Suggestion, threshold: float) -> bytes:
     """PSNR between the latents (after PartDiff Fig. 3) and the share of the missing detail, per step."""
-    figure = results.new_figure(11, 4.4)
+    figure = new_figure(11, 4.4)
     left, right = figure.subplots(1, 2)
     t, last = np.arange(len(latents.g)), len(latents.g) - 1
     curves = (
-        (latents.same, results.BLUE, "same noise"),
-        (latents.independent, results.ORANGE, "independent noise"),
+        (latents.same, scoring.BLUE, "same noise"),
+        (latents.independent, scoring.ORANGE, "independent noise"),
     )
     for curve, colour, label in curves:
         left.plot(t, curve.mean, color=colour, lw=2, label=label)
         left.fill_between(t, curve.low, curve.high, color=colour, alpha=0.25, lw=0)
     twice = latent_psnr(np.zeros(1), latents.g)[1][0, 1:]
-    left.plot(t[1:], twice, ":", color=results.GREY, label="one image twice (expected)")
+    left.plot(t[1:], twice, ":", color=scoring.GREY, label="one image twice (expected)")
     left.set(ylim=(0, None), ylabel="PSNR between the latents (dB)")
-    left.set_title(f"mean and 95% interval, {results.patients(latents.same.n)}", fontsize=10)
+    left.set_title(f"mean and 95% interval, {scoring.patients(latents.same.n)}", fontsize=10)
     left.legend(frameon=False)
     for power in latents.patients.values():
         right.semilogy(
-            t, shares(power, latents.g).max(axis=1), color=results.GREEN, lw=0.6, alpha=0.5
+            t, shares(power, latents.g).max(axis=1), color=scoring.GREEN, lw=0.6, alpha=0.5
         )
     share = shares(latents.power, latents.g).max(axis=1)
     right.semilogy(
-        t, share, color=results.GREEN, lw=2, label="largest band: mean; thin: each patient"
+        t, share, color=scoring.GREEN, lw=2, label="largest band: mean; thin: each patient"
     )
     right.axhline(threshold, color="black", lw=0.8, ls="--")
     right.annotate(f"threshold {threshold:.2g}", (1, threshold), va="bottom", fontsize=8)
@@ -224,11 +222,11 @@ def latents_figure(latents: Latents, suggestion: Suggestion, threshold: float) -
     for axes in (left, right):  # steps below, signal levels above, the published starts as lines
         axes.set(xlim=(0, last), xlabel="step t of the inference schedule")
         for start in PUBLISHED:
-            axes.axvline(start, color=results.GREY, lw=0.7, alpha=0.6)
+            axes.axvline(start, color=scoring.GREY, lw=0.7, alpha=0.6)
         above = axes.twiny()
         above.set(xlim=(0, last), xticks=SHOWN, xlabel="signal level g")
         above.set_xticklabels([f"{latents.g[s]:.3g}" for s in SHOWN])
-    return results.png(figure)
+    return png(figure, dpi=120)
 
 
 def latents_picture(latents: Latents) -> bytes:
@@ -236,7 +234,7 @@ def latents_picture(latents: Latents) -> bytes:
 
     Both images of a column share one grey scale, which widens from -1..1 to two standard deviations of noise.
     """
-    figure = results.new_figure(2.1 * len(SHOWN), 4.6)
+    figure = new_figure(2.1 * len(SHOWN), 4.6)
     rows = figure.subplots(2, len(SHOWN))
     generator = seeded("cpu", 0)
     names = ("diffused $x_{HR}$", "diffused $x_{LR}$")
@@ -251,14 +249,11 @@ def latents_picture(latents: Latents) -> bytes:
             if panels is rows[0]:
                 axes.set_title(f"t = {t}, g = {g:.3g}", fontsize=10)
         panels[0].set_ylabel(name)
-    return results.png(figure, dpi=150)
+    return png(figure, dpi=150)
 
 
 def analyze_latents(
-    data: Path,
-    output: Path,
-    how: LatentSettings,
-    report: Callable[[str], None] = lambda line: None,
+    data: Path, output: Path, how: LatentSettings, report: Report = lambda line: None
 ) -> str:
     """Write ``latents.csv``, ``.json``, ``.md``, ``.png`` and ``latents_picture.png`` into ``output``;
     returns the Markdown text.
@@ -285,5 +280,5 @@ def analyze_latents(
         "latents.png": latents_figure(found, suggestion, how.threshold),
         "latents_picture.png": latents_picture(found),
     }
-    results.write_analysis(output, "latents", rows, content, text, pictures)
+    scoring.write_analysis(output, "latents", rows, content, text, pictures)
     return text

@@ -3,35 +3,30 @@
 Lists of patients and of steps are texts, separated by commas, as on the command line.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import MISSING, dataclass
 from itertools import pairwise
-from typing import Annotated, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from mrisr.core.errors import UsageError
-from mrisr.core.options import Job, Option, Options, declared
+from mrisr.core.options import Job, Options, declared, option
 
 Criterion: TypeAlias = Literal["nearest", "psnr", "spectrum"]
-
-Factor = Annotated[float, Option("How much coarser the degraded images are.")]
-Cases = Annotated[str, Option("Patients, separated by commas.")]
-SliceCount = Annotated[int, Option("Central slices of each series, at least 1.", 1)]
-Crop = Annotated[int, Option("Edge of the central square, pixels, at least 32.", 32)]
-Device = Annotated[str, Option("auto, cpu, cuda or cuda:N.")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatentSettings(Options):
     """Images to diffuse. No model is involved, so none of the patients must be held out."""
 
-    job: Annotated[
-        Job, Option("In-plane: axial slices, bicubic. Through-plane: coronal slices along S-I.")
-    ]
-    factor: Factor
-    cases: Cases = ""
-    slices: SliceCount = 8
-    threshold: Annotated[
-        float, Option("K is the first step at which no band keeps more of the missing detail.")
-    ] = 0.01
+    job: Job = option(
+        MISSING, "In-plane: axial slices, bicubic. Through-plane: coronal slices along S-I."
+    )
+    factor: float = option(MISSING, "How much coarser the degraded images are.")
+    cases: str = option("", "Patients, separated by commas.")
+    slices: int = option(8, "Central slices of each series, at least 1.", (1, math.inf))
+    threshold: float = option(
+        0.01, "K is the first step at which no band keeps more of the missing detail."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,19 +39,17 @@ class LatentSettings(Options):
 class Search(Options):
     """Search for a schedule of signal levels."""
 
-    steps: Annotated[int, Option("Evaluations per image, at least 2.")]
-    factor: Factor
-    criterion: Annotated[
-        Criterion,
-        Option("Nearest to the reference in SSIM and spectrum, or one measure alone."),
-    ] = "nearest"
-    eta: Annotated[
-        tuple[float, ...],
-        Option("To try, 0 to 1; may be repeated. Left out: the model's own.", formerly=("churn",)),
-    ] = ()
-    slices: SliceCount = 2
-    crop: Crop = 192
-    device: Device = "auto"
+    steps: int = option(MISSING, "Evaluations per image, at least 2.")
+    factor: float = option(MISSING, "How much coarser the degraded images are.")
+    criterion: Criterion = option(
+        "nearest", "Nearest to the reference in SSIM and spectrum, or one measure alone."
+    )
+    eta: tuple[float, ...] = option(
+        (), "To try, 0 to 1; may be repeated. Left out: the model's own.", formerly=("churn",)
+    )
+    slices: int = option(2, "Central slices of each series, at least 1.", (1, math.inf))
+    crop: int = option(192, "Edge of the central square, pixels, at least 32.", (32, math.inf))
+    device: str = option("auto", "auto, cpu, cuda or cuda:N.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,22 +62,19 @@ class Search(Options):
 class Steps(Options):
     """Numbers of steps to compare, on the model's validation patients unless others are named."""
 
-    factor: Factor
-    steps: Annotated[str, Option("Numbers of steps to compare.")] = "1,2,4,10,25,50"
-    eta: Annotated[
-        float | None,
-        Option(
-            "0: deterministic steps; 1: ancestral. Left out: the model's.",
-            0,
-            1,
-            formerly=("churn",),
-        ),
-    ] = None
-    cases: Cases = ""
-    slices: SliceCount = 8
-    crop: Crop = 320
-    seed: Annotated[int, Option("Of the noise and of the readers' page.")] = 0
-    device: Device = "auto"
+    factor: float = option(MISSING, "How much coarser the degraded images are.")
+    steps: str = option("1,2,4,10,25,50", "Numbers of steps to compare.")
+    eta: float | None = option(
+        None,
+        "0: deterministic steps; 1: ancestral. Left out: the model's.",
+        (0, 1),
+        formerly=("churn",),
+    )
+    cases: str = option("", "Patients, separated by commas.")
+    slices: int = option(8, "Central slices of each series, at least 1.", (1, math.inf))
+    crop: int = option(320, "Edge of the central square, pixels, at least 32.", (32, math.inf))
+    seed: int = option(0, "Of the noise and of the readers' page.")
+    device: str = option("auto", "auto, cpu, cuda or cuda:N.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

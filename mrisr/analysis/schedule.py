@@ -16,7 +16,7 @@ wrong places. The default asks for the restoration *nearest* to the reference in
 (:mod:`mrisr.analysis.scoring`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrisr.analysis import results, scoring
+from mrisr.analysis import scoring
 from mrisr.analysis.options import Criterion, Search, command
-from mrisr.analysis.scoring import Array, Slices
+from mrisr.analysis.scoring import Array, Report, Slices
 from mrisr.config import DiffusionSettings
 from mrisr.core.errors import InputError, OutputError, UsageError
 from mrisr.core.options import Sampling
@@ -36,6 +36,7 @@ from mrisr.io.atomic import make_folder, write_bytes
 from mrisr.methods import build_restorer
 from mrisr.models.card import ModelCard, read_card
 from mrisr.models.store import Model, load_model, write_card
+from mrisr.view.pages import new_figure, png
 
 POWERS = (0.35, 0.5, 0.7, 1.4, 2.0, 3.0)
 LAST_LEVELS = (0.4, 0.55, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
@@ -144,30 +145,28 @@ def figures_of(scores: Array, base: Array) -> Array:
     return np.array([*scores.mean(axis=1), scoring.distance(ssim, spectrum)[1].mean()])
 
 
-def _numbers(figures: Array) -> dict[str, float | None]:
-    return {name: results.number(value) for name, value in zip(MEASURES, figures, strict=True)}
-
-
 def comparison(bench: Bench, chosen: Candidate, evenly: Candidate) -> dict[str, Any]:
     """The chosen schedule, the evenly spaced one and a single step: means over patients, and gains of the
     first over the second for each patient."""
     named = {"one step": None, "evenly spaced": evenly, "chosen": chosen}
     after, before = bench.figures(chosen), bench.figures(evenly)
     return {
-        "means": {name: _numbers(bench.means(c)) for name, c in named.items()},
-        "gain_by_patient": {case: _numbers(after[case] - before[case]) for case in after},
+        "means": {name: scoring.numbers(MEASURES, bench.means(c)) for name, c in named.items()},
+        "gain_by_patient": {
+            case: scoring.numbers(MEASURES, after[case] - before[case]) for case in after
+        },
     }
 
 
-def as_rows(grid: Sequence[Candidate], bench: Bench) -> list[results.Row]:
+def as_rows(grid: Sequence[Candidate], bench: Bench) -> list[scoring.Row]:
     """One row per candidate: means over the patients of a bench."""
     return [
         {
             "family": c.family,
             "parameter": c.parameter,
             "eta": c.eta,
-            **_numbers(bench.means(c)),
-            "value": results.number(bench.value(c)),
+            **scoring.numbers(MEASURES, bench.means(c)),
+            "value": scoring.number(bench.value(c)),
             "levels": " ".join(f"{g:.8g}" for g in c.levels),
         }
         for c in grid
@@ -188,17 +187,17 @@ def as_markdown(title: str, found: dict[str, Any]) -> str:
         if name != "ssim"
     )
     less = f"Chosen less evenly spaced, single patients: {ranges}."
-    return f"{title} ({len(gains)}):\n\n{results.markdown(header, rows)}\n{less}\n"
+    return f"{title} ({len(gains)}):\n\n{scoring.markdown(header, rows)}\n{less}\n"
 
 
 def schedule_figure(grid: Sequence[Candidate], bench: Bench, chosen: Candidate) -> bytes:
     """The criterion on the training patients along both families, and where the chosen levels lie."""
-    figure = results.new_figure(11, 3.8)
+    figure = new_figure(11, 3.8)
     time, snr, levels = figure.subplots(1, 3)
     for eta in sorted({c.eta for c in grid}):
         for axes, families, colour in (
-            (time, ("time", "even"), results.BLUE),
-            (snr, ("snr",), results.GREEN),
+            (time, ("time", "even"), scoring.BLUE),
+            (snr, ("snr",), scoring.GREEN),
         ):
             points = sorted(
                 (c.parameter, bench.value(c)) for c in grid if c.eta == eta and c.family in families
@@ -206,7 +205,7 @@ def schedule_figure(grid: Sequence[Candidate], bench: Bench, chosen: Candidate) 
             x, y = zip(*points, strict=True)
             style = "-" if eta == 0 else "--"
             axes.plot(x, y, style, marker="o", ms=3, color=colour, label=f"eta {eta:g}")
-            axes.axhline(bench.value(even(grid, eta)), ls=":", color=results.GREY, lw=0.8)
+            axes.axhline(bench.value(even(grid, eta)), ls=":", color=scoring.GREY, lw=0.8)
             axes.legend(frameon=False)
     time.set(xlabel="power of the spacing in time (1: even)", xscale="log")
     time.set_xticks([0.5, 1, 2, 3], ["0.5", "1", "2", "3"])
@@ -214,13 +213,13 @@ def schedule_figure(grid: Sequence[Candidate], bench: Bench, chosen: Candidate) 
     time.set_ylabel(CRITERIA[bench.how.criterion][2])
     snr.set(xlabel="last signal level before 1 (dotted: even in time)")
     for c, colour, name in (
-        (even(grid, chosen.eta), results.GREY, "even"),
-        (chosen, results.ORANGE, "chosen"),
+        (even(grid, chosen.eta), scoring.GREY, "even"),
+        (chosen, scoring.ORANGE, "chosen"),
     ):
         levels.plot(c.levels, "o-", color=colour, label=name)
     levels.set(xlabel="level", ylabel="signal level g", ylim=(0, 1.02))
     levels.legend(frameon=False)
-    return results.png(figure)
+    return png(figure, dpi=120)
 
 
 def with_schedule(model: Model, levels: Sequence[float]) -> Model:
@@ -268,7 +267,7 @@ def analyze_schedule(
     how: Search,
     *,
     write: Path | None = None,
-    report: Callable[[str], None] = lambda line: None,
+    report: Report = lambda line: None,
 ) -> str:
     """Search on the model's training patients, check the choice on those held out, and write
     ``schedule.csv``, ``.json``, ``.md`` and ``.png`` into ``output``; returns the Markdown text.
@@ -310,7 +309,7 @@ def analyze_schedule(
         )
     content = {"command": command("schedule", how, name), "chosen": chosen._asdict(), **found}
     figure = {"schedule.png": schedule_figure(grid, seen, chosen)}
-    results.write_analysis(output, "schedule", as_rows(grid, seen), content, text, figure)
+    scoring.write_analysis(output, "schedule", as_rows(grid, seen), content, text, figure)
     return text
 
 

@@ -1,4 +1,5 @@
-"""Slices of the cache: degraded, restored as the product does it, scored, and preferred to each other.
+"""Slices of the cache: degraded, restored as the product does it, scored, and preferred to each other; and
+the files that an analysis writes.
 
 On each slice a restoration is a point in a plane: ``1 - SSIM`` (are structures in their places) against the
 spectrum error in dB (is there as much detail of each fineness), both divided by those of interpolation on
@@ -8,9 +9,12 @@ is then always preferred. Where the two disagree, as they do between few steps a
 what interpolation lacks by either measure counts the same. That is a convention, not a finding.
 """
 
-from collections.abc import Sequence
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +25,16 @@ from mrisr.config import Job, Plane
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.options import Kind, Sampling
 from mrisr.data import cache, pairs
+from mrisr.io.atomic import json_bytes, write_together
 from mrisr.models.store import Model, load_model
 from mrisr.restore import restore
 
 Array = NDArray[np.float64]
+Report: TypeAlias = Callable[[str], None]
+Row: TypeAlias = Mapping[str, str | float | None]
 
-#: Plane whose slices are degraded, because the truth is known there, and kind of the degradation.
+#: Plane whose slices are degraded, because the truth is known there, and kind of the degradation: bicubic on
+#: both axes in-plane, a Gaussian slice profile along the rows' axis through-plane.
 PROTOCOL: dict[Job, tuple[Plane, Kind]] = {
     "inplane": ("axial", "bicubic"),
     "throughplane": ("coronal", "gaussian"),
@@ -35,6 +43,8 @@ PROTOCOL: dict[Job, tuple[Plane, Kind]] = {
 FIGURES = ("psnr", "ssim", "spectrum")
 #: Distances of interpolation below this count as this: SSIM and spectra have single precision.
 _LEAST = 1e-6
+#: Colours that remain apart for colour-blind readers (Okabe and Ito).
+BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#666666"
 
 
 class Slices(NamedTuple):
@@ -87,12 +97,6 @@ def read_slices(
     return out
 
 
-def drawn_for(job: Job, factor: float) -> pairs.Drawn:
-    """The job's degradation: bicubic on both axes in-plane, a Gaussian slice profile along the rows' axis
-    through-plane."""
-    return pairs.Drawn(PROTOCOL[job][1], factor)
-
-
 def interpolation(job: Job) -> Model:
     """The baseline of the comparisons: PyTorch's bicubic in-plane, cubic B-spline through-plane."""
     return load_model("bicubic-sharp" if job == "inplane" else "bspline")
@@ -100,7 +104,7 @@ def interpolation(job: Job) -> Model:
 
 def restored(images: Tensor, job: Job, factor: float, model: Model, sampling: Sampling) -> Tensor:
     """Degrade truths ``(n, 1, h, w)`` in -1..1 and restore them as the product does."""
-    measurement = pairs.measurement_of(images, job, drawn_for(job, factor))
+    measurement = pairs.measurement_of(images, job, pairs.Drawn(PROTOCOL[job][1], factor))
     return pairs.as_images(measurement, restore(measurement, model, sampling).stack)
 
 
@@ -146,3 +150,56 @@ def per_patient(rows: Sequence[tuple[str, Array]]) -> dict[str, Array]:
     for case, figures in rows:
         groups.setdefault(case, []).append(figures)
     return {case: np.mean(group, axis=0) for case, group in groups.items()}
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def number(value: float) -> float | None:
+    """Six digits of a number for JSON and CSV; `None` where it is infinite or not a number."""
+    return float(f"{float(value):.6g}") if math.isfinite(value) else None
+
+
+def numbers(names: Iterable[str], values: Iterable[float]) -> dict[str, float | None]:
+    """Each number by its name; see :func:`number`."""
+    return {name: number(value) for name, value in zip(names, values, strict=True)}
+
+
+def patients(n: int) -> str:
+    """A number of patients in words."""
+    return f"{n} patient{'s' * (n != 1)}"
+
+
+def csv_bytes(rows: Sequence[Row]) -> bytes:
+    """Rows with the same keys as CSV with a header; `None` is an empty cell."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, ending with a line break."""
+    lines = [f"| {' | '.join(cells)} |" for cells in (header, *rows)]
+    lines.insert(1, "|---" * len(header) + "|")
+    return "\n".join(lines) + "\n"
+
+
+def write_analysis(
+    output: Path,
+    name: str,
+    rows: Sequence[Row],
+    content: Mapping[str, object],
+    text: str,
+    others: Mapping[str, bytes],
+) -> None:
+    """Write an analysis to ``name.csv``, ``.json`` and ``.md`` of a folder, and ``others`` by their file
+    names: all of them or none. Raises OutputError."""
+    files = {
+        f"{name}.csv": csv_bytes(rows),
+        f"{name}.json": json_bytes(content),
+        f"{name}.md": text.encode(),
+        **others,
+    }
+    write_together({output / file: data for file, data in files.items()})

@@ -10,24 +10,23 @@ import base64
 import hashlib
 import io
 import json
-from collections.abc import Callable, Sequence
-from importlib.resources import files
+from collections.abc import Sequence
 from pathlib import Path
-from string import Template
 from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from mrisr.analysis import results, scoring
+from mrisr.analysis import scoring
 from mrisr.analysis.options import Steps, command, names_of, steps_of
-from mrisr.analysis.scoring import Array, Slices, unit
+from mrisr.analysis.scoring import Array, Report, Slices, unit
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.options import Sampling
 from mrisr.core.statistics import Interval, mean_interval
 from mrisr.io.atomic import make_folder
 from mrisr.models.store import Model, load_model
 from mrisr.restore import resolved
+from mrisr.view.pages import embedded, new_figure, png, render
 
 #: Figures over patients, in the order of an array of them: title, and format in the table.
 MEASURES = {
@@ -87,10 +86,7 @@ def settings_of(model: Model, how: Steps) -> list[Setting]:
 
 
 def restore_all(
-    settings: Sequence[Setting],
-    slices: Sequence[Slices],
-    factor: float,
-    report: Callable[[str], None] = lambda line: None,
+    settings: Sequence[Setting], slices: Sequence[Slices], factor: float, report: Report
 ) -> list[RestoredSlices]:
     """Restore and score every series by every setting, of which the last one tells the job."""
     job = scoring.job_of(settings[-1].model)
@@ -122,25 +118,22 @@ def quality(parts: Sequence[RestoredSlices]) -> Quality:
     return Quality(mean_interval(list(each.values())), preference, each)
 
 
-def as_rows(settings: Sequence[Setting], found: Quality) -> list[results.Row]:
+def as_rows(settings: Sequence[Setting], found: Quality) -> list[scoring.Row]:
     """One row per setting: means over patients, with the ends of their 95% intervals."""
-    ends = {"": found.figures.mean, "_low": found.figures.low, "_high": found.figures.high}
+    ends = np.stack([found.figures.mean, found.figures.low, found.figures.high], axis=1)
+    names = [name + end for name in MEASURES for end in ("", "_low", "_high")]
     return [
         {
             "setting": s.name,
             "steps": s.steps,
             "evaluations": s.model.restorer.evaluations(s.sampling),
-            **{
-                name + end: results.number(figures[k, i])
-                for k, name in enumerate(MEASURES)
-                for end, figures in ends.items()
-            },
+            **scoring.numbers(names, ends[:, :, i].ravel()),
         }
         for i, s in enumerate(settings)
     ]
 
 
-def slice_rows(settings: Sequence[Setting], parts: Sequence[RestoredSlices]) -> list[results.Row]:
+def slice_rows(settings: Sequence[Setting], parts: Sequence[RestoredSlices]) -> list[scoring.Row]:
     """One row per slice and setting."""
     return [
         {
@@ -148,10 +141,7 @@ def slice_rows(settings: Sequence[Setting], parts: Sequence[RestoredSlices]) -> 
             "series": part.slices.series,
             "slice": k,
             "setting": setting.name,
-            **{
-                name: results.number(value)
-                for name, value in zip(scoring.FIGURES, figures, strict=True)
-            },
+            **scoring.numbers(scoring.FIGURES, figures),
         }
         for part in parts
         for setting, scores in zip(settings, part.scores, strict=True)
@@ -170,34 +160,34 @@ def as_markdown(settings: Sequence[Setting], found: Quality) -> str:
         row = ["" if i == j else f"{share:.0%}" for j, share in enumerate(found.preference[i])]
         shares.append([s.name, *row])
     return (
-        f"Mean over {results.patients(found.figures.n)}.\n\n{results.markdown(header, table)}\n"
+        f"Mean over {scoring.patients(found.figures.n)}.\n\n{scoring.markdown(header, table)}\n"
         "Share of slices on which the row's setting is preferred to the column's:\n\n"
-        f"{results.markdown(['', *(s.name for s in settings)], shares)}"
+        f"{scoring.markdown(['', *(s.name for s in settings)], shares)}"
     )
 
 
 def steps_figure(settings: Sequence[Setting], found: Quality) -> bytes:
     """Each figure against the steps: mean over patients, thin lines for each, interpolation as a line."""
-    figure = results.new_figure(12, 3.4)
+    figure = new_figure(12, 3.4)
     steps = [s.steps for s in settings[1:]]
     panels = figure.subplots(1, len(MEASURES))
     for k, (axes, (title, _)) in enumerate(zip(panels, MEASURES.values(), strict=True)):
         mean = found.figures.mean[k]
         for figures in found.patients.values():
-            axes.plot(steps, figures[k][1:], color=results.BLUE, lw=0.7, alpha=0.5)
-        axes.plot(steps, mean[1:], "o-", color=results.BLUE, lw=2, ms=4)
-        axes.axhline(mean[0], ls="--", color=results.GREY, lw=1)
+            axes.plot(steps, figures[k][1:], color=scoring.BLUE, lw=0.7, alpha=0.5)
+        axes.plot(steps, mean[1:], "o-", color=scoring.BLUE, lw=2, ms=4)
+        axes.axhline(mean[0], ls="--", color=scoring.GREY, lw=1)
         place = (steps[0], mean[0])
-        axes.annotate(settings[0].name, place, va="bottom", color=results.GREY, fontsize=8)
+        axes.annotate(settings[0].name, place, va="bottom", color=scoring.GREY, fontsize=8)
         axes.set(xscale="log", xlabel="steps", title=title)
         axes.set_xticks(steps, [str(s) for s in steps])
         axes.minorticks_off()
         axes.margins(y=0.15)
     panels[-1].set_ylim(0, 1)
     figure.suptitle(
-        f"mean over {results.patients(found.figures.n)}; thin: each patient", fontsize=10
+        f"mean over {scoring.patients(found.figures.n)}; thin: each patient", fontsize=10
     )
-    return results.png(figure)
+    return png(figure, dpi=120)
 
 
 class Trial(NamedTuple):
@@ -242,7 +232,7 @@ def data_uri(image: Tensor) -> str:
     levels = (unit(image[top : top + SHOWN, left : left + SHOWN]) * 255).round().byte().numpy()
     picture = io.BytesIO()
     Image.fromarray(levels).save(picture, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(picture.getvalue()).decode()
+    return embedded(picture.getvalue())
 
 
 def encode(content: object, seed: int) -> str:
@@ -266,13 +256,7 @@ def reader_page(settings: Sequence[str], trials: Sequence[Trial]) -> str:
     digest = hashlib.sha256(json.dumps([pairs, key]).encode()).hexdigest()
     seed = int(digest[:8], 16)
     data = {"id": digest[:16], "seed": seed, "pairs": pairs, "key": encode(key, seed)}
-    folder = files("mrisr.analysis")
-    return Template(folder.joinpath("readers.html").read_text(encoding="utf-8")).substitute(
-        style=folder.joinpath("readers.css").read_text(encoding="utf-8"),
-        script=folder.joinpath("readers.js").read_text(encoding="utf-8"),
-        data=json.dumps(data),
-        count=len(trials),
-    )
+    return render("mrisr.analysis", "readers.html", data=json.dumps(data), count=len(trials))
 
 
 def analyze_steps(
@@ -282,7 +266,7 @@ def analyze_steps(
     how: Steps,
     *,
     readers: bool = False,
-    report: Callable[[str], None] = lambda line: None,
+    report: Report = lambda line: None,
 ) -> str:
     """Write ``steps.csv``, ``steps_slices.csv``, ``steps.json``, ``steps.md`` and ``steps.png`` into
     ``output``, and with ``readers`` the page ``readers.html`` and its key ``readers_key.csv`` as well;
@@ -312,15 +296,15 @@ def analyze_steps(
         "preference": [[round(float(v), 6) for v in row] for row in found.preference],
     }
     others = {
-        "steps_slices.csv": results.csv_bytes(slice_rows(settings, parts)),
+        "steps_slices.csv": scoring.csv_bytes(slice_rows(settings, parts)),
         "steps.png": steps_figure(settings, found),
     }
     if readers:
         named = [s.name for s in settings]
         trials = draw_trials(named, [(part.slices, part.images) for part in parts], how.seed)
         others["readers.html"] = reader_page(named, trials).encode()
-        others["readers_key.csv"] = results.csv_bytes([t.key for t in trials])
-    results.write_analysis(output, "steps", rows, content, text, others)
+        others["readers_key.csv"] = scoring.csv_bytes([t.key for t in trials])
+    scoring.write_analysis(output, "steps", rows, content, text, others)
     return text
 
 

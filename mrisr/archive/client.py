@@ -33,7 +33,6 @@ TIMEOUT = (10.0, 60.0)
 #: Seconds to wait before each new attempt. Only what a busy or restarting server says is tried again.
 WAITS = (0.5, 2.0)
 _PASSING = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE)
-_JSON = "application/dicom+json"
 _ANY_SYNTAX = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _BOUNDARY = "mrisr-0f1d3c5e7a9b"
 _STORED = f'multipart/related; type="application/dicom"; boundary="{_BOUNDARY}"'
@@ -145,7 +144,7 @@ def connect(url: str, fail: Callable[[str, str], MrisrError]) -> Iterator[Archiv
     _authorization()
     with requests.Session() as session:
         session.auth = _authorize
-        session.headers["Accept"] = _JSON
+        session.headers["Accept"] = "application/dicom+json"
         yield Archive(where, url.rstrip("/"), session, lambda reason: fail(where, reason))
 
 
@@ -166,8 +165,7 @@ def _host(url: str) -> str:
 
 def _authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Put credentials into a request. As ``auth`` of a session it keeps .netrc from being used."""
-    header = _authorization()
-    if header is not None:
+    if header := _authorization():
         request.headers["Authorization"] = header
     return request
 

@@ -21,7 +21,7 @@ from pydicom.pixels.utils import get_expected_length
 from mrisr.archive.client import Archive, connect
 from mrisr.core.errors import InputError, OutputError, UsageError
 from mrisr.io.atomic import atomic_folder
-from mrisr.io.dicom_scan import File, find_series, pick_series, printable, quiet
+from mrisr.io.dicom_scan import File, Named, find_series, pick_series, printable, quiet
 from mrisr.io.paths import check_output_folder
 
 Progress = Callable[[int, int], None]
@@ -32,12 +32,9 @@ _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
 @dataclass(frozen=True)
-class RemoteSeries:
+class RemoteSeries(Named):
     """A series as an archive lists it; ``instances`` is `None` where it does not count them."""
 
-    uid: str
-    number: str
-    description: str
     modality: str
     instances: int | None
 

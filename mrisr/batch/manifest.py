@@ -16,8 +16,6 @@ from mrisr.batch.workflow import pipelines
 from mrisr.core.errors import InputError
 from mrisr.io.atomic import write_bytes
 
-_SERIES = "{}_series"
-
 
 @dataclass(frozen=True)
 class StackSource:
@@ -94,7 +92,7 @@ def write_manifest(path: Path, studies: Iterable[Study]) -> None:
     studies = list(studies)
     used = {role for s in studies for role, source in s.sources.items() if source.series}
     names = [name for name in _schema()["properties"] if not name.endswith("_series")]
-    names += [_SERIES.format(stack) for stack in STACKS if stack in used]
+    names += [f"{stack}_series" for stack in STACKS if stack in used]
     out = io.StringIO(newline="")
     writer = csv.DictWriter(out, names, lineterminator="\n")
     writer.writeheader()
@@ -103,7 +101,7 @@ def write_manifest(path: Path, studies: Iterable[Study]) -> None:
         for role, source in study.sources.items():
             row[role] = os.path.relpath(source.path.absolute(), path.absolute().parent)
             if source.series:
-                row[_SERIES.format(role)] = source.series
+                row[f"{role}_series"] = source.series
         writer.writerow(row)
     write_bytes(path, out.getvalue().encode())
 
@@ -134,13 +132,13 @@ def _row(row: dict[str | Any, Any], base: Path) -> tuple[list[str], Study | None
         if not re.search(column["pattern"], cells.get(name, ""))
     ]
     for stack in STACKS:
-        if cells.get(_SERIES.format(stack)) and not cells.get(stack):
-            faults.append(f"{_SERIES.format(stack)}: a series without {stack}")
+        if cells.get(f"{stack}_series") and not cells.get(stack):
+            faults.append(f"{stack}_series: a series without {stack}")
     if any(fault.startswith(("subject", "session")) for fault in faults):
         return faults, None
     sources = {
         role: StackSource(
-            base / Path(cells[role]).expanduser(), cells.get(_SERIES.format(role)) or None
+            base / Path(cells[role]).expanduser(), cells.get(f"{role}_series") or None
         )
         for role in ROLES
         if cells.get(role)

@@ -23,6 +23,10 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 HIDDEN = ".batch"
 VOLUME = ".nii.gz"
 SCORES = "scores.json"
+#: Name of the page of a study, and of that of all.
+PAGE = "report.html"
+#: Of a study's folder: its parts and how they ended.
+STATUS = "status.json"
 
 
 def chunk_file(out: Path, number: str) -> Path:
@@ -33,11 +37,6 @@ def chunk_file(out: Path, number: str) -> Path:
 def out_of(chunk: Path) -> Path:
     """The batch's folder, from the path of one of its chunks."""
     return chunk.absolute().parents[2]
-
-
-def status_file(folder: Path) -> Path:
-    """Path of the status of a study's folder: its parts and how they ended."""
-    return folder / "status.json"
 
 
 def lock_file(out: Path, name: str) -> Path:

@@ -15,11 +15,10 @@ from typing import Any
 from pydantic import TypeAdapter
 
 import mrisr
-from mrisr.batch.digest import Digests, digest_of
 from mrisr.batch.manifest import StackSource, Study
 from mrisr.batch.names import HIDDEN, LABELS, ROLES, SCORES, SOURCE, VOLUME, Stage, chunk_file
 from mrisr.batch.settings import BatchSettings
-from mrisr.batch.status import Part, settled
+from mrisr.batch.status import Digests, Part, digest_of, settled
 from mrisr.core.errors import InputError, OutputError, UsageError
 from mrisr.io import input_format, write_bytes, write_json
 from mrisr.io.atomic import make_folder
@@ -112,7 +111,7 @@ def make_plan(
     return Plan(uuid.uuid4().hex, settings, tuple(plans), models), digests
 
 
-def write_plan(plan: Plan, digests: Digests, out: Path, chunk: int = 10) -> list[str]:
+def write_plan(plan: Plan, digests: Digests, out: Path, chunk: int) -> list[str]:
     """Write the plan, and the names of so many studies that have work to do into each chunk; their numbers.
 
     Raises OutputError.

@@ -17,10 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mrisr.batch.digest import Digests
 from mrisr.batch.names import HIDDEN, lock_file, out_of
 from mrisr.batch.plan import Plan, StudyPlan, read_plan
-from mrisr.batch.status import Part, Status, read_status, settled, write_status
+from mrisr.batch.status import Digests, Part, Status, read_status, settled, write_status
 from mrisr.batch.work import Models, Work
 from mrisr.core.errors import MrisrError, OutputError, UsageError, one_line
 from mrisr.io.atomic import make_folder
@@ -29,13 +28,11 @@ from mrisr.io.files import locked, remove
 #: A part at which the process died this often is given up.
 DEATHS = 2
 DIED = f"the process died here {DEATHS} times (killed, out of memory, or a crash of a library)"
-_LONGEST_REASON = 500
 #: Works on a chunk in its own process.
 COMMAND = (sys.executable, "-m", "mrisr", "chunk", "--alone")
 #: Seconds that a process has to end cleanly once it is told to.
 PATIENCE_S = 25.0
 _PR_SET_PDEATHSIG = 1
-_CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
 def studies_of(chunk: Path) -> tuple[Plan, list[StudyPlan]]:
@@ -175,7 +172,7 @@ class StudyRun:
                 raise OutputError(f"{part.outputs[0]}: cannot be read back")
             part = replace(part, state="done", sha256=digest)
         except Exception as error:
-            reason = self.work.without_paths(one_line(error))[:_LONGEST_REASON]
+            reason = self.work.without_paths(one_line(error))[:500]
             part = replace(part, state="failed", reason=reason)
         peak = _peak_memory_gib() if measuring else None
         return replace(part, seconds=round(time.perf_counter() - began, 3), peak_memory_gib=peak)
@@ -209,7 +206,7 @@ def _start_measuring() -> bool:
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
     try:
-        _CLEAR.write_text("5")  # resets the peak resident set of this process, see proc(5)
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak resident set, see proc(5)
     except OSError:
         return False
     return True
@@ -218,7 +215,7 @@ def _start_measuring() -> bool:
 def _peak_memory_gib() -> dict[str, float] | None:
     """Peak resident memory of the process since then, and of a CUDA device that it uses, in GiB."""
     try:
-        lines = _STATUS.read_text().splitlines()
+        lines = Path("/proc/self/status").read_text().splitlines()
         kib = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
     except (OSError, StopIteration, ValueError, IndexError):
         return None

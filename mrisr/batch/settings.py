@@ -1,7 +1,5 @@
 """Settings of a batch, behind ``mrisr batch --config``: the volumes and zones it makes of each study."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,12 +11,12 @@ from mrisr.config import Settings, load_settings
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.options import (
     InPlane,
-    Option,
     Precision,
     Segmenting,
     ThroughPlane,
     current_names,
     declared,
+    option,
 )
 from mrisr.models.card import INTERPOLATIONS, available, card_path
 from mrisr.zones.labels import LabelTable
@@ -30,23 +28,23 @@ Name = Annotated[str, Field(pattern=NAME)]
 class InPlaneVolume(InPlane):
     """A volume upsampled in-plane, of a stack; where a study has none of it, neither has the result."""
 
-    job: Annotated[Literal["inplane"], Option()] = "inplane"
-    of: Annotated[StackName, Option()] = "axial"
+    job: Literal["inplane"] = option("inplane")
+    of: StackName = option("axial")
 
 
 @dataclass(frozen=True)
 class ThroughPlaneVolume(ThroughPlane):
     """A volume upsampled through-plane, of a stack; where a study has none of it, neither has the result."""
 
-    job: Annotated[Literal["throughplane"], Option()] = "throughplane"
-    of: Annotated[StackName, Option()] = "axial"
+    job: Literal["throughplane"] = option("throughplane")
+    of: StackName = option("axial")
 
 
 @dataclass(frozen=True)
 class ZonesOfVolumes(Segmenting):
     """A segmenter, and the volumes whose zones it finds; left out, ``source`` and all that are made of it."""
 
-    volumes: Annotated[tuple[Name, ...] | None, Option()] = None
+    volumes: tuple[Name, ...] | None = option(None)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -105,7 +103,7 @@ class BatchSettings(Settings):
         return value
 
     @model_validator(mode="after")
-    def _volumes_exist(self) -> BatchSettings:
+    def _volumes_exist(self) -> "BatchSettings":
         known = (SOURCE, *self.upsampled)
         for name in (self.zones and self.zones.volumes) or ():
             if name not in known:

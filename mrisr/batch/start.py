@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import mrisr
-from mrisr.batch.digest import Digests
 from mrisr.batch.manifest import Study, read_manifest
 from mrisr.batch.names import HIDDEN, STAGES, Stage, lock_file
-from mrisr.batch.plan import Plan, make_plan, read_plan, write_plan
+from mrisr.batch.plan import Plan, Report, make_plan, read_plan, write_plan
 from mrisr.batch.report.overview import write_overview
 from mrisr.batch.run import PATIENCE_S, die_with_parent
 from mrisr.batch.settings import BatchSettings, load_batch
-from mrisr.batch.status import Outcome, Status, read_status
+from mrisr.batch.status import Digests, Outcome, Status, read_status
 from mrisr.batch.workflow import (
     Profile,
     check_snakemake,
@@ -40,7 +39,6 @@ from mrisr.io.atomic import as_output_error, json_bytes, make_folder, write_toge
 from mrisr.io.files import locked
 from mrisr.models.card import FOLDER_VARIABLE
 
-Report = Callable[[str], None]
 #: Receives the progress of the batch.
 Show = Callable[[Mapping[Stage, "Count"]], None]
 #: Seconds between two looks at the status files, where few studies are left, and per study.
@@ -237,8 +235,8 @@ def write_outcome(out: Path) -> Outcome:
         "counts": dict(sorted(Counter(study["state"] for study in studies).items())),
         "studies": studies,
     }
-    files = {"outcome.json": json_bytes(content), "outcome.csv": _as_csv(studies).encode()}
-    write_together({out / name: data for name, data in files.items()})
+    table = _as_csv(studies).encode()
+    write_together({out / "outcome.json": json_bytes(content), out / "outcome.csv": table})
     return outcome
 
 

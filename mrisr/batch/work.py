@@ -23,8 +23,8 @@ from mrisr.core.errors import InputError
 from mrisr.core.options import Files
 from mrisr.core.volume import Storage, Volume, VolumeFile
 from mrisr.io import input_format, read_file, read_volume, write_json, write_volume
+from mrisr.io.checks import writable_storage
 from mrisr.io.paths import ending
-from mrisr.io.voxels import writable_storage
 
 if TYPE_CHECKING:
     from mrisr.models.store import Model
@@ -125,7 +125,7 @@ class Work:
 
     def report(self, part: Part) -> Part:
         """Write the scores of all volumes into one file, and the page of the study."""
-        from mrisr.batch.report.subject import write_subject_page
+        from mrisr.batch.report.page import write_subject_page
 
         volumes = {p.name: p.scores for p in read_status(self.folder).parts if p.scores}
         if volumes:
@@ -155,8 +155,12 @@ class Work:
         """A stack or the labels as the manifest's file holds them, by all checks of the readers."""
         if role not in self._read:
             source, limit = self.plan.sources[role], self.settings.max_voxels
-            if role == LABELS:
-                read = _read_labels(source.path, limit)
+            if role == LABELS and input_format(source.path) == "dicom" and source.path.is_file():
+                from mrisr.dicom.segmentation import read_segmentation
+
+                read = read_segmentation(source.path, max_voxels=limit)
+            elif role == LABELS:
+                read = read_file(source.path, max_voxels=limit, allow_constant=True)
             else:
                 read = read_file(source.path, series=source.series, max_voxels=limit)
                 if read.volume.plane != role and read.volume.is_stack:
@@ -208,11 +212,3 @@ def as_written(volume: Volume, path: Path) -> Volume:
 def _named(file: VolumeFile, name: str) -> VolumeFile:
     """A file whose volume messages call by its role in the study."""
     return replace(file, volume=replace(file.volume, name=name))
-
-
-def _read_labels(path: Path, max_voxels: int) -> VolumeFile:
-    if input_format(path) == "dicom" and path.is_file():
-        from mrisr.dicom.segmentation import read_segmentation
-
-        return read_segmentation(path, max_voxels=max_voxels)
-    return read_file(path, max_voxels=max_voxels, allow_constant=True)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -19,25 +18,18 @@ from mrisr.io.atomic import json_bytes, write_bytes
 
 #: Studies that share a process where the profile does not say.
 CHUNK = 10
-#: Share of the memory that jobs may ask for.
-_SHARE = 0.9
 #: Where Linux states a limit of the memory of a container, in bytes.
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-_GPUS = ("/dev/nvidia[0-9]*", "/dev/kfd")
 
 
 @dataclass(frozen=True)
 class Profile:
     """A Snakemake profile: where and how jobs run."""
 
-    #: Its folder or file.
-    path: Path
-    #: Studies that share a process.
-    chunk: int
-    #: Whether jobs run on this machine.
-    local: bool
-    #: Whether it says what this machine has for all jobs together.
-    has_resources: bool = False
+    path: Path  #: its folder or file
+    chunk: int  #: studies that share a process
+    local: bool  #: whether jobs run on this machine
+    has_resources: bool = False  #: whether it says what this machine has for all jobs together
 
 
 def pipelines() -> Path:
@@ -76,7 +68,10 @@ def find_profile(name: str) -> Profile:
         raise UsageError(f"no profile {name!r}; there are {names}, or the folder of one of yours")
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        chunk = int(_entries(content.get("config")).get("chunk", CHUNK))
+        config = content.get("config") or ()  # a mapping, or a list of key=value
+        if not isinstance(config, dict):
+            config = dict(str(entry).split("=", 1) for entry in config if "=" in str(entry))
+        chunk = int(config.get("chunk", CHUNK))
         if chunk < 1:
             raise ValueError(f"chunk {chunk}")
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, AttributeError) as error:
@@ -120,13 +115,6 @@ def snakemake_command(out: Path, profile: Profile, jobs: int | None, gpu: bool) 
     ]
 
 
-def _entries(config: Any) -> dict[str, Any]:
-    """The ``config`` of a profile, a mapping or a list of ``key=value``."""
-    if isinstance(config, dict):
-        return config
-    return dict(str(entry).split("=", 1) for entry in config or () if "=" in str(entry))
-
-
 def cores() -> int:
     """Processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -135,7 +123,7 @@ def cores() -> int:
 
 
 def memory_mb(limits: Sequence[str] = _LIMITS) -> int | None:
-    """Memory that jobs may ask for together; None where the system does not tell."""
+    """Memory that jobs may ask for together, 90% of all; None where the system does not tell."""
     try:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
@@ -143,9 +131,9 @@ def memory_mb(limits: Sequence[str] = _LIMITS) -> int | None:
     for path in limits:
         with suppress(OSError, ValueError):
             total = min(total, int(Path(path).read_text()))
-    return int(total * _SHARE / 2**20)
+    return int(total * 0.9 / 2**20)
 
 
 def has_gpu() -> bool:
     """Tell whether there is a GPU that PyTorch may find."""
-    return any(True for pattern in _GPUS for _ in Path("/").glob(pattern.lstrip("/")))
+    return any(any(Path("/dev").glob(pattern)) for pattern in ("nvidia[0-9]*", "kfd"))

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from mrisr.cli import batch, models, study
+from mrisr.cli import models, study
 from mrisr.core.errors import MrisrError, out_of_memory
 
 app = typer.Typer(
@@ -55,19 +55,17 @@ for _command in (
     study.demo,
     study.fetch,
     study.send,
-    batch.manifest,
-    batch.batch,
+    study.manifest,
+    study.batch,
 ):
     app.command()(_command)
-app.command(hidden=True)(batch.chunk)  # which the workflow calls
+app.command(hidden=True)(study.chunk)  # which the workflow calls
 app.add_typer(models.evaluations, name="evaluate")
 app.add_typer(models.analyses, name="analyze")
 
 
 #: Base of the errors by which the parser refuses a command line, wherever Typer keeps its Click.
 _PARSER_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
-#: What newer versions of Typer return, without a word, when the user presses Ctrl-C.
-_INTERRUPTED = 130
 #: What a terminal, a pipe or a redirection answers when it takes no more.
 _STREAM = (errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EBADF)
 
@@ -80,7 +78,7 @@ def main() -> None:
     try:
         with _terminable():
             code = app(standalone_mode=False) or 0
-        if code == _INTERRUPTED:
+        if code == 130:  # newer versions of Typer return it, without a word, on Ctrl-C
             raise KeyboardInterrupt
         if sys.stdout is not None:
             sys.stdout.flush()

@@ -1,4 +1,7 @@
-"""The commands that restore, segment or look at a study, make one, or exchange one with an archive."""
+"""The commands that restore, segment or look at a study, make one, or exchange one with an archive.
+
+And those of a batch of studies: make its manifest, run it; and the one that the workflow's rule calls.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from mrisr.cli.terminal import (
     option,
     progress_bar,
     say,
-    say_result,
+    stage_bars,
     study_option,
     takes,
 )
@@ -26,11 +29,18 @@ from mrisr.core.options import Files, InPlane, Segmenting, ThroughPlane
 
 if TYPE_CHECKING:
     from mrisr.archive.transfer import RemoteSeries
+    from mrisr.batch.status import Outcome
 
 _FORMATS = "NIfTI, MHA/MHD, NRRD or a DICOM series folder"
 _STACK = f"Stack: {_FORMATS}. Coronal and sagittal stacks do as well."
 _IMAGE = f"T2-weighted study of axial slices, or of voxels of one size: {_FORMATS}."
 STUDY = "A volume, a DICOM folder with one or many series, or a folder of volumes."
+STUDIES = (
+    "Folder of patients (t2w_ax, t2w_cor, t2w_sag, zones), BIDS tree, or folder of DICOM studies with a "
+    "folder for each subject."
+)
+#: Failed studies that are listed on the terminal.
+MOST_LISTED = 20
 OUTPUT = "Folder for the study, the results and the picture."
 Url = Annotated[
     str,
@@ -84,7 +94,7 @@ def _run(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Do the run, then say what was made."""
+    """Do the run; print the notes on standard error, then the record, as JSON or on one line."""
     from mrisr.runs.outputs import FileRun
     from mrisr.runs.run import run_files
 
@@ -92,7 +102,20 @@ def _run(
     images = "slices" if isinstance(settings, InPlane) else "images"
     with progress_bar(images, quiet or labels) as progress:
         made = run_files(FileRun(source, files, labels), settings, progress)
-    say_result(made, quiet, as_json)
+    record = made.record
+    for note in () if quiet else record.notes:
+        typer.echo(f"note: {note}", err=True)
+    if as_json:
+        typer.echo(json.dumps({"path": str(made.path), **record.as_dict()}, indent=2))
+    elif not quiet:
+        parts = [f"{zone} {ml:.1f} ml" for zone, ml in (record.volumes_ml or {}).items()]
+        if record.residual is not None:
+            shape = "x".join(map(str, record.output.shape))
+            spacing = " x ".join(f"{s:.4g}" for s in record.output.spacing_mm)
+            agreement = f"residual {record.residual.rms_of_range:.1e} of the range"
+            parts = [f"{shape}, {spacing} mm; {agreement}"]
+        cost = f"{record.seconds:.0f} s, {record.peak_memory_gib['process']:.1f} GiB"
+        typer.echo(f"{made.path}: {', '.join(parts)}; {cost}")
 
 
 def info(
@@ -177,3 +200,98 @@ def _listed(found: list[RemoteSeries]) -> str:
         rows.append((s.number, s.modality, count, s.description, s.uid))
     columns = ("number", "modality", "instances", "description", "series")
     return table_text(columns, rows)
+
+
+def manifest(
+    data: Annotated[Path, typer.Argument(help=STUDIES, readable=False)],
+    output: Annotated[Path, option("CSV to write.", "--output", "-o")],
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make the manifest of a batch: a row for each study."""
+    from mrisr.batch.discover import find_studies
+    from mrisr.batch.manifest import write_manifest
+    from mrisr.io import check_output
+
+    check_output(output, force=force)
+    studies = find_studies(data, say(quiet))
+    write_manifest(output, studies)
+    typer.echo(f"{output}: {len(studies)} studies")
+
+
+def batch(
+    manifest: Annotated[
+        Path, study_option("CSV of the studies; `mrisr manifest` makes one.", "--manifest", "-m")
+    ],
+    output: Annotated[
+        Path,
+        option("Folder of the results. A batch started again goes on.", "--output", "-o"),
+    ],
+    config: Annotated[
+        Path | None,
+        option("What is made of each study. Left out: configs/batch.yaml's.", "--config", "-c"),
+    ] = None,
+    jobs: Annotated[
+        int | None, option("Jobs at a time; on this machine, cores.", "--jobs", "-j", min=1)
+    ] = None,
+    profile: Annotated[
+        str, option("local, slurm, or the folder of a Snakemake profile.")
+    ] = "local",
+    chunk: Annotated[
+        int | None,
+        option("Studies that share a process. Left out: what the profile says.", min=1),
+    ] = None,
+    dry_run: Annotated[
+        bool, option("Say what would be done, and do nothing.", "--dry-run", "-n")
+    ] = False,
+    extra: Annotated[
+        list[str] | None, typer.Argument(help="After --: further arguments of Snakemake.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Upsample, segment, score and report on many studies, here or on a cluster; goes on where it stopped."""
+    from mrisr.batch import start
+    from mrisr.batch.manifest import ManifestError
+
+    asked = start.Request(manifest, output, config, profile, jobs, chunk, tuple(extra or ()))
+    try:
+        if dry_run:
+            typer.echo(start.dry_run(asked, say(quiet)))
+            return
+        with stage_bars(quiet) as show:
+            outcome = start.run_batch(asked, show, say(quiet))
+    except ManifestError as error:
+        for fault in error.faults if len(error.faults) > 1 else ():
+            typer.echo(f"{manifest}: {fault}", err=True)
+        raise
+    typer.echo(_summary(outcome, output))
+    if any(status.state == "failed" for status in outcome.values()):
+        raise typer.Exit(8)
+
+
+def chunk(
+    chunk: Annotated[Path, typer.Argument(help="A chunk that mrisr batch planned.")],
+    alone: Annotated[bool, option("In this process, whatever happens to it.", "--alone")] = False,
+) -> None:
+    """All stages over the studies of a chunk; the rule of the workflow calls it."""
+    from mrisr.batch.run import end_with_parent, run_chunk, supervise
+
+    if alone:
+        run_chunk(chunk, typer.echo)
+        return
+    end_with_parent()  # the rule replaces its shell by this process: its parent is the workflow
+    raise typer.Exit(supervise(chunk, say(False)))
+
+
+def _summary(outcome: Outcome, output: Path) -> str:
+    """Summary of a batch: counts of studies by state, failures with their reasons, the report's path."""
+    from mrisr.cli.tables import table_text
+
+    failed = [(name, "; ".join(s.reasons)) for name, s in outcome.items() if s.state == "failed"]
+    seconds = sum(status.seconds for status in outcome.values())
+    done = len(outcome) - len(failed)
+    lines = [f"{done} of {len(outcome)} studies done, {seconds:.0f} s of work"]
+    lines += [table_text(("failed", "why"), failed[:MOST_LISTED])] if failed else []
+    if len(failed) > MOST_LISTED:
+        lines.append(f"and {len(failed) - MOST_LISTED} more, see {output / 'outcome.csv'}")
+    return "\n".join([*lines, f"report: {output / 'report.html'}"])

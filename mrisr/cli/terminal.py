@@ -1,27 +1,20 @@
-"""What the commands share: options, progress, and results on the terminal.
+"""What the commands share: options, and progress on the terminal.
 
 Options of options dataclasses are made from their declarations.
 """
 
-from __future__ import annotations
-
 import inspect
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
 from mrisr.core.options import Declared, Options, current_names, declared
-
-if TYPE_CHECKING:
-    from mrisr.batch.start import Show
-    from mrisr.runs.results import Result
 
 
 def option(help: str, *flags: str, **limits: Any) -> Any:
@@ -137,7 +130,7 @@ def progress_bar(what: str, quiet: bool) -> Iterator[Callable[[int, int], None] 
 
 
 @contextmanager
-def stage_bars(quiet: bool) -> Iterator[Show]:
+def stage_bars(quiet: bool) -> Iterator[Callable[[Mapping[Any, Any]], None]]:
     """A bar with the time left for each stage on a terminal, a line every tenth in a log."""
     if quiet:
         yield lambda counts: None
@@ -172,22 +165,3 @@ def stage_bars(quiet: bool) -> Iterator[Show]:
                     typer.echo(f"{stage}: {count.done} of {count.total} studies{told}", err=True)
 
         yield line
-
-
-def say_result(made: Result, quiet: bool, as_json: bool) -> None:
-    """Print the notes on standard error, then the record as JSON, or one line: grid and residual or the
-    volumes of the zones, seconds, memory."""
-    record = made.record
-    for note in () if quiet else record.notes:
-        typer.echo(f"note: {note}", err=True)
-    if as_json:
-        typer.echo(json.dumps({"path": str(made.path), **record.as_dict()}, indent=2))
-    elif not quiet:
-        parts = [f"{zone} {ml:.1f} ml" for zone, ml in (record.volumes_ml or {}).items()]
-        if record.residual is not None:
-            shape = "x".join(map(str, record.output.shape))
-            spacing = " x ".join(f"{s:.4g}" for s in record.output.spacing_mm)
-            agreement = f"residual {record.residual.rms_of_range:.1e} of the range"
-            parts = [f"{shape}, {spacing} mm; {agreement}"]
-        cost = f"{record.seconds:.0f} s, {record.peak_memory_gib['process']:.1f} GiB"
-        typer.echo(f"{made.path}: {', '.join(parts)}; {cost}")

@@ -6,18 +6,10 @@ the standard library is imported here, so that ``mrisr --help`` answers at once.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import (
-    Annotated,
-    Any,
-    Literal,
-    TypeAlias,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 from mrisr.core.errors import UsageError
 
@@ -43,10 +35,19 @@ class Option:
     """The declaration of one option beside its type."""
 
     help: str = ""  #: what the command line says of it
-    low: float | None = None  #: the smallest value
-    high: float | None = None  #: the largest value
+    limits: tuple[float, float] | None = None  #: the smallest and the largest value
     flags: tuple[str, ...] = ()  #: names on the command line, where they are not the field's own
     formerly: tuple[str, ...] = ()  #: names by which older settings and command lines call it
+
+
+def option(
+    default: Any,
+    help: str = "",
+    limits: tuple[float, float] | None = None,
+    **names: tuple[str, ...],
+) -> Any:
+    """A field of options: its default (``MISSING`` where it must be given), and its :class:`Option`."""
+    return field(default=default, metadata={"option": Option(help, limits, **names)})
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,11 @@ def declared(kind: type) -> tuple[Declared, ...]:
     """The fields of an options dataclass with their declarations, in order."""
     if kind in _DECLARED:
         return _DECLARED[kind]
-    hints = get_type_hints(kind, include_extras=True)
-    found = []
-    for f in fields(kind):
-        plain, option = (*get_args(hints[f.name]), Option())[:2]
-        found.append(Declared(f.name, plain, f.default, option, _choices(plain)))
+    hints = get_type_hints(kind)
+    found = (
+        Declared(f.name, hints[f.name], f.default, f.metadata["option"], _choices(hints[f.name]))
+        for f in fields(kind)
+    )
     return _DECLARED.setdefault(kind, tuple(found))
 
 
@@ -98,9 +99,9 @@ class Options:
             if d.choices and value not in d.choices:
                 expected = "one of " + ", ".join(d.choices)
                 raise OptionError(f"{d.name}: expected {expected}, found {value}")
-            low, high = d.option.low, d.option.high
-            if low is not None and not low <= value <= (math.inf if high is None else high):
-                expected = f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
+            low, high = d.option.limits or (-math.inf, math.inf)
+            if d.option.limits and not low <= value <= high:
+                expected = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
                 raise OptionError(f"{d.name}: expected {expected}, found {value:g}")
 
 
@@ -124,69 +125,48 @@ def current_names(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
 class Sampling(Options):
     """Options of restoring. ``None`` is the model's own value; an option without effect is refused."""
 
-    model: Annotated[
-        str | None, Option("Name of a model (see `mrisr models`) or the path of one.")
-    ] = None
-    method: Annotated[
-        str | None,
-        Option(
-            "Instead of --model: the job's model of a method: partdiff, partdiff25, partdiff50, "
-            "partdiff75, sr3, invsr, srgan, liif, regression, bicubic, bspline or lanczos."
-        ),
-    ] = None
-    degradation: Annotated[
-        Kind | None,
-        Option(
-            "What made the input coarse: bicubic or kspace (pixels), gaussian or box (slice profiles)."
-        ),
-    ] = None
-    steps: Annotated[
-        int | None,
-        Option(
-            "Evaluations per image: 1 is most faithful, more add texture. Left out: the model's own.",
-            1,
-            1000,
-        ),
-    ] = None
-    sampler: Annotated[
-        SamplerName | None,
-        Option(
-            "corrected: steps along the moving mean; published: the ones that lag behind it.",
-            formerly=("update",),
-        ),
-    ] = None
-    eta: Annotated[
-        float | None,
-        Option("DDIM's eta. 0: deterministic steps; 1: ancestral ones.", 0, 1, formerly=("churn",)),
-    ] = None
-    start: Annotated[
-        float | None,
-        Option(
-            "Signal level sqrt(alpha_bar) to start at, for models without alignment such as sr3. Left out: "
-            "the model's own.",
-            0.003,
-            0.9999,
-        ),
-    ] = None
-    seed: Annotated[
-        int | None, Option("Seed of the noise. Same seed, same machine: same voxels.", 0, 2**32 - 1)
-    ] = None
-    consistency: Annotated[
-        float | None,
-        Option(
-            "Weight, 0 to 1, of the last projection onto what was measured. Left out: 1 (interpolations: 0).",
-            0,
-            1,
-        ),
-    ] = None
-    device: Annotated[str, Option("auto, cpu, cuda or cuda:N.")] = "auto"
-    precision: Annotated[Precision, Option("auto: bf16 where the device computes it natively.")] = (
-        "auto"
+    model: str | None = option(None, "Name of a model (see `mrisr models`) or the path of one.")
+    method: str | None = option(
+        None,
+        "Instead of --model: the job's model of a method: partdiff, partdiff25, partdiff50, "
+        "partdiff75, sr3, invsr, srgan, liif, regression, bicubic, bspline or lanczos.",
     )
-    tile: Annotated[
-        int | None,
-        Option("Edge of a tile in pixels. Left out: whole images wherever they fit.", 128, 1 << 16),
-    ] = None
+    degradation: Kind | None = option(
+        None,
+        "What made the input coarse: bicubic or kspace (pixels), gaussian or box (slice profiles).",
+    )
+    steps: int | None = option(
+        None,
+        "Evaluations per image: 1 is most faithful, more add texture. Left out: the model's own.",
+        (1, 1000),
+    )
+    sampler: SamplerName | None = option(
+        None,
+        "corrected: steps along the moving mean; published: the ones that lag behind it.",
+        formerly=("update",),
+    )
+    eta: float | None = option(
+        None, "DDIM's eta. 0: deterministic steps; 1: ancestral ones.", (0, 1), formerly=("churn",)
+    )
+    start: float | None = option(
+        None,
+        "Signal level sqrt(alpha_bar) to start at, for models without alignment such as sr3. Left out: "
+        "the model's own.",
+        (0.003, 0.9999),
+    )
+    seed: int | None = option(
+        None, "Seed of the noise. Same seed, same machine: same voxels.", (0, 2**32 - 1)
+    )
+    consistency: float | None = option(
+        None,
+        "Weight, 0 to 1, of the last projection onto what was measured. Left out: 1 (interpolations: 0).",
+        (0, 1),
+    )
+    device: str = option("auto", "auto, cpu, cuda or cuda:N.")
+    precision: Precision = option("auto", "auto: bf16 where the device computes it natively.")
+    tile: int | None = option(
+        None, "Edge of a tile in pixels. Left out: whole images wherever they fit.", (128, 1 << 16)
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -198,7 +178,7 @@ class Sampling(Options):
 class InPlane(Sampling):
     """In-plane super-resolution: ``scale`` times as many pixels along both axes of every slice."""
 
-    scale: Annotated[float, Option("1.5 to 8, fractions allowed.", 1.5, 8)] = 4.0
+    scale: float = option(4.0, "1.5 to 8, fractions allowed.", (1.5, 8))
 
     @property
     def job(self) -> Job:
@@ -209,19 +189,13 @@ class InPlane(Sampling):
 class ThroughPlane(Sampling):
     """Through-plane super-resolution: thinner slices out of a stack."""
 
-    factor: Annotated[
-        float | None, Option("Slices made of one. Left out: isotropic with the pixels.")
-    ] = None
-    spacing: Annotated[
-        float | None, Option("Distance of the new slices in mm, instead of --factor.")
-    ] = None
-    slice_thickness: Annotated[
-        float | None,
-        Option(
-            "Slice thickness in mm (it is not the spacing). Left out: what the source states, else the "
-            "spacing."
-        ),
-    ] = None
+    factor: float | None = option(None, "Slices made of one. Left out: isotropic with the pixels.")
+    spacing: float | None = option(None, "Distance of the new slices in mm, instead of --factor.")
+    slice_thickness: float | None = option(
+        None,
+        "Slice thickness in mm (it is not the spacing). Left out: what the source states, else the "
+        "spacing.",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -239,40 +213,29 @@ class ThroughPlane(Sampling):
 class Segmenting(Options):
     """Options of segmenting the zones; with none of the three models the bundled one."""
 
-    model: Annotated[
-        str | None, Option("Name of a zones model (see `mrisr models`) or its path.")
-    ] = None
-    bundle: Annotated[
-        Path | None,
-        Option(
-            "Folder of a MONAI bundle that segments instead. A bundle is a program and is run: only give "
-            "one that you trust."
-        ),
-    ] = None
-    nnunet: Annotated[
-        Path | None,
-        Option(
-            "Result folder of an nnU-Net v2 that segments instead. Its checkpoints can run code: only give "
-            "one that you trust."
-        ),
-    ] = None
-    table: Annotated[
-        Mapping[int, str] | str | None,
-        Option(
-            "What the labels of --bundle or --nnunet stand for: 1=TZ,2=PZ, or a YAML or JSON file. Left "
-            "out: as the model names them."
-        ),
-    ] = None
-    margin: Annotated[
-        float,
-        Option(
-            "Share of the width left out at each edge of the slices, for models trained on cropped ones "
-            "(prostate_mri_anatomy: 0.2).",
-            0,
-            0.49,
-        ),
-    ] = 0.0
-    device: Annotated[str, Option("auto, cpu, cuda or cuda:N.")] = "auto"
+    model: str | None = option(None, "Name of a zones model (see `mrisr models`) or its path.")
+    bundle: Path | None = option(
+        None,
+        "Folder of a MONAI bundle that segments instead. A bundle is a program and is run: only give "
+        "one that you trust.",
+    )
+    nnunet: Path | None = option(
+        None,
+        "Result folder of an nnU-Net v2 that segments instead. Its checkpoints can run code: only give "
+        "one that you trust.",
+    )
+    table: Mapping[int, str] | str | None = option(
+        None,
+        "What the labels of --bundle or --nnunet stand for: 1=TZ,2=PZ, or a YAML or JSON file. Left "
+        "out: as the model names them.",
+    )
+    margin: float = option(
+        0.0,
+        "Share of the width left out at each edge of the slices, for models trained on cropped ones "
+        "(prostate_mri_anatomy: 0.2).",
+        (0, 0.49),
+    )
+    device: str = option("auto", "auto, cpu, cuda or cuda:N.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -290,53 +253,41 @@ class Segmenting(Options):
 class Files(Options):
     """Where a run on files reads and writes."""
 
-    output: Annotated[
-        Path | None,
-        Option(
-            "Volume to write: .nii, .nii.gz, .mha, .mhd or .nrrd; a folder means a DICOM series, a name "
-            "ending in .dcm a DICOM Segmentation. Left out: named after the input and the job, in the "
-            "working folder.",
-            flags=("--output", "-o"),
-        ),
-    ] = None
-    format: Annotated[
-        Format | None,
-        Option("Format of the output, where --output does not tell. Left out: nifti."),
-    ] = None
-    template: Annotated[
-        Path | None,
-        Option(
-            "DICOM series of the same patient and place: gives patient and study to a DICOM output made "
-            "from another format."
-        ),
-    ] = None
-    deidentify: Annotated[
-        bool,
-        Option(
-            "DICOM output by the Basic Profile of PS3.15: attributes only, which is not complete "
-            "de-identification.",
-            flags=("--deidentify",),
-        ),
-    ] = False
-    qc: Annotated[
-        Path | None,
-        Option("PNG to draw: input, interpolation and result, or zones, in three planes."),
-    ] = None
-    series: Annotated[
-        str | None, Option("DICOM series to take: its UID, number or description.")
-    ] = None
-    frame: Annotated[
-        int | None, Option("Volume (from 1) to take of a DICOM series that holds several.")
-    ] = None
-    affine: Annotated[
-        Literal["sform", "qform"] | None,
-        Option("NIfTI: which form counts where the two disagree."),
-    ] = None
-    max_voxels: Annotated[int, Option("Refuse inputs that claim more voxels than this.")] = 2**31
-    force: Annotated[
-        bool,
-        Option("Replace existing outputs. The input is never overwritten.", flags=("--force",)),
-    ] = False
+    output: Path | None = option(
+        None,
+        "Volume to write: .nii, .nii.gz, .mha, .mhd or .nrrd; a folder means a DICOM series, a name "
+        "ending in .dcm a DICOM Segmentation. Left out: named after the input and the job, in the "
+        "working folder.",
+        flags=("--output", "-o"),
+    )
+    format: Format | None = option(
+        None, "Format of the output, where --output does not tell. Left out: nifti."
+    )
+    template: Path | None = option(
+        None,
+        "DICOM series of the same patient and place: gives patient and study to a DICOM output made "
+        "from another format.",
+    )
+    deidentify: bool = option(
+        False,
+        "DICOM output by the Basic Profile of PS3.15: attributes only, which is not complete "
+        "de-identification.",
+        flags=("--deidentify",),
+    )
+    qc: Path | None = option(
+        None, "PNG to draw: input, interpolation and result, or zones, in three planes."
+    )
+    series: str | None = option(None, "DICOM series to take: its UID, number or description.")
+    frame: int | None = option(
+        None, "Volume (from 1) to take of a DICOM series that holds several."
+    )
+    affine: Literal["sform", "qform"] | None = option(
+        None, "NIfTI: which form counts where the two disagree."
+    )
+    max_voxels: int = option(2**31, "Refuse inputs that claim more voxels than this.")
+    force: bool = option(
+        False, "Replace existing outputs. The input is never overwritten.", flags=("--force",)
+    )
 
 
 def split_options(given: Mapping[str, Any], *kinds: type[Options]) -> list[Any]:

@@ -36,8 +36,6 @@ from mrisr.io.paths import check_output
 if TYPE_CHECKING:
     import highdicom as hd
 
-#: Pixels nearer than this are one place: positions that were written and read once differ by less.
-_SAME_PLACE_MM = 1e-2
 #: Attributes of patient, study and series that every kind of image may carry.
 _CARRIED = {*attributes.PATIENT, *attributes.STUDY, *attributes.SERIES}
 _CARRIED -= {"AnatomicRegionSequence"}  # these objects have a functional group for it
@@ -181,8 +179,7 @@ def _complete(
 
 
 def _refer_to_files(d: Any, source: Source) -> None:
-    """Set SourceImageSequence and ReferencedSeriesSequence, by which viewers find the source's images: an
-    item for each file, with the frame numbers of an enhanced one."""
+    """Set SourceImageSequence and ReferencedSeriesSequence: an item for each file, with its frame numbers."""
     items = {s.sop_uid: reference(s) for s in source.slices}
     for uid, item in items.items():
         if "ReferencedFrameNumber" in item:
@@ -225,7 +222,8 @@ def _derivation_images(
     for j, image in zip(slices, item.SourceImageSequence, strict=True):
         ours = _at_slice(k, planes.affine)
         own = _at_slice(j, geometry.LPS_TO_RAS @ source.affine)
-        same = geometry.same_grid(size, ours, (*source.shape[:2], 1), own, _SAME_PLACE_MM)
+        # Nearer than 0.01 mm is one place: positions written and read once differ by less.
+        same = geometry.same_grid(size, ours, (*source.shape[:2], 1), own, 1e-2)
         image.SpatialLocationsPreserved = "YES" if same and len(slices) == 1 else "NO"
     return [item] if slices else []
 

@@ -109,8 +109,7 @@ def planes_of(volume: Volume, source: Source) -> Planes:
 
 
 def _source_slices(affine: geometry.Affine, count: int, source: Source) -> list[tuple[int, ...]]:
-    """Source slices that lie less than one source spacing from each plane; all where the planes are
-    not parallel to the source's."""
+    """Source slices less than one source spacing from each plane; all where the planes are not parallel."""
     theirs = geometry.LPS_TO_RAS @ source.affine
     slices = np.arange(source.shape[2])
     cosines = geometry.directions(affine).T @ geometry.directions(theirs)

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from mrisr.evaluation.methods import Method
 
 Scoring = Literal["degraded", "measured", "reference"]
+#: Image that was not restored, which tables of zones have beside the methods, by the kind of scale.
+ORIGINAL = {"degraded": "original image", "measured": "measured stack"}
 #: Format of stored results, part of every key.
 FORMAT = 2
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile)
 
 
 class Scale(NamedTuple):
@@ -155,7 +156,7 @@ class ResultCache:
             if content["key"] != key:
                 return None
             return _decoded(content["scored"], path.with_suffix(".npz").read_bytes())
-        except _UNREADABLE:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile):
             return None
 
     def save(self, title: Sequence[str], deciding: Mapping[str, Any], scored: Scored) -> Scored:

@@ -199,7 +199,8 @@ def centre(image: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def stack_volume(stack: cache.Stack) -> Volume:
-    """A stack of the cache as a volume on 0..1, clipped to the 0..99.5 percentile range, slices first.
+    """A stack of the cache as a volume on 0..1, clipped to the 0..99.5 percentile range, slices first, at the
+    scanner's own pixel size.
 
     Raises:
         UsageError: it is a picture.
@@ -210,17 +211,3 @@ def stack_volume(stack: cache.Stack) -> Volume:
     affine[:3, :3] *= stack.spacing
     array = np.clip(stack.levels.astype(np.float32) / cache.LEVELS, 0, 1)
     return Volume(array, affine, stacked_along=0, name=f"{stack.case} {stack.series}")
-
-
-def degraded_cases(
-    stacks: Sequence[cache.Stack],
-    settings: EvaluationSettings,
-    names: Sequence[str],
-    lpips: Lpips | None = None,
-) -> list[DegradedCase]:
-    """The stacks to score, at each scanner's own pixel size."""
-    return [
-        DegradedCase(s.case, s.series, stack_volume(s), settings, lpips)
-        for s in stacks
-        if s.case in names and s.plane in settings.planes
-    ]

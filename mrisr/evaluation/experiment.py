@@ -37,9 +37,6 @@ class Switches:
     segmenting: Segmenting = field(default_factory=Segmenting)
 
 
-DEFAULTS = Switches()
-
-
 class Picture(NamedTuple):
     """A picture as PNG; ``file`` is its name in the folder ``pictures``, empty for the page alone."""
 
@@ -84,13 +81,11 @@ class Evaluation:
 
     def gain(self, result: ScoredResult) -> float | None:
         """PSNR over the baseline's on the same stack, dB; None where one of the two has none."""
-        place = (result.case, result.series, result.scale, self.experiment.baseline)
-        psnr = result.scored.means().get("psnr")
-        for base in self.results:
-            if (base.case, base.series, base.scale, base.method) == place and psnr is not None:
-                other = base.scored.means().get("psnr")
-                return None if other is None else psnr - other
-        return None
+        place = (result.case, result.series, result.scale)
+        stack = [r for r in self.results if (r.case, r.series, r.scale) == place]
+        psnr = {r.method: r.scored.means().get("psnr") for r in stack}
+        own, base = psnr[result.method], psnr.get(self.experiment.baseline or "")
+        return None if own is None or base is None else own - base
 
 
 class Experiment(ABC):
@@ -159,12 +154,7 @@ class Experiment(ABC):
 
 
 def conduct(
-    experiment: Experiment,
-    config: Path,
-    data: Path,
-    output: Path,
-    asked: Switches,
-    report: Report = lambda line: None,
+    experiment: Experiment, config: Path, data: Path, output: Path, asked: Switches, report: Report
 ) -> Evaluation:
     """Score every method on every case at every scale, and write the report into ``output``.
 

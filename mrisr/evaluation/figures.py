@@ -1,38 +1,44 @@
-"""Pictures of an evaluation as PNG: zoomed slices with their errors, and error against steps."""
+"""Pictures of the evaluations as PNG: zoomed slices with their errors, and error against steps; Dice against
+scale, and slices with outlines (PartDiff's Fig. 14, 15)."""
 
 from __future__ import annotations
 
-import io
 import math
+import re
 from collections.abc import Iterator, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mrisr.evaluation.case import METRICS, Scale, ScoredResult
-from mrisr.evaluation.experiment import Evaluation
+from mrisr.evaluation.case import METRICS, ORIGINAL, Scale, ScoredResult
+from mrisr.evaluation.experiment import Evaluation, Picture
 from mrisr.evaluation.methods import Method
+from mrisr.evaluation.statistics import Row
+from mrisr.view.pages import new_figure, png
+from mrisr.zones.labels import TITLES, ZONES
+from mrisr.zones.picture import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Colours of the difference maps span plus and minus this share of the intensity range.
 DIFFERENCE = 0.2
-#: Methods in a picture unless the settings name them, and panels in a row.
-SHOWN, ACROSS = 7, 4
+#: Methods in a picture unless the settings name them, without and with outlines, and panels in a row.
+SHOWN, OUTLINED, ACROSS = 7, 6, 4
 #: Evaluations that are marked on the axis.
 TICKS = (1, 2, 5, 10, 20, 50, 100)
-#: Width of a panel in inches.
-WIDTH = 2.45
+#: Width of a panel in inches, and of one with outlines.
+WIDTH, SQUARE = 2.45, 2.1
+CHART = (
+    "Mean over patients; whiskers are the 95% interval over patients, where there is more than one. Dashed: "
+    "the image that was not restored."
+)
+OUTLINES = (
+    "Outlines of the segmentation: peripheral zone orange, transition zone blue; of the labels: white. "
+    "Below each method its Dice of PZ and TZ over the whole stack."
+)
 _DASHES = ((0, (5, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)), (0, (10, 3)), (0, (3, 1, 1, 1, 1, 1)))
-
-
-def png(figure: Figure) -> bytes:
-    """A figure as PNG, the same bytes for the same figure."""
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=110, metadata={"Software": None})
-    return out.getvalue()
 
 
 def marks() -> Iterator[dict[str, Any]]:
@@ -75,16 +81,13 @@ def shown_methods(evaluation: Evaluation) -> list[str]:
 def comparison(evaluation: Evaluation, results: Sequence[ScoredResult]) -> Figure:
     """One slice of a stack at one factor by each shown method, what it is compared with first, and below
     each the difference from that."""
-    from matplotlib.figure import Figure
-
     by_name = {r.method: r.scored for r in results}
     names = [n for n in shown_methods(evaluation) if n in by_name]
     truth = results[0].scored.pictures["reference"]
     # The picture's aspect decides the height of a panel; all panels of a stack have the same.
     bands = math.ceil((len(names) + 1) / ACROSS)
     height = WIDTH * truth.shape[0] / truth.shape[1]
-    size = (WIDTH * ACROSS + 1.1, bands * (2 * height + 0.65))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = new_figure(WIDTH * ACROSS + 1.1, bands * (2 * height + 0.65))
     axes = figure.subplots(2 * bands, ACROSS, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
@@ -111,12 +114,11 @@ def comparison(evaluation: Evaluation, results: Sequence[ScoredResult]) -> Figur
 def against_steps(evaluation: Evaluation, scale: Scale) -> Figure:
     """PSNR and spectrum error against evaluations of the network: a line for each model that is sampled
     with several numbers of steps, a mark for each other method, a level for each interpolation."""
-    from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
 
     rows = {row.method: row for row in evaluation.at(scale)}
     lines = _lines([m for m in evaluation.methods if m.name in rows])
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    figure = new_figure(11, 4.6)
     better = {"psnr": "higher", "spectrum": "lower"}
     for axis, metric in zip(figure.subplots(1, 2), better, strict=True):
         dashes = cycle(_DASHES)
@@ -124,8 +126,7 @@ def against_steps(evaluation: Evaluation, scale: Scale) -> Figure:
             points = [(m.evaluations, rows[m.name].means.get(metric)) for m in group]
             known = [(x, mean.value) for x, mean in points if mean is not None]
             if known and not group[0].evaluations:
-                level = {"color": "0.45", "linewidth": 1, "linestyle": next(dashes)}
-                axis.axhline(known[0][1], label=label, **level)
+                axis.axhline(known[0][1], label=label, color="0.45", lw=1, ls=next(dashes))
             elif known:
                 join = "-" if len(known) > 1 else "none"
                 axis.plot(
@@ -164,3 +165,80 @@ def _lines(methods: Sequence[Method]) -> dict[str, list[Method]]:
             label += " "
         found[label] = group
     return found
+
+
+# --- zones ----------------------------------------------------------------------------------------
+
+
+def pictures_of(evaluation: Evaluation) -> list[Picture]:
+    """The charts, then every patient."""
+    found = []
+    for file, tail in (("dice", ""), ("dice-trained", " of patients that models were trained on")):
+        rows = [row for row in evaluation.rows if row.seen == bool(tail)]
+        if rows:
+            title = f"Dice against scale{tail}"
+            found.append(Picture(title, f"{title}. {CHART}", png(dice_chart(rows)), file))
+    groups: dict[tuple[str, str], list[ScoredResult]] = {}
+    for result in evaluation.results:
+        groups.setdefault((result.case, result.series), []).append(result)
+    named = evaluation.experiment.settings.pictures
+    shown = named or [m.name for m in evaluation.methods][:OUTLINED]
+    for group, results in groups.items():
+        title, file = ", ".join(group), re.sub(r"[^\w.+-]+", "-", "-".join(group))
+        drawn = png(outlines(results, shown))
+        found.append(Picture(title, f"{title}. {OUTLINES}", drawn, file))
+    return found
+
+
+def dice_chart(rows: Sequence[Row]) -> Figure:
+    """Dice of each zone at every scale: a mark with whiskers for each method, a level for the original."""
+    scales = list(dict.fromkeys(r.scale for r in rows))
+    methods = list(dict.fromkeys(r.method for r in rows if r.method not in ORIGINAL.values()))
+    figure = new_figure(5.5 + 1.6 * len(scales), 4.4)
+    axes = figure.subplots(1, len(ZONES), sharey=True, squeeze=False)[0]
+    for axis, zone in zip(axes, ZONES, strict=True):
+        places: dict[str, list[tuple[float, float, float]]] = {m: [] for m in methods}
+        for row in rows:
+            mean, x = row.means.get(f"{zone}.dice"), scales.index(row.scale)
+            if mean is not None and row.method in places:
+                offset = 0.7 * ((methods.index(row.method) + 0.5) / len(methods) - 0.5)
+                places[row.method].append((x + offset, mean.value, mean.half or 0.0))
+            elif mean is not None:
+                axis.hlines(mean.value, x - 0.45, x + 0.45, colors="0.2", linestyles="dashed")
+        for (method, points), mark in zip(places.items(), marks(), strict=False):
+            known = zip(*points, strict=True) if points else ((), (), ())
+            axis.errorbar(*known, linestyle="none", capsize=2, label=method, **mark)
+        axis.set_xticks(range(len(scales)), labels=[str(s) for s in scales])
+        axis.set_title(f"{zone}, {TITLES[zone]}", fontsize=10)
+        axis.grid(alpha=0.3, axis="y", linewidth=0.5)
+    axes[0].set_ylabel("Dice against the labels")
+    add_legend(figure)
+    return figure
+
+
+def outlines(results: Sequence[ScoredResult], methods: Sequence[str]) -> Figure:
+    """One patient: a row for each scale, a column for the original and each method, each with the outlines
+    of both segmentations."""
+    scales = list(dict.fromkeys(r.scale for r in results))
+    by_place = {(r.scale, r.method): r.scored for r in results}
+    figure = new_figure(SQUARE * (len(methods) + 1), (SQUARE + 0.5) * len(scales))
+    axes = figure.subplots(len(scales), len(methods) + 1, squeeze=False)
+    for line, scale in zip(axes, scales, strict=True):
+        for axis, method in zip(line, [ORIGINAL[scale.scoring], *methods], strict=True):
+            axis.set(xticks=[], yticks=[], frame_on=False)
+            scored = by_place.get((scale, method))
+            if scored is None:
+                axis.set_title(f"{method}\nnot scored", fontsize=8)
+                continue
+            image = scored.pictures["image"]
+            axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            for zone, label in ZONES.items():
+                lines = ("wanted", "white", 0.7), ("found", COLOURS[zone], 1.1)
+                for name, colour, width in lines:
+                    mask = scored.pictures[name] == label
+                    if mask.any() and not mask.all():
+                        axis.contour(mask, levels=[0.5], colors=[colour], linewidths=width)
+            dice = " / ".join(f"{scored.figures[f'{zone}.dice']:.2f}" for zone in ZONES)
+            axis.set_title(f"{method}\n{dice}", fontsize=8)
+        line[0].set_ylabel(str(scale), fontsize=9)
+    return figure

@@ -9,16 +9,8 @@ from mrisr.core.errors import InputError
 from mrisr.data import cache
 from mrisr.evaluation import figures
 from mrisr.evaluation.case import METRICS, SLICE_METRICS, Case, Scale, Scored
-from mrisr.evaluation.degraded import degraded_cases
-from mrisr.evaluation.experiment import (
-    DEFAULTS,
-    Evaluation,
-    Experiment,
-    Picture,
-    Section,
-    Switches,
-    conduct,
-)
+from mrisr.evaluation.degraded import DegradedCase, stack_volume
+from mrisr.evaluation.experiment import Evaluation, Experiment, Picture, Section, Switches, conduct
 from mrisr.evaluation.methods import Method, Report, held_out_cases
 from mrisr.evaluation.reference import reference_cases
 from mrisr.evaluation.report import write_figures
@@ -34,6 +26,7 @@ from mrisr.evaluation.statistics import (
     table_of,
 )
 from mrisr.metrics import load_lpips
+from mrisr.view.pages import png
 
 PROTOCOL = {
     "degraded": "slices of patients that no model was trained on: centre crop, volume scaled to its 0..99.5 "
@@ -67,11 +60,7 @@ STACKS = 2
 
 
 def evaluate(
-    config: Path,
-    data: Path,
-    output: Path,
-    asked: Switches = DEFAULTS,
-    report: Report = lambda line: None,
+    config: Path, data: Path, output: Path, asked: Switches, report: Report = lambda line: None
 ) -> Evaluation:
     """Compare the methods of a file on restored images; see :func:`conduct`.
 
@@ -101,8 +90,12 @@ class Images(Experiment):
         if settings.scoring == "reference":
             cases = reference_cases(data, settings, names)
         else:
-            stacks = cache.read_stacks(data, settings.planes)
-            cases = degraded_cases(stacks, settings, names, load_lpips())
+            stacks, lpips = cache.read_stacks(data, settings.planes), load_lpips()
+            cases = [
+                DegradedCase(s.case, s.series, stack_volume(s), settings, lpips)
+                for s in stacks
+                if s.case in names
+            ]
         if not cases:
             wanted = f"stacks of {', '.join(names)} ({', '.join(settings.planes)})"
             raise InputError(data, expected=wanted, found="none")
@@ -188,11 +181,11 @@ class Images(Experiment):
     def sections(self, done: Evaluation) -> list[Section]:
         steps, pictures = [], []
         for scale in done.scales:
-            drawn = figures.png(figures.against_steps(done, scale))
+            drawn = png(figures.against_steps(done, scale))
             title = f"PSNR and spectrum error against network evaluations, {scale}"
             steps.append(Picture(title, f"Mean over patients, {scale}. {LEVELS}", drawn))
             for name, results in list(figures.stacks(done, scale).items())[:STACKS]:
-                drawn = figures.png(figures.comparison(done, results))
+                drawn = png(figures.comparison(done, results))
                 title = f"Slices and difference maps of {name}, {scale}"
                 pictures.append(Picture(title, f"{name}, {scale}", drawn))
         return [Section("Error against steps", steps), Section("Pictures", pictures, SHOWN)]

@@ -12,6 +12,7 @@ import torch
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.options import Sampling
 from mrisr.evaluation.settings import ComparisonSettings, EvaluationSettings, MethodEntry
+from mrisr.io.checks import readable
 from mrisr.io.files import file_sha256
 from mrisr.models.card import ModelCard, card_path, model_for, read_card
 from mrisr.models.store import Model, load_model
@@ -81,11 +82,8 @@ class Method:
         volume that cannot be read."""
         path = self.volume_path(case)
         if path is not None:
-            try:
+            with readable(path, "a volume made elsewhere"):
                 return {"volume": file_sha256(path)}
-            except OSError as error:
-                found = error.strerror or str(error)
-                raise InputError(path, expected="a volume made elsewhere", found=found) from error
         if self.model is None:
             return {}
         card = self.model.card

@@ -23,16 +23,8 @@ from mrisr.core.errors import InputError
 from mrisr.core.statistics import scaling
 from mrisr.core.volume import Volume
 from mrisr.data.prepare import find_sources
+from mrisr.evaluation import degraded
 from mrisr.evaluation.case import Case, Scale, Scored
-from mrisr.evaluation.degraded import (
-    centre,
-    cut,
-    digest_of,
-    figures_of,
-    image_metrics,
-    measurement_of,
-    notes_of,
-)
 from mrisr.evaluation.methods import Method
 from mrisr.evaluation.registration import (
     Overlap,
@@ -66,7 +58,7 @@ class ReferenceCase(Case):
 
     @cached_property
     def digest(self) -> str:
-        return digest_of(self.axial, self.coronal)
+        return degraded.digest_of(self.axial, self.coronal)
 
     @cached_property
     def reference(self) -> Volume:
@@ -130,9 +122,12 @@ class ReferenceCase(Case):
             measurement = self.measurement(scale)
             restored = method.restore(measurement)
             images = sum(measurement.y.shape[3 - view] for view in measurement.views)
-            facts = {"images": images, **notes_of(restored.notes)}
-            return restored.volume, figures_of(restored, method), facts
-        spent = _cost_beside(path)
+            facts = {"images": images, **degraded.notes_of(restored.notes)}
+            return restored.volume, degraded.figures_of(restored, method), facts
+        beside = path.with_name(stem(path) + ".json")  # CASE.json beside CASE.nii.gz
+        content = read_json(beside, "the cost of a volume as JSON") if beside.exists() else {}
+        cost = {k: content.get(k) for k in ("seconds", "cpu_seconds")}
+        spent = {k: float(v) for k, v in cost.items() if isinstance(v, (int, float))}
         reformats = self.axial.shape[geometry.world_axes(self.axial.affine).index(1)]
         each = {k: spent.get(k, np.nan) / reformats for k in ("seconds", "cpu_seconds")}
         return read_volume(path), each, {"made_elsewhere": spent} if spent else {}
@@ -145,7 +140,9 @@ class ReferenceCase(Case):
         margin = MARGIN[self.settings.views]
         first = max(int(np.floor(low[axis])) - margin, 0)
         last = min(int(np.ceil(high[axis])) + margin + 1, self.axial.shape[axis])
-        part = measurement_of(cut(self.axial, axis, first, last), self.settings, scale)
+        part = degraded.measurement_of(
+            degraded.cut(self.axial, axis, first, last), self.settings, scale
+        )
         views = part.views
         if self.settings.views == "coronal":  # whose columns run along L-R
             views = tuple(view for view in (1, 2) if world[part.placed.order[view]] == 0)
@@ -160,14 +157,6 @@ def _rescaled(part: Measurement, whole: Volume) -> Measurement:
     grid = replace(old, offset=offset, scale=scale)
     bounds = (2 * (low - offset) / scale - 1, 2 * (high - offset) / scale - 1)
     return replace(part, y=grid.stack(old.measured), bounds=bounds, grid=grid)
-
-
-def _cost_beside(path: Path) -> dict[str, float]:
-    """``seconds`` and ``cpu_seconds`` from ``CASE.json`` beside ``CASE.nii.gz``, as far as they are there."""
-    beside = path.with_name(stem(path) + ".json")
-    content = read_json(beside, "the cost of a volume as JSON") if beside.exists() else {}
-    cost = {k: content.get(k) for k in ("seconds", "cpu_seconds")}
-    return {k: float(v) for k, v in cost.items() if isinstance(v, (int, float))}
 
 
 def reference_cases(
@@ -232,7 +221,7 @@ def compare(overlap: Overlap, volume: Volume, factor: float) -> Scored:
     fitted, spread = (unit(found, *fit) for fit in fits.values())
     true = unit(wanted)
     slices = {}
-    for name, measure in image_metrics("throughplane", factor).items():
+    for name, measure in degraded.image_metrics("throughplane", factor).items():
         images = fitted if name in ("psnr", "ssim") else spread
         slices[name] = [float(measure(a, b)) for a, b in zip(images, true, strict=True)]
     slices["ncc"] = [correlation(a, b) for a, b in zip(found, wanted, strict=True)]
@@ -248,7 +237,7 @@ def compare(overlap: Overlap, volume: Volume, factor: float) -> Scored:
         "ncc": round(float(ncc), 4),
     }
     shown = {"result": fitted, "reference": true}
-    pictures = {k: centre(v[len(v) // 2][0, 0].numpy()) for k, v in shown.items()}
+    pictures = {k: degraded.centre(v[len(v) // 2][0, 0].numpy()) for k, v in shown.items()}
     return Scored({}, slices, pictures, facts)
 
 

@@ -28,7 +28,6 @@ Box = tuple[slice, slice, slice]
 LIMITS = (10.0, 10.0)
 #: Levels from coarse to fine: shrink factor, and standard deviation in units of the working voxel.
 LEVELS = ((4, 2.0), (2, 1.0), (1, 0.0))
-_BINS = 48
 _FWHM = float(2 * np.sqrt(2 * np.log(2)))  # of a Gaussian with unit standard deviation
 #: Rows and columns that a slice's share of the overlap has at least, or it is left out.
 SMALLEST = 32
@@ -104,8 +103,7 @@ def register_rigid(
         method.SetInitialTransform(found, inPlace=False)
         after = -method.MetricEvaluate(*images)
     except RuntimeError as error:  # ITK: samples map outside of the moving image
-        expected = f"a scan that overlaps with {moving.name}"
-        raise InputError(fixed.name, expected=expected, found="too little overlap") from error
+        raise _apart(fixed, moving, "too little overlap") from error
     lps = np.eye(4)
     lps[:3, :3] = np.reshape(found.GetMatrix(), (3, 3))
     lps[:3, 3] = found.TransformPoint((0.0, 0.0, 0.0))
@@ -139,7 +137,7 @@ def _method(voxel: float) -> sitk.ImageRegistrationMethod:
     import SimpleITK as sitk
 
     method = sitk.ImageRegistrationMethod()
-    method.SetMetricAsMattesMutualInformation(_BINS)
+    method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=48)
     method.SetMetricSamplingStrategy(method.NONE)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(
@@ -290,8 +288,7 @@ def find_overlap(
         if min(edge.stop - edge.start for edge in inner[1:]) >= SMALLEST:
             boxes.append(inner)
     if not boxes:
-        found = f"no slice with {SMALLEST} x {SMALLEST} voxels inside it"
-        raise _apart(reference, measured, found)
+        raise _apart(reference, measured, f"no slice with {SMALLEST} x {SMALLEST} voxels inside it")
     return Overlap(reference, motion, rows, tuple(boxes))
 
 

@@ -56,7 +56,10 @@ def _as_dictionary(done: Evaluation) -> dict[str, Any]:
         "machine": done.machine,
         "settings": done.experiment.settings.model_dump(mode="json"),
         "methods": [_described(m) for m in done.methods],
-        "rows": [_flat(asdict(row)) for row in done.rows],
+        "rows": [
+            {"method": row.pop("method"), **row.pop("scale")._asdict(), **row}
+            for row in map(asdict, done.rows)
+        ],
         "cases": [
             {"case": r.case, "series": r.series, **r.scale._asdict(), "method": r.method}
             | {"seen_by": list(r.seen), "means": r.scored.means()}
@@ -69,10 +72,6 @@ def _as_dictionary(done: Evaluation) -> dict[str, Any]:
         **done.experiment.details(),
     }
     return dict(finite(content, digits=6))
-
-
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    return {"method": row.pop("method"), **row.pop("scale")._asdict(), **row}
 
 
 def _described(method: Method) -> dict[str, Any]:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from mrisr.config import Job, Kind, Plane, Positive, Settings
-from mrisr.core.options import KINDS_OF, Option, OptionError, Sampling, Segmenting, current_names
+from mrisr.core.options import KINDS_OF, OptionError, Sampling, Segmenting, current_names, option
 from mrisr.evaluation.case import Scale
-from mrisr.physics.rows import Interpolation
-
-#: The interpolation that gains are quoted against, unless the file names another method.
-BASELINE: dict[Job, Interpolation] = {"inplane": "bicubic-sharp", "throughplane": "bspline"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +21,10 @@ class MethodEntry(Sampling):
     ``model`` left out is the file's model; options left out are the model's own.
     """
 
-    name: Annotated[str, Option("Name in the tables.")]
-    volumes: Annotated[
-        str | None,
-        Option("Path of each patient's volume, with {case}; only for `scoring: reference`."),
-    ] = None
+    name: str = option(MISSING, "Name in the tables.")
+    volumes: str | None = option(
+        None, "Path of each patient's volume, with {case}; only for `scoring: reference`."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -159,8 +154,8 @@ class EvaluationSettings(ComparisonSettings):
 
     @property
     def baseline_name(self) -> str:
-        """Name of the method that gains are quoted against."""
-        return self.baseline or BASELINE[self.job]
+        """Name of the method that gains are quoted against; an interpolation unless the file names one."""
+        return self.baseline or ("bicubic-sharp" if self.job == "inplane" else "bspline")
 
     @property
     def scales(self) -> list[Scale]:

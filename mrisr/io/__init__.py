@@ -4,20 +4,21 @@ The libraries behind the formats load when a file of that format is read or writ
 import of this package.
 """
 
-from __future__ import annotations
-
 import errno
 import stat
+from collections.abc import Sequence
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-from mrisr.core.errors import InputError
+import numpy as np
+
+from mrisr.core.errors import InputError, OutputError
 from mrisr.core.volume import Volume, VolumeFile
+from mrisr.io import checks
 from mrisr.io.atomic import atomic_path, write_bytes, write_json
-from mrisr.io.checks import readable
 from mrisr.io.paths import (
     SUPPORTED,
     check_output,
@@ -26,9 +27,6 @@ from mrisr.io.paths import (
     output_format,
     stem,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 Image = TypeVar("Image")
 #: Library of images in memory -> module with ``from_image`` and ``to_image``.
@@ -138,9 +136,7 @@ def write_volume(
     """
     output_format(path)
     path = check_output(path, inputs=inputs, force=force)
-    from mrisr.io.voxels import check_finite, verify
-
-    check_finite(volume, path)
+    checks.check_finite(volume, path)
     if ending(path) == ".mhd":
         from mrisr.io.itk import save_mhd
 
@@ -171,6 +167,38 @@ def _packed(volume: Volume, path: Path, description: str) -> bytes | None:
     from mrisr.io import itk
 
     return itk.mha_bytes(volume) if kind == ".mha" else itk.nrrd_bytes(volume)
+
+
+def verify(written: Path, volume: Volume, target: Path) -> None:
+    """Raise OutputError, naming ``target``, unless ``written`` reads back as ``volume``.
+
+    Shape, dtype and stored numbers must be equal; affines within 1e-4 mm (for origins beyond a
+    metre, within the precision of float32).
+    """
+    nifti = output_format(written) == "nifti"
+    try:
+        if nifti:
+            from mrisr.io.nifti import read_nifti
+
+            found = read_nifti(written, allow_constant=True, digest=False).volume
+        else:
+            from mrisr.io.itk import read_itk
+
+            found = read_itk(written, allow_constant=True, digest=False).volume
+    except InputError as error:
+        raise OutputError(f"{target}: did not read back ({error.found}); disk full?") from error
+    # Decoded with the header's float32 slope, so encoding with it is exact.
+    back = found.storage.encode(found.array)
+    wanted = checks.writable_storage(volume.storage, scaled=nifti).encode(volume.array)
+    if back.shape != wanted.shape or back.dtype != wanted.dtype:
+        had, wants = f"{back.shape} {back.dtype}", f"{wanted.shape} {wanted.dtype}"
+        raise OutputError(f"{target}: read back as {had}, not {wants}")
+    off = float(np.abs(found.affine - volume.affine).max())
+    if not off <= 1e-4 + 1e-7 * float(np.abs(volume.affine).max()):
+        raise OutputError(f"{target}: its affine read back {off:.2g} mm off")
+    different = int(np.count_nonzero(back != wanted))
+    if different:
+        raise OutputError(f"{target}: {different} of {back.size} voxels read back differently")
 
 
 def as_volume(image: Any, *, allow_constant: bool = False) -> Volume:
@@ -226,7 +254,7 @@ def input_format(path: Path) -> Literal["nifti", "itk", "dicom"]:
         return "nifti" if found_ending.startswith(".nii") else "itk"
     if path.suffix.lower() in (".dcm", ".ima"):
         return "dicom"
-    with readable(path), path.open("rb") as handle:
+    with checks.readable(path), path.open("rb") as handle:
         if handle.read(132)[128:] == b"DICM":
             return "dicom"
     packed = " (gzip: unpack it first)" if path.suffix.lower() == ".gz" else ""

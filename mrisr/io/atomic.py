@@ -146,7 +146,8 @@ def as_output_error(path: Path, size: int = 0, written: Path | None = None) -> I
         cause = _cause(error)
         needs = f" ({size} bytes needed)" if size else ""
         if not size and written is not None and cause.errno in _NO_ROOM:
-            needs = f" (more than {_bytes_in(written)} bytes needed)"
+            parts = [file for file in (written, *written.rglob("*")) if file.is_file()]
+            needs = f" (more than {sum(file.stat().st_size for file in parts)} bytes needed)"
         why = cause.strerror or " ".join(str(error).split())[:200]
         raise OutputError(f"{path}: cannot be written: {why}{needs}") from error
 
@@ -157,7 +158,3 @@ def _cause(error: OSError) -> OSError:
     while found is not None and not (isinstance(found, OSError) and found.strerror):
         found = found.__cause__ or found.__context__
     return found if isinstance(found, OSError) else error
-
-
-def _bytes_in(path: Path) -> int:
-    return sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())

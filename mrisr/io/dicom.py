@@ -67,7 +67,8 @@ def read_dicom(
     sha256 = pixels.sha256(stack.frames) if digest else None
     del pixels
     array, storage, notes = _voxels(stack.frames, slices)
-    checks.check_volume(array, stack.affine, path, allow_constant=allow_constant)
+    checks.check_affine(stack.affine, path)
+    checks.check_values(array, path, allow_constant=allow_constant)
     if dropped:
         notes += (f"{dropped} identical copies of slices dropped",)
     volume = Volume(
@@ -176,8 +177,7 @@ def _without_copies(files: Sequence[File], pixels: _Pixels) -> list[File]:
         same = all(
             np.array_equal(a.position, b.position) and np.array_equal(a.along_row, b.along_row)
             for a, b in zip(frames_of(first), frames_of(file), strict=False)
-        )
-        same = same and np.array_equal(pixels.of(first.path), pixels.of(file.path))
+        ) and np.array_equal(pixels.of(first.path), pixels.of(file.path))
         if not same:
             expected = f"the same image as {first.path.name}, of the same SOPInstanceUID"
             raise InputError(file.path, expected=expected, found="another")

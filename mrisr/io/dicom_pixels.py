@@ -2,8 +2,6 @@
 
 import re
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -71,7 +69,7 @@ def read_pixels(path: Path, data: bytes) -> NDArray[np.generic]:
 def _stored(dataset: Dataset) -> NDArray[np.generic]:
     syntax = dataset.file_meta.TransferSyntaxUID
     _check_length(dataset)
-    if not _is_encoded(dataset):
+    if not syntax.is_compressed:  # the pixels themselves, that is, not the whole dataset
         decoded = dataset.pixel_array
     else:
         check_frames(dataset)
@@ -79,8 +77,15 @@ def _stored(dataset: Dataset) -> NDArray[np.generic]:
             decoded = _jpeg_lossless(dataset)
         else:
             dataset.pixel_array_options(decoding_plugin=_decoder(syntax))
-            with _decoding(int(dataset.Rows), int(dataset.Columns)):
+            with warnings.catch_warnings(record=True) as told:  # decoders are kept quiet
+                warnings.simplefilter("always")
                 decoded = dataset.pixel_array
+            for warning in told:
+                padded = _RLE_PADDING.search(str(warning.message))
+                if padded and int(padded[1]) - int(padded[2]) >= min(dataset.Rows, dataset.Columns):
+                    raise ValueError(
+                        f"{padded[1]} pixels where Rows and Columns make it {padded[2]}"
+                    )
     decoded = decoded.astype(decoded.dtype.newbyteorder("="), copy=False)
     frames = _sign_extended(decoded.reshape(-1, int(dataset.Rows), int(dataset.Columns)), dataset)
     count = _frame_count(dataset)
@@ -95,17 +100,11 @@ def _frame_count(dataset: Dataset) -> int:
     return int(dataset.get("NumberOfFrames", 1) or 1)
 
 
-def _is_encoded(dataset: Dataset) -> bool:
-    """Whether the pixels themselves are compressed, not the whole dataset."""
-    syntax = dataset.file_meta.TransferSyntaxUID
-    return bool(syntax.is_compressed and not syntax.is_deflated)
-
-
 def _check_length(dataset: Dataset) -> None:
     """Raise ValueError unless the pixel data may be what Rows, Columns and NumberOfFrames claim."""
     bits = int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated)
     claimed, held = _frame_count(dataset) * bits // 8, len(dataset.PixelData)
-    if _is_encoded(dataset):
+    if dataset.file_meta.TransferSyntaxUID.is_compressed:
         if claimed > max(BOMB_BYTES, BOMB_RATIO * held):
             raise ValueError(f"{held} bytes of compressed pixels that claim to be {claimed}")
         return
@@ -134,12 +133,13 @@ def _check_unused_bits(dataset: Dataset, path: Path) -> None:
     The bits above may hold the sign, or an overlay that says so (PS3.5 8.1.1, PS3.3 C.9.2).
     """
     bits, allocated = int(dataset.BitsStored), int(dataset.BitsAllocated)
-    if _is_encoded(dataset) or allocated not in (16, 32) or not 0 < bits < allocated:
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax.is_compressed or allocated not in (16, 32) or not 0 < bits < allocated:
         return
     overlays = (dataset.get((group, 0x0102)) for group in range(0x6000, 0x6020, 2))
     if any(int(position.value or 0) >= bits for position in overlays if position is not None):
         return
-    order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
+    order = "<" if syntax.is_little_endian else ">"
     size = allocated // 8
     held = dataset.PixelData[: len(dataset.PixelData) // size * size]
     unused = np.frombuffer(held, dtype=f"{order}u{size}") >> (bits - 1)
@@ -182,9 +182,9 @@ def _check_scalar(dataset: Dataset, path: Path) -> None:
 
 
 def _check_decoder(dataset: Dataset, path: Path) -> None:
-    if not _is_encoded(dataset):
-        return
     syntax = dataset.file_meta.TransferSyntaxUID
+    if not syntax.is_compressed:
+        return
     if syntax == JPEGExtended12Bit and int(dataset.get("BitsStored") or 0) > 8:
         expected = "a transfer syntax that is decoded (dcmdjpeg or gdcmconv --raw unpack others)"
         found = f"{printable(syntax.name)} of {dataset.BitsStored} bits"
@@ -238,18 +238,6 @@ def check_frames(dataset: Dataset) -> None:
             check(frame)
         except IndexError:
             raise ValueError("a compressed frame ends early") from None
-
-
-@contextmanager
-def _decoding(rows: int, columns: int) -> Iterator[None]:
-    """Keep decoders quiet; raise ValueError where one says that it found a larger image."""
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        yield
-    for warning in told:
-        padded = _RLE_PADDING.search(str(warning.message))
-        if padded and int(padded[1]) - int(padded[2]) >= min(rows, columns):
-            raise ValueError(f"{padded[1]} pixels where Rows and Columns make it {padded[2]}")
 
 
 def _check_jpeg(frame: bytes) -> None:

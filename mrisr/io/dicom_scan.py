@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeVar
+from typing import BinaryIO, TypeVar
 
 import pydicom
 from pydicom import Dataset
@@ -85,22 +85,21 @@ class File:
     shared: tuple[str, ...]  #: values of ``SHARED``, which are compared and never printed
 
 
-@dataclass(frozen=True, eq=False)
-class Series:
-    """The files of one SeriesInstanceUID, and errors of files that may belong to it."""
+@dataclass(frozen=True)
+class Named:
+    """Names that tell one series from another; number and description on one line, empty where not stated."""
 
     uid: str
+    number: str
+    description: str
+
+
+@dataclass(frozen=True, eq=False)
+class Series(Named):
+    """The files of one SeriesInstanceUID, and errors of files that may belong to it."""
+
     files: tuple[File, ...]
     broken: tuple[InputError, ...] = ()
-
-    @property
-    def description(self) -> str:
-        """SeriesDescription on one line; empty where there is none."""
-        return self.files[0].description
-
-    @property
-    def number(self) -> str:
-        return self.files[0].number
 
     def __str__(self) -> str:
         return f"{self.uid} (number {self.number}, {self.description!r}, {len(self.files)} files)"
@@ -147,19 +146,11 @@ def find_series(
     groups: dict[str, list[File]] = {}
     for file in files:
         groups.setdefault(file.series_uid, []).append(file)
-    found = [Series(uid, tuple(group), tuple(broken)) for uid, group in groups.items()]
+    found = [
+        Series(uid, group[0].number, group[0].description, tuple(group), tuple(broken))
+        for uid, group in groups.items()
+    ]
     return sorted(found, key=lambda s: (int(s.number) if s.number.isdecimal() else -1, s.uid))
-
-
-class Named(Protocol):
-    """Names that tell one series from another."""
-
-    @property
-    def uid(self) -> str: ...
-    @property
-    def number(self) -> str: ...
-    @property
-    def description(self) -> str: ...
 
 
 AnySeries = TypeVar("AnySeries", bound=Named)

@@ -243,7 +243,11 @@ def _one_volume(
         return list(frames)
     key, volumes = _split(frames, normal)
     if not volumes:
-        _raise_repeat(frames, normal, source)
+        ordered = sorted(frames, key=lambda f: float(f.position @ normal))
+        pair = min(pairwise(ordered), key=lambda p: float((p[1].position - p[0].position) @ normal))
+        names = " and ".join(f"{f.path.name} frame {f.number + 1}" for f in pair)
+        found = f"{names} both at {pair[0].position @ normal:.2f} mm"
+        raise InputError(source, expected="each slice position once", found=found)
     if frame is None or not 1 <= frame <= len(volumes):
         expected = f"one volume (--frame 1 to {len(volumes)} picks)"
         found = f"{len(volumes)} volumes in the series, by {key}: {', '.join(volumes)}"
@@ -292,14 +296,6 @@ def _usual(gaps: NDArray[np.float64]) -> float:
     """Median of the gaps that are no rounding, mm; 1 where there is none."""
     apart = gaps[gaps > 1e-3]
     return float(np.median(apart)) if len(apart) else 1.0
-
-
-def _raise_repeat(frames: Sequence[Frame], normal: NDArray[np.float64], source: Source) -> None:
-    ordered = sorted(frames, key=lambda f: float(f.position @ normal))
-    pair = min(pairwise(ordered), key=lambda p: float((p[1].position - p[0].position) @ normal))
-    names = " and ".join(f"{f.path.name} frame {f.number + 1}" for f in pair)
-    found = f"{names} both at {pair[0].position @ normal:.2f} mm"
-    raise InputError(source, expected="each slice position once", found=found)
 
 
 def _step(

@@ -31,7 +31,6 @@ _HERE = -100  # AT_FDCWD: relative paths start in the working folder
 _UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 _IN_THE_WAY = {errno.ENOTEMPTY, errno.EEXIST}
 _LOCKS = threading.local()  # what this thread has locked
-_ATTEMPTS = 10  # other runs may take the place or leave it between two looks
 #: What a disk answers that cannot flush a folder, or need not. Nothing is lost by then.
 _NO_FLUSH = {errno.EINVAL, errno.EACCES, errno.EPERM, errno.EBADF, errno.ENOTSUP}
 
@@ -162,7 +161,7 @@ def move_folder(temporary: Path, path: Path, *, overwrite: bool) -> None:
         OutputError: something that is not an empty folder is there, and ``overwrite`` is False.
         OSError: it cannot be done; the old folder is in its place.
     """
-    for _ in range(_ATTEMPTS):
+    for _ in range(10):  # other runs may take the place or leave it between two looks
         try:
             temporary.rename(path)  # takes the place of nothing, or of an empty folder
             return

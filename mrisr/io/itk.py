@@ -22,10 +22,9 @@ from numpy.typing import NDArray
 from mrisr.core import geometry
 from mrisr.core.errors import InputError, OutputError
 from mrisr.core.volume import Storage, Volume, VolumeFile
-from mrisr.io import checks, files, metaheader, voxels
+from mrisr.io import checks, files, metaheader
 from mrisr.io.atomic import as_output_error, ready_to_write
 from mrisr.io.paths import ending
-from mrisr.io.voxels import writable_storage
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -61,9 +60,9 @@ def read_itk(
         data.seek(layout.start)
         of = layout.shape, layout.dtype, path
         if layout.packed:
-            array = voxels.inflate_voxels(data, *of, layout.held)
+            array = checks.inflate_voxels(data, *of, layout.held)
         else:
-            array = voxels.read_voxels(data, *of)
+            array = checks.read_voxels(data, *of)
         digested = files.sha256(*opened) if digest else None
     checks.check_values(array, path, allow_constant=allow_constant)
     volume = Volume(array, layout.affine, storage=Storage(array.dtype), name=str(path))
@@ -72,7 +71,7 @@ def read_itk(
 
 def _stored_numbers(volume: Volume) -> NDArray[np.generic]:
     """Voxels, little-endian; a storage with a slope becomes float32."""
-    storage = writable_storage(volume.storage, scaled=False)
+    storage = checks.writable_storage(volume.storage, scaled=False)
     stored = storage.encode(volume.array)
     return stored.astype(stored.dtype.newbyteorder("<"), copy=False)
 
@@ -140,6 +139,8 @@ def save_mhd(volume: Volume, path: Path, *, force: bool = False) -> None:
     then on the new pair counts. Then the voxels take their final name, and a second header says so.
     A kill at any moment leaves the old pair or the new one; the next writing tidies the names.
     """
+    from mrisr.io import verify
+
     stored = _stored_numbers(volume)
     raw = path.with_suffix(".raw")
     with as_output_error(path, stored.nbytes):
@@ -154,7 +155,7 @@ def save_mhd(volume: Volume, path: Path, *, force: bool = False) -> None:
             last.write_text(_meta_header(volume, stored.dtype, raw.name))
             for file in (part, first, last):
                 files.flush(file)
-            voxels.verify(first, volume, path)
+            verify(first, volume, path)
             with files.locked(path.parent):
                 for file in () if force else (path, raw):
                     if os.path.lexists(file):
@@ -223,7 +224,8 @@ def from_image(image: sitk.Image, *, allow_constant: bool = False) -> VolumeFile
     lps[:3, 3] = image.GetOrigin()
     grid = geometry.LPS_TO_RAS @ lps
     array = sitk.GetArrayFromImage(image).transpose(2, 1, 0)
-    checks.check_volume(array, grid, source, allow_constant=allow_constant)
+    checks.check_affine(grid, source)
+    checks.check_values(array, source, allow_constant=allow_constant)
     return VolumeFile(Volume(array, grid, storage=Storage(array.dtype), name=source))
 
 
@@ -231,7 +233,7 @@ def to_image(volume: Volume, original: sitk.Image | None = None) -> sitk.Image:
     """A Volume as a SimpleITK image with the same voxels in the same world positions."""
     import SimpleITK as sitk
 
-    stored = writable_storage(volume.storage, scaled=False).encode(volume.array)
+    stored = checks.writable_storage(volume.storage, scaled=False).encode(volume.array)
     image = sitk.GetImageFromArray(np.ascontiguousarray(stored.transpose(2, 1, 0)))
     lps = geometry.LPS_TO_RAS @ volume.affine
     image.SetSpacing([float(s) for s in geometry.spacing(lps)])

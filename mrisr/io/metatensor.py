@@ -32,7 +32,8 @@ def from_image(tensor: MetaTensor, *, allow_constant: bool = False) -> VolumeFil
         grid = geometry.LPS_TO_RAS @ grid
     elif space != "RAS":
         raise InputError(_SOURCE, expected="space RAS or LPS", found=repr(space))
-    checks.check_volume(array, grid, _SOURCE, allow_constant=allow_constant)
+    checks.check_affine(grid, _SOURCE)
+    checks.check_values(array, _SOURCE, allow_constant=allow_constant)
     return VolumeFile(Volume(array, grid, storage=Storage(array.dtype), name=_SOURCE))
 
 

@@ -1,6 +1,6 @@
 """NIfTI-1 and NIfTI-2 single files, in and out.
 
-nibabel parses and builds the headers. The voxels are read by :mod:`mrisr.io.voxels`, and written here, so
+nibabel parses and builds the headers. The voxels are read by :mod:`mrisr.io.checks`, and written here, so
 that the stored numbers, slope and intercept are exactly those of the source.
 """
 
@@ -9,8 +9,6 @@ import io
 import math
 import os
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import IO, Literal, TypeAlias, cast
@@ -22,10 +20,9 @@ from nibabel.spatialimages import HeaderDataError
 from mrisr.core import geometry
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Storage, Volume, VolumeFile
-from mrisr.io import checks, voxels
-from mrisr.io.checks import Source
+from mrisr.io import checks
+from mrisr.io.checks import Source, writable_storage
 from mrisr.io.files import sha256
-from mrisr.io.voxels import writable_storage
 
 Header: TypeAlias = nib.Nifti1Header  # nib.Nifti2Header is a subclass
 
@@ -54,18 +51,22 @@ def read_nifti(
     Raises:
         InputError: for everything that cannot be trusted; see the reliability table in the docs.
     """
-    with _decoding(path), path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        stream = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if packed else file
-        header = _parse(stream.read(540), path)
-        shape, dtype, offset = _layout(header, path, max_voxels)
-        claimed = offset + math.prod(shape) * dtype.itemsize
-        checks.check_room(os.fstat(file.fileno()).st_size, claimed, path, packed=packed)
-        grid, notes = _volume_affine(header, shape, path, affine)
-        stream.seek(offset)
-        stored = voxels.read_voxels(stream, shape, dtype, path)
-        digested = sha256(file) if digest else None
+    with checks.readable(path), path.open("rb") as file:
+        try:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            stream = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if packed else file
+            header = _parse(stream.read(540), path)
+            shape, dtype, offset = _layout(header, path, max_voxels)
+            claimed = offset + math.prod(shape) * dtype.itemsize
+            checks.check_room(os.fstat(file.fileno()).st_size, claimed, path, packed=packed)
+            grid, notes = _volume_affine(header, shape, path, affine)
+            stream.seek(offset)
+            stored = checks.read_voxels(stream, shape, dtype, path)
+            digested = sha256(file) if digest else None
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            found = f"damage or truncation ({str(error) or type(error).__name__})"
+            raise InputError(path, expected="a whole gzip file", found=found) from error
     storage = _scaling(header, path)
     array = storage.decode(stored)
     checks.check_values(array, path, allow_constant=allow_constant)
@@ -130,7 +131,8 @@ def from_image(
     _check_scalar(stored.dtype, source)
     stored = stored.astype(storage.dtype, copy=False).reshape(shape)
     array = storage.decode(stored)
-    checks.check_volume(array, grid, source, allow_constant=allow_constant)
+    checks.check_affine(grid, source)
+    checks.check_values(array, source, allow_constant=allow_constant)
     return VolumeFile(Volume(array, grid, storage=storage, name=source), notes=notes)
 
 
@@ -143,17 +145,6 @@ def to_image(
     if isinstance(image.header, nib.Nifti1Header):
         _set_grid(image.header, volume.shape, volume.affine)
     return image
-
-
-@contextmanager
-def _decoding(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged file raises into an InputError."""
-    with checks.readable(path):
-        try:
-            yield
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            found = f"damage or truncation ({str(error) or type(error).__name__})"
-            raise InputError(path, expected="a whole gzip file", found=found) from error
 
 
 def _parse(block: bytes, source: Source) -> Header:

@@ -35,13 +35,12 @@ class SeriesInfo:
     problems: tuple[str, ...] = ()  #: one line for each reason why it is refused
 
 
-def survey(path: str | PathLike[str], *, max_voxels: int = 2**31) -> list[SeriesInfo]:
+def survey(path: str | PathLike[str]) -> list[SeriesInfo]:
     """Everything at ``path``, each read in full so that ``problems`` is what a run would say.
 
     Args:
         path: a volume file, a DICOM file, or a folder with any number of DICOM series and volume
             files at any depth.
-        max_voxels: as in ``mrisr.io.read_file``.
 
     Returns:
         DICOM series by number, then volume files by path. Nothing is raised for a bad one.
@@ -52,23 +51,22 @@ def survey(path: str | PathLike[str], *, max_voxels: int = 2**31) -> list[Series
     path = Path(path)
     kind = input_format(path)
     if kind != "dicom":
-        return [_volume_file(path, path.parent, max_voxels)]
-    found = _dicom_series(path, max_voxels)
+        return [_volume_file(path, path.parent)]
+    found = _dicom_series(path)
     if path.is_dir():
         volumes = sorted(p for p in path.rglob("*") if ending(p) and not p.name.startswith("."))
-        found += [_volume_file(p, path, max_voxels) for p in volumes if p.is_file()]
+        found += [_volume_file(p, path) for p in volumes if p.is_file()]
     if not found:
         raise InputError(path, expected="volumes or DICOM series", found="none")
     return found
 
 
-def _volume_file(path: Path, root: Path, max_voxels: int) -> SeriesInfo:
+def _volume_file(path: Path, root: Path) -> SeriesInfo:
     name = (path.parent.relative_to(root) / stem(path)).as_posix()
-    known = SeriesInfo(name, input_format(path))
-    return _describe(known, lambda: read_file(path, max_voxels=max_voxels))
+    return _describe(SeriesInfo(name, input_format(path)), lambda: read_file(path))
 
 
-def _dicom_series(path: Path, max_voxels: int) -> list[SeriesInfo]:
+def _dicom_series(path: Path) -> list[SeriesInfo]:
     from mrisr.io import dicom, dicom_scan
 
     try:
@@ -80,7 +78,7 @@ def _dicom_series(path: Path, max_voxels: int) -> list[SeriesInfo]:
     return [
         _describe(
             SeriesInfo(s.number or s.uid, "dicom", s.uid, s.description, len(s.files)),
-            lambda s=s: dicom.read_dicom(path, series=s, max_voxels=max_voxels),  # type: ignore[misc]
+            lambda s=s: dicom.read_dicom(path, series=s),  # type: ignore[misc]
         )
         for s in found
     ]

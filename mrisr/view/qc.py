@@ -20,7 +20,6 @@ from mrisr.core.volume import Volume
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
 #: Side of a pixel of the pictures, mm.
@@ -164,16 +163,13 @@ def qc_png(
         columns.append(Column("reference", wanted))
         difference = [m - w for m, w in zip(made, wanted, strict=True)]
         columns.append(Column(f"difference (±{reach:.3g})", difference, (-reach, reach)))
-    picture = io.BytesIO()
-    canvas = page(columns, window, title, extent_mm)
-    canvas.print_png(picture, metadata={"Software": "mrisr"})
-    return picture.getvalue()
+    return page_png(columns, window, title, extent_mm)
 
 
-def page(
+def page_png(
     columns: Sequence[Column], window: tuple[float, float], title: str, extent_mm: float
-) -> FigureCanvasAgg:
-    """Lay the panels out so that one array element is one pixel of the page.
+) -> bytes:
+    """Lay the panels out so that one array element is one pixel of the page, as the bytes of a PNG.
 
     A column's panels are axial, coronal and sagittal; ``(n, n, 3)`` from 0 to 1 is shown in colour.
     """
@@ -201,25 +197,21 @@ def page(
     for bottom, plane in zip(bottoms, ROWS, strict=True):
         _text(figure, _MARGIN / 2 / width, (bottom + side / 2) / height, plane, rotation=90)
     _text(figure, 0.5, 1 - _MARGIN / 2 / height, title)
-    return canvas
+    picture = io.BytesIO()
+    canvas.print_png(picture, metadata={"Software": "mrisr"})
+    return picture.getvalue()
 
 
 def _annotate(axes: Axes, plane: str, side: int, extent_mm: float) -> None:
     """Orientation letters on the edges and a scale bar."""
     across, along = (_LETTERS[axis] for axis in _SCREEN[plane])
-    spots: Sequence[tuple[float, float, str]] = (
-        (0.03, 0.5, across[0]),
-        (0.97, 0.5, across[1]),
-        (0.5, 0.97, along[0]),
-        (0.5, 0.03, along[1]),
-    )
-    for x, y, letter in spots:
+    edges = (0.03, 0.5), (0.97, 0.5), (0.5, 0.97), (0.5, 0.03)
+    for (x, y), letter in zip(edges, across + along, strict=True):
         _text(axes, x, y, letter, transform=axes.transAxes)
     bar = next((b for b in (20, 10, 5, 2) if b <= extent_mm / 3), 1)
     start, length, row = 0.05 * side, bar / extent_mm * side, 0.95 * side
     axes.plot([start, start + length], [row, row], color="white", linewidth=2.5)
-    label = f"{bar} mm"
-    _text(axes, 0.05 + bar / extent_mm / 2, 0.085, label, transform=axes.transAxes)
+    _text(axes, 0.05 + bar / extent_mm / 2, 0.085, f"{bar} mm", transform=axes.transAxes)
 
 
 def _text(where: Axes | Figure, x: float, y: float, text: str, **options: Any) -> None:

@@ -160,9 +160,8 @@ class ZoneCrops:
 class Variation(NamedTuple):
     """Parameters of the augmentation of one stack."""
 
-    matrix: (
-        Tensor  #: ``(2, 2)``, places (row, column) of the new image to the old, about the centre
-    )
+    #: ``(2, 2)``, places (row, column) of the new image to the old, about the centre
+    matrix: Tensor
     elastic: Tensor  #: displacements of control points in pixels, ``(2, n, n)``
     gamma: float  #: of ``gain * intensity ** gamma``
     gain: float

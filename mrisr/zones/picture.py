@@ -1,7 +1,5 @@
 """A picture of the image and of the zones outlined on it, to see whether they lie where they should."""
 
-import io
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,36 +7,31 @@ from mrisr.core.volume import Volume
 from mrisr.view import qc
 from mrisr.zones.labels import ZONES
 
+#: Side of the square shown, mm.
+EXTENT_MM = 90.0
 #: Red, green, blue of each zone, from 0 to 1.
 COLOURS = {zone: (r / 255, g / 255, b / 255) for zone, (r, g, b) in qc.ZONE_COLOURS.items()}
 
 
-def zones_png(image: Volume, labels: Volume, *, title: str = "", extent_mm: float = 90.0) -> bytes:
+def zones_png(image: Volume, labels: Volume, *, title: str = "") -> bytes:
     """Axial, coronal and sagittal cuts through the middle of the gland, as the bytes of a PNG.
 
     Args:
         image: the segmented image.
         labels: its zones, on the same grid. Without any, the cuts go through the middle of the image.
         title: one line above the picture; all the text that depends on the caller.
-        extent_mm: side of the square shown, mm.
     """
     directions = qc.anatomical_directions(image.affine)
     centre = gland_centre(labels)
 
     def cuts(volume: Volume) -> list[NDArray[np.float32]]:
-        return [qc.panel(volume, p, centre, extent_mm, directions=directions) for p in qc.ROWS]
+        return [qc.panel(volume, p, centre, EXTENT_MM, directions=directions) for p in qc.ROWS]
 
     window = qc.display_window(image)
     plain, zones = cuts(image), cuts(labels)
     outlined = [_outlined(p, z, window) for p, z in zip(plain, zones, strict=True)]
-    columns = [
-        qc.Column("measured", plain),
-        qc.Column("zones: PZ orange, TZ blue", outlined),
-    ]
-    picture = io.BytesIO()
-    page = qc.page(columns, window, title, extent_mm)
-    page.print_png(picture, metadata={"Software": "mrisr"})
-    return picture.getvalue()
+    columns = [qc.Column("measured", plain), qc.Column("zones: PZ orange, TZ blue", outlined)]
+    return qc.page_png(columns, window, title, EXTENT_MM)
 
 
 def _outlined(

@@ -98,10 +98,14 @@ def to_grid(labels: Volume, grid: Volume) -> Volume:
         _overlap(*step, n, m, more)
         for step, n, m, more in zip(steps, grid.shape, labels.shape, TIE_WEIGHTS, strict=True)
     ]
-    shares = [
-        _applied(matrices, (labels.array == label).astype(np.float32))
-        for label in (BACKGROUND, *ZONES.values())
-    ]
+    shares = []
+    for label in (BACKGROUND, *ZONES.values()):
+        share: Matrix = (labels.array == label).astype(np.float32)
+        for axis in (2, 1, 0):  # that of the slices first, which reduces most
+            matrix = matrices[axis]
+            if matrix is not None:
+                share = np.moveaxis(np.tensordot(matrix, share, (1, axis)), 0, axis)
+        shares.append(share)
     array = np.argmax(shares, axis=0).astype(np.uint8)
     return replace(grid, array=array, storage=Storage(array.dtype), name=labels.name)
 
@@ -168,14 +172,6 @@ def _overlap(size: float, start: float, n: int, m: int, more: float) -> Matrix |
 
     half = np.where(voxels % 2 == 0, voxels, voxels - 0.5)
     return (covered(voxels - 0.5, 1.0) + more * covered(half, 0.5)).astype(np.float32)
-
-
-def _applied(matrices: list[Matrix | None], array: Matrix) -> Matrix:
-    """One matrix for each axis, that of the slices first, which reduces most."""
-    for axis, matrix in reversed(list(enumerate(matrices))):
-        if matrix is not None:
-            array = np.moveaxis(np.tensordot(matrix, array, (1, axis)), 0, axis)
-    return array
 
 
 def _grid(volume: Volume) -> str:

@@ -22,6 +22,7 @@ from mrisr.core.errors import InputError, MrisrError, one_line, out_of_memory
 from mrisr.core.options import Segmenting
 from mrisr.core.volume import Storage, Volume
 from mrisr.data import cache
+from mrisr.io.checks import readable
 from mrisr.models.card import ZonesCard
 from mrisr.networks import resolve_device, resolve_precision
 from mrisr.zones.data import resized, to_pixel_size
@@ -79,9 +80,11 @@ class Segmenter(ABC):
             between = f"{volume.spacing[volume.slice_axis]:.3g} mm between slices"
             found = f"a {volume.plane} stack with {between}"
             raise InputError(volume.name, expected=expected, found=found)
-        crop = _central(volume, self.margin)
+        worlds = geometry.world_axes(volume.affine)  # the margin is left out within axial slices
+        edges = [int(n * self.margin) * (w < 2) for n, w in zip(volume.shape, worlds, strict=True)]
+        crop = tuple(slice(edge, n - edge) for edge, n in zip(edges, volume.shape, strict=True))
         affine = volume.affine.copy()
-        affine[:3, 3] += affine[:3, :3] @ [float(s.start) for s in crop]
+        affine[:3, 3] += affine[:3, :3] @ np.array(edges, dtype=float)
         array = np.zeros(volume.shape, np.uint8)
         array[crop], notes = self.label(volume.with_array(volume.array[crop], affine))
         return Segmentation(replace(volume, array=array, storage=Storage(array.dtype)), notes)
@@ -107,9 +110,14 @@ class ZonesSegmenter(Segmenter):
     @torch.inference_mode()
     def label(self, volume: Volume) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
         """Labels of the largest connected gland; a note where there is none."""
+        from scipy import ndimage
+
         lps = volume.reoriented(_AXES)
         stack = np.ascontiguousarray(lps.array.transpose(2, 1, 0))
-        labels = _largest_gland(self._label_stack(stack, lps.spacing))
+        labels = self._label_stack(stack, lps.spacing)
+        parts, count = ndimage.label(labels > 0)
+        largest = np.bincount(parts.ravel())[1:].argmax() + 1 if count else 0
+        labels = np.where(parts == largest, labels, 0).astype(np.uint8)
         notes = () if labels.any() else ("no prostate was found",)
         found, _ = geometry.reoriented(
             labels.transpose(2, 1, 0), lps.affine, geometry.axis_codes(volume.affine)
@@ -159,15 +167,6 @@ def make_segmenter(model: ZonesModel, device: str = "auto") -> ZonesSegmenter:
     )
 
 
-def _largest_gland(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Keep the largest connected component of the gland."""
-    from scipy import ndimage
-
-    parts, count = ndimage.label(labels > 0)
-    largest = np.bincount(parts.ravel())[1:].argmax() + 1 if count else 0
-    return np.where(parts == largest, labels, 0).astype(np.uint8)
-
-
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ExternalSegmenter(Segmenter):
     """A model of another program: the folder that messages name, and what runs it."""
@@ -194,11 +193,8 @@ def digest(root: Path, files: Iterable[Path], table: LabelTable) -> str:
     total = hashlib.sha256(str(table).encode())
     for path in sorted(set(files)):
         total.update(f"\0{path.relative_to(root).as_posix()}\0".encode())
-        try:
+        with readable(path, "a file of the model"):
             total.update(path.read_bytes())
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise InputError(path, expected="a file of the model", found=why) from error
     return total.hexdigest()
 
 
@@ -276,11 +272,3 @@ def load_segmenter(settings: Segmenting) -> Segmenter:
     decides = f"{segmenter.sha256} margin {settings.margin!r}"
     sha256 = hashlib.sha256(decides.encode()).hexdigest()
     return replace(segmenter, margin=settings.margin, sha256=sha256)
-
-
-def _central(volume: Volume, margin: float) -> tuple[slice, slice, slice]:
-    """The voxels left when a share of the width is left out at each edge within axial slices."""
-    worlds = geometry.world_axes(volume.affine)
-    edges = [int(n * margin) * (w < 2) for n, w in zip(volume.shape, worlds, strict=True)]
-    i, j, k = (slice(edge, n - edge) for edge, n in zip(edges, volume.shape, strict=True))
-    return i, j, k

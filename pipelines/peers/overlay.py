@@ -10,8 +10,6 @@ environment has; nothing of mrisr.
     python overlay.py INPUT VOLUME --write CORRECTED     and writes the volume with its origin corrected
 """
 
-from __future__ import annotations
-
 import argparse
 import gzip
 import json

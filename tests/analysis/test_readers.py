@@ -21,7 +21,7 @@ from scipy.stats import binomtest
 from mrisr.analysis.scoring import Slices
 from mrisr.analysis.steps import data_uri, draw_trials, reader_page
 
-SCRIPT = Path(str(files("mrisr.analysis").joinpath("readers.js")))
+SCRIPT = Path(str(files("mrisr.analysis").joinpath("templates/readers.js")))
 SETTINGS = ("interpolation", "1 step", "4 <steps>")
 
 

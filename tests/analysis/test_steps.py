@@ -16,7 +16,6 @@ from mrisr.analysis.options import Steps, steps_of
 from mrisr.analysis.scoring import (
     cases_in,
     distance,
-    drawn_for,
     per_patient,
     preferred,
     read_slices,
@@ -101,7 +100,7 @@ def test_restored_as_the_product_does(models: Path, data: Path) -> None:
     images = part.images
     model = load_model("partdiff-throughplane")
     found = restored(images, "throughplane", 4.0, model, sampling)
-    y, operator = pairs.measure(images, "throughplane", drawn_for("throughplane", 4.0))
+    y, operator = pairs.measure(images, "throughplane", pairs.Drawn("gaussian", 4.0))
     assert float((operator(found) - y).square().mean().sqrt()) < 4e-4  # consistent with the data
     assert float(found.min()) >= -1  # and a magnitude image
     psnr, _, spectrum = score(found, images, "throughplane")

@@ -13,7 +13,7 @@ import pytest
 from mrisr.batch.manifest import read_manifest
 from mrisr.batch.names import HIDDEN, Stage, chunk_file
 from mrisr.batch.plan import Plan, make_plan, write_plan
-from mrisr.batch.report.subject import write_subject_page
+from mrisr.batch.report.page import write_subject_page
 from mrisr.batch.run import run_chunk
 from mrisr.batch.settings import BatchSettings
 from mrisr.batch.status import Part, State, Status, read_status, write_status

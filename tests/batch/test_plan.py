@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import mrisr
-from mrisr.batch.names import chunk_file, status_file
+from mrisr.batch.names import STATUS, chunk_file
 from mrisr.batch.plan import read_plan
 from mrisr.batch.settings import BatchSettings, load_batch
 from mrisr.core.errors import InputError, OutputError, UsageError
@@ -77,7 +77,7 @@ OF_IN_PLANE |= parts(B, "upsample", "segment", volumes=IN_PLANE)
             {name for name in EVERYTHING if " convert/" not in name},
         ),
         (
-            lambda batch: status_file(batch.out / B).write_text("{"),
+            lambda batch: (batch.out / B / STATUS).write_text("{"),
             {name for name in EVERYTHING if name.startswith(B)},
         ),
     ],
@@ -151,7 +151,7 @@ def test_digests_are_not_taken_again(batch: Batch, monkeypatch: pytest.MonkeyPat
     batch.plan()
     read: list[Path] = []
     monkeypatch.setattr(
-        "mrisr.batch.digest.file_sha256", lambda *paths: read.extend(paths) or "0" * 64
+        "mrisr.batch.status.file_sha256", lambda *paths: read.extend(paths) or "0" * 64
     )
     batch.plan()
     assert read == []

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from mrisr.batch.report.overview import chart, titles_of, worth, write_overview
-from mrisr.batch.report.page import advice, agreement
+from mrisr.batch.report.page import StudyResults, advice, agreement, read_study, write_subject_page
 from mrisr.batch.report.pictures import make_pictures
-from mrisr.batch.report.subject import StudyResults, read_study, write_subject_page
 from mrisr.batch.status import Part, Status
 from mrisr.io import write_json
 from mrisr.runs.record import DISCLAIMER

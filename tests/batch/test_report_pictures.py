@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mrisr.batch.report import pictures
-from mrisr.batch.report.subject import read_study
+from mrisr.batch.report.page import read_study
 from mrisr.core.volume import Volume
 from mrisr.data.phantom import label_volume, phantom_affine
 from mrisr.dicom.segmentation import PROSTATE_ZONES

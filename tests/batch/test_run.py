@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from mrisr.batch import run
-from mrisr.batch.names import HIDDEN, chunk_file, status_file
-from mrisr.batch.report.subject import write_subject_page
+from mrisr.batch.names import HIDDEN, STATUS, chunk_file
+from mrisr.batch.report.page import write_subject_page
 from mrisr.batch.run import DIED, run_chunk, supervise
 from mrisr.batch.start import progress, write_outcome
 from mrisr.batch.status import read_status
@@ -52,7 +52,7 @@ def test_what_a_study_costs(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(f"{module}.{name}", call)
 
     counted("mrisr.io.nifti", "read_nifti")
-    counted("mrisr.batch.digest", "file_sha256")
+    counted("mrisr.batch.status", "file_sha256")
     shutil.rmtree(batch.out)
     rows = {"axial": "data/a/t2w_ax.nii.gz", "labels": "data/a/zones.nii.gz"}
     write_rows(batch.folder / "m.csv", {"subject": "a", **rows})
@@ -132,7 +132,7 @@ def test_a_bad_coronal_does_not_stop_the_axial(batch: Batch) -> None:
         ("score/source", "labels failed in convert"),
     ):
         assert (parts[skipped].state, parts[skipped].reason) == ("skipped", reason)
-    text = status_file(batch.out / "sub-a").read_text()
+    text = (batch.out / "sub-a" / STATUS).read_text()
     assert str(batch.folder) not in text
     assert not (batch.out / "sub-a" / "scores.json").exists()
 
@@ -163,7 +163,7 @@ def test_a_status_that_cannot_be_written_stops_the_chunk(tmp_path: Path) -> None
     """It is no matter of one study."""
     out = tmp_path / "out"
     plan_of(write_studies(tmp_path, "a"), out)
-    (status_file(out / "sub-a") / "full").mkdir(parents=True)
+    (out / "sub-a" / STATUS / "full").mkdir(parents=True)
     with pytest.raises(OutputError, match="cannot be written"):
         run_all(out)
 

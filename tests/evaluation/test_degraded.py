@@ -12,7 +12,7 @@ from mrisr import metrics
 from mrisr.core.volume import Volume
 from mrisr.data.cache import read_stacks
 from mrisr.evaluation.case import Scale
-from mrisr.evaluation.degraded import DegradedCase, centre, degraded_cases, measurement_of
+from mrisr.evaluation.degraded import DegradedCase, centre, measurement_of, stack_volume
 from mrisr.evaluation.methods import Method, load_methods
 from mrisr.evaluation.settings import EvaluationSettings
 from mrisr.io import read_volume, write_volume
@@ -22,8 +22,8 @@ from tests.evaluation.conftest import SETTINGS, THROUGH
 
 def case_of(data: Path, name: str, **changes: Any) -> DegradedCase:
     settings = EvaluationSettings(**SETTINGS | changes)
-    stacks = read_stacks(data, settings.planes)
-    return degraded_cases(stacks, settings, [name])[0]
+    stack = next(s for s in read_stacks(data, settings.planes) if s.case == name)
+    return DegradedCase(stack.case, stack.series, stack_volume(stack), settings)
 
 
 def methods_of(case: DegradedCase) -> dict[str, Method]:

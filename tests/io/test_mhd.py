@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mrisr.core.errors import OutputError
-from mrisr.io import files, itk, read_volume, voxels, write_volume
+from mrisr.io import files, itk, read_volume, verify, write_volume
 from tests.io.conftest import names
 
 
@@ -80,13 +80,13 @@ def test_a_failure_to_take_the_final_name_is_no_failure(pair, monkeypatch):
 
 @pytest.mark.parametrize("name", ["v.mhd", "v.raw"])
 def test_what_appears_meanwhile_is_kept_without_force(tmp_path, make_volume, monkeypatch, name):
-    real = voxels.verify
+    real = verify
 
     def meanwhile(written, volume, target):
         real(written, volume, target)
         (tmp_path / name).write_text("another run's")
 
-    monkeypatch.setattr(voxels, "verify", meanwhile)
+    monkeypatch.setattr("mrisr.io.verify", meanwhile)
     with pytest.raises(OutputError, match=f"{name}: exists already"):
         write_volume(make_volume(), tmp_path / "v.mhd")
     assert names(tmp_path) == [name]

@@ -8,7 +8,7 @@ import pytest
 
 from mrisr.core.errors import OutputError
 from mrisr.core.volume import Storage, Volume
-from mrisr.io import read_file, read_volume, voxels, write_volume
+from mrisr.io import read_file, read_volume, verify, write_volume
 from mrisr.io.nifti import write_nifti
 
 
@@ -16,14 +16,14 @@ from mrisr.io.nifti import write_nifti
 def test_a_short_file_is_noticed(tmp_path, make_volume, monkeypatch, ending):
     path = write_volume(make_volume(), tmp_path / f"v{ending}")
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    real = voxels.verify
+    real = verify
 
     def shortened(written, volume, target):
         data = written.read_bytes()
         written.write_bytes(data[: len(data) * 2 // 3])
         real(written, volume, target)
 
-    monkeypatch.setattr(voxels, "verify", shortened)
+    monkeypatch.setattr("mrisr.io.verify", shortened)
     with pytest.raises(OutputError, match="did not read back"):
         write_volume(make_volume(np.float32), path, force=True)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
@@ -38,7 +38,7 @@ def test_what_is_compared(tmp_path, make_volume, what):
     other = make_volume(np.int32) if what == "int32" else volume.with_array(array, affine)
     write_nifti(other, tmp_path / "v.nii")
     with pytest.raises(OutputError, match=rf"target.nii.*{what}"):
-        voxels.verify(tmp_path / "v.nii", volume, tmp_path / "target.nii")
+        verify(tmp_path / "v.nii", volume, tmp_path / "target.nii")
 
 
 def test_nan_is_not_written(tmp_path, make_volume):

@@ -1,7 +1,5 @@
 """The page of a batch: how many studies are done, what they are worth, what failed and why."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter
@@ -9,18 +7,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from mrisr.batch.names import SOURCE, STAGES, read_json
-from mrisr.batch.report.page import PAGE, duration, look, memory, write_page
-from mrisr.batch.report.subject import StudyResults, read_study
+from mrisr.batch.names import PAGE, SOURCE, STAGES, read_json
+from mrisr.batch.report.page import StudyResults, duration, look, memory, read_study, write_page
 from mrisr.batch.status import Outcome
+from mrisr.evaluation.statistics import Mean, mean_of
 from mrisr.zones.labels import TITLES, ZONES
-
-if TYPE_CHECKING:
-    from mrisr.evaluation.statistics import Mean
 
 #: Studies of one kind of failure that are named at once.
 NAMED = 12
@@ -30,8 +25,6 @@ _THUMBNAIL = re.compile(rb'"(data:image/jpeg;base64,[A-Za-z0-9+/=]*)"')
 _HEAD = 1 << 16
 #: Colour of what is not the result of anything.
 GREY = "var(--soft)"
-#: Studies from which on quartiles are drawn.
-_QUARTILES_FROM = 5
 #: Sizes in pixels: a column, the axis beside the columns, the plot, the room above it, and a line of text.
 COLUMN, AXIS, HEIGHT, HEAD, LINE = 89, 62, 180, 26, 14
 _DOTS = "Each dot is a study, the line is the median, the box holds the middle half."
@@ -137,14 +130,10 @@ def worth(rows: Sequence[StudyResults], titles: Mapping[str, str]) -> list[Worth
     found = []
     for zone in ZONES:
         for volume, title in {SOURCE: "measured", **titles}.items():
-            values = scored(rows, volume, zone)
-            if not values:
-                continue
-            from mrisr.evaluation.statistics import mean_of
-
             gained = [g for row in rows if (g := row.gain(volume, zone)) is not None]
             gain = mean_of(gained) if gained else None
-            found.append(Worth(zone, title, mean_of(values), gain))
+            if values := scored(rows, volume, zone):
+                found.append(Worth(zone, title, mean_of(values), gain))
     return found
 
 
@@ -214,7 +203,7 @@ def chart(
                 "dots": "".join(f"M{middle + x:.1f} {y}h.01" for x, y in places),
                 "width": 5.2 if len(rows) <= 100 else 2.9,
                 "median": float(np.median(rows)),
-                "box": quartiles if len(rows) >= _QUARTILES_FROM else None,
+                "box": quartiles if len(rows) >= 5 else None,
                 "lines": [*name.split(" "), f"n = {len(rows)}"],
             }
         )

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrisr.batch.names import LABELS, SOURCE, VOLUME
-from mrisr.batch.report.page import look
 from mrisr.core import geometry
 from mrisr.core.errors import MrisrError
 from mrisr.core.volume import Volume
@@ -21,7 +20,7 @@ from mrisr.view import qc
 from mrisr.zones.labels import ZONES
 
 if TYPE_CHECKING:
-    from mrisr.batch.report.subject import StudyResults
+    from mrisr.batch.report.page import StudyResults
 
 #: Side in mm of the field shown where the gland is not known.
 FIELD_MM = 90.0
@@ -31,13 +30,10 @@ _MARGIN, _NARROW, _WIDE = 1.4, 64.0, 110.0
 _STRAY = 0.003
 #: Axial slices to browse.
 SLICES = 9
-#: Of the JPEG files.
-QUALITY = 85
 #: Units of the outlines' paths in a pixel, so that they are written in whole numbers.
 UNITS = 10
 #: Standard deviation in pixels of the smoothing that takes the stairs off, and vertices to a step.
 _SMOOTHING, _STRIDE = 1.0, 3
-
 #: Pictures of a viewer in all.
 PICTURES = 60
 
@@ -149,7 +145,7 @@ def make_pictures(study: StudyResults, read: Read = read_volume) -> tuple[list[V
     stacks = found("source", *qc.ROWS)
     zones = found("zones", *study.zones, labels=True)
     labels = found("source", LABELS, labels=True).get(LABELS)
-    for plane, names in _by_stack(study, stacks).items():
+    for plane, names in study.by_stack(stacks).items():
         made = found("upsampled", *names)
         if not made:
             continue
@@ -188,17 +184,6 @@ def _layers(
             key, brightness = f"scan:{other}", qc.display_window(volume)
             layers.append(Layer(key, f"{other} scan", "left", volume, brightness))
     return layers
-
-
-def _by_stack(study: StudyResults, stacks: dict[str, Volume]) -> dict[str, list[str]]:
-    """The upsampled volumes of each measured stack, which is that of the plane in their record."""
-    found: dict[str, list[str]] = {}
-    for name, record in study.records.items():
-        stated = look(record, "input", "plane")
-        plane = stated if stated in stacks else next(iter(stacks), None)
-        if plane is not None:
-            found.setdefault(plane, []).append(name)
-    return found
 
 
 def gland_frame(source: Volume, gland: Volume | None, slices: int = SLICES) -> Frame:
@@ -277,7 +262,7 @@ def thumbnail(frame: Frame, layer: Layer, through: bool) -> str:
     return data_uri(panel, layer.window, quality=75)
 
 
-def data_uri(panel: Panel, window: tuple[float, float], quality: int = QUALITY) -> str:
+def data_uri(panel: Panel, window: tuple[float, float], quality: int = 85) -> str:
     """Values ``(h, w)`` as a grey JPEG in the text of a link; NaN is black."""
     from PIL import Image
 

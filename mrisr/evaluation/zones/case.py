@@ -33,8 +33,6 @@ from mrisr.zones.segmenter import Segmentation, Segmenter, load_segmenter
 
 #: Side of the square that the pictures show and of its pixels, mm.
 EXTENT_MM, PIXEL_MM = 80.0, 0.4
-#: Image that was not restored, which the tables have beside the methods, by the kind of scale.
-ORIGINAL = {"degraded": "original image", "measured": "measured stack"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,8 +218,7 @@ def _allowed(settings: ZonesSettings, seen: Mapping[str, Sequence[str]]) -> list
 
 
 def _labelled(entries: Iterable[Entry]) -> tuple[str, Volume, Volume] | None:
-    """Series, image and labels of the first axial stack, by name, that labels belong to; None where no stack
-    is axial."""
+    """Series, image and labels of the first axial stack that labels belong to; None where none is axial."""
     others: list[tuple[Volume, Volume]] = []
     for entry in sorted(entries, key=lambda e: e.series):
         image = read_volume(entry.path)

@@ -9,20 +9,13 @@ import numpy as np
 
 from mrisr.config import load_settings
 from mrisr.core.errors import UsageError
-from mrisr.evaluation.case import METRICS, Metric, Scale, Scored, finite
-from mrisr.evaluation.experiment import (
-    DEFAULTS,
-    Evaluation,
-    Experiment,
-    Section,
-    Switches,
-    conduct,
-)
+from mrisr.evaluation.case import METRICS, ORIGINAL, Metric, Scale, Scored, finite
+from mrisr.evaluation.experiment import Evaluation, Experiment, Section, Switches, conduct
+from mrisr.evaluation.figures import pictures_of
 from mrisr.evaluation.methods import Method, Report
 from mrisr.evaluation.settings import MethodEntry, ZonesSettings
 from mrisr.evaluation.statistics import Column, Row, Table, metric_column, patients_in, table_of
-from mrisr.evaluation.zones.case import ORIGINAL, Frozen, ZonesCase, crops, find_cases, load_frozen
-from mrisr.evaluation.zones.figures import pictures_of
+from mrisr.evaluation.zones.case import Frozen, ZonesCase, crops, find_cases, load_frozen
 from mrisr.models.card import Card, card_path, read_zones_card
 from mrisr.models.store import write_card
 from mrisr.zones.labels import ZONES
@@ -66,11 +59,7 @@ THROUGH_PLANE = {
 
 
 def evaluate_zones(
-    config: Path,
-    data: Path,
-    output: Path,
-    asked: Switches = DEFAULTS,
-    report: Report = lambda line: None,
+    config: Path, data: Path, output: Path, asked: Switches, report: Report = lambda line: None
 ) -> Evaluation:
     """Degrade, restore, segment and score the labelled patients; see
     :func:`mrisr.evaluation.experiment.conduct`.
@@ -125,10 +114,13 @@ class Zones(Experiment):
         return "Dice " + ", ".join(f"{z} {scored.figures[f'{z}.dice']:.3f}" for z in ZONES)
 
     def figures(self, scored: Scored) -> dict[str, Any]:
-        labels = {zone: _scores(scored.figures, f"{zone}.") for zone in ZONES}
-        agreement = {zone: _scores(scored.figures, f"{zone}.agreement.") for zone in ZONES}
-        rest = {name: v for name, v in scored.figures.items() if "." not in name}
-        return {"labels": labels, "agreement": agreement, **rest}
+        found: dict[str, Any] = {"labels": {}, "agreement": {}}
+        for group, kind in (("labels", ""), ("agreement", "agreement.")):
+            for zone in ZONES:
+                names = {n: f"{zone}.{kind}{n}" for n in (*ZONE_METRICS, *VOLUMES)}
+                known = {n: scored.figures[k] for n, k in names.items() if k in scored.figures}
+                found[group][zone] = known or None
+        return found | {name: v for name, v in scored.figures.items() if "." not in name}
 
     def details(self) -> dict[str, Any]:
         segmenter, trained = self.frozen.segmenter, self.frozen.trained
@@ -160,7 +152,14 @@ class Zones(Experiment):
         for case, seen in {r.case: r.seen for r in done.results if r.seen}.items():
             patients.setdefault(", ".join(seen), []).append(case)
         lines += [f"Trained on {', '.join(cases)}: {who}." for who, cases in patients.items()]
-        return lines + _outside(done)
+        for factor in sorted({scale.factor for scale in done.scales}):
+            names = []
+            for method in done.methods:
+                low, high = method.model.card.factors if method.model else (0.0, factor)
+                if method.evaluations and not low <= factor <= high:
+                    names.append(method.name)
+            lines += [f"Not trained for x{factor:g}: {', '.join(names)}."] if names else []
+        return lines
 
     def _about_segmenter(self, done: Evaluation) -> str:
         frozen = self.frozen
@@ -210,25 +209,6 @@ class Zones(Experiment):
         columns = ["case", "series", "scoring", "factor", "method", "trained_on", "zone"]
         columns += [*ZONE_METRICS, *VOLUMES, *(f"agreement_{name}" for name in ZONE_METRICS)]
         return Table("", [*columns, *STACK_METRICS], cells)
-
-
-def _scores(figures: Mapping[str, float], start: str) -> dict[str, float] | None:
-    """Figures of one zone by their own names; None where there are none."""
-    names = (*ZONE_METRICS, *VOLUMES)
-    return {n: figures[start + n] for n in names if start + n in figures} or None
-
-
-def _outside(done: Evaluation) -> list[str]:
-    """Models that were asked for factors that they were not trained for."""
-    lines = []
-    for factor in sorted({scale.factor for scale in done.scales}):
-        names = []
-        for method in done.methods:
-            low, high = method.model.card.factors if method.model else (0.0, factor)
-            if method.evaluations and not low <= factor <= high:
-                names.append(method.name)
-        lines += [f"Not trained for x{factor:g}: {', '.join(names)}."] if names else []
-    return lines
 
 
 def _scores_table(rows: Sequence[Row], scale: Scale) -> Table:

@@ -35,8 +35,6 @@ _CONFIGS = ("inference.json", "inference.yaml", "inference.yml")
 _WEIGHTS = ("model.safetensors", "model.pt")
 #: Entries of the configuration that are run; all but the last must be there.
 _ENTRIES = ("network_def", "preprocessing", "inferer", "postprocessing")
-#: Keys under which a checkpoint may hold the network's weights.
-_WEIGHT_KEYS = ("model", "state_dict", "network", "net")
 _NEAREST = "the bundle interpolates between labels on the way back; the nearest label was taken"
 _CHANNELS = "the bundle answers with {} channels; a voxel's label is that of the largest"
 _INVERTED = "the bundle does not bring its answer back to the image's grid; that was done for it"
@@ -185,7 +183,7 @@ def _weights(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     with guarded(path, "is weights alone, loaded without running code"):
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
-    for key in _WEIGHT_KEYS:
+    for key in ("model", "state_dict", "network", "net"):  # where checkpoints hold them
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
             break

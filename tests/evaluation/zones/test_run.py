@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from mrisr.evaluation import figures
 from mrisr.evaluation.experiment import Evaluation, Switches
-from mrisr.evaluation.zones import figures
 from mrisr.evaluation.zones.case import Frozen
 from mrisr.evaluation.zones.experiment import evaluate_zones
 from tests.evaluation.zones.conftest import SETTINGS, THROUGH, Blind
