@@ -235,7 +235,7 @@ def restore(
     are then made of them, and what is projected onto is still what was measured.
 
     Args:
-        measurement: ``y``, ``A`` and the bounds.
+        measurement: ``y``, ``A``, its noise and the bounds.
         model: is not changed.
         sampling: what is left out is the model's own.
         progress: told how many images are done.
@@ -244,6 +244,8 @@ def restore(
         UsageError: an option has no effect on this model, or memory does not suffice.
     """
     sampling = resolved(sampling or Sampling(), model)
+    if sampling.noise_level is not None:
+        measurement = replace(measurement, noise=2 * sampling.noise_level)
     engine = Engine(model, sampling)
     evaluations = engine.restorer.evaluations(sampling)
     report = progress or (lambda done, total: None)
@@ -324,6 +326,8 @@ def resolved(sampling: AnySampling, model: Model) -> AnySampling:
         filled[name] = None
     if sampling.consistency is None and card.default_consistency < 1:
         filled["consistency"] = card.default_consistency
+    if sampling.noise != "auto" and not card.noise and sampling.consistency is not None:
+        raise UsageError(f"noise: has no effect on {_called(card, steps)} with a consistency")
     return replace(sampling, **filled)
 
 
@@ -355,6 +359,6 @@ def model_of(sampling: Sampling, job: Job) -> Model:
 
 def effective(sampling: Sampling) -> dict[str, object]:
     """The options that took effect, by name: not which model, nor where it was computed."""
-    left = {"model", "method", "device", "precision"}
+    left = {"model", "method", "noise", "device", "precision"}
     values = {f.name: getattr(sampling, f.name) for f in fields(Sampling) if f.name not in left}
     return {name: value for name, value in values.items() if value is not None}

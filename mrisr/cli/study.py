@@ -112,7 +112,7 @@ def _run(
         if record.residual is not None:
             shape = "x".join(map(str, record.output.shape))
             spacing = " x ".join(f"{s:.4g}" for s in record.output.spacing_mm)
-            agreement = f"residual {record.residual.rms_of_range:.1e} of the range"
+            agreement = record.residual.in_words
             parts = [f"{shape}, {spacing} mm; {agreement}"]
         cost = f"{record.seconds:.0f} s, {record.peak_memory_gib['process']:.1f} GiB"
         typer.echo(f"{made.path}: {', '.join(parts)}; {cost}")

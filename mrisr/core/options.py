@@ -26,6 +26,10 @@ KINDS_OF: Mapping[Job, tuple[Kind, ...]] = MappingProxyType(
 )
 
 
+#: The largest level of noise that can be stated, a share of the intensity range.
+STRONGEST = 0.5
+
+
 class OptionError(UsageError, ValueError):
     """An option out of its range, or one that excludes another; a ValueError, so that settings report it."""
 
@@ -157,9 +161,15 @@ class Sampling(Options):
     seed: int | None = option(
         None, "Seed of the noise. Same seed, same machine: same voxels.", (0, 2**32 - 1)
     )
+    noise: str = option(
+        "auto",
+        "Level of the input's noise: its standard deviation as a share of the intensity range. auto: "
+        "estimated; 0: none, and the result agrees exactly with the input.",
+    )
     consistency: float | None = option(
         None,
-        "Weight, 0 to 1, of the last projection onto what was measured. Left out: 1 (interpolations: 0).",
+        "Weight, 0 to 1, of the last projection onto what was measured; 1 copies its noise. Left out: as "
+        "the noise allows (interpolations: 0).",
         (0, 1),
     )
     device: str = option("auto", "auto, cpu, cuda or cuda:N.")
@@ -172,6 +182,18 @@ class Sampling(Options):
         super().__post_init__()
         if self.model is not None and self.method is not None:
             raise OptionError("give --model or --method, not both")
+        object.__setattr__(self, "noise", f"{self.noise}")
+        if self.noise_level is not None and not 0 <= self.noise_level <= STRONGEST:
+            expected = f"auto or 0 to {STRONGEST:g}"
+            raise OptionError(f"noise: expected {expected}, found {self.noise}")
+
+    @property
+    def noise_level(self) -> float | None:
+        """Level of the noise, a share of the intensity range; None for ``auto``."""
+        try:
+            return None if self.noise == "auto" else float(self.noise)
+        except ValueError:
+            return math.nan
 
 
 @dataclass(frozen=True)

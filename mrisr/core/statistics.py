@@ -45,15 +45,22 @@ def mean_interval(values: ArrayLike) -> Interval:
     return Interval(mean, np.asarray(half), n)
 
 
+#: Share of the voxels that an object on an empty background has at least.
+OBJECT = 1e-4
+
+
 def scaling(values: NDArray[np.generic]) -> tuple[float, float]:
     """Offset and scale that bring a volume to its 0..99.5 percentile range: ``(v - offset) / scale``.
 
-    Where hardly anything is bright (the percentile lies below a twentieth of the maximum, as in a
-    phantom on an empty background) the maximum takes the percentile's place.
+    Where the percentile lies below a twentieth of the maximum, and at least one voxel in 10,000 above that,
+    the image is a small object on an empty background: the percentile is then that of the object. Fewer are
+    hot voxels, which scale nothing.
     """
     low, high, top = np.percentile(values.astype(np.float64), [0.0, 99.5, 100.0])
     if high - low < 0.05 * (top - low):
-        high = top
+        bright = values[values > low + 0.05 * (top - low)]
+        if bright.size >= max(OBJECT * values.size, 8):
+            high = np.percentile(bright.astype(np.float64), 99.5)
     return float(low), float(max(high - low, np.finfo(np.float32).tiny))
 
 

@@ -169,7 +169,7 @@ def _draw_noise(settings: DataSettings, n: int, generator: torch.Generator) -> d
 
 def pair_operator(job: Job, drawn: Drawn, high: tuple[int, int]) -> SeparableOperator:
     """The operator of a job on images of shape ``high`` (rows, columns): both axes in-plane, a slice profile
-    along the rows' axis through-plane. At factor 1 it is the identity of both jobs: all there is, is noise."""
+    along the rows' axis through-plane. At factor 1 it is the identity, whichever the job."""
     low = [max(1, round(n / drawn.factor)) for n in high]
     if job == "inplane" or drawn.factor == 1:
         return in_plane_operator((low[0], low[1]), high, drawn.factor, drawn.kind)
@@ -249,7 +249,7 @@ def make_pairs(
 
 
 def _condition(measured: Measured, drawn: Drawn) -> Tensor:
-    """What the network is told of a group: the degradation of all, and the noise of each where there is any."""
+    """Collect what the network is told of a group: the degradation of all, and the noise of each."""
     y = measured.y
     condition = describe(measured.operator).to(y).expand(len(y), -1)
     if not drawn.noise:

@@ -29,6 +29,7 @@ from mrisr.physics.measurement import (
     fitting_size,
     measure_in_plane,
     measure_through_plane,
+    noisy,
     stack_order,
 )
 from mrisr.restore import Restored
@@ -63,9 +64,14 @@ def measurement_of(truth: Volume, settings: ComparisonSettings, scale: Scale) ->
     volume, kind = truth, settings.kind
     if scale.scoring == "degraded":
         volume = degraded(truth, settings.job, scale.factor, kind, settings.thickness)
+        volume = noisy(volume, settings.noise)
     if settings.job == "inplane":
-        return measure_in_plane(volume, scale.factor, kind)
-    return measure_through_plane(volume, scale.factor, kind, settings.thickness)
+        measured = measure_in_plane(volume, scale.factor, kind)
+    else:
+        measured = measure_through_plane(volume, scale.factor, kind, settings.thickness)
+    if scale.scoring == "degraded":
+        return replace(measured, noise=2 * settings.noise)
+    return measured.with_estimated_noise()
 
 
 def figures_of(restored: Restored, method: Method) -> dict[str, float]:

@@ -51,6 +51,8 @@ class ComparisonSettings(Settings, ABC):
         cases: patients to score; left empty, those that no model of the comparison has been trained on.
         kind: of the degradation.
         thickness: slice thickness over slice spacing, through-plane.
+        noise: level of the Rician noise that is added to degraded images, a share of the intensity range.
+            The methods are told of it; of a scan as it was measured it is estimated, as in use.
         model: for the methods that name none; ``--model`` takes its place.
         pictures: names of the methods that the report shows.
     """
@@ -59,6 +61,7 @@ class ComparisonSettings(Settings, ABC):
     cases: tuple[str, ...] = ()
     kind: Kind
     thickness: Positive = 1.0
+    noise: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     model: str | None = None
     methods: Annotated[
         tuple[Annotated[MethodEntry, BeforeValidator(_current)], ...], Field(min_length=1)
@@ -86,7 +89,7 @@ class ComparisonSettings(Settings, ABC):
 
     def deciding(self) -> dict[str, Any]:
         """The settings that a single score depends on: neither who else is compared nor on what else."""
-        return self.model_dump(mode="json", include={"job", "kind", "thickness"})
+        return self.model_dump(mode="json", include={"job", "kind", "thickness", "noise"})
 
     def check_named(self, *names: str | None) -> None:
         """Raises ValueError where no method has one of these names."""

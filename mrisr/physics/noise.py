@@ -31,7 +31,7 @@ class Colour(NamedTuple):
 
 
 def told(level: float | Tensor) -> Tensor:
-    """Encode noise levels for a network: 0 without noise, 1 at :data:`STRONGEST`; finer where noise is weak."""
+    """Encode noise levels for a network, finer where noise is weak: 0 to 1 at :data:`STRONGEST`."""
     share = torch.as_tensor(level, dtype=torch.float32) / STRONGEST
     return share.clamp(0, 1).sqrt()
 

@@ -64,12 +64,20 @@ class VolumeRecord(Settings):
 
 class Residual(Settings):
     """Agreement with the measurement: RMS and maximum of ``A x - y`` in the source's units, the intensity
-    range, and the RMS as a share of it."""
+    range, and the RMS as a share of it and, where noise was assumed, of the noise's standard deviation."""
 
     rms: float
     max: float
     intensity_range: float
     rms_of_range: float
+    rms_of_noise: float | None = None
+
+    @property
+    def in_words(self) -> str:
+        """The RMS in units of the noise or, without noise, of the range."""
+        if self.rms_of_noise is None:
+            return f"residual {self.rms_of_range:.1e} of the range"
+        return f"residual {self.rms_of_noise:.2f} of the noise"
 
 
 class Record(Settings):
@@ -104,6 +112,8 @@ class Record(Settings):
         without: dict[str, Any] = {k: True for k in optional if getattr(self, k) is None}
         if self.model.version is None:
             without["model"] = {"version"}
+        if self.residual is not None and self.residual.rms_of_noise is None:
+            without["residual"] = {"rms_of_noise"}
         return self.model_dump(mode="json", exclude={**without, "output": {"sha256"}})
 
     @property
@@ -157,6 +167,7 @@ class Record(Settings):
             told |= {**self.parameters, "device": self.device, "precision": self.precision}
         if self.residual is not None:
             told["residual_rms_of_range"] = f"{self.residual.rms_of_range:.2e}"
+            told["residual_rms_of_noise"] = self.residual.rms_of_noise
         return {**told, "input_sha256": self.input.sha256}
 
     def _decides(self, templated: bool) -> dict[str, object]:

@@ -99,7 +99,11 @@ def upsample(
     model = model or model_of(settings, settings.job)
     measurement, parameters = _measured(file.volume, settings, kind, model)
     restored = restore(measurement, model, settings, progress)
+    measurement = restored.measurement
     volume, card, notes = restored.volume, model.card, restored.notes
+    if card.noise or restored.sampling.consistency is None or settings.noise_level is not None:
+        parameters["noise"] = measurement.noise / 2
+        parameters["noise_from"] = "estimate" if settings.noise_level is None else "option"
     if measurement.views:
         volume = replace(volume, slice_thickness=float(volume.spacing[volume.slice_axis]))
     factor, (low, high) = parameters["factor" if measurement.views else "scale"], card.factors
@@ -181,14 +185,14 @@ def _measured(
 
     if isinstance(settings, InPlane):
         measured = measure_in_plane(volume, settings.scale, kind)
-        return measured, {"scale": settings.scale}
+        return measured.with_estimated_noise(), {"scale": settings.scale}
     if volume.shape[volume.slice_axis] < 2:
         raise InputError(volume.name, expected="at least 2 slices", found="1")
     factor = _factor(volume, settings, model.card.factors)
     thickness, why = _thickness(volume, settings.slice_thickness)
     measured = measure_through_plane(volume, factor, kind, thickness)
     between = float(volume.spacing[volume.slice_axis])
-    return measured, {
+    return measured.with_estimated_noise(), {
         "factor": factor,
         "slice_thickness_mm": round(thickness * between, 4),
         "slice_thickness_from": why,
