@@ -80,8 +80,8 @@ QUANTILE = 0.25
 #: A spectrum that falls by this much more than anatomy does has reached the edge of what was measured; the
 #: noise is read at this share of the way to it.
 EDGE, INSIDE = 1.5, 0.82
-#: Directions in which the edge is looked for; lowest frequency (of 32 up to Nyquist's) that is looked at.
-DIRECTIONS, LOWEST = 13, 6
+#: Directions in which the edge is looked for; share of Nyquist's frequency from which on it is.
+DIRECTIONS, LOWEST = 13, 0.4
 
 
 def estimated_level(images: Tensor) -> float:
@@ -105,7 +105,7 @@ def estimated_level(images: Tensor) -> float:
     plateaus = []
     for angle in np.linspace(0, np.pi / 2, DIRECTIONS):
         rows, columns = float(np.sin(angle)), float(np.cos(angle))
-        radius = np.arange(LOWEST, half / max(rows, columns) + 0.01, 0.5)
+        radius = np.arange(LOWEST * half, half / max(rows, columns) + 0.01, 0.5)
         profile = map_coordinates(
             logs.numpy(), [radius * rows, radius * columns], order=1, mode="nearest"
         )

@@ -35,6 +35,9 @@ from mrisr.core.options import (
         {"precision": "fp16"},
         {"sampler": "other"},
         {"degradation": "blur"},
+        {"noise": "-0.1"},
+        {"noise": "0.6"},
+        {"noise": "much"},
     ],
 )
 def test_out_of_range_is_refused_with_the_value(wrong: dict[str, Any]) -> None:

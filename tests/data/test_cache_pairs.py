@@ -11,6 +11,7 @@ from mrisr.config import DataSettings, Job, Kind
 from mrisr.core.errors import InputError
 from mrisr.core.statistics import scaling, seeded
 from mrisr.data import cache, pairs
+from mrisr.physics.noise import Colour
 from mrisr.physics.separable import in_plane_operator, through_plane_operator
 
 
@@ -83,11 +84,19 @@ def test_extreme_volumes_do_not_wrap() -> None:
     assert not cache.quantise(np.full((2, 4, 4), 7.0)).any()
 
 
-def test_where_hardly_anything_is_bright_the_maximum_counts() -> None:
+def test_a_small_object_on_an_empty_background_is_scaled_by_itself() -> None:
     sparse = np.zeros((4, 32, 32))
-    sparse[0, 0, :6] = [1, 2, 3, 4, 5, 6]
-    assert scaling(sparse) == (0, 6)
-    assert cache.quantise(sparse).max() == cache.LEVELS
+    sparse[0, 0, :8] = [1, 2, 3, 4, 5, 6, 6, 6]
+    low, span = scaling(sparse)
+    assert (low, span) == pytest.approx((0, 6), abs=0.03)
+    assert cache.quantise(sparse).max() >= cache.LEVELS
+
+
+def test_a_hot_voxel_does_not_scale_the_others() -> None:
+    values = np.random.default_rng(0).uniform(0, 700, (19, 64, 64))
+    usual = scaling(values)
+    values[3, 4, 5] = 40000
+    assert scaling(values) == pytest.approx(usual, rel=1e-3)
 
 
 def test_broken_caches_are_refused(tmp_path: Path) -> None:
@@ -245,8 +254,8 @@ def test_draws_follow_the_settings_and_replay() -> None:
         blur_probability=0.25,
     )
     generator = seeded("cpu", 0)
-    found = [pairs.draw_degradation(chosen, generator) for _ in range(3000)]
-    again = pairs.draw_degradation(chosen, seeded("cpu", 0))
+    found = [pairs.draw_degradation(chosen, 2, generator) for _ in range(3000)]
+    again = pairs.draw_degradation(chosen, 2, seeded("cpu", 0))
     assert found[0] == again
     exact = [d.factor for d in found if d.kind == "bicubic"]
     free = np.array([d.factor for d in found if d.kind == "kspace"])
@@ -258,6 +267,40 @@ def test_draws_follow_the_settings_and_replay() -> None:
     sigma = np.array([d.blur_sigma for d in found])
     assert (sigma > 0).mean() == pytest.approx(0.25, abs=0.03)
     assert sigma[sigma > 0].mean() == pytest.approx(0.75, abs=0.05)
+
+
+def test_noise_is_drawn_for_each_crop_and_told_to_the_network() -> None:
+    chosen = settings(noise=0.08, noise_free=0.25, coloured=0.5, bandwidth=(0.6, 0.9))
+    generator = seeded("cpu", 0)
+    draws = [pairs.draw_degradation(chosen, 4, generator) for _ in range(500)]
+    levels = np.array([d.noise for d in draws])
+    assert levels.shape == (500, 4)
+    assert (levels == 0).mean() == pytest.approx(0.25, abs=0.03)
+    assert 0.07 < levels.max() <= 0.08
+    assert np.median(levels[levels > 0]) == pytest.approx(0.02, abs=0.003)
+    coloured = [d.colour for d in draws if d.colour != Colour()]
+    assert len(coloured) / len(draws) == pytest.approx(0.5, abs=0.06)
+    assert all(0.6 <= share <= 0.9 for c in coloured for share in c[:2])
+    assert {c.elliptic for c in coloured} == {True, False}
+
+    crops = (torch.rand(2, 1, 48, 48, generator=seeded("cpu", 0)) * cache.LEVELS).short()
+    quiet = drawn("bicubic", 2.0)._replace(noise=(0.0, 0.02))
+    pair, again = (pairs.make_pairs(crops, [quiet], "inplane", 8, seeded("cpu", 3)) for _ in "ab")
+    clean = pairs.make_pairs(crops, [drawn("bicubic", 2.0)], "inplane", 8)
+    assert torch.equal(pair.x_low, again.x_low)
+    assert torch.equal(pair.x_low[0], clean.x_low[0])
+    assert not torch.equal(pair.x_low[1], clean.x_low[1])
+    assert torch.equal(pair.x_high, clean.x_high)
+    assert torch.equal(pair.condition[:, :-1], clean.condition)
+    assert pair.condition[:, -1].tolist() == [0, 0.5]
+
+
+@pytest.mark.parametrize("job", ["inplane", "throughplane"])
+def test_at_factor_1_only_the_noise_is_to_be_found(job: Job) -> None:
+    x = smooth_image((48, 48))
+    y, operator = pairs.measure(x, job, drawn("bicubic", 1.0))
+    torch.testing.assert_close(y, x, rtol=0, atol=1e-6)
+    torch.testing.assert_close(operator.interpolate(y), x, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 1.5])

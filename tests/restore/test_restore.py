@@ -1,15 +1,18 @@
 """The restoring function: what takes effect, and that options without effect are refused."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from mrisr.core.errors import UsageError
 from mrisr.core.options import Sampling
 from mrisr.data.phantom import phantom
+from mrisr.methods import build_restorer
 from mrisr.models.store import load_model
 from mrisr.physics.measurement import (
     Measurement,
@@ -42,6 +45,7 @@ def measurement() -> Measurement:
         ("bspline", {"start": 0.5}),
         ("partdiff-inplane", {"eta": 1.0, "steps": 1}),
         ("partdiff-inplane", {"start": 0.5}),
+        ("bicubic", {"noise": "0.02"}),
     ],
 )
 def test_an_option_without_effect_is_refused(model: str, wrong: dict[str, Any]) -> None:
@@ -52,7 +56,11 @@ def test_an_option_without_effect_is_refused(model: str, wrong: dict[str, Any]) 
 def test_what_took_effect_is_told() -> None:
     model = load_model("partdiff-inplane")
     told = effective(resolved(Sampling(steps=3), model))
-    assert told == {"steps": 3, "sampler": "corrected", "eta": 0.0, "seed": 0, "consistency": 1.0}
+    assert told == {"steps": 3, "sampler": "corrected", "eta": 0.0, "seed": 0}
+    exact = restore(measurement(), model, Sampling(**CPU, steps=3))
+    assert effective(exact.sampling) == {**told, "consistency": 1.0}
+    noisy = restore(replace(measurement(), noise=0.04), model, Sampling(**CPU, steps=3))
+    assert effective(noisy.sampling) == told
     assert effective(resolved(Sampling(), load_model("bicubic"))) == {"consistency": 0.0}
 
 
@@ -63,6 +71,41 @@ def test_seed_and_sampler_have_effect_where_they_are_taken() -> None:
         assert not torch.equal(
             restore(measurement(), model, Sampling(**CPU, steps=2, **change)).stack, base
         )
+
+
+def test_noise_that_is_stated_takes_the_place_of_the_measurements() -> None:
+    model = load_model("partdiff-inplane")
+    measured = replace(measurement(), noise=0.04)
+    stated = restore(measurement(), model, Sampling(**CPU, noise="0.02"))
+    assert stated.measurement.noise == pytest.approx(0.04)
+    assert torch.equal(stated.stack, restore(measured, model, Sampling(**CPU)).stack)
+    none = restore(measured, model, Sampling(**CPU, noise="0"))
+    assert torch.equal(none.stack, restore(measurement(), model, Sampling(**CPU)).stack)
+
+
+def test_a_model_that_is_told_of_noise_denoises_the_acquired_plane_first() -> None:
+    """The level reaches the network; through the plane it sees the slices first, then calmer reformats."""
+    model = load_model("partdiff-throughplane")
+    card = model.card.model_copy(
+        update={"noise": True, "denoises": True, "condition": model.card.condition + 1}
+    )
+    listening = replace(model, card=card, restorer=build_restorer(card, card.condition).eval())
+    seen: list[tuple[int, float, float]] = []
+
+    def watch(module: Any, inputs: tuple[Tensor, ...]) -> None:
+        x, _, _, condition = inputs
+        seen.append((len(x), float(condition[0, 0]), float(condition[0, -1])))
+
+    listening.restorer.network.register_forward_pre_hook(watch)
+    stack = phantom((24, 20, 3), spacing=(0.8, 0.8, 3.0))
+    measured = replace(measure_through_plane(stack, 3.0), noise=0.04)
+    restore(measured, listening, Sampling(**CPU))
+    assert [(n, round(2**f)) for n, f, _ in seen] == [(3, 1), (20, 3), (24, 3)]
+    assert seen[0][2] == pytest.approx(0.5)
+    assert 0 < seen[1][2] < seen[0][2]
+    seen.clear()
+    restore(replace(measured, noise=0.0), listening, Sampling(**CPU))
+    assert [n for n, _, _ in seen] == [20, 24]
 
 
 def test_images_without_a_place_are_restored_too() -> None:

@@ -95,6 +95,30 @@ def test_starts_from_another_models_weights(data: Path, tmp_path: Path) -> None:
     assert load_model(second).card.training.initialized_from == str(first)
 
 
+def test_a_network_that_is_deeper_and_told_more_begins_as_the_one_it_started_from(
+    data: Path, tmp_path: Path
+) -> None:
+    first = train(smoke(iterations=2), data, tmp_path / "first", device="cpu")
+    config = smoke(iterations=1, lr=1e-12, warmup=0, initialize=str(first), ema=0.0)
+    size = config.network.model_dump()
+    deeper = variant(
+        config,
+        network=size | {"blocks": size["blocks"] + 2},
+        data=config.data.model_dump() | {"noise": 0.05},
+    )
+    old, new = (load_model(p) for p in (first, train(deeper, data, tmp_path / "b", device="cpu")))
+    assert (new.card.noise, new.card.condition) == (True, old.card.condition + 1)
+    x = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    g, told = torch.tensor([0.3, 0.9]), torch.rand(2, old.card.condition)
+    with_noise = torch.cat([told, torch.tensor([[0.0], [0.7]])], dim=1)
+    torch.testing.assert_close(
+        new.restorer.network(x, x, g, with_noise),
+        old.restorer.network(x, x, g, told),
+        rtol=0,
+        atol=1e-5,
+    )
+
+
 def test_another_networks_weights_are_refused(data: Path, tmp_path: Path) -> None:
     first = train(smoke(iterations=1), data, tmp_path / "first", device="cpu")
     config = smoke(initialize=str(first))
