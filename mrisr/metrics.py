@@ -81,6 +81,32 @@ def spectrum_error(result: Tensor, reference: Tensor, dims: tuple[int, ...] = (-
     return (difference.square() * (count > 0)).sum(1).div((count > 0).sum()).sqrt()
 
 
+def band_correlation(
+    result: Tensor,
+    reference: Tensor,
+    band: tuple[float, float],
+    pixel_mm: tuple[float, float],
+    dims: tuple[int, ...] = (-2, -1),
+) -> Tensor:
+    """Correlation of two images in a band of frequency, per image: ``(b, 1, h, w)`` twice to ``(b,)``.
+
+    The Fourier ring correlation (Saxton and Baumeister 1982) within one wide ring; with ``dims=(-2,)`` within
+    a band along the rows' axis. Between a result and another scan, whose noise is independent, what
+    correlates was there.
+
+    Args:
+        band: cycles per mm, lower and upper end.
+        pixel_mm: of rows and columns.
+    """
+    fy, fx = (f / mm for f, mm in zip(_frequencies(result), pixel_mm, strict=True))
+    squares = [f.square() for d, f in ((-2, fy), (-1, fx)) if d in dims]
+    radius = sum(squares, torch.zeros_like(fy * fx)).sqrt()
+    inside = (radius >= band[0]) & (radius < band[1])
+    a, b = (torch.fft.fft2(x * _window(x)) * inside for x in (result, reference))
+    powers = (a.abs().square().sum((-2, -1)) * b.abs().square().sum((-2, -1))).sqrt()
+    return ((a * b.conj()).real.sum((-2, -1)) / powers.clamp(min=1e-12))[:, 0]
+
+
 def _frequencies(image: Tensor) -> tuple[Tensor, Tensor]:
     """Absolute frequencies of rows and of columns in cycles per pixel: ``(h, 1)`` and ``(1, w)``."""
     h, w = image.shape[-2:]

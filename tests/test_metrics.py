@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from mrisr.core.errors import InputError
-from mrisr.metrics import Lpips, load_lpips, psnr, spectrum_error, ssim, texture
+from mrisr.metrics import Lpips, band_correlation, load_lpips, psnr, spectrum_error, ssim, texture
 
 
 def images(n: int = 2, size: int = 48) -> Tensor:
@@ -175,3 +175,16 @@ def test_it_is_linear_in_the_last_layers_and_knows_its_files(folder: Path) -> No
     assert again is not None
     torch.testing.assert_close(again(x, 1 - x), 2 * before)
     assert again.digest != lpips.digest
+
+
+def test_band_correlation_tells_which_frequencies_two_images_share() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shared, own, other = torch.randn(3, 2, 1, 96, 80, generator=generator)
+    low = torch.nn.functional.avg_pool2d(shared, 5, 1, 2)
+    a, b = low + 0.5 * own, low + 0.5 * other
+    found = [band_correlation(a, b, band, (0.5, 0.5)) for band in ((0.0, 0.1), (0.7, 1.0))]
+    assert found[0].shape == (2,)
+    assert float(found[0].min()) > 0.6
+    assert float(found[1].abs().max()) < 0.3
+    rows = band_correlation(a, -3 * a + 1, (0.1, 0.3), (0.5, 2.0), dims=(-2,))
+    torch.testing.assert_close(rows, -torch.ones(2), rtol=0, atol=1e-3)

@@ -127,10 +127,11 @@ def survey_text(found: Sequence[SeriesInfo]) -> str:
         shape = "x".join(map(str, s.shape or ()))
         spacing = " x ".join(f"{v:.4g}" for v in s.spacing or ())
         thickness = f"{s.slice_thickness:g}" if s.slice_thickness else ""
-        known = (s.plane, shape, spacing, thickness, s.orientation, s.dtype)
+        noise = "" if s.noise is None else f"{100 * s.noise:.1f}"
+        known = (s.plane, shape, spacing, thickness, s.orientation, s.dtype, noise)
         rows.append((s.name, s.kind, *(value or "-" for value in known), s.description))
         remarks += [f"note: {s.name}: {note}" for note in s.notes]
         remarks += [f"problem: {problem}" for problem in s.problems]
-    named = ("plane", "shape", "spacing mm", "thickness mm", "axes", "type")
+    named = ("plane", "shape", "spacing mm", "thickness mm", "axes", "type", "noise %")
     columns = ("series", "kind", *named, "description")
     return "\n".join([table_text(columns, rows), *remarks])

@@ -53,6 +53,9 @@ class Metric(NamedTuple):
     interval: bool = False
 
 
+#: Bands of frequency, cycles per mm, in which a result is correlated with another scan: along the axis that
+#: was coarse through the plane, in rings in-plane.
+BANDS = ((0.1, 0.2), (0.2, 0.35), (0.35, 0.6))
 #: Figures that are measured on every slice.
 SLICE_METRICS = {
     "psnr": Metric("PSNR dB", ".2f", 1, True),
@@ -61,10 +64,15 @@ SLICE_METRICS = {
     "texture": Metric("texture dB", "+.1f", 0),
     "ncc": Metric("NCC", ".4f", 1),
     "lpips": Metric("LPIPS", ".4f", -1),
+    **{
+        f"band{i}": Metric(f"r {a:g}-{b:g} /mm", ".3f", 1, True)
+        for i, (a, b) in enumerate(BANDS, 1)
+    },
 }
 #: Figures of images.
 METRICS = {
     **SLICE_METRICS,
+    "noise": Metric("noise / scan", ".2f", None),
     "residual": Metric("residual", ".1e", None),
     "consistency": Metric("MSE of A x - y, 1e-5", ".3g", None),
     "seconds": Metric("s / slice", ".3g", None),
@@ -81,7 +89,8 @@ class Scored:
         figures: name -> figure of the whole stack. ``residual`` is the RMS of ``A x - y`` over the intensity
             range and ``consistency`` its mean square on intensities 0..1 in units of 1e-5, the way SR3
             and PartDiff quote it; ``seconds`` and ``cpu_seconds`` are wall and processor seconds per
-            restored image, ``evaluations`` those of the network per image. NaN is not defined.
+            restored image, ``evaluations`` those of the network per image. ``noise`` is the grain of the
+            result on the pixels of the measured slices over theirs. NaN is not defined.
         slices: name of a metric -> its value on each slice.
         pictures: arrays to draw.
         facts: further findings, ready for JSON.

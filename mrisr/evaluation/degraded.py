@@ -32,6 +32,7 @@ from mrisr.physics.measurement import (
     noisy,
     stack_order,
 )
+from mrisr.physics.noise import grain
 from mrisr.restore import Restored
 
 T = TypeVar("T")
@@ -87,7 +88,11 @@ def figures_of(restored: Restored, method: Method) -> dict[str, float]:
         found.append(clocked(lambda: method.restore(one))[1:])
     seconds, processor = map(statistics.median, zip(*found, strict=True))
     residual = measurement.residual(restored.volume)["rms_of_range"]
+    on_pixels = restored.stack
+    if not measurement.views:
+        on_pixels = measurement.apply(measurement.operator, on_pixels)
     return {
+        "noise": grain(on_pixels) / max(grain(measurement.y), 1e-9),
         "residual": residual,
         "consistency": residual**2 * 1e5,
         "seconds": seconds,
@@ -195,6 +200,30 @@ class DegradedCase(Case):
             pictures={k: centre(v[len(v) // 2, 0].numpy()) for k, v in shown.items()},
             facts=notes_of(restored.notes),
         )
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredCase(Case):
+    """A real stack, restored as it was measured, without a truth: its noise, its agreement, its cost."""
+
+    stack: Volume
+    settings: EvaluationSettings
+
+    @cached_property
+    def digest(self) -> str:
+        return digest_of(self.stack)
+
+    def score(self, method: Method, scale: Scale) -> Scored:
+        measurement = measurement_of(self.stack, self.settings, scale)
+        restored = method.restore(measurement)
+        axis = 0 if self.settings.job == "inplane" else 1  # a slice, or a reformatted image
+        shown = {"result": restored.stack, "reference": measurement.interpolated()}
+        pictures = {
+            k: centre(v.select(axis, v.shape[axis] // 2).add(1).div(2).clamp(0, 1).numpy())
+            for k, v in shown.items()
+        }
+        facts = {"noise_level": measurement.noise / 2, **notes_of(restored.notes)}
+        return Scored(figures_of(restored, method), pictures=pictures, facts=facts)
 
 
 def centre(image: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -73,7 +73,10 @@ def shown_methods(evaluation: Evaluation) -> list[str]:
     experiment = evaluation.experiment
     if experiment.settings.pictures:
         return list(experiment.settings.pictures)
-    ranked = sorted(evaluation.at(evaluation.scales[-1]), key=lambda r: -r.means["psnr"].value)
+    rows = [r for r in evaluation.at(evaluation.scales[-1]) if "psnr" in r.means]
+    ranked = sorted(rows, key=lambda r: -r.means["psnr"].value) or evaluation.at(
+        evaluation.scales[-1]
+    )
     first = [n for n in (experiment.baseline, experiment.reference) if n is not None]
     return list(dict.fromkeys([*first, *(r.method for r in ranked)]))[:SHOWN]
 
@@ -93,7 +96,8 @@ def comparison(evaluation: Evaluation, results: Sequence[ScoredResult]) -> Figur
         axis.set_axis_off()
     low = float(truth.min())
     grey = {"cmap": "gray", "vmin": low, "vmax": max(np.percentile(truth, 99.8), low + 1e-3)}
-    title = "reference" if results[0].scale.scoring == "degraded" else "other scan"
+    titles = {"degraded": "reference", "measured": "interpolated", "reference": "other scan"}
+    title = titles[results[0].scale.scoring]
     axes[0, 0].imshow(truth, interpolation="nearest", **grey)
     axes[0, 0].set_title(title, fontsize=8.5)
     signed = {"cmap": "RdBu_r", "vmin": -DIFFERENCE, "vmax": DIFFERENCE}
@@ -102,8 +106,10 @@ def comparison(evaluation: Evaluation, results: Sequence[ScoredResult]) -> Figur
         image, means = by_name[name].pictures["result"], by_name[name].means()
         upper, lower = axes[2 * (k // ACROSS) :, k % ACROSS][:2]
         upper.imshow(image, interpolation="nearest", **grey)
-        figures = f"{means['psnr']:.2f} dB, spectrum {means.get('spectrum', math.nan):.2f} dB"
-        upper.set_title(f"{name}\n{figures}", fontsize=8.5)
+        told = f"noise {means.get('noise', math.nan):.2f} of the scan's"
+        if "psnr" in means:
+            told = f"{means['psnr']:.2f} dB, spectrum {means.get('spectrum', math.nan):.2f} dB"
+        upper.set_title(f"{name}\n{told}", fontsize=8.5)
         map_ = lower.imshow(image - truth, interpolation="nearest", **signed)
     if map_ is not None:
         label = "difference, share of the intensity range"

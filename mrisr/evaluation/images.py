@@ -9,7 +9,7 @@ from mrisr.core.errors import InputError
 from mrisr.data import cache
 from mrisr.evaluation import figures
 from mrisr.evaluation.case import METRICS, SLICE_METRICS, Case, Scale, Scored
-from mrisr.evaluation.degraded import DegradedCase, stack_volume
+from mrisr.evaluation.degraded import DegradedCase, MeasuredCase, stack_volume
 from mrisr.evaluation.experiment import Evaluation, Experiment, Picture, Section, Switches, conduct
 from mrisr.evaluation.methods import Method, Report, held_out_cases
 from mrisr.evaluation.reference import reference_cases
@@ -32,6 +32,8 @@ PROTOCOL = {
     "degraded": "slices of patients that no model was trained on: centre crop, volume scaled to its 0..99.5 "
     "percentile and clipped to 0..1, degraded to the coarse volume that a scanner would write, restored as "
     "the product does, compared with what they were",
+    "measured": "real stacks of patients that no model was trained on, restored as the product does, with no "
+    "truth: noise / scan is the grain of the result on the scan's pixels over the scan's (Immerkaer, median)",
     "reference": "a real stack, restored, compared with another scan of the same patient after registration: "
     "a reference, not the truth",
 }
@@ -90,12 +92,14 @@ class Images(Experiment):
         if settings.scoring == "reference":
             cases = reference_cases(data, settings, names)
         else:
-            stacks, lpips = cache.read_stacks(data, settings.planes), load_lpips()
-            cases = [
-                DegradedCase(s.case, s.series, stack_volume(s), settings, lpips)
-                for s in stacks
-                if s.case in names
-            ]
+            stacks = [s for s in cache.read_stacks(data, settings.planes) if s.case in names]
+            if settings.scoring == "measured":
+                cases = [MeasuredCase(s.case, s.series, stack_volume(s), settings) for s in stacks]
+            else:
+                lpips = load_lpips()
+                cases = [
+                    DegradedCase(s.case, s.series, stack_volume(s), settings, lpips) for s in stacks
+                ]
         if not cases:
             wanted = f"stacks of {', '.join(names)} ({', '.join(settings.planes)})"
             raise InputError(data, expected=wanted, found="none")
@@ -111,6 +115,8 @@ class Images(Experiment):
 
     def line(self, scored: Scored) -> str:
         means = scored.means()
+        if self.settings.scoring == "measured":
+            return f"noise {means['noise']:.2f} of the scan's"
         return f"{means['psnr']:.2f} dB, SSIM {means['ssim']:.4f}"
 
     def figures(self, scored: Scored) -> dict[str, Any]:
@@ -145,8 +151,9 @@ class Images(Experiment):
             for name, metric in METRICS.items()
             if any(name in r.means for r in rows)
         ]
-        gains = [cell(row.gain, "+.2f", interval=True) for row in rows]
-        columns.append(Column(f"gain over {self.baseline} dB", gains))
+        if self.settings.scoring != "measured":
+            gains = [cell(row.gain, "+.2f", interval=True) for row in rows]
+            columns.append(Column(f"gain over {self.baseline} dB", gains))
         return table_of(f"{scale}: {patients_in(rows)}", columns)
 
     def _differences(self, rows: Sequence[Row], scale: Scale) -> Table:

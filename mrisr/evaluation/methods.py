@@ -87,10 +87,19 @@ class Method:
         if self.model is None:
             return {}
         card = self.model.card
-        names = {"method", "network", "diffusion", "inversion", "condition", "kinds", "sha256"}
+        names = {
+            "method",
+            "network",
+            "diffusion",
+            "inversion",
+            "condition",
+            "kinds",
+            "noise",
+            "sha256",
+        }
         return {
             "model": card.model_dump(mode="json", include=names),
-            "sampling": effective(self.entry),
+            "sampling": effective(self.entry) | {"noise": self.entry.noise},
             "device": self.device.type,
             "precision": self.precision,
         }
@@ -175,7 +184,9 @@ def held_out_cases(
         raise UsageError("no patient was held out by all models; name patients in the file (cases)")
     for model, cases in training_cases(models, report).items():
         both = sorted(set(names) & set(cases))
-        if both:
+        if both and settings.include_trained:
+            report(f"note: {model} was trained on {', '.join(both)}, which flatters it")
+        elif both:
             raise UsageError(f"{model} was trained on {', '.join(both)}; score other patients")
     return list(names)
 

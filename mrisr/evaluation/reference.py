@@ -1,4 +1,5 @@
-"""The real axial stack upsampled through its planes, against the patient's own coronal scan.
+"""A real axial stack restored, against another scan of the same patient: through the plane his coronal one,
+in-plane a second axial one of a patient who was scanned twice.
 
 The coronal scan is a reference, not the truth: another acquisition, minutes apart, with thick slices and
 intensities of its own. Protocol of Zhao et al. 2023 (PartDiff): upsample the axial stack along S-I, average
@@ -20,11 +21,12 @@ from torch import Tensor
 from mrisr import metrics
 from mrisr.core import geometry
 from mrisr.core.errors import InputError
+from mrisr.core.options import Job
 from mrisr.core.statistics import scaling
 from mrisr.core.volume import Volume
 from mrisr.data.prepare import find_sources
 from mrisr.evaluation import degraded
-from mrisr.evaluation.case import Case, Scale, Scored
+from mrisr.evaluation.case import BANDS, Case, Scale, Scored
 from mrisr.evaluation.methods import Method
 from mrisr.evaluation.registration import (
     Overlap,
@@ -50,31 +52,36 @@ BLUR = 1.0
 
 @dataclass(frozen=True, eq=False)
 class ReferenceCase(Case):
-    """A patient's axial stack, which methods upsample, and the coronal scan that they are compared with."""
+    """A patient's axial stack, which methods restore, and the other scan that they are compared with.
+
+    In-plane the stack is first degraded. Both scans have noise of their own, so what correlates between a
+    result and the other scan, band by band of frequency, was there; how two samples of a prior agree
+    with each other would not tell that.
+    """
 
     axial: Volume
-    coronal: Volume
+    other: Volume
     settings: EvaluationSettings
 
     @cached_property
     def digest(self) -> str:
-        return degraded.digest_of(self.axial, self.coronal)
+        return degraded.digest_of(self.axial, self.other)
 
     @cached_property
     def reference(self) -> Volume:
-        """The coronal scan, upright."""
-        return upright(self.coronal)
+        """The other scan, upright."""
+        return upright(self.other)
 
     @cached_property
     def region(self) -> tuple[NDArray[np.float64], float] | None:
-        """What is compared: the centre of the overlap before registration, RAS mm of the coronal scan, and
+        """What is compared: the centre of the overlap before registration, RAS mm of the other scan, and
         its extent in mm; None for everything that both show. Raises InputError."""
         edge = self.settings.region
         return None if edge is None else (overlap_centre(self.reference, self.axial), edge)
 
     @cached_property
     def registration(self) -> Registration:
-        """The coronal scan's motion to the axial stack as it was measured, so that no method is favoured.
+        """The other scan's motion to the axial stack as it was measured, so that no method is favoured.
 
         Raises:
             InputError: the scans do not overlap, or the result is not to be believed.
@@ -82,7 +89,7 @@ class ReferenceCase(Case):
         found = register_rigid(self.reference, self.axial, self.region)
         if found.doubt is not None:
             expected = f"a scan that registers to {self.axial.name}"
-            raise InputError(self.coronal.name, expected=expected, found=found.doubt)
+            raise InputError(self.other.name, expected=expected, found=found.doubt)
         return found
 
     @cached_property
@@ -92,7 +99,7 @@ class ReferenceCase(Case):
         return find_overlap(self.reference, self.axial, matrix, rows, self.region)
 
     def score(self, method: Method, scale: Scale) -> Scored:
-        """Upsample what of the axial stack is compared, and compare it with the coronal scan.
+        """Upsample what of the axial stack is compared, and compare it with the other scan.
 
         Raises:
             InputError: the scans cannot be registered, or a volume made elsewhere cannot be used.
@@ -101,7 +108,9 @@ class ReferenceCase(Case):
         volume, cost, facts = self._upsampled(method, scale)
         # how much coarser than the coronal rows the axial slices are
         step = self.axial.spacing[self.axial.slice_axis] / self.reference.spacing[1]
-        compared = compare(overlap, volume, max(1.0, float(step)))
+        if self.settings.job == "inplane":
+            step = scale.factor
+        compared = compare(overlap, volume, max(1.0, float(step)), self.settings.job)
         where = {
             "shift_mm": np.round(motion.shift_mm, 3).tolist(),
             "angles_deg": np.round(motion.angles_deg, 3).tolist(),
@@ -133,7 +142,12 @@ class ReferenceCase(Case):
         return read_volume(path), each, {"made_elsewhere": spent} if spent else {}
 
     def measurement(self, scale: Scale) -> Measurement:
-        """The part of the axial stack that is needed, with the intensity scale of the whole."""
+        """The part of the axial stack that is needed, with the intensity scale of the whole; in-plane the
+        stack degraded, whose noise is estimated as that of a scan."""
+        if self.settings.job == "inplane":
+            shape = degraded.degraded_shape(self.axial, self.settings, scale.factor)
+            truth, scale = degraded.central(self.axial, shape), Scale("degraded", scale.factor)
+            return degraded.measurement_of(truth, self.settings, scale).with_estimated_noise()
         low, high = self.overlap.extent(self.axial)
         world = geometry.world_axes(self.axial.affine)
         axis = world.index(1)
@@ -150,19 +164,20 @@ class ReferenceCase(Case):
 
 
 def _rescaled(part: Measurement, whole: Volume) -> Measurement:
-    """The measurement of a part of a volume, scaled as the whole would be."""
+    """The measurement of a part of a volume, with the scale and the noise of the whole."""
     old = part.placed
     offset, scale = scaling(whole.array)
     low, high = ((b + 1) * old.scale / 2 + old.offset for b in part.bounds)
     grid = replace(old, offset=offset, scale=scale)
     bounds = (2 * (low - offset) / scale - 1, 2 * (high - offset) / scale - 1)
-    return replace(part, y=grid.stack(old.measured), bounds=bounds, grid=grid)
+    part = replace(part, y=grid.stack(whole), bounds=bounds, grid=grid).with_estimated_noise()
+    return replace(part, y=grid.stack(old.measured))
 
 
 def reference_cases(
     data: Path, settings: EvaluationSettings, names: Sequence[str]
 ) -> list[ReferenceCase]:
-    """The patients with an axial and a coronal scan; of several, the first by name.
+    """The patients with an axial and a coronal scan, in-plane with two axial ones; the first by name.
 
     Args:
         data: a folder of patients or a manifest, as for ``mrisr prepare``.
@@ -177,24 +192,26 @@ def reference_cases(
     if missing:
         raise InputError(data, expected=f"the patients {', '.join(missing)}", found="none of them")
     cases = []
+    other, article = ("axial", "another") if settings.job == "inplane" else ("coronal", "a")
     for name in names:
-        scans: dict[str, tuple[str, Volume]] = {}
+        scans: dict[str, list[tuple[str, Volume]]] = {}
         for entry in sorted((e for e in entries if e.case == name), key=lambda e: e.series):
             volume = read_volume(entry.path)
-            scans.setdefault(volume.plane, (entry.series, volume))
-        lacking = [plane for plane in ("axial", "coronal") if plane not in scans]
-        if not lacking:
-            cases.append(ReferenceCase(name, *scans["axial"], scans["coronal"][1], settings))
+            scans.setdefault(volume.plane, []).append((entry.series, volume))
+        others = scans.get(other, [])[other == "axial" :]
+        if "axial" in scans and others:
+            cases.append(ReferenceCase(name, *scans["axial"][0], others[0][1], settings))
         elif name in settings.cases:
+            lacking = other if "axial" in scans else "axial"
             found = f"{', '.join(sorted(scans))} only"
-            raise InputError(data / name, expected=f"a scan that is {lacking[0]}", found=found)
+            raise InputError(data / name, expected=f"a scan that is {lacking}", found=found)
     if not cases:
-        wanted = f"an axial and a coronal scan of one of {', '.join(names)}"
+        wanted = f"an axial and {article} {other} scan of one of {', '.join(names)}"
         raise InputError(data, expected=wanted, found="none")
     return cases
 
 
-def compare(overlap: Overlap, volume: Volume, factor: float) -> Scored:
+def compare(overlap: Overlap, volume: Volume, factor: float, job: Job = "throughplane") -> Scored:
     """Scores of a volume against the reference, slice by slice of the overlap; and one slice of both.
 
     One gain and one offset for the whole volume bring its intensities to the reference's: the least squares
@@ -207,6 +224,7 @@ def compare(overlap: Overlap, volume: Volume, factor: float) -> Scored:
 
     Args:
         factor: how much coarser than the reference's rows the measured slices are, for ``texture``.
+        job: whether along the rows alone (``throughplane``), or along rows and columns.
     """
     from scipy.ndimage import gaussian_filter1d
 
@@ -221,9 +239,16 @@ def compare(overlap: Overlap, volume: Volume, factor: float) -> Scored:
     fitted, spread = (unit(found, *fit) for fit in fits.values())
     true = unit(wanted)
     slices = {}
-    for name, measure in degraded.image_metrics("throughplane", factor).items():
+    for name, measure in degraded.image_metrics(job, factor).items():
         images = fitted if name in ("psnr", "ssim") else spread
         slices[name] = [float(measure(a, b)) for a, b in zip(images, true, strict=True)]
+    rows_mm, columns_mm = (float(s) for s in overlap.reference.spacing[1:])
+    dims = (-2, -1) if job == "inplane" else (-2,)
+    for i, band in enumerate(BANDS, 1):
+        slices[f"band{i}"] = [
+            float(metrics.band_correlation(a, b, band, (rows_mm, columns_mm), dims))
+            for a, b in zip(fitted, true, strict=True)
+        ]
     slices["ncc"] = [correlation(a, b) for a, b in zip(found, wanted, strict=True)]
     sigma = BLUR / float(overlap.reference.spacing[1])
     soft = [gaussian_filter1d(image, sigma, axis=0, mode="nearest") for image in found]

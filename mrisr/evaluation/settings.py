@@ -115,35 +115,38 @@ class EvaluationSettings(ComparisonSettings):
 
     Attributes:
         scoring: ``degraded`` compares with the slices that were degraded, ``reference`` with another
-            scan of the same patient (:mod:`mrisr.evaluation.reference`).
+            scan of the same patient (:mod:`mrisr.evaluation.reference`); ``measured`` restores the scans
+            themselves, without a truth: noise, agreement and cost.
         crop: edge of the central square that is scored, in pixels.
         reference: name of the method that the paired test compares with.
         baseline: name of the method that gains are quoted against; an interpolation that is not
             among the methods is added to them.
         rows: neighbouring rows that are averaged before the comparison with another scan.
         views: families of reformatted images that are restored for the comparison with another scan.
+        include_trained: score named patients too that a model was trained on; a note says so.
         region: mm about the centre of both scans within which they are registered and compared; null for
             everything that both show.
     """
 
-    scoring: Literal["degraded", "reference"] = "degraded"
+    scoring: Literal["degraded", "measured", "reference"] = "degraded"
     planes: tuple[Plane, ...] = ()
     factors: Annotated[tuple[Positive, ...], Field(min_length=1)]
     crop: Annotated[int, Field(ge=16)] = 320
     rows: Annotated[int, Field(ge=1)] = 6
     views: Literal["both", "coronal"] = "both"
     region: Positive | None = 70.0
+    include_trained: bool = False
     reference: str | None = None
     baseline: str | None = None
 
     @model_validator(mode="after")
     def _names_fit(self) -> EvaluationSettings:
         self.check_named(self.reference)
-        if self.scoring == "degraded":
+        if self.scoring != "reference":
             if not self.planes:
                 raise ValueError("planes: name those that are scored")
             self.check_no_volumes("volumes need `scoring: reference`")
-        else:
+        if self.scoring != "degraded":
             self.check_kind()
         return self
 
@@ -165,7 +168,7 @@ class EvaluationSettings(ComparisonSettings):
         return [Scale(self.scoring, factor) for factor in self.factors]
 
     def deciding(self) -> dict[str, Any]:
-        own = {"crop"} if self.scoring == "degraded" else {"rows", "views", "region"}
+        own = {"rows", "views", "region"} if self.scoring == "reference" else {"crop"}
         return super().deciding() | self.model_dump(mode="json", include=own)
 
 

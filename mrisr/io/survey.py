@@ -31,6 +31,7 @@ class SeriesInfo:
     slice_thickness: float | None = None  #: nominal, in mm, where the source states one
     orientation: str | None = None  #: axis codes such as ``"LPS"``
     dtype: str | None = None  #: of the storage
+    noise: float | None = None  #: estimated level, a share of the intensity range
     notes: tuple[str, ...] = ()  #: what the reader had to decide
     problems: tuple[str, ...] = ()  #: one line for each reason why it is refused
 
@@ -90,6 +91,8 @@ def _describe(known: SeriesInfo, read: Callable[[], VolumeFile]) -> SeriesInfo:
         found = read()
     except InputError as error:
         return replace(known, problems=(str(error),))
+    from mrisr.physics.measurement import noise_level
+
     volume = found.volume
     i, j, k = (float(s) for s in volume.spacing)
     return replace(
@@ -100,5 +103,6 @@ def _describe(known: SeriesInfo, read: Callable[[], VolumeFile]) -> SeriesInfo:
         slice_thickness=volume.slice_thickness,
         orientation=geometry.axis_codes(volume.affine),
         dtype=volume.storage.dtype.name,
+        noise=noise_level(volume),
         notes=found.notes,
     )

@@ -167,6 +167,14 @@ def local_mean(images: Tensor, edge: int = WINDOW) -> Tensor:
     return mean.reshape(images.shape)
 
 
+def noise_level(volume: Volume) -> float:
+    """The estimated level of a volume's noise, a share of its intensity range, as a run without ``--noise``
+    assumes it."""
+    offset, scale = scaling(volume.array)
+    values = volume.array.transpose(stack_order(volume)).astype(np.float32)
+    return round(estimated_level(torch.from_numpy((values - offset) * (2 / scale) - 1)), 4)
+
+
 def stack_order(volume: Volume) -> tuple[int, int, int]:
     """The volume's axes with its slice axis first."""
     through = volume.slice_axis

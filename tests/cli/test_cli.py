@@ -292,10 +292,15 @@ def test_a_card_says_everything(card: ModelCard, scored: ModelCard) -> None:
 def test_survey_text() -> None:
     assert survey_text([]) == "no volumes found"
     info = SeriesInfo(
-        "t2w", "dicom", plane="axial", spacing=(0.75, 0.75, 3.0), notes=("positions win",)
+        "t2w",
+        "dicom",
+        plane="axial",
+        spacing=(0.75, 0.75, 3.0),
+        noise=0.0183,
+        notes=("positions win",),
     )
     _, row, note = survey_text([info]).splitlines()
-    assert row.split() == "t2w dicom axial - 0.75 x 0.75 x 3 - - -".split()
+    assert row.split() == "t2w dicom axial - 0.75 x 0.75 x 3 - - - 1.8".split()
     assert note == "note: t2w: positions win"
 
 

@@ -29,6 +29,8 @@ Json = Mapping[str, Any]
 NONE = "–"
 #: Residuals, as a share of the intensity range, up to which a volume agrees, and agrees in the main.
 AGREES, NEARLY = 1e-3, 1e-2
+#: Largest residual, in units of the noise, that agrees as well as the noise allows.
+AS_NOISE = 1.3
 STAGE_TITLES = {
     "convert": "read and check the scans",
     "upsample": "super-resolve",
@@ -183,6 +185,9 @@ def agreement(record: Json) -> tuple[str, str]:
     share = number(look(record, "residual", "rms_of_range"))
     if share is None:
         return "unknown", "The record states no residual."
+    noise = number(look(record, "residual", "rms_of_noise"))
+    if noise is not None and noise <= AS_NOISE:
+        return "good", f"Agrees as well as the noise allows: {noise:.2f} of it."
     if share <= AGREES:
         return "good", "Agrees with the measurement: nothing that was measured has been lost."
     weight = number(look(record, "parameters", "consistency"))
