@@ -15,7 +15,7 @@ from torch import Tensor
 from mrisr.config import DataSettings, Job, Kind
 from mrisr.core.statistics import seeded
 from mrisr.data import cache
-from mrisr.physics.measurement import Measurement
+from mrisr.physics.measurement import Measurement, within_reach
 from mrisr.physics.noise import Colour, told, with_rician_noise
 from mrisr.physics.rows import degradation_matrix
 from mrisr.physics.separable import (
@@ -211,9 +211,10 @@ def measurement_of(images: Tensor, job: Job, drawn: Drawn) -> Measurement:
     y, operator = measure(images.cpu(), job, drawn)
     noise = 2 * max(drawn.noise, default=0.0)
     if job == "inplane":
-        return Measurement(y, operator, BOUNDS, noise)
+        return Measurement(y, operator, within_reach(y, BOUNDS), noise)
     stacked = SeparableOperator({-3: operator.axes[-2]})
-    return Measurement(y[:, 0].movedim(1, 0).contiguous(), stacked, BOUNDS, noise, views=(2,))
+    stack = y[:, 0].movedim(1, 0).contiguous()
+    return Measurement(stack, stacked, within_reach(y, BOUNDS), noise, views=(2,))
 
 
 def as_images(measurement: Measurement, stack: Tensor) -> Tensor:

@@ -22,6 +22,8 @@ TOLERANCE = 4e-4
 COARSE = 1.5
 #: Edge in measured pixels of the squares over which a residual is compared with the noise.
 WINDOW = 9
+#: Share of the measured range by which a result may be brighter than all that was measured.
+OVERSHOOT = 0.25
 UNBOUNDED = (-float("inf"), float("inf"))
 
 
@@ -206,7 +208,8 @@ def _measured(volume: Volume, job: Job, factor: float, kind: Kind, thickness: fl
     low, high = ([s[a] for a in order] for s in (volume.shape, shape))
     operator = _stack_operator(job, low, high, factor, kind, thickness)
     views = _reformats(grid) if job == "throughplane" else ()
-    return Measurement(grid.stack(volume), operator, _bounds(grid), views=views, grid=grid)
+    y = grid.stack(volume)
+    return Measurement(y, operator, within_reach(y, _bounds(grid)), views=views, grid=grid)
 
 
 def _stack_operator(
@@ -304,6 +307,13 @@ def _bounds(grid: TargetGrid) -> tuple[float, float]:
         ends[0] = max(ends[0], 0.0)
     low, high = (2 * (v - grid.offset) / grid.scale - 1 for v in ends)
     return low, high
+
+
+def within_reach(y: Tensor, bounds: tuple[float, float]) -> tuple[float, float]:
+    """Bounds of a result, no brighter than what was measured by more than a share of its range: beside the rim
+    of a masked image sharpening would reach twice the brightest voxel."""
+    top = float(y.max())
+    return bounds[0], min(bounds[1], top + OVERSHOOT * (top - float(y.min())))
 
 
 def _reformats(grid: TargetGrid) -> tuple[int, ...]:
