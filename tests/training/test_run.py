@@ -132,7 +132,6 @@ def test_learning_rate(step: int, expected: float) -> None:
     assert learning_rate(step, step / 100, TrainSettings(iterations=100, lr=1e-3)) == 1e-3
 
 
-#: A second optimiser, of the critic, changes how a run is resumed and shared.
 METHODS = ["diffusion", "srgan"]
 
 
