@@ -17,7 +17,6 @@ from mrisr.core.options import (
     split_options,
 )
 
-
 WRONG: dict[str, tuple[Any, ...]] = {
     "steps": (0, 1001),
     "eta": (-0.1, 1.5, math.nan),
