@@ -74,6 +74,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         run_demo(tmp_path / "file" / "demo")
 
 
+@pytest.mark.slow
 def test_the_released_models_beat_interpolation(tmp_path: Path) -> None:
     """On a phantom, which is nothing they were trained on."""
     run_demo(tmp_path, share=SHARE, device="cpu")

@@ -27,6 +27,7 @@ def test_import_loads_nothing_heavy(module: str) -> None:
     assert loaded.isdisjoint(HEAVY), sorted(loaded & set(HEAVY))
 
 
+@pytest.mark.slow
 def test_training_needs_no_image_library() -> None:
     """A machine that trains from a prepared cache may lack them all."""
     run(

@@ -110,6 +110,7 @@ def shift(record: dict) -> np.ndarray:
     return np.asarray(record["position"]["shift_mm"])
 
 
+@pytest.mark.slow
 def test_a_failure_is_one_line_and_a_finished_case_is_not_run_again(env, patients, tmp_path):
     out = tmp_path / "out"
     cases = ["broken", "missing", "good"]
@@ -151,6 +152,7 @@ def test_the_record_says_what_was_done_and_what_it_cost(env, patients, tmp_path)
     assert np.abs(shift(record)).max() < 0.02
 
 
+@pytest.mark.slow
 def test_another_setting_needs_force(env: Path, patients: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert run(env, patients, out, "good").returncode == 0
@@ -161,6 +163,7 @@ def test_another_setting_needs_force(env: Path, patients: Path, tmp_path: Path) 
     assert "--relative-slice-thickness 5.0000" in calls(env)[1]
 
 
+@pytest.mark.slow
 def test_an_old_origin_is_reported_and_recentred_when_asked(env, patients, tmp_path):
     out = tmp_path / "out"
     assert run(env, patients, out, "off").returncode == 0

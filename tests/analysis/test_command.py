@@ -25,7 +25,9 @@ def test_latents(data: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "latents.json").read_text())["patients"] == ["seen", "unseen"]
 
 
-@pytest.mark.parametrize("eta", ["--eta", "--churn"])  # its name, and what it was called before
+@pytest.mark.parametrize(
+    "eta", ["--eta", pytest.param("--churn", marks=pytest.mark.slow)]
+)  # its name, and what it was called before
 def test_schedule_and_steps(models: Path, data: Path, tmp_path: Path, eta: str) -> None:
     common = ("--model", "zero-inplane", "--data", data, "--factor", 2, "--slices", 1, "--crop", 32)
     common += ("--device", "cpu", "-q", eta, 1, "--output", tmp_path)

@@ -109,6 +109,7 @@ def test_it_searches_training_patients_and_checks_on_the_others(
     assert load_model("partdiff-inplane").card.diffusion.schedules == {}
 
 
+@pytest.mark.slow
 def test_where_levels_make_no_difference_the_even_ones_stay(
     models: Path, data: Path, tmp_path: Path
 ) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 SELENIUM = importlib.util.find_spec("selenium")
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(SELENIUM is None, reason="needs selenium"),
     pytest.mark.skipif(CHROMIUM is None, reason="needs chromium"),
     pytest.mark.skipif(DRIVER is None, reason="needs chromedriver"),

@@ -235,7 +235,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("count", [2, 7, 13])
+@pytest.mark.parametrize("count", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (7, 13))])
 def test_killed_and_gone_on_with(undisturbed: Path, tmp_path: Path, count: int) -> None:
     """After ``kill -9`` before a file takes its place, a rerun gives the tree of an undisturbed run."""
     shutil.copytree(undisturbed / "data", tmp_path / "data")
@@ -250,6 +250,7 @@ def test_killed_and_gone_on_with(undisturbed: Path, tmp_path: Path, count: int) 
     assert [p for p in out.rglob("*") if "mrisr-tmp" in p.name and HIDDEN not in p.parts] == []
 
 
+@pytest.mark.slow
 def test_what_kills_two_processes_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

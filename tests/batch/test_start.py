@@ -45,6 +45,7 @@ def jobs_of(text: str) -> dict[str, int]:
     return {r[0]: int(r[1]) for r in rows if len(r) == 2 and r[1].isdigit()}
 
 
+@pytest.mark.slow
 def test_a_batch_with_a_damaged_study(tmp_path: Path, run: Run, zones_model: str) -> None:
     """Exit code 8, and all that is good."""
     upsampled = {"throughplane": {"job": "throughplane", "factor": 2}}
@@ -75,6 +76,7 @@ def test_a_batch_with_a_damaged_study(tmp_path: Path, run: Run, zones_model: str
     assert str(tmp_path) not in (out / "batch.json").read_text()
 
 
+@pytest.mark.slow
 def test_slurm_runs_the_same_workflow(tmp_path: Path, run: Run) -> None:
     manifest, config = data(tmp_path, SETTINGS, "a", "b", "c")
     out = tmp_path / "out"

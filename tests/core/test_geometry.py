@@ -146,7 +146,9 @@ def test_a_blob_stays_in_place(models: object, plane: str, seed: int, dtype: typ
         assert np.linalg.norm(found - centre) < 0.01
 
 
-@pytest.mark.parametrize("factor", [2.0, 2.5, 4.0])
+@pytest.mark.parametrize(
+    "factor", [2.0, *(pytest.param(f, marks=pytest.mark.slow) for f in (2.5, 4.0))]
+)
 def test_a_flipped_volume_gives_the_flipped_interpolation(models: object, factor: float) -> None:
     rng = np.random.default_rng(5)
     array = rng.uniform(0, 100, (16, 20, 8)).astype(np.float32)

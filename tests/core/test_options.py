@@ -17,36 +17,27 @@ from mrisr.core.options import (
     split_options,
 )
 
+WRONG: dict[str, tuple[Any, ...]] = {
+    "steps": (0, 1001),
+    "eta": (-0.1, 1.5, math.nan),
+    "consistency": (-0.01, 1.01, math.nan),
+    "tile": (64,),
+    "seed": (-1, 2**32),
+    "precision": ("fp16",),
+    "sampler": ("other",),
+    "degradation": ("blur",),
+    "noise": ("-0.1", "0.6", "much"),
+}
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"steps": 0},
-        {"steps": 1001},
-        {"eta": -0.1},
-        {"eta": 1.5},
-        {"eta": math.nan},
-        {"consistency": -0.01},
-        {"consistency": 1.01},
-        {"consistency": math.nan},
-        {"tile": 64},
-        {"seed": -1},
-        {"seed": 2**32},
-        {"precision": "fp16"},
-        {"sampler": "other"},
-        {"degradation": "blur"},
-        {"noise": "-0.1"},
-        {"noise": "0.6"},
-        {"noise": "much"},
-    ],
-)
-def test_out_of_range_is_refused_with_the_value(wrong: dict[str, Any]) -> None:
-    (name, value) = next(iter(wrong.items()))
-    with pytest.raises(UsageError) as caught:
-        Sampling(**wrong)
-    message = str(caught.value)
-    assert message.startswith(f"{name}: expected")
-    assert (f"{value:g}" if isinstance(value, (int, float)) else value) in message
+
+@pytest.mark.parametrize("name", WRONG)
+def test_out_of_range_is_refused_with_the_value(name: str) -> None:
+    for value in WRONG[name]:
+        with pytest.raises(UsageError) as caught:
+            Sampling(**{name: value})
+        message = str(caught.value)
+        assert message.startswith(f"{name}: expected")
+        assert (f"{value:g}" if isinstance(value, (int, float)) else value) in message
 
 
 def test_the_ends_of_the_ranges_are_allowed() -> None:

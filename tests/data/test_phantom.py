@@ -100,6 +100,7 @@ def test_scans_do_not_depend_on_the_order_of_the_array() -> None:
     assert np.abs(difference).max() < 1e-3 * RANGE
 
 
+@pytest.mark.slow
 def test_slices_average_the_tissue_under_their_profile() -> None:
     shape, fine = (40, 40, 4), np.linspace(-4, 4, 81)
     scan = phantom(shape, spacing=(1, 1, 4), slice_thickness=3, dtype=np.float32)

@@ -43,7 +43,7 @@ def axial() -> Volume:
     return phantom((72, 72, 14), spacing=(1.0, 1.0, 3.0), noise=0.01)
 
 
-@pytest.mark.parametrize("centre", [None, (8.0, -6.0, 4.0)])
+@pytest.mark.parametrize("centre", [None, pytest.param((8.0, -6.0, 4.0), marks=pytest.mark.slow)])
 def test_a_known_motion_is_found(axial: Volume, centre: tuple[float, ...] | None) -> None:
     """The shift is that of the ball's centre, which a rotation about the origin moves too."""
     ball = None if centre is None else (np.array(centre), 60.0)
@@ -56,6 +56,7 @@ def test_a_known_motion_is_found(axial: Volume, centre: tuple[float, ...] | None
     assert found.doubt is None
 
 
+@pytest.mark.slow
 def test_the_same_scans_give_the_same_motion(axial: Volume) -> None:
     scan = moved_scan((0, 0, 0), (0, 0, 0))
     found, again = register_rigid(scan, axial), register_rigid(scan, axial)

@@ -21,7 +21,7 @@ from tests.reliability.expect import Cases, assert_line, snapshot
 from tests.reliability.kills import NEW, OLD, Bench
 from tests.reliability.runner import Outcome, Running, Skipped, run_cli, start_cli, wait_for
 from tests.reliability.volume_files import late
-from tests.reliability.writers import WRITERS, Writer
+from tests.reliability.writers import IN_GATE, WRITERS, Writer
 
 CASES = Cases("Disks")
 _SHOULD = (
@@ -125,13 +125,12 @@ def no_room_for_the_picture(folder: Path) -> str:
     return line
 
 
-_QUICK = (".nii.gz", ".mhd", "a derived DICOM series", "a saved model")
 for writer in WRITERS:
     title = f"{writer.name}: full disk, over quota, read-only disk"
-    CASES.add(title, _SHOULD, partial(full_and_read_only, writer))
+    CASES.add(title, _SHOULD, partial(full_and_read_only, writer), slow=writer.name not in IN_GATE)
 for writer in WRITERS:
     title, run = f"{writer.name}: limit on the size of files, no permission", limited_and_forbidden
-    CASES.add(title, _SHOULD, partial(run, writer), slow=writer.name not in _QUICK)
+    CASES.add(title, _SHOULD, partial(run, writer), slow=writer.name not in IN_GATE)
 picture = "room for the volume of a run, but not for its picture"
 CASES.add(picture, _SHOULD, no_room_for_the_picture)
 

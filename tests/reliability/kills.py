@@ -16,7 +16,7 @@ from typing import Any
 from tests.reliability.expect import Cases
 from tests.reliability.runner import Running, start, wait_for
 from tests.reliability.volume_files import late
-from tests.reliability.writers import CARELESS, WRITERS, Writer
+from tests.reliability.writers import CARELESS, IN_GATE, WRITERS, Writer
 
 CASES = Cases("Killed while writing")
 OLD, NEW, LAST = 1, 2, 3
@@ -253,4 +253,5 @@ for writer in WRITERS:
         ("200 random moments", kill_at_random, 200),
     ):
         run, slow = _told(experiment, writer, number), name != "4 moments"
+        slow = slow or writer.name not in IN_GATE
         CASES.add(f"{writer.name}: {name}", should, run, slow=slow)

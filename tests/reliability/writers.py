@@ -282,6 +282,8 @@ def parts_of_a_model(target: Path) -> Iterable[Any]:
     return model.card.description, *model.restorer.network.state_dict().values()
 
 
+#: One for each way to write: what the gate tries.
+IN_GATE = (".nii.gz", ".mhd", "a derived DICOM series", "a saved model")
 WRITERS = (
     *(
         Writer(ending, f"out{ending}", write_a_volume, parts_of_a_volume)

@@ -41,6 +41,7 @@ def test_smoke_run_makes_a_model(data: Path, tmp_path: Path) -> None:
     assert out.shape == (1, 1, 20, 22)
 
 
+@pytest.mark.slow
 def test_training_learns(data: Path, tmp_path: Path) -> None:
     """A fresh network returns the interpolated image: every dB above it was learned."""
     config = smoke(iterations=150, lr=5e-3, lr_final=0.0, log_every=50, validate_every=150)
@@ -155,13 +156,13 @@ def test_learning_rate(step: int, expected: float) -> None:
     assert learning_rate(step, step / 100, TrainSettings(iterations=100, lr=1e-3)) == 1e-3
 
 
-#: A second optimiser, of the critic, changes how a run is resumed and shared; both are tried by `make slow`.
-METHODS = ["diffusion", pytest.param("srgan", marks=pytest.mark.slow)]
+METHODS = ["diffusion", "srgan"]
 
 
 # --- killed and resumed ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_killed_run_continues_as_if_nothing_had_happened(
     data: Path, tmp_path: Path, method: str
@@ -209,6 +210,7 @@ train(load_config(sys.argv[1]), Path(sys.argv[2]), run, device="cpu")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_two_processes_train_one_model(data: Path, tmp_path: Path, method: str) -> None:
     config = smoke(iterations=6, checkpoint_every=6, log_every=2, validate_every=6)

@@ -54,6 +54,7 @@ def config(**train_changes: object) -> ZonesConfig:
     )
 
 
+@pytest.mark.slow
 def test_it_learns(labelled: Path, tmp_path: Path) -> None:
     settings = config(iterations=80, validate_every=80, log_every=20, ema=0.9)
     card = train(settings, labelled, tmp_path / "run", device="cpu")
@@ -68,6 +69,7 @@ def test_it_learns(labelled: Path, tmp_path: Path) -> None:
     assert model.card.slice_spacing == (3.0, 3.0)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_uninterrupted_one(labelled: Path, tmp_path: Path) -> None:
     whole = train(config(), labelled, tmp_path / "whole", device="cpu")
     part = config()

@@ -134,6 +134,7 @@ def test_through_the_plane_with_pictures(compared: Run, out: Path) -> None:
     assert page.count("data:image/png;base64,") == 2
 
 
+@pytest.mark.slow
 def test_the_command(
     models: Path,
     patients: Path,
