@@ -326,7 +326,11 @@ def resolved(sampling: AnySampling, model: Model) -> AnySampling:
         filled[name] = None
     if sampling.consistency is None and card.default_consistency < 1:
         filled["consistency"] = card.default_consistency
-    if sampling.noise != "auto" and not card.noise and sampling.consistency is not None:
+    if (
+        sampling.noise_level
+        and not card.noise
+        and filled.get("consistency", sampling.consistency) is not None
+    ):
         raise UsageError(f"noise: has no effect on {_called(card, steps)} with a consistency")
     return replace(sampling, **filled)
 

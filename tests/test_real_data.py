@@ -59,7 +59,8 @@ def test_in_plane_overlays_on_the_study(shared: Path, tmp_path: Path, name: str)
     np.testing.assert_allclose(result.spacing * factors, study.spacing, rtol=1e-5)
     overlays(study, result)
     record = json.loads((tmp_path / "out.json").read_text())
-    assert record["residual"]["rms_of_range"] <= 1e-3
+    assert 0.005 < record["parameters"]["noise"] < 0.05
+    assert record["residual"]["rms_of_noise"] <= 1.3
 
 
 def test_through_plane_overlays_on_the_study(shared: Path) -> None:
@@ -67,7 +68,7 @@ def test_through_plane_overlays_on_the_study(shared: Path) -> None:
     restored = upsample(VolumeFile(study), ThroughPlane(device="cpu"))
     np.testing.assert_allclose(restored.volume.spacing, study.spacing.min(), rtol=1e-5)
     assert restored.record.parameters["reformats"] == 2
-    assert restored.record.residual.rms_of_range <= 1e-3
+    assert restored.record.residual.rms_of_noise <= 1.3
     # A slice of the source is the mean under its profile, here three thin slices around its centre.
     thick = sum(
         at_voxels_of(study, restored.volume.with_array(np.roll(restored.volume.array, k, 2)))
@@ -90,7 +91,7 @@ def test_whole_studies(shared: Path, tmp_path: Path, job: str) -> None:
             mrisr.throughplane(shared / source, output=output, device="cpu", slice_thickness=3.0)
         record = json.loads((tmp_path / f"{len(results)}.json").read_text())
         results.append(read_volume(output))
-        assert record["residual"]["rms_of_range"] <= 1e-3
+        assert record["residual"]["rms_of_noise"] <= 1.3
         assert record["peak_memory_gib"]["process"] < 6
     np.testing.assert_array_equal(results[0].array, results[1].array)
     np.testing.assert_allclose(results[0].affine, results[1].affine, atol=1e-4)

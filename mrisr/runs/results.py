@@ -103,7 +103,6 @@ def upsample(
     volume, card, notes = restored.volume, model.card, restored.notes
     if card.noise or restored.sampling.consistency is None or settings.noise_level is not None:
         parameters["noise"] = measurement.noise / 2
-        parameters["noise_from"] = "estimate" if settings.noise_level is None else "option"
     if measurement.views:
         volume = replace(volume, slice_thickness=float(volume.spacing[volume.slice_axis]))
     factor, (low, high) = parameters["factor" if measurement.views else "scale"], card.factors

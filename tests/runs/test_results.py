@@ -43,11 +43,11 @@ def stored(dtype: object, slope: float = 1.0, intercept: float = 0.0) -> Volume:
 
 
 def flat(volume: Volume, scale: float = 2.0, **options: Any) -> Result:
-    return upsample(VolumeFile(volume), InPlane(scale=scale, **options))
+    return upsample(VolumeFile(volume), InPlane(scale=scale, **{"noise": "0"} | options))
 
 
 def deep(volume: Volume, factor: float | None = 3.0, **options: Any) -> Result:
-    return upsample(VolumeFile(volume), ThroughPlane(factor=factor, **options))
+    return upsample(VolumeFile(volume), ThroughPlane(factor=factor, **{"noise": "0"} | options))
 
 
 def residual(made: Result) -> float:
