@@ -1,5 +1,6 @@
 """Scores of degraded slices: of what the product writes, by the metrics, and by closed forms."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,19 @@ import mrisr
 from mrisr import metrics
 from mrisr.core.volume import Volume
 from mrisr.data.cache import read_stacks
+from mrisr.data.phantom import phantom
 from mrisr.evaluation.case import Scale
-from mrisr.evaluation.degraded import DegradedCase, centre, measurement_of, stack_volume
+from mrisr.evaluation.degraded import (
+    DegradedCase,
+    MeasuredCase,
+    centre,
+    measurement_of,
+    stack_volume,
+)
 from mrisr.evaluation.methods import Method, load_methods
 from mrisr.evaluation.settings import EvaluationSettings
 from mrisr.io import read_volume, write_volume
-from mrisr.physics.measurement import degraded
+from mrisr.physics.measurement import degraded, noisy
 from tests.evaluation.conftest import SETTINGS, THROUGH
 
 
@@ -26,7 +34,7 @@ def case_of(data: Path, name: str, **changes: Any) -> DegradedCase:
     return DegradedCase(stack.case, stack.series, stack_volume(stack), settings)
 
 
-def methods_of(case: DegradedCase) -> dict[str, Method]:
+def methods_of(case: DegradedCase | MeasuredCase) -> dict[str, Method]:
     return {m.name: m for m in load_methods(case.settings, device="cpu")}
 
 
@@ -35,21 +43,26 @@ def restored(case: DegradedCase, method: Method, factor: float) -> Volume:
     return method.restore(measurement_of(case.truth(factor), case.settings, scale)).volume
 
 
-@pytest.mark.parametrize("method", ["partdiff", "regression", "bicubic"])
+@pytest.mark.parametrize(
+    ("method", "noise"),
+    [("partdiff", 0.0), ("partdiff", 0.02), ("regression", 0.0), ("bicubic", 0.0)],
+)
 @pytest.mark.parametrize(("job", "factor"), [("inplane", 2.0), ("throughplane", 4.0)])
 def test_what_is_scored_is_what_the_product_writes(
-    data: Path, tmp_path: Path, job: Any, factor: float, method: str
+    data: Path, tmp_path: Path, job: Any, factor: float, method: str, noise: float
 ) -> None:
     """Voxel for voxel, by the bundled models, from a file that holds the degraded volume. By these factors
     its slices are its coarsest axis, which is how a reader of NIfTI tells them."""
     own = SETTINGS if job == "inplane" else SETTINGS | THROUGH
     entries = [{"name": "own", "method": method}]
     own = own | {"methods": entries, "model": None, "reference": None, "baseline": "own"}
+    own["noise"] = noise
     case = case_of(data, "unseen", **own)
     truth = case.truth(factor)
-    coarse = degraded(truth, job, factor, case.settings.kind)
+    coarse = noisy(degraded(truth, job, factor, case.settings.kind), noise)
     write_volume(coarse, tmp_path / "coarse.nii")
     options: Any = {"method": method, "device": "cpu", "output": tmp_path / "fine.nii"}
+    options["noise"] = noise
     name = "scale" if job == "inplane" else "factor"
     getattr(mrisr, job)(tmp_path / "coarse.nii", **options, **{name: factor})
     written = read_volume(tmp_path / "fine.nii").array
@@ -109,3 +122,29 @@ def test_pictures_show_the_centre() -> None:
     assert cut.shape == (128, 160)
     assert cut[64, 80] == 1
     assert centre(image[:60, :50]).shape == (60, 50)
+
+
+@pytest.mark.parametrize("job", ["inplane", "throughplane"])
+def test_a_scan_as_it_was_measured_has_no_truth_but_noise(
+    models: Path, data: Path, job: str
+) -> None:
+    settings = EvaluationSettings(
+        **SETTINGS
+        | {"job": job, "kind": "bicubic" if job == "inplane" else "gaussian", "scoring": "measured"}
+        | {"model": f"partdiff-{job}", "reference": None, "methods": [{"name": "own"}]}
+    )
+    volume = noisy(phantom((56, 52, 4), spacing=(0.8, 0.8, 3.0)), 0.03)
+    upright = np.moveaxis(volume.array, 2, 0)
+    affine = volume.affine[:, [2, 0, 1, 3]]
+    stack = replace(volume, array=upright, affine=affine, stacked_along=0)
+    case = MeasuredCase("unseen", "t2w_ax", stack, settings)
+    method = methods_of(case)["own"]
+    scored = case.score(method, Scale("measured", 2.0))
+    assert not scored.slices
+    assert scored.facts["noise_level"] > 0.02
+    exact = Method(replace(method.entry, consistency=1.0), method.model)
+    copied = case.score(exact, Scale("measured", 2.0))
+    assert copied.figures["residual"] < scored.figures["residual"]
+    if job == "inplane":
+        assert copied.figures["noise"] == pytest.approx(1, abs=0.01)
+    assert scored.pictures["result"].shape == scored.pictures["reference"].shape
