@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.options import KINDS_OF, InPlane, Kind, Segmenting, ThroughPlane
+from mrisr.core.statistics import small_object
 from mrisr.core.volume import Volume, VolumeFile
 from mrisr.runs.record import (
     ModelRecord,
@@ -105,6 +106,8 @@ def upsample(
         parameters["noise"] = measurement.noise / 2
     if measurement.views:
         volume = replace(volume, slice_thickness=float(volume.spacing[volume.slice_axis]))
+    if small_object(file.volume.array) is not None:
+        notes = (*notes, "hardly any voxel is bright: intensities are scaled by those that are")
     factor, (low, high) = parameters["factor" if measurement.views else "scale"], card.factors
     if not low <= factor <= high:
         notes = (*notes, f"x{factor:g} lies outside the model's x{low:g} to x{high:g}")
