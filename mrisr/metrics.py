@@ -103,8 +103,9 @@ def band_correlation(
     radius = sum(squares, torch.zeros_like(fy * fx)).sqrt()
     inside = (radius >= band[0]) & (radius < band[1])
     a, b = (torch.fft.fft2(x * _window(x)) * inside for x in (result, reference))
-    powers = (a.abs().square().sum((-2, -1)) * b.abs().square().sum((-2, -1))).sqrt()
-    return ((a * b.conj()).real.sum((-2, -1)) / powers.clamp(min=1e-12))[:, 0]
+    powers: Tensor = (a.abs().square().sum((-2, -1)) * b.abs().square().sum((-2, -1))).sqrt()
+    shared: Tensor = (a * b.conj()).real.sum((-2, -1))
+    return (shared / powers.clamp(min=1e-12))[:, 0]
 
 
 def _frequencies(image: Tensor) -> tuple[Tensor, Tensor]:

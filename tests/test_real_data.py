@@ -59,7 +59,9 @@ def test_in_plane_overlays_on_the_study(shared: Path, tmp_path: Path, name: str)
     np.testing.assert_allclose(result.spacing * factors, study.spacing, rtol=1e-5)
     overlays(study, result)
     record = json.loads((tmp_path / "out.json").read_text())
-    assert 0.005 < record["parameters"]["noise"] < 0.05
+    assert (
+        0.01 < record["parameters"]["noise"] < 0.1
+    )  # of the centre, whose range is half the scan's
     assert record["residual"]["rms_of_noise"] <= 1.3
 
 

@@ -50,7 +50,8 @@ def normal_field(like: Tensor, colour: Colour, generator: torch.Generator) -> Te
     else:
         kept = (rows[:, None] <= 1) & (columns <= 1)
     spectrum = torch.fft.fft2(field) * (kept / kept.float().mean().sqrt())
-    return torch.fft.ifft2(spectrum).real
+    coloured: Tensor = torch.fft.ifft2(spectrum).real
+    return coloured
 
 
 def with_rician_noise(
@@ -84,6 +85,8 @@ def grain(images: Tensor) -> float:
 
 #: Edge in pixels of the windows that spectra are taken of, and mean intensity above which one shows tissue.
 WINDOW, TISSUE = 64, 0.1
+#: Slices and windows that are looked at, of more some, evenly spread.
+MOST_SLICES, MOST_WINDOWS = 16, 2048
 #: Quantile over windows that stands for all of them: few of them show as little anatomy.
 QUANTILE = 0.25
 #: A spectrum that falls by this much more than anatomy does has reached the edge of what was measured; the
@@ -129,12 +132,14 @@ def _tissue_spectrum(images: Tensor) -> Tensor | None:
     edge = min(WINDOW, *(n - n % 2 for n in images.shape[-2:]))
     n = len(images)
     middle = images[n // 4 : max(n // 4 + 1, 3 * n // 4 + 1)]
+    middle = middle[:: -(-len(middle) // MOST_SLICES)]
     windows = middle.unfold(1, edge, edge // 2).unfold(2, edge, edge // 2).reshape(-1, edge, edge)
     masked = (windows == windows.amin((1, 2), keepdim=True)).float().mean((1, 2)) > 0.02
     mean = windows.mean((1, 2))
     windows = windows[(mean > TISSUE) & ~masked]
     if not len(windows):
         return None
+    windows = windows[:: -(-len(windows) // MOST_WINDOWS)]
     taper = torch.outer(*2 * [torch.hann_window(edge, periodic=False)])
     shown = (windows - windows.mean((1, 2), keepdim=True)) * taper
     power = torch.fft.fft2(shown).abs().square() / taper.square().sum()
@@ -142,7 +147,8 @@ def _tissue_spectrum(images: Tensor) -> Tensor | None:
     wrapped = torch.fft.fftshift(power.quantile(QUANTILE, 0) / -np.log(1 - QUANTILE))
     wrapped = F.pad(wrapped[None], (0, 1, 0, 1), "circular")[0]
     upper, lower = wrapped[half:], wrapped[: half + 1].flip(0)
-    return sum(part[:, half:] + part[:, : half + 1].flip(1) for part in (upper, lower)) / 4
+    both = upper + lower
+    return (both[:, half:] + both[:, : half + 1].flip(1)) / 4
 
 
 def _plateau(radius: NDArray[np.float64], profile: NDArray[np.float32]) -> float:

@@ -23,7 +23,7 @@ def settings(*methods: dict[str, Any], **changes: Any) -> EvaluationSettings:
 def test_defaults_are_the_models(models: Path) -> None:
     found = {m.name: m for m in load_methods(settings(), device="cpu")}
     assert [m.evaluations for m in found.values()] == [0, 0, 1, 3, 1]
-    assert [m.entry.consistency for m in found.values()] == [0, 1, 1, 1, 1]
+    assert [m.entry.consistency for m in found.values()] == [0, 1, None, None, None]
     assert [m.is_default for m in found.values()] == [True, False, True, False, True]
     three = found["three"].entry
     assert (three.steps, three.eta, three.sampler, three.seed) == (3, 1, "corrected", 0)
@@ -62,7 +62,8 @@ def test_what_decides_a_result(models: Path) -> None:
         return load_methods(asked, device="cpu")[0].deciding("patient")
 
     base = deciding()
-    assert deciding(consistency=1, steps=1) == base  # as the model does by itself
+    assert deciding(noise="auto", steps=1) == base  # as the model does by itself
+    assert base not in (deciding(consistency=1), deciding(noise="0.02"))
     assert deciding(model="zero-inplane") != base
     many = deciding(steps=2)
     for change in ({}, {"eta": 1}, {"sampler": "published"}, {"seed": 1}):

@@ -74,6 +74,11 @@ def test_empty_and_masked_background_does_not_count() -> None:
     assert estimated_level(torch.zeros(3, 128, 128)) == 0
 
 
+def test_large_volumes_are_sampled() -> None:
+    images = noised(tissue(2, 512), 0.02).repeat(40, 2, 2)
+    assert estimated_level(images) == pytest.approx(0.02, rel=0.2)
+
+
 def test_noise_that_varies_over_the_image_gives_a_level_between() -> None:
     strong, weak = (noised(tissue(size=128), level) for level in (0.04, 0.02))
     assert 0.018 < estimated_level(torch.cat([weak, strong], dim=-1)) < 0.04

@@ -83,7 +83,7 @@ def test_batches_make_no_difference(models: Path, monkeypatch: pytest.MonkeyPatc
     seen: list[int] = []
     whole = engine(steps=2).restore_all(images, OPERATOR)
     monkeypatch.setitem(engines.BATCH_PIXELS, "cpu", 2 * 48 * 60)
-    parts = engine(steps=2).restore_all(images, OPERATOR, seen.append)
+    parts = engine(steps=2).restore_all(images, OPERATOR, progress=seen.append)
     assert seen == [2, 4, 5]
     torch.testing.assert_close(parts, whole, rtol=0, atol=1e-5)
 

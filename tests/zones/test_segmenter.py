@@ -177,7 +177,7 @@ def test_nothing_is_found_in_nothing(tmp_path: Path) -> None:
     segment, _ = segmenter(tmp_path)
     volume, _ = study()
     dark = np.full(volume.shape, 100, np.uint16)
-    dark[0, :, :], dark[-1, :3, 0] = 0, 5000  # so bright that the rest is scaled to a fiftieth
+    dark[0, :, :], dark[-1, :12, 0] = 0, 5000  # so bright that the rest is scaled to a fiftieth
     found = segment(volume.with_array(dark))
     assert not found.labels.array.any()
     assert found.notes == ("no prostate was found",)
