@@ -59,7 +59,7 @@ def scaling(values: NDArray[np.generic]) -> tuple[float, float]:
     bright = small_object(values)
     low = np.asarray(values.min(), dtype=np.float64)
     high = np.percentile((values if bright is None else bright).astype(np.float64), 99.5)
-    return float(low), float(max(high - low, np.finfo(np.float32).tiny))
+    return float(low), float(np.maximum(high - low, np.finfo(np.float32).tiny))
 
 
 def small_object(values: NDArray[np.generic]) -> NDArray[np.generic] | None:
