@@ -69,8 +69,9 @@ over all frequencies, too much and too little alike, *residual* the disagreement
 measurement as a share of the intensity range.
 
 Read the gains with two things in mind. The low-resolution images were made by the very operator that
-the model is told of, without noise, so they are an easier case than a scanner's. And they are gains of
-the whole method: network and projection onto the measurement, against interpolation alone.
+the model is told of, without noise unless a card states some, so they are an easier case than a
+scanner's. And they are gains of the whole method: network and projection onto the measurement, against
+interpolation alone.
 """
 
 

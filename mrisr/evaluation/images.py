@@ -82,7 +82,10 @@ class Images(Experiment):
 
     def __init__(self, settings: EvaluationSettings) -> None:
         self.settings: EvaluationSettings = settings
-        self.protocol = f"{PROTOCOL[settings.scoring]}; {FIGURES}"
+        noise = f"; with Rician noise of {100 * settings.noise:g}% of the range" * bool(
+            settings.noise
+        )
+        self.protocol = f"{PROTOCOL[settings.scoring]}{noise}; {FIGURES}"
         self.baseline, self.reference = settings.baseline_name, settings.reference
 
     def find_cases(self, data: Path, methods: Sequence[Method], note: Report) -> Sequence[Case]:
