@@ -122,7 +122,9 @@ def estimated_level(images: Tensor) -> float:
             logs.numpy(), [radius * rows, radius * columns], order=1, mode="nearest"
         )
         plateaus.append(_plateau(radius, profile))
-    level = float(np.median(plateaus))
+    ended, amplitudes = (np.array(v) for v in zip(*plateaus, strict=True))
+    # without an edge the corner, where anatomy is weakest
+    level = float(np.median(amplitudes) if ended.mean() >= 0.5 else amplitudes.min())
     return float(spectrum.clamp(max=level**2).mean().sqrt())
 
 
@@ -151,12 +153,13 @@ def _tissue_spectrum(images: Tensor) -> Tensor | None:
     return (both[:, half:] + both[:, : half + 1].flip(1)) / 4
 
 
-def _plateau(radius: NDArray[np.float64], profile: NDArray[np.float32]) -> float:
-    """Amplitude of the noise along one direction: just inside the edge, or at the highest frequencies."""
+def _plateau(radius: NDArray[np.float64], profile: NDArray[np.float32]) -> tuple[bool, float]:
+    """Whether there is an edge along one direction, and the amplitude of the noise: just inside it, or at the
+    highest frequencies."""
     step = 6
     fall = profile[:-step] - profile[step:] - 1.5 * np.log(radius[step:] / radius[:-step])
     i = int(fall.argmax())
     if fall[i] < np.log(EDGE):
-        return float(np.exp(profile[-4:].mean()))
+        return False, float(np.exp(profile[-4:].mean()))
     edge = (radius[i] + radius[i + step]) / 2
-    return float(np.exp(np.interp(INSIDE * edge, radius, profile)))
+    return True, float(np.exp(np.interp(INSIDE * edge, radius, profile)))
