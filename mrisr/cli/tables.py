@@ -51,6 +51,8 @@ def _in_brief(card: Card) -> tuple[str, str, str, str]:
         return "zones", "-", "-", found or "not scored"
     mean = gains(card.figures) if card.figures else {}
     found = ", ".join(f"x{f:g} {gain:+.2f} dB" for f, gain in mean.items())
+    if found and card.noise:  # figures of such models are made with noise, which lowers every gain
+        found += " (noisy)"
     factors = " to ".join(dict.fromkeys(f"x{f:g}" for f in card.factors))
     return card.method, factors, str(card.default_steps), found or "not scored"
 
