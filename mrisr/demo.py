@@ -15,13 +15,12 @@ from mrisr.data.phantom import phantom, phantom_affine
 from mrisr.io import write_json, write_volume
 from mrisr.io.atomic import make_folder, write_bytes
 from mrisr.physics.measurement import degraded, noisy
+from mrisr.physics.noise import TYPICAL
 from mrisr.runs.results import upsample
 from mrisr.view.qc import qc_png
 
 SCALE, FACTOR = 4.0, 6.0
 SEED = 7
-#: Level of the Rician noise, a share of the intensity range: that of many scans.
-NOISE = 0.02
 
 
 def truths(share: float = 1.0) -> Iterator[tuple[str, Volume, InPlane | ThroughPlane]]:
@@ -38,7 +37,7 @@ def truths(share: float = 1.0) -> Iterator[tuple[str, Volume, InPlane | ThroughP
 def study_of(truth: Volume, settings: InPlane | ThroughPlane) -> Volume:
     """The coarse study that the demo's scanner makes of the truth, in the truth's storage and with noise."""
     factor = settings.scale if isinstance(settings, InPlane) else FACTOR
-    study = noisy(degraded(truth, settings.job, factor, KINDS_OF[settings.job][0]), NOISE, SEED)
+    study = noisy(degraded(truth, settings.job, factor, KINDS_OF[settings.job][0]), TYPICAL, SEED)
     stored = truth.storage.encode(study.array.astype(np.float64))
     array = truth.storage.decode(stored)
     return replace(study, array=array, storage=truth.storage, name="phantom")

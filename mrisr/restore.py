@@ -23,7 +23,7 @@ from mrisr.models.card import ModelCard, model_for
 from mrisr.models.store import Model, load_model
 from mrisr.networks import channels_last, resolve_device, resolve_precision
 from mrisr.physics.measurement import Measurement
-from mrisr.physics.separable import SeparableOperator, in_plane_operator, through_plane_operator
+from mrisr.physics.separable import SeparableOperator, through_plane_operator
 
 #: Overlap of neighbouring tiles in pixels, and the smallest tile that out of memory leads to.
 OVERLAP = 64
@@ -32,8 +32,6 @@ SMALLEST_TILE = 128
 BATCH_PIXELS = {"cpu": 2_500_000, "cuda": 16_000_000}
 #: Images above this many pixels are tiled on the CPU unless ``tile`` says otherwise.
 WHOLE_IMAGE_PIXELS = 24_000_000
-#: Share of the noise that is left in slices freed of it in their own plane.
-LEFT = 0.4
 
 
 def tile_starts(size: int, tile: int, multiple: int = 8) -> list[int]:
@@ -84,15 +82,15 @@ class Engine:
         return field.to(self.device)
 
     @torch.inference_mode()
-    def restore(self, y: Tensor, operator: SeparableOperator, noise: float = 0.0) -> Tensor:
-        """x_HR of measured images ``y`` ``(b, c, rows, columns)`` in -1..1, float32, on the CPU; ``noise`` is
-        their level, a share of the intensity range.
+    def restore(self, y: Tensor, operator: SeparableOperator, level: float = 0.0) -> Tensor:
+        """x_HR of measured images ``y`` ``(b, c, rows, columns)`` in -1..1, float32, on the CPU; ``level`` is
+        that of their noise, a share of the intensity range.
 
         The result is not yet projected onto the measurement.
         """
         while True:
             try:
-                return self._restore(y.to(self.device), operator, noise).cpu()
+                return self._restore(y.to(self.device), operator, level).cpu()
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
@@ -102,7 +100,7 @@ class Engine:
         self,
         images: Tensor,
         operator: SeparableOperator,
-        noise: float = 0.0,
+        level: float = 0.0,
         progress: Callable[[int], None] = lambda done: None,
     ) -> Tensor:
         """x_HR of ``(n, c, rows, columns)`` in batches; ``progress`` is told how many images are done."""
@@ -110,12 +108,12 @@ class Engine:
         out = torch.empty(len(images), *low.shape[1:])
         size = self.batch_size((low.shape[-2], low.shape[-1]))
         for first in range(0, len(images), size):
-            out[first : first + size] = self.restore(images[first : first + size], operator, noise)
+            out[first : first + size] = self.restore(images[first : first + size], operator, level)
             progress(min(first + size, len(images)))
         return out
 
-    def _restore(self, y: Tensor, operator: SeparableOperator, noise_level: float) -> Tensor:
-        measured = given(y, operator, self.card.kinds, noise_level if self.card.noise else None)
+    def _restore(self, y: Tensor, operator: SeparableOperator, level: float) -> Tensor:
+        measured = given(y, operator, self.card.kinds, level if self.card.noise else None)
         high = (measured.x_low.shape[-2], measured.x_low.shape[-1])
         noise = partial(self.noise, high)
         return self.restorer.restore(measured, self.sampling, noise, self._evaluate)
@@ -230,9 +228,7 @@ def restore(
     """Restore a measurement: the model's estimate, projected onto what was measured.
 
     Through the plane each family of reformatted images is restored by itself, and the mean of the families
-    is projected. Of a model that was trained to, the acquired slices are first freed of noise in their own
-    plane, where neighbouring pixels show the same anatomy with noise of their own; the reformatted images
-    are then made of them, and what is projected onto is still what was measured.
+    is projected.
 
     Args:
         measurement: ``y``, ``A``, its noise and the bounds.
@@ -245,7 +241,7 @@ def restore(
     """
     sampling = resolved(sampling or Sampling(), model)
     if sampling.noise_level is not None:
-        measurement = replace(measurement, noise=2 * sampling.noise_level)
+        measurement = replace(measurement, noise=sampling.noise_level)
     engine = Engine(model, sampling)
     evaluations = engine.restorer.evaluations(sampling)
     report = progress or (lambda done, total: None)
@@ -253,9 +249,8 @@ def restore(
         found = _reformats(engine, measurement, report)
     else:
         images = measurement.y if measurement.y.ndim == 4 else measurement.y[:, None]
-        level = measurement.noise / 2
         found = engine.restore_all(
-            images, measurement.operator, level, lambda done: report(done, len(images))
+            images, measurement.operator, measurement.noise, lambda done: report(done, len(images))
         )
         found = found if measurement.y.ndim == 4 else found[:, 0]
     if sampling.consistency is None and not measurement.noise:
@@ -278,12 +273,7 @@ def _reformats(engine: Engine, measurement: Measurement, report: Progress) -> Te
     operator = through_plane_operator(
         axis.n_low, axis.n_high, axis.factor, kind=axis.kind, thickness=axis.thickness
     )
-    stack, views, level = measurement.y, measurement.views, measurement.noise / 2
-    if engine.card.denoises and level and len(views) == 2:
-        low, high = stack.shape[-2:]
-        identity = in_plane_operator((low, high), (low, high), 1.0)
-        stack = engine.restore_all(stack[:, None], identity, level)[:, 0]
-        level *= LEFT
+    stack, views = measurement.y, measurement.views
     counts = [stack.shape[3 - view] for view in views]
     total = torch.zeros(())
     for i, view in enumerate(views):
@@ -292,7 +282,7 @@ def _reformats(engine: Engine, measurement: Measurement, report: Progress) -> Te
         found = engine.restore_all(
             images[:, None],
             operator,
-            level,
+            measurement.noise,
             lambda done, before=before: report(before + done, sum(counts)),  # type: ignore[misc]
         )
         total = total + found[:, 0].movedim(0, 3 - view)

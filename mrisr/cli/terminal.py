@@ -81,8 +81,8 @@ def _made(kind: type[Options], given: Mapping[str, Any]) -> Options:
 def _parameter(name: str, d: Declared, *, hidden: bool = False) -> inspect.Parameter:
     """A field of options as a parameter that Typer reads; one that may be repeated is a tuple."""
     kind = d.type
-    if any(get_origin(t) is Mapping for t in get_args(kind)):
-        kind = str | None
+    if str in get_args(kind):  # a text, of which the options make what else it may be
+        kind = str | None if type(None) in get_args(kind) else str
     default = None if hidden else d.default
     if get_origin(kind) is tuple:
         kind, default = list[get_args(kind)[0]] | None, None  # type: ignore[misc]

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from mrisr.config.base import Positive, Settings, Share, checked, read_mapping
 from mrisr.config.methods import AdversarialSettings, MethodSettings
-from mrisr.core.options import Job, Kind
+from mrisr.core.options import STRONGEST_TOLD, Job, Kind
 
 Plane = Literal["axial", "coronal", "sagittal"]
 #: What a training may learn from: the planes of volumes, or pictures (:mod:`mrisr.data.cache`).
@@ -51,7 +51,7 @@ class DataSettings(Settings):
     blur_sigma: tuple[float, float] = (0.0, 1.5)
     #: Largest level of the Rician noise that is added last, drawn per crop and told to the network: a share
     #: of the intensity range. 0: the network is told of none.
-    noise: Annotated[float, Field(ge=0, le=0.08)] = 0.0
+    noise: Annotated[float, Field(ge=0, le=STRONGEST_TOLD)] = 0.0
     #: Share of the crops without noise; of the groups whose noise is coloured, and range of its bandwidth.
     noise_free: Share = 0.15
     coloured: Share = 0.5

@@ -26,8 +26,8 @@ KINDS_OF: Mapping[Job, tuple[Kind, ...]] = MappingProxyType(
 )
 
 
-#: The largest level of noise that can be stated, a share of the intensity range.
-STRONGEST = 0.5
+#: The largest noise that can be stated, and that networks are told of: shares of the intensity range.
+STRONGEST, STRONGEST_TOLD = 0.5, 0.08
 
 
 class OptionError(UsageError, ValueError):
@@ -161,7 +161,7 @@ class Sampling(Options):
     seed: int | None = option(
         None, "Seed of the noise. Same seed, same machine: same voxels.", (0, 2**32 - 1)
     )
-    noise: str = option(
+    noise: str | float = option(
         "auto",
         "Level of the input's noise: its standard deviation as a share of the intensity range. auto: "
         "estimated; 0: none, and the result agrees exactly with the input.",

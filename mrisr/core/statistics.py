@@ -45,8 +45,8 @@ def mean_interval(values: ArrayLike) -> Interval:
     return Interval(mean, np.asarray(half), n)
 
 
-#: Share of the voxels that an object on an empty background has at least.
-OBJECT = 1e-4
+#: Share of the range below which a voxel is dark, and least share of the voxels that make an object.
+DARK, OBJECT = 0.05, 1e-4
 
 
 def scaling(values: NDArray[np.generic]) -> tuple[float, float]:
@@ -56,20 +56,12 @@ def scaling(values: NDArray[np.generic]) -> tuple[float, float]:
     the image is a small object on an empty background: the percentile is then that of the object. Fewer are
     hot voxels, which scale nothing.
     """
-    bright = small_object(values)
-    low = np.asarray(values.min(), dtype=np.float64)
-    high = np.percentile((values if bright is None else bright).astype(np.float64), 99.5)
-    return float(low), float(np.maximum(high - low, np.finfo(np.float32).tiny))
-
-
-def small_object(values: NDArray[np.generic]) -> NDArray[np.generic] | None:
-    """The voxels ``(n,)`` of a small object on an empty background, by which a volume is scaled; None for any
-    other volume (see :func:`scaling`)."""
     low, high, top = np.percentile(values.astype(np.float64), [0.0, 99.5, 100.0])
-    if high - low >= 0.05 * (top - low):
-        return None
-    bright = values[values.astype(np.float64) > low + 0.05 * (top - low)]
-    return bright if bright.size >= max(OBJECT * values.size, 8) else None
+    if high - low < DARK * (top - low):
+        bright = values[values.astype(np.float64) > low + DARK * (top - low)]
+        if bright.size >= max(OBJECT * values.size, 8):
+            high = np.percentile(bright.astype(np.float64), 99.5)
+    return float(low), float(np.maximum(high - low, np.finfo(np.float32).tiny))
 
 
 def seeded(device: torch.device | str, *numbers: int) -> torch.Generator:

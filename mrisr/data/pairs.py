@@ -209,7 +209,7 @@ def measurement_of(images: Tensor, job: Job, drawn: Drawn) -> Measurement:
     measured stack.
     """
     y, operator = measure(images.cpu(), job, drawn)
-    noise = 2 * max(drawn.noise, default=0.0)
+    noise = max(drawn.noise, default=0.0)
     if job == "inplane":
         return Measurement(y, operator, within_reach(y, BOUNDS), noise)
     stacked = SeparableOperator({-3: operator.axes[-2]})

@@ -71,7 +71,7 @@ def measurement_of(truth: Volume, settings: ComparisonSettings, scale: Scale) ->
     else:
         measured = measure_through_plane(volume, scale.factor, kind, settings.thickness)
     if scale.scoring == "degraded":
-        return replace(measured, noise=2 * settings.noise)
+        return replace(measured, noise=settings.noise)
     return measured.with_estimated_noise()
 
 
@@ -222,7 +222,7 @@ class MeasuredCase(Case):
             k: centre(v.select(axis, v.shape[axis] // 2).add(1).div(2).clamp(0, 1).numpy())
             for k, v in shown.items()
         }
-        facts = {"noise_level": measurement.noise / 2, **notes_of(restored.notes)}
+        facts = {"noise_level": measurement.noise, **notes_of(restored.notes)}
         return Scored(figures_of(restored, method), pictures=pictures, facts=facts)
 
 

@@ -170,7 +170,9 @@ class Images(Experiment):
         return Table(f"{scale}: difference from {self.reference}", columns, cells)
 
     def patient(self, means: Mapping[str, float]) -> dict[str, str]:
-        shown = {k: METRICS[k] for k in ("psnr", "ssim", "spectrum")}
+        measured = self.settings.scoring == "measured"
+        names = ("noise", "residual") if measured else ("psnr", "ssim", "spectrum")
+        shown = {k: METRICS[k] for k in names}
         return {m.title: f"{means[k]:{m.format}}" if k in means else "" for k, m in shown.items()}
 
     def csv(self, done: Evaluation) -> Table:

@@ -71,7 +71,8 @@ class Method:
         """True for the model as it restores when nothing else is asked."""
         if self.model is None:
             return False
-        return effective(self.entry) == effective(resolved(Sampling(), self.model))
+        own = resolved(Sampling(), self.model)
+        return (self.entry.noise, effective(self.entry)) == (own.noise, effective(own))
 
     def volume_path(self, case: str) -> Path | None:
         """Path of a patient's volume made elsewhere."""

@@ -10,7 +10,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from mrisr.config import Job, Kind, Plane, Positive, Settings
-from mrisr.core.options import KINDS_OF, OptionError, Sampling, Segmenting, current_names, option
+from mrisr.core.options import (
+    KINDS_OF,
+    STRONGEST,
+    OptionError,
+    Sampling,
+    Segmenting,
+    current_names,
+    option,
+)
 from mrisr.evaluation.case import Scale
 
 
@@ -61,7 +69,7 @@ class ComparisonSettings(Settings, ABC):
     cases: tuple[str, ...] = ()
     kind: Kind
     thickness: Positive = 1.0
-    noise: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    noise: Annotated[float, Field(ge=0, le=STRONGEST)] = 0.0
     model: str | None = None
     methods: Annotated[
         tuple[Annotated[MethodEntry, BeforeValidator(_current)], ...], Field(min_length=1)

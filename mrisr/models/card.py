@@ -88,10 +88,8 @@ class ModelCard(Card, MethodSettings):
     condition: int
     #: Degradations that the network was conditioned on, in the order of its one-hot vector.
     kinds: tuple[Kind, ...] = ("bicubic", "kspace", "gaussian", "box")
-    #: Whether the network is told the level of the noise, and whether it was also trained to take noise away
-    #: at factor 1, where nothing else is missing.
+    #: Whether the network is told the level of the noise.
     noise: bool = False
-    denoises: bool = False
     #: Factors the model was trained for.
     factors: tuple[float, float]
     default_steps: int = 1

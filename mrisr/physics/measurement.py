@@ -11,7 +11,7 @@ from torch import Tensor
 from mrisr.core import geometry
 from mrisr.core.errors import MrisrError, UsageError
 from mrisr.core.options import Job, Kind
-from mrisr.core.statistics import scaling, seeded
+from mrisr.core.statistics import DARK, scaling, seeded
 from mrisr.core.volume import Storage, Volume
 from mrisr.physics.noise import estimated_level, with_rician_noise
 from mrisr.physics.separable import SeparableOperator, in_plane_operator, through_plane_operator
@@ -47,6 +47,12 @@ class TargetGrid:
     offset: float
     scale: float
 
+    @property
+    def of_small_object(self) -> bool:
+        """Whether the scale is that of a small object on an empty background (:func:`scaling`)."""
+        bright = np.greater(self.measured.array, self.offset + DARK * self.scale)
+        return bool(np.count_nonzero(bright) < 0.005 * bright.size)
+
     def stack(self, volume: Volume) -> Tensor:
         """A volume's voxels as a scaled stack ``(slices, rows, columns)``, float32."""
         values = volume.array.transpose(self.order).astype(np.float32, order="C")
@@ -75,7 +81,7 @@ class Measurement:
             float32, scaled to -1..1.
         operator: ``A`` on such stacks.
         bounds: smallest and largest scaled intensity that ``x`` may have.
-        noise: standard deviation of ``n`` in the units of ``y``.
+        noise: level of ``n``: its standard deviation as a share of the intensity range, which is 2 in ``y``.
         views: through the plane, the stack's dimensions (1 rows, 2 columns) that serve as the columns of
             reformatted images; empty where images are restored in their own plane.
         grid: where the voxels lie; None for images without a place.
@@ -128,7 +134,7 @@ class Measurement:
     def _up_to_noise(self, x: Tensor, y: Tensor) -> Tensor:
         residual = y - self.operator(x)
         power = local_mean(residual.square())
-        explained = (power - self.noise**2).clamp(min=0) / power.clamp(min=1e-12)
+        explained = (power - (2 * self.noise) ** 2).clamp(min=0) / power.clamp(min=1e-12)
         return x + self.operator.pinv(explained * residual)
 
     def _parts(self, stack: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -140,7 +146,7 @@ class Measurement:
 
     def with_estimated_noise(self) -> "Measurement":
         """The same measurement, its noise estimated from its slices, to 0.01% of the range."""
-        return replace(self, noise=2 * round(estimated_level(self.y), 4))
+        return replace(self, noise=round(estimated_level(self.y), 4))
 
     def residual(self, result: Volume) -> dict[str, float]:
         """Agreement of a result, as stored, with the measurement: RMS and maximum of ``A x - y`` in the
@@ -159,7 +165,7 @@ class Measurement:
             "intensity_range": grid.scale,
             "rms_of_range": rms / grid.scale,
         }
-        return found | ({"rms_of_noise": rms / (grid.scale * self.noise / 2)} if self.noise else {})
+        return found | ({"rms_of_noise": rms / (grid.scale * self.noise)} if self.noise else {})
 
 
 def local_mean(images: Tensor, edge: int = WINDOW) -> Tensor:

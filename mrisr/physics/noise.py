@@ -10,11 +10,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates
 from torch import Tensor
 
-#: The largest level that networks are told of; stronger noise is told as this.
-STRONGEST = 0.08
+from mrisr.core.options import STRONGEST_TOLD
+
+#: Level that many scans have, for what is made up and for figures (docs/explanation/consistency.md).
+TYPICAL = 0.02
 
 
 class Colour(NamedTuple):
@@ -31,8 +32,9 @@ class Colour(NamedTuple):
 
 
 def told(level: float | Tensor) -> Tensor:
-    """Encode noise levels for a network, finer where noise is weak: 0 to 1 at :data:`STRONGEST`."""
-    share = torch.as_tensor(level, dtype=torch.float32) / STRONGEST
+    """Encode noise levels for a network, finer where noise is weak: 0 to 1 at the strongest that they
+    are told of; what is stronger is told as that."""
+    share = torch.as_tensor(level, dtype=torch.float32) / STRONGEST_TOLD
     return share.clamp(0, 1).sqrt()
 
 
@@ -99,16 +101,18 @@ DIRECTIONS, LOWEST = 13, 0.4
 def estimated_level(images: Tensor) -> float:
     """Noise level of slices ``(n, rows, columns)`` on -1..1, of unknown spectrum, from themselves.
 
-    Scanners fill k-space with zeros and leave out its corners, so most of the highest frequencies of a scan
-    hold no noise and estimators that look there (Immerkaer 1996; wavelets) find a fraction of it. Here the
-    power spectrum of windows of tissue, the median over windows, is followed in every direction to where it
-    drops; just inside, anatomy is weakest and the noise still whole. The level is the root of the noise's
-    mean power: of that plateau, and of less where the spectrum is below it. Noise that varies over the image
-    gives its median.
+    Scanners fill k-space with zeros and leave out its corners, so the highest frequencies of a scan
+    hold hardly any noise, and estimators that look there (Immerkaer 1996; wavelets) find a part of it.
+    Here the power spectrum of windows of tissue, a low quantile over windows, is followed in every
+    direction to where it drops; just inside, anatomy is weakest and the noise still whole. The level is
+    the root of the noise's mean power: of that plateau, and of less where the spectrum is below it. Noise
+    that varies over the image gives a level between.
 
     Returns:
         The level; 0 where no window shows tissue.
     """
+    from scipy.ndimage import map_coordinates
+
     spectrum = _tissue_spectrum(images.add(1).div(2))
     if spectrum is None:
         return 0.0

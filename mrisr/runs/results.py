@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.options import KINDS_OF, InPlane, Kind, Segmenting, ThroughPlane
-from mrisr.core.statistics import small_object
 from mrisr.core.volume import Volume, VolumeFile
 from mrisr.runs.record import (
     ModelRecord,
@@ -99,18 +98,15 @@ def upsample(
     settings = replace(settings, degradation=kind)
     model = model or model_of(settings, settings.job)
     measurement, parameters = _measured(file.volume, settings, kind, model)
+    if settings.noise_level is None:
+        measurement = measurement.with_estimated_noise()
     restored = restore(measurement, model, settings, progress)
-    measurement = restored.measurement
-    volume, card, notes = restored.volume, model.card, restored.notes
+    measurement, volume, card = restored.measurement, restored.volume, model.card
     if card.noise or restored.sampling.consistency is None or settings.noise_level is not None:
-        parameters["noise"] = measurement.noise / 2
+        parameters["noise"] = measurement.noise
     if measurement.views:
         volume = replace(volume, slice_thickness=float(volume.spacing[volume.slice_axis]))
-    if small_object(file.volume.array) is not None:
-        notes = (*notes, "hardly any voxel is bright: intensities are scaled by those that are")
-    factor, (low, high) = parameters["factor" if measurement.views else "scale"], card.factors
-    if not low <= factor <= high:
-        notes = (*notes, f"x{factor:g} lies outside the model's x{low:g} to x{high:g}")
+    factor = parameters["factor" if measurement.views else "scale"]
     record = Record(
         job=settings.job,
         model=ModelRecord(
@@ -124,7 +120,7 @@ def upsample(
         precision=restored.precision,
         seconds=round(time.perf_counter() - began, 2),
         peak_memory_gib=peak_memory_gib(restored.device),
-        notes=(*file.notes, *notes),
+        notes=(*file.notes, *restored.notes, *_doubts(measurement, factor, card.factors)),
     )
 
     def draw(shown: Volume, title: str) -> bytes:
@@ -187,19 +183,28 @@ def _measured(
 
     if isinstance(settings, InPlane):
         measured = measure_in_plane(volume, settings.scale, kind)
-        return measured.with_estimated_noise(), {"scale": settings.scale}
+        return measured, {"scale": settings.scale}
     if volume.shape[volume.slice_axis] < 2:
         raise InputError(volume.name, expected="at least 2 slices", found="1")
     factor = _factor(volume, settings, model.card.factors)
     thickness, why = _thickness(volume, settings.slice_thickness)
     measured = measure_through_plane(volume, factor, kind, thickness)
     between = float(volume.spacing[volume.slice_axis])
-    return measured.with_estimated_noise(), {
+    return measured, {
         "factor": factor,
         "slice_thickness_mm": round(thickness * between, 4),
         "slice_thickness_from": why,
         "reformats": len(measured.views),
     }
+
+
+def _doubts(measurement: Measurement, factor: float, trained: tuple[float, float]) -> Iterator[str]:
+    """Notes on an input that is not as usual, or a factor that the model was not trained for."""
+    if measurement.placed.of_small_object:
+        yield "hardly any voxel is bright: intensities are scaled by those that are"
+    low, high = trained
+    if not low <= factor <= high:
+        yield f"x{factor:g} lies outside the model's x{low:g} to x{high:g}"
 
 
 def _factor(volume: Volume, settings: ThroughPlane, trained: tuple[float, float]) -> float:

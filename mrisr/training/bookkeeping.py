@@ -89,7 +89,6 @@ def new_card(config: Config, training: list[cache.Stack], frozen: Model | None =
         version=mrisr.__version__,
         condition=condition_length(KINDS, noise),
         noise=noise,
-        denoises=noise and 1 in factors,
         **config.card.model_dump(),
         **_inverted(config, frozen),
         factors=(min(f for f in factors if f > 1), max(factors)),

@@ -26,6 +26,7 @@ from mrisr.methods.diffusion import InversionRestorer
 from mrisr.models.card import ModelCard
 from mrisr.models.store import Model, load_model
 from mrisr.networks import channels_last
+from mrisr.physics.noise import TYPICAL
 from mrisr.restore import restore
 from mrisr.training.bookkeeping import State, frozen_model, new_card
 from mrisr.training.loop import CROPS, DEVICE, Trainee, per_process, pinned, take_weights
@@ -59,8 +60,6 @@ class Critic(nn.Module):
 #: Pictures that figures are computed on (of more, some spread over all), and rows of the example picture.
 MOST_PICTURES = 64
 MOST_EXAMPLES = 16
-#: Level of the noise of the noisy figures, a share of the intensity range: that of many scans.
-NOISE = 0.02
 
 
 class Example(NamedTuple):
@@ -79,7 +78,7 @@ def _drawn(config: Config, images: int) -> list[tuple[pairs.Drawn, str]]:
     clean = [(pairs.Drawn(first.kind, f), f"x{f:g}") for f in dict.fromkeys(factors)]
     if not config.data.noise:
         return clean
-    level = (NOISE,) * images
+    level = (TYPICAL,) * images
     return clean + [(d._replace(noise=level), f"{label}_noisy") for d, label in clean]
 
 

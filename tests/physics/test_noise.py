@@ -102,7 +102,7 @@ def test_a_result_agrees_up_to_the_noise_and_no_better(inplane: bool) -> None:
     level = 0.03
     study = noisy(clean, level, seed=3)
     measure = measure_in_plane if inplane else measure_through_plane
-    measured = replace(measure(study, factor), noise=2 * level)
+    measured = replace(measure(study, factor), noise=level)
     exact = measured.placed.stack(truth)
     found = measured.project(exact)
     moved = (found - exact).square().mean().sqrt()
