@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from mrisr.core.errors import MrisrError
-from mrisr.evaluation.registration import overlap_centre, register_rigid, upright
+from mrisr.evaluation.overlap import overlap_centre, upright
 from mrisr.io import read_volume
 
 DIAMETER = 70.0

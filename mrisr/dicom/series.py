@@ -85,6 +85,7 @@ def _files(
         d.InstanceNumber = k + 1
         d.ImagePositionPatient = planes.place(k)
         d.SliceLocation = millimetres(float(planes.position(k) @ normal))
+        slices += [s for other in source.others for s in other.slices]
         if slices:
             d.SourceImageSequence = [reference(s) for s in slices]
         plane = np.ascontiguousarray(stored[:, :, k].T)

@@ -80,6 +80,20 @@ class Residual(Settings):
         return f"residual {self.rms_of_noise:.2f} of the noise"
 
 
+class PlaneRecord(Settings):
+    """A further stack of the exam: its motion to the first one's frame, how far it agrees with that around
+    the gland (0 to 1), and why it was left out, if it was."""
+
+    input: VolumeRecord
+    shift_mm: tuple[float, float, float] | None = None
+    angles_deg: tuple[float, float, float] | None = None
+    matrix_ras_mm: tuple[tuple[float, float, float, float], ...] | None = None
+    correlation: float | None = None
+    uncertainty_mm: float | None = None
+    agreement: float
+    left_out: str | None = None
+
+
 class Record(Settings):
     """The record as it stands beside an output; docs/how-to/read-the-record.md explains each key."""
 
@@ -96,6 +110,7 @@ class Record(Settings):
     input: VolumeRecord
     output: VolumeRecord
     residual: Residual | None = None
+    planes: tuple[PlaneRecord, ...] | None = None
     volumes_ml: dict[str, float] | None = None
     device: str
     precision: str | None = None
@@ -108,7 +123,7 @@ class Record(Settings):
 
     def as_dict(self) -> dict[str, Any]:
         """The record as JSON-ready values; keys without a value for this job are left out."""
-        optional = {"residual", "volumes_ml", "precision"}
+        optional = {"residual", "planes", "volumes_ml", "precision"}
         without: dict[str, Any] = {k: True for k in optional if getattr(self, k) is None}
         if self.model.version is None:
             without["model"] = {"version"}
@@ -154,6 +169,8 @@ class Record(Settings):
         if self.job == "segment":
             return "prostate zones", f"Zones of the prostate, segmented {by}"
         size = f"{'through-plane' if self.job == 'throughplane' else 'in-plane'} {self.size}"
+        if self.planes is not None:
+            size = f"{1 + sum(p.left_out is None for p in self.planes)} planes to isotropic"
         assumed = f"{self.parameters['degradation']} degradation assumed"
         return f"super-resolved {size}", f"Super-resolved {size} {by}, {assumed}"
 
@@ -179,6 +196,8 @@ class Record(Settings):
         ):  # of the source or of a super-resolved image of it: its grid tells
             return {key: content[key] for key in [*keys, "input"]}
         decides = {key: content[key] for key in [*keys, "precision"]}
+        if self.planes is not None:
+            decides["planes"] = [plane.input.sha256 for plane in self.planes]
         decides["device"] = self.device.partition(":")[0]
         return {**decides, "input": self.input.sha256} if templated else decides
 
