@@ -9,6 +9,7 @@ from pathlib import Path
 from mrisr.core.errors import MrisrError
 from mrisr.evaluation.overlap import overlap_centre, upright
 from mrisr.io import read_volume
+from mrisr.planes.registration import register_rigid
 
 DIAMETER = 70.0
 

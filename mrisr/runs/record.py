@@ -133,7 +133,9 @@ class Record(Settings):
 
     @property
     def size(self) -> str:
-        """The factor as ``x4``; empty for zones."""
+        """The factor as ``x4``, or how many planes were joined; empty for zones."""
+        if self.planes is not None:
+            return f"{1 + sum(plane.left_out is None for plane in self.planes)} planes"
         factor = self.parameters.get("scale", self.parameters.get("factor"))
         return "" if factor is None else f"x{factor:.4g}"
 
@@ -169,8 +171,6 @@ class Record(Settings):
         if self.job == "segment":
             return "prostate zones", f"Zones of the prostate, segmented {by}"
         size = f"{'through-plane' if self.job == 'throughplane' else 'in-plane'} {self.size}"
-        if self.planes is not None:
-            size = f"{1 + sum(p.left_out is None for p in self.planes)} planes to isotropic"
         assumed = f"{self.parameters['degradation']} degradation assumed"
         return f"super-resolved {size}", f"Super-resolved {size} {by}, {assumed}"
 

@@ -224,7 +224,8 @@ def _edges(image: NDArray[np.float32]) -> NDArray[np.bool_]:
     crossing = np.zeros(image.shape, dtype=bool)
     crossing[1:] |= positive[1:] != positive[:-1]
     crossing[:, 1:] |= positive[:, 1:] != positive[:, :-1]
-    return np.asarray(crossing & (slope > np.quantile(slope, 0.85)))
+    crossing &= (slope > np.quantile(slope, 0.85)) & np.isfinite(image)
+    return np.asarray(crossing)
 
 
 def page_png(
