@@ -174,9 +174,7 @@ class Record(Settings):
         """Everything that decides the voxels: UIDs follow from it."""
         content = self.as_dict()
         keys = ["mrisr", "job", "model", "parameters"]
-        if (
-            self.job == "segment"
-        ):  # of the source or of a super-resolved image of it: its grid tells
+        if self.job == "segment":  # of the source or of an image made of it: its grid tells
             return {key: content[key] for key in [*keys, "input"]}
         decides = {key: content[key] for key in [*keys, "precision"]}
         decides["device"] = self.device.partition(":")[0]
