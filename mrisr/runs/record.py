@@ -28,7 +28,7 @@ _SERIES_OFFSET = {"inplane": 81, "throughplane": 82, "segment": 83}
 
 
 class ModelRecord(Settings):
-    """Which model made an output; ``version`` is that of the program that trained it."""
+    """Model that made an output; ``version`` is that of the program that trained it."""
 
     name: str
     method: str
