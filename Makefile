@@ -3,6 +3,8 @@
 # PyTorch without CUDA:      install its CPU build into .venv first, as PyTorch's own page says
 
 PYTHON ?= python3
+# Extras of pyproject.toml that the environment gets.
+EXTRAS ?= all
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -27,7 +29,7 @@ $(STAMP): pyproject.toml
 		"mrisr needs Python 3.10 to 3.13, $(PYTHON) is %d.%d; try: make PYTHON=python3.12" % v)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 		echo "No virtual environment; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	@touch $@
 
 demo: $(STAMP) ## upsample a synthetic prostate study and draw the result, into demo/
