@@ -58,7 +58,7 @@ def write_series(
 
 
 def is_ours(folder: Path) -> bool:
-    """Whether a folder holds nothing but files of derived series that mrisr wrote."""
+    """Tell whether a folder holds nothing but files of derived series that mrisr wrote."""
     for path in folder.iterdir():
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True)

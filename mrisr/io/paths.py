@@ -46,7 +46,7 @@ def stem(path: str | PathLike[str]) -> str:
 
 
 def output_format(path: str | PathLike[str]) -> Format:
-    """Which writer makes this file. Raises OutputError for an ending that none makes."""
+    """Name the writer that makes this file. Raises OutputError for an ending that none makes."""
     found = ending(path)
     if found is None:
         raise OutputError(f"{path}: expected a name ending in {SUPPORTED}")

@@ -1,4 +1,4 @@
-"""Where a run on files reads, and what it writes: a volume's file, a DICOM series or a DICOM Segmentation.
+"""Inputs and outputs of a run on files: a volume's file, a DICOM series or a DICOM Segmentation.
 
 Each kind of output checks its path before any work is done, and writes what was made.
 """
@@ -60,7 +60,7 @@ class Output(ABC):
 
     @property
     def record(self) -> Path:
-        """Where the record lies."""
+        """Path of the record."""
         return self.path.with_name(f"{stem(self.path)}.json")
 
     def check(self) -> None:
@@ -152,7 +152,7 @@ class SegmentationOutput(Output):
 
 @dataclass(frozen=True)
 class FileRun:
-    """Where a run on files reads and writes.
+    """Places that a run on files reads and writes.
 
     Attributes:
         source: the study: a file, or the folder of a DICOM series.

@@ -28,7 +28,7 @@ _SERIES_OFFSET = {"inplane": 81, "throughplane": 82, "segment": 83}
 
 
 class ModelRecord(Settings):
-    """Which model made an output; ``version`` is that of the program that trained it."""
+    """Model that made an output; ``version`` is that of the program that trained it."""
 
     name: str
     method: str
@@ -191,9 +191,7 @@ class Record(Settings):
         """Everything that decides the voxels: UIDs follow from it."""
         content = self.as_dict()
         keys = ["mrisr", "job", "model", "parameters"]
-        if (
-            self.job == "segment"
-        ):  # of the source or of a super-resolved image of it: its grid tells
+        if self.job == "segment":  # of the source or of an image made of it: its grid tells
             return {key: content[key] for key in [*keys, "input"]}
         decides = {key: content[key] for key in [*keys, "precision"]}
         if self.planes is not None:
