@@ -14,7 +14,7 @@ import torch
 
 from mrisr.core import geometry
 from mrisr.core.errors import InputError
-from mrisr.core.options import Sampling
+from mrisr.core.options import Sampling, Segmenting
 from mrisr.core.statistics import scaling
 from mrisr.core.volume import Volume
 from mrisr.models.store import Model
@@ -31,7 +31,9 @@ from mrisr.planes.registration import Fit, Points, register_slices
 from mrisr.restore import Progress, Restored, restore
 
 #: Radius in mm around the gland, and the mean trust that a stack must have there to be used.
-AROUND, LEAST_TRUST = 25.0, 0.3
+AROUND, LEAST_TRUST = 25.0, 0.2
+#: Distance in mm from the middle of the stacks at which a gland is believed, and sizes in ml.
+FARTHEST, SIZES = 30.0, (8.0, 400.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +58,7 @@ class Joint:
         stacks: what was reconstructed from.
         used: what became of every stack but the first.
         measurements: of all stacks.
+        notes: what had to be done otherwise than usual.
     """
 
     volume: Volume
@@ -64,6 +67,7 @@ class Joint:
     stacks: tuple[Stack, ...]
     used: tuple[Used, ...]
     measurements: tuple[Measurement, ...]
+    notes: tuple[str, ...] = ()
 
     def residual(self, result: Volume) -> dict[str, float]:
         """Agreement of a result with the first stack, as of a
@@ -77,12 +81,36 @@ class Joint:
         return agreement((operator(x) - y)[reached], self.grid.scale, self.measurements[0].noise)
 
 
-def gland_centre(volumes: Sequence[Volume]) -> Points:
-    """Centre of what all stacks show, RAS mm, before registration: exams are planned around the gland.
+def gland_centre(volumes: Sequence[Volume]) -> tuple[Points, str | None]:
+    """Centre of the gland, RAS mm, by the bundled segmenter of zones; and a note where it was not found.
+
+    Exams are planned around the gland, so the middle of what all stacks show stands in for it, also where
+    what the segmenter found lies far from that or is too small or large for a gland.
 
     Raises:
-        InputError: they do not overlap.
+        InputError: the stacks do not overlap.
     """
+    middle = overlap_centre(volumes)
+    found = segmented_centre(volumes[0]) if volumes[0].plane == "axial" else None
+    if found is None or np.linalg.norm(found - middle) > FARTHEST:
+        return middle, "no gland was found: stacks are registered around the middle of all"
+    return found, None
+
+
+def segmented_centre(volume: Volume) -> Points | None:
+    """Centroid of the gland as the bundled model finds it, RAS mm; None without one of a plausible size."""
+    from mrisr.zones.segmenter import load_segmenter
+
+    labels = load_segmenter(Segmenting())(volume).labels
+    inside = np.argwhere(np.asarray(labels.array, dtype=np.uint8) > 0)
+    size_ml = len(inside) * abs(float(np.linalg.det(volume.affine[:3, :3]))) / 1000
+    if not SIZES[0] <= size_ml <= SIZES[1]:
+        return None
+    return np.asarray(volume.affine[:3, :3] @ inside.mean(0) + volume.affine[:3, 3])
+
+
+def overlap_centre(volumes: Sequence[Volume]) -> Points:
+    """Centre of what all stacks show, RAS mm, before registration. Raises InputError: nothing."""
     first = volumes[0]
     index = np.indices(first.shape)[:, ::4, ::4].reshape(3, -1)
     world = first.affine[:3, :3] @ index + first.affine[:3, 3:]
@@ -125,7 +153,7 @@ def join(
     shape, affine = joint_grid(axial, spacing)
     grid = TargetGrid(axial, stack_order(axial), shape, affine, *scaling(axial.array))
     first = leading(grid, axial, lead.volume)
-    centre = gland_centre(volumes)
+    centre, note = gland_centre(volumes)
     reference = grid.measured.with_array(first.restored.numpy(), affine)
     used: list[Used] = []
     stacks = [first]
@@ -148,7 +176,8 @@ def join(
     in_stack_order = found.permute(grid.order)
     volume = replace(grid.volume(in_stack_order.clone()), slice_thickness=spacing)
     known = tuple(result.measurement for result in results)
-    return Joint(volume, grid, lead, tuple(stacks), tuple(used), known)
+    notes = () if note is None or not register else (note,)
+    return Joint(volume, grid, lead, tuple(stacks), tuple(used), known, notes)
 
 
 def _restored(

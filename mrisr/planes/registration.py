@@ -183,7 +183,8 @@ class Fit:
     Attributes:
         matrix: ``(4, 4)``, world RAS mm of the stack to that of the volume.
         shift_mm, angles_deg: as of a :class:`Registration`, at the centre of the ball.
-        correlation: of prediction and stack in the ball, after a gain that is linear in space.
+        correlation: of prediction and stack in the ball, its middle above all, after a gain that is linear in
+            space.
         uncertainty_mm: standard deviation of the motion ``RADIUS`` from the centre: of the least squares,
             and how far apart the searches from different starts ended.
         doubt: why it should not be believed, in one line; None if it should.
@@ -252,7 +253,9 @@ def _improved(stack: Volume, volume: Volume, centre: Points, matrix: geometry.Af
             predicted, slopes, inside = seen.predicted(target, matrix)
             if inside.sum() < 0.3 * len(inside):
                 raise apart(stack, volume, "too little overlap around the gland")
-            step, correlation, spread = _step(measured, predicted, slopes, inside, seen.position)
+            step, correlation, spread = _step(
+                measured, predicted, slopes, inside, seen.position, seen.near
+            )
             turn = np.eye(4)
             turn[:3, :3] = Rotation.from_rotvec(step[3:] / RADIUS).as_matrix()
             pivot = (matrix @ [*centre, 1.0])[:3]
@@ -267,26 +270,34 @@ def _improved(stack: Volume, volume: Volume, centre: Points, matrix: geometry.Af
 
 
 def _step(
-    measured: Tensor, predicted: Tensor, slopes: Tensor, inside: Tensor, position: Tensor
+    measured: Tensor,
+    predicted: Tensor,
+    slopes: Tensor,
+    inside: Tensor,
+    position: Tensor,
+    near: Tensor,
 ) -> tuple[Points, float, float]:
     """One robust Gauss-Newton step in mm (rotations in mm at ``RADIUS``), the correlation of the fit and the
     standard deviation of the motion in mm; ``slopes`` are the predictions' derivatives ``(n, 6)``."""
-    y, p, u, slopes = (t[inside].double() for t in (measured, predicted, position, slopes))
+    every = (measured, predicted, position, slopes, near)
+    y, p, u, slopes, near = (t[inside].double() for t in every)
     shading = torch.cat([p[:, None], p[:, None] * u, torch.ones_like(p)[:, None]], 1)
-    gain = torch.linalg.lstsq(shading, y[:, None]).solution[:, 0]
+    rooted = near.sqrt()[:, None]
+    gain = torch.linalg.lstsq(rooted * shading, rooted * y[:, None]).solution[:, 0]
     local = gain[0] + u @ gain[1:4]
-    every = torch.cat([shading, local[:, None] * slopes], 1)
+    terms = torch.cat([shading, local[:, None] * slopes], 1)
     residual = y - shading @ gain
     scale = 1.4826 * residual.abs().median() + 1e-12
-    weight = (2.0 * scale / residual.abs().clamp(min=1e-12)).clamp(max=1.0)  # Huber's
-    normal = every.T @ (weight[:, None] * every)
+    weight = near * (2.0 * scale / residual.abs().clamp(min=1e-12)).clamp(max=1.0)  # Huber's
+    normal = terms.T @ (weight[:, None] * terms)
     normal += 1e-9 * normal.diagonal().mean() * torch.eye(len(normal), dtype=normal.dtype)
-    solved = torch.linalg.solve(normal, every.T @ (weight * y))
+    solved = torch.linalg.solve(normal, terms.T @ (weight * y))
     step = solved[-6:]
     step = step * min(1.0, 2.0 / float(step.norm() + 1e-12))
     fitted = shading @ gain
-    a, b = fitted - fitted.mean(), y - y.mean()
-    correlation = float((a * b).sum() / (a.norm() * b.norm() + 1e-12))
+    a, b = (v - (near * v).sum() / near.sum() for v in (fitted, y))
+    power = (near * a * a).sum() * (near * b * b).sum()
+    correlation = float((near * a * b).sum() / (power.sqrt() + 1e-12))
     covariance = float(scale) ** 2 * torch.linalg.inv(normal)[-6:, -6:]
     return step.numpy(), correlation, float(covariance.diagonal().sum().clamp(min=0).sqrt())
 
@@ -301,6 +312,8 @@ class _Seen:
         within = np.linalg.norm(world - centre, axis=1) <= BALLS[0] / 2
         self.index, self.world = index[within], world[within]
         self.position = torch.from_numpy((self.world - centre) / RADIUS)
+        away = np.linalg.norm(self.world - centre, axis=1) / (BALLS[0] / 2)
+        self.near = torch.from_numpy(np.square(1 - np.square(away)))  # the gland before all
         axis = stack.slice_axis
         between = float(stack.spacing[axis])
         normal = geometry.directions(stack.affine)[:, axis]

@@ -194,7 +194,7 @@ def join_planes(
         peak_memory_gib=peak_memory_gib(restored.device),
         notes=(
             *(note for f in files for note in f.notes),
-            *dict.fromkeys(restored.notes),
+            *dict.fromkeys((*restored.notes, *joint.notes)),
             *(f"the {u.volume.plane} stack was left out: {u.why}" for u in joint.used if u.why),
         ),
     )

@@ -5,22 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from mrisr.core import geometry
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Volume
 from mrisr.data.phantom import phantom_affine
 from mrisr.evaluation.overlap import _full_rectangle, find_overlap, overlap_centre, upright
-
-
-def motion_of(shift: tuple[float, ...], angles: tuple[float, ...]) -> geometry.Affine:
-    """Rotations about the R-L, A-P and S-I axes in degrees, then a shift in mm."""
-    motion = np.eye(4)
-    motion[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
-    motion[:3, 3] = shift
-    return motion
-
+from tests.planes.conftest import motion_of
 
 #: Waves of 12 to 20 mm, in radians per mm.
 WAVES = 2 * np.pi * np.array([[1 / 14, 1 / 12, 1 / 17], [-1 / 20, 1 / 13, 1 / 12]])

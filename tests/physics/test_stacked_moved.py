@@ -6,7 +6,15 @@ import torch
 from torch import Tensor
 
 from mrisr.core.statistics import seeded
-from mrisr.physics.operator import Composed, LinearOperator, Moved, Stacked, conjugate_gradients
+from mrisr.physics.operator import (
+    Composed,
+    LinearOperator,
+    Moved,
+    Sloped,
+    Stacked,
+    Weighted,
+    conjugate_gradients,
+)
 from mrisr.physics.separable import through_plane_operator
 
 SHAPE = (12, 10, 8)
@@ -53,6 +61,8 @@ OPERATORS = {
     "moved": moved(rigid(11, (1.0, 0.4, -0.7))),
     "composed": Composed(through_plane_operator(4, 9, 2.25, dim=-3), moved()),
     "stacked": three(),
+    "weighted by voxel": Weighted(along(-3), draw(6, 10, 8).abs()),
+    "sloped": Sloped(),
     "weighted": Stacked.of([along(-3), along(-1)], noise=[0.5, 4.0]),
 }
 

@@ -6,22 +6,14 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from mrisr.core import geometry
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Volume
 from mrisr.data.phantom import phantom, phantom_affine
 from mrisr.planes.registration import Registration, register_rigid, register_slices
+from tests.planes.conftest import motion_of
 
 SHIFT, ANGLES = (2.0, -3.0, 1.5), (1.0, -2.0, 3.0)
 SHAPE = (64, 56, 10)
-
-
-def motion_of(shift: tuple[float, ...], angles: tuple[float, ...]) -> geometry.Affine:
-    """Rotations about the R-L, A-P and S-I axes in degrees, then a shift in mm."""
-    motion = np.eye(4)
-    motion[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
-    motion[:3, 3] = shift
-    return motion
 
 
 def moved_scan(shift: tuple[float, ...], angles: tuple[float, ...]) -> Volume:
