@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from mrisr.core import geometry
 from mrisr.core.errors import InputError, MrisrError, OutputError, UsageError
+from mrisr.core.labels import Misplaced
 from mrisr.core.volume import Volume
 from mrisr.data import cache
-from mrisr.io import read_file, read_volume, stem
+from mrisr.data.labels import read_labels
+from mrisr.io import read_file, stem
 from mrisr.io.atomic import as_output_error, atomic_folder
 
 IMAGE_NAMES = ("*t2*", "*T2*")
@@ -95,27 +97,26 @@ def _hidden(path: Path, root: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
-def read_labels(paths: Sequence[Path], volume: Volume, *, strict: bool) -> dict[Path, Volume]:
-    """Read the label volumes among ``paths`` that lie on the grid of ``volume``, by their paths.
+def labels_of(
+    paths: Sequence[Path], volume: Volume, *, strict: bool, others: dict[Path, InputError]
+) -> dict[Path, Volume]:
+    """Read the label volumes among ``paths`` that lie on the voxels of ``volume``, by their paths.
 
     Args:
         strict: makes those that do not an error instead of leaving them out.
+        others: gets the errors of those left out.
 
     Raises:
         InputError: a file cannot be read, holds other labels than 0, 1 and 2, or lies on another grid.
     """
     found = {}
     for path in paths:
-        labels = read_volume(path, allow_constant=True)
-        if not geometry.same_grid(volume.shape, volume.affine, labels.shape, labels.affine):
+        try:
+            found[path] = read_labels(path, volume).volume
+        except Misplaced as error:
             if strict:
-                wanted = f"labels on the grid of {volume.name}, {volume.shape}"
-                raise InputError(path, expected=wanted, found=f"another grid, {labels.shape}")
-            continue
-        if not np.isin(labels.array, (0, 1, 2)).all():
-            others = [f"{v:g}" for v in np.unique(labels.array) if v not in (0, 1, 2)][:5]
-            raise InputError(path, expected="labels 0, 1 and 2", found=", ".join(others))
-        found[path] = labels
+                raise
+            others[path] = error
     return found
 
 
@@ -177,16 +178,20 @@ def prepare(
         OutputError: it cannot be written, or the folder holds something else than a cache.
     """
     taken: set[Path] = set()  # a repeated scan on the same grid is not what was labelled
+    others: dict[Path, InputError] = {}
 
     def read(source: Entry) -> tuple[cache.Stack, str | None]:
         file = read_file(source.path)
         free = [path for path in source.labels if path not in taken]
-        labels = read_labels(free, file.volume, strict=data.is_file())
+        labels = labels_of(free, file.volume, strict=data.is_file(), others=others)
         taken.update(labels)
         return make_stack(source, file.volume, crop, [*labels.values()]), file.sha256
 
     check_replaceable(output, force)
-    return write_cache(find_sources(data), read, data, output, report)
+    errors = write_cache(find_sources(data), read, data, output, report)
+    for path in others.keys() - taken:
+        report(f"left out: {others[path]}")
+    return errors
 
 
 def check_replaceable(output: Path, force: bool) -> None:

@@ -35,6 +35,7 @@ LABELS = (
     "AcquisitionTime",
 )
 
+_COMPONENT = "component in ImageType"
 #: Attributes that tell two contrasts, or two stacks, apart, and from which relative difference numbers do.
 #: Repetition times vary with a trigger, flip angles a little with the power that a patient may receive.
 CONTRASTS = {
@@ -46,7 +47,7 @@ CONTRASTS = {
     "StackID": 0.0,
     "FrameType": 0.0,
     "ComplexImageComponent": 0.0,
-    "component in ImageType": 0.0,
+    _COMPONENT: 0.0,
     "FlipAngle": 0.2,
     "RepetitionTime": 0.5,
 }
@@ -57,7 +58,7 @@ _COMPONENTS |= {"OPP_PHASE", "PHASE MAP", "MAGNITUDE", "PHASE", "REAL", "IMAGINA
 #: Slice gaps may differ from their median by this fraction (the rule of highdicom).
 GAP_TOLERANCE = 0.01
 _ANGLE_TOLERANCE = 1e-3
-_TOLD = tuple(dict.fromkeys((*LABELS, *CONTRASTS)))
+_TOLD = tuple(dict.fromkeys((*LABELS, *(key for key in CONTRASTS if key != _COMPONENT))))
 _GEOMETRY = ("SliceThickness", "SpacingBetweenSlices", "ImageOrientationPatient", "PixelSpacing")
 
 
@@ -91,7 +92,7 @@ def frames_of(file: File) -> list[Frame]:
                 expected = "a geometry for each frame (PerFrameFunctionalGroupsSequence)"
                 raise InputError(file.path, expected=expected, found=f"{stated} frames without")
             return [_frame(file, 0, header.get)]
-        top = {key: header[key].value for key in (*LABELS, *CONTRASTS, *_GEOMETRY) if key in header}
+        top = {key: header[key].value for key in (*_TOLD, *_GEOMETRY) if key in header}
         count = len(header.PerFrameFunctionalGroupsSequence)
         if not count or stated != count:
             found = f"{count} functional groups"
@@ -167,7 +168,7 @@ def _frame(file: File, number: int, get: Callable[[str], Any]) -> Frame:
         between=_optional(get, "SpacingBetweenSlices", path),
         slope=1.0 if slope is None else slope,
         intercept=_optional(get, "RescaleIntercept", path) or 0.0,
-        labels=labels | {"component in ImageType": "\\".join(components)},
+        labels=labels | {_COMPONENT: "\\".join(components)},
     )
 
 

@@ -238,7 +238,7 @@ def test_strange_labels_are_refused(patient: Path, tmp_path: Path) -> None:
     told: list[str] = []
     with pytest.raises(InputError, match="1 refused"):
         prepare(patient.parent, tmp_path / "cache", report=told.append)
-    assert "zones.nii.gz: expected labels 0, 1 and 2, found" in told[0]
+    assert "zones.nii.gz: expected the labels 0, 1, 2, found 4, 5, 6" in told[0]
 
 
 def test_damaged_labels_of_a_cache(patient: Path, tmp_path: Path) -> None:
