@@ -4,6 +4,7 @@ Nothing heavy is imported before a command runs, so ``mrisr --help`` answers at 
 """
 
 import errno
+import logging
 import os
 import signal
 import sys
@@ -75,6 +76,7 @@ def main() -> None:
 
     ``MRISR_TRACEBACK=1`` shows where an error arose, for a bug report.
     """
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells where its cache lies
     try:
         with _terminable():
             code = app(standalone_mode=False) or 0
