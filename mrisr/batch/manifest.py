@@ -13,7 +13,7 @@ from typing import Any
 
 from mrisr.batch.names import ROLES, STACKS
 from mrisr.batch.workflow import pipelines
-from mrisr.core.errors import InputError
+from mrisr.core.errors import InputError, OutputError
 from mrisr.io.atomic import write_bytes
 
 
@@ -103,7 +103,11 @@ def write_manifest(path: Path, studies: Iterable[Study]) -> None:
             if source.series:
                 row[f"{role}_series"] = source.series
         writer.writerow(row)
-    write_bytes(path, out.getvalue().encode())
+    try:
+        content = out.getvalue().encode()
+    except UnicodeEncodeError as error:
+        raise OutputError(f"{path}: not written, the path of a study is no UTF-8") from error
+    write_bytes(path, content)
 
 
 def _faults_of_header(names: Sequence[str]) -> list[str]:
