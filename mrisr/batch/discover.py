@@ -14,7 +14,7 @@ from mrisr.batch.manifest import StackSource, Study
 from mrisr.batch.names import LABELS
 from mrisr.core import geometry
 from mrisr.core.errors import InputError, MrisrError
-from mrisr.io.paths import ending, leads_nowhere, stem, subject_folders
+from mrisr.io.paths import NOWHERE, as_text, ending, leads_nowhere, stem, subject_folders
 
 Report = Callable[[str], None]
 #: Files of a patient's folder, by their name without ending.
@@ -34,7 +34,6 @@ _PLANES = {
 }
 #: How the names of PI-CAI's files end, after those of patient and study.
 _STUDY_FILES = {"t2w": "axial", "cor": "coronal", "sag": "sagittal", "zones": LABELS}
-_NOWHERE = "a link that leads nowhere (datalad get?)"
 
 
 def find_studies(data: Path, report: Report = lambda line: None) -> list[Study]:
@@ -51,15 +50,15 @@ def find_studies(data: Path, report: Report = lambda line: None) -> list[Study]:
     if not data.is_dir():
         raise InputError(data, expected="a folder with studies", found="none")
 
-    def say(line: str) -> None:  # names may be no UTF-8
-        report(line.encode("utf-8", "backslashreplace").decode())
+    def say(line: str) -> None:
+        report(as_text(line))
 
     given: dict[str, str] = {}
     found: list[Study] = []
     folders, others = subject_folders(data)
     for path in sorted(p for p in data.iterdir() if not p.name.startswith(".")):
         if leads_nowhere(path):
-            say(f"left out: {path.name}, {_NOWHERE}")
+            say(f"left out: {path.name}, {NOWHERE}")
         elif path.is_file() and (ending(path) or path.suffix.lower() in (".dcm", ".ima")):
             say(f"left out: {path.name}, which lies in no subject's folder")
         elif path in others:
@@ -69,7 +68,9 @@ def find_studies(data: Path, report: Report = lambda line: None) -> list[Study]:
             where = f"{folder.name}{f' {session}' if session else ''}"
             if "axial" not in sources:
                 say(f"left out: {where}, of which no axial T2w stack can be read")
-            elif not all(_is_text(source.path.relative_to(data)) for source in sources.values()):
+            elif any(
+                as_text(p) != p for p in (str(s.path.relative_to(data)) for s in sources.values())
+            ):
                 say(f"left out: {where}, in whose path a name is no UTF-8")
             else:
                 name = _safe(folder.name.removeprefix("sub-"), given, say)
@@ -78,14 +79,6 @@ def find_studies(data: Path, report: Report = lambda line: None) -> list[Study]:
         expected = "a folder per patient, a BIDS tree or DICOM studies, with axial T2w stacks"
         raise InputError(data, expected=expected, found="none")
     return found
-
-
-def _is_text(path: Path) -> bool:
-    """Whether a manifest, which is UTF-8, can name a path."""
-    try:
-        return bool(str(path).encode())
-    except UnicodeEncodeError:
-        return False
 
 
 def _safe(name: str, given: dict[str, str], report: Report) -> str:
@@ -169,7 +162,7 @@ def _volumes(folder: Path, pattern: str, report: Report) -> list[Path]:
     found = [p for p in sorted(folder.glob(pattern)) if ending(p) and not p.name.startswith(".")]
     for path in found:
         if leads_nowhere(path):
-            report(f"left out: {folder.name}/{path.name}, {_NOWHERE}")
+            report(f"left out: {folder.name}/{path.name}, {NOWHERE}")
     return [path for path in found if path.is_file()]
 
 
@@ -202,7 +195,7 @@ def _dicom_studies(folder: Path, report: Report) -> Iterator[tuple[str, dict[str
             why = f"which holds no {'t2w_ax' if volumes else 'volume'} and no DICOM"
             if dead := [p for p in below if leads_nowhere(p) and not p.name.startswith(".")]:
                 names = f"{dead[0].name}{f' and {len(dead) - 1} more' if len(dead) > 1 else ''}"
-                why = f"of which no axial T2w stack can be read: {names}, {_NOWHERE}"
+                why = f"of which no axial T2w stack can be read: {names}, {NOWHERE}"
         report(f"left out: {folder.name}, {why}")
         return
     patients = len({file.shared[0] for series in found for file in series.files})

@@ -87,6 +87,9 @@ def main() -> None:
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("MRISR_TRACEBACK") and not isinstance(error, _PARSER_ERROR):
             raise
+        faults = getattr(error, "faults", ())  # of a manifest
+        for fault in faults if len(faults) > 1 else ():
+            typer.echo(f"{error.source}: {fault}", err=True)  # type: ignore[union-attr]
         message, code = explain(error)
         typer.echo(f"mrisr: {message}", err=True)
     sys.exit(code)

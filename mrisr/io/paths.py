@@ -45,9 +45,18 @@ def stem(path: str | PathLike[str]) -> str:
     return plain or "volume"
 
 
+#: What is said of a link to content of git-annex that has not been fetched.
+NOWHERE = "a link that leads nowhere (datalad get?)"
+
+
 def leads_nowhere(path: Path) -> bool:
-    """True for a link to what is not there, such as content of git-annex that has not been fetched."""
+    """True for a link to what is not there."""
     return path.is_symlink() and not path.exists()
+
+
+def as_text(name: str) -> str:
+    """A name that may be no UTF-8, with such bytes written out."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def subject_folders(data: Path) -> tuple[list[Path], list[Path]]:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from mrisr.batch.discover import find_studies
-from mrisr.batch.manifest import ManifestError, StackSource, Study, read_manifest, write_manifest
+from mrisr.batch.manifest import StackSource, Study, read_manifest, write_manifest
 from mrisr.core.errors import InputError, OutputError
 from mrisr.core.volume import Volume
 from mrisr.data.phantom import phantom
 from mrisr.io import write_volume
+from mrisr.io.tables import ManifestError
 from tests.dicom.synthetic import SECRETS, hospital_series
 
 

@@ -178,7 +178,7 @@ def find_cases(
         UsageError: a model was trained on a patient to score, and that was not allowed.
     """
     entries: dict[str, list[Entry]] = {}
-    for entry in (e for e in find_sources(data) if e.labels):
+    for entry in (e for e in find_sources(data, report) if e.labels):
         entries.setdefault(entry.case, []).append(entry)
     if not entries:
         raise InputError(data, expected="patients with labelled zones", found="none")
