@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from pydicom import Dataset
+from pydicom.charset import python_encoding
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
@@ -154,6 +155,9 @@ def _slice(f: Frame) -> Slice:
     multiframe = "PerFrameFunctionalGroupsSequence" in header
     if multiframe:
         _flatten(carried, header, frame_attributes(header, f.number))
+    named = carried.get("SpecificCharacterSet") or ()
+    if {*([named] if isinstance(named, str) else named)} - python_encoding.keys():
+        carried.SpecificCharacterSet = "ISO_IR 192"  # the texts are decoded; UTF-8 holds them all
     if not carried.get("FrameOfReferenceUID"):
         carried.FrameOfReferenceUID = derived_uid("frame of reference", header.SeriesInstanceUID)
     if header.file_meta.get("TransferSyntaxUID") in _LOSSY:
