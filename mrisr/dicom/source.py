@@ -232,6 +232,9 @@ def deidentified(source: Source) -> Source:
     return replace(source, slices=slices, series_uid=mapped_uid(source.series_uid), description="")
 
 
+_CODE = ("CodeValue", "CodingSchemeDesignator", "CodingSchemeVersion", "CodeMeaning")
+
+
 def mapped_uid(uid: str) -> str:
     """The UID that takes this one's place: a keyed digest below 2.25."""
     return f"2.25.{uuid.UUID(bytes=_digest('uid', uid)[:16], version=5).int}"
@@ -239,6 +242,9 @@ def mapped_uid(uid: str) -> str:
 
 def _clean(carried: Dataset) -> Dataset:
     d = copied(carried, DEIDENTIFIED)
+    for element in d:
+        if element.VR == "SQ":  # codes, of which nothing else is kept
+            element.value = [copied(item, _CODE) for item in element.value]
     d.StudyInstanceUID = mapped_uid(carried.StudyInstanceUID)
     d.FrameOfReferenceUID = mapped_uid(carried.FrameOfReferenceUID)
     patient = carried.get("PatientID", "")
