@@ -136,15 +136,10 @@ def _images(
     search: Callable[[str], Iterable[Path]], report: Report, names: Sequence[str] = IMAGE_NAMES
 ) -> set[Path]:
     found = {path for name in names for path in search(name) if path.name.endswith(ENDINGS)}
-    if names is IMAGE_NAMES:
-        found |= {
-            beside
-            for path in found
-            if stem(path).endswith("_t2w")
-            for plane in ("cor", "sag")
-            for beside in path.parent.glob(f"{stem(path).removesuffix('t2w')}{plane}.*")
-            if beside.name.endswith(ENDINGS)
-        }
+    for path in [p for p in found if stem(p).endswith("_t2w")]:
+        beside = stem(path).removesuffix("t2w")
+        siblings = (p for plane in ("cor", "sag") for p in path.parent.glob(f"{beside}{plane}.*"))
+        found |= {p for p in siblings if p.name.endswith(ENDINGS)}
     for path in sorted(p for p in found if leads_nowhere(p)):
         report(f"left out: {path}, {NOWHERE}")
     return {path for path in found if path.is_file()}

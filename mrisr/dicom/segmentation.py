@@ -154,18 +154,17 @@ def read_zones(path: Path, image: Volume, *, max_voxels: int = 2**31) -> VolumeF
         frames = frames_of(File(path, header, "", str(header.SOPInstanceUID), "", "", ()))
         stored = header.pixel_array.reshape(len(frames), size[1], size[0])
         kind = str(header.SegmentationType)
-        fractions = set(np.unique(stored).tolist()) - {
-            0,
-            int(header.get("MaximumFractionalValue", 0)),
-        }
-        if kind == "FRACTIONAL" and fractions:
+        some = {0, int(header.get("MaximumFractionalValue", 0))}
+        if kind == "FRACTIONAL" and not np.isin(stored, list(some)).all():
             raise InputError(path, expected="a segmentation by yes or no", found="a fractional one")
     array = np.zeros(image.shape, np.uint8)
     for frame, pixels in zip(frames, stored, strict=True):
-        own = {} if kind == "LABELMAP" else frame_attributes(header, frame.number)
-        number = int(own.get("ReferencedSegmentNumber") or 0)
-        for n, label in meanings.items() if kind == "LABELMAP" else [(1, meanings.get(number))]:
-            mask = pixels == n if kind == "LABELMAP" else pixels > 0
+        if kind == "LABELMAP":  # which holds the numbers of the segments
+            masks = [(pixels == n, label) for n, label in meanings.items()]
+        else:
+            number = frame_attributes(header, frame.number).get("ReferencedSegmentNumber") or 0
+            masks = [(pixels > 0, meanings.get(number, 0))]
+        for mask, label in masks:
             if label and mask.any():
                 _add(array, image, frame, mask, label)
     labels = replace(image, array=array, storage=Storage(array.dtype), name=str(path))
@@ -198,27 +197,26 @@ def _add(
 def _meanings(segments: Sequence[Dataset], path: Path) -> tuple[dict[int, int], tuple[str, ...]]:
     """Label of each segment that is a zone, by its number, and notes about the others. Raises InputError."""
     coded: dict[int, int] = {}
-    labels: dict[int, str] = {}
-    meant: dict[int, str] = {}
+    labels, meant = {}, {}
     for item in segments:
         number, kind = int(item.SegmentNumber), item.SegmentedPropertyTypeCodeSequence[0]
         labels[number] = printable(item.get("SegmentLabel"))
-        meant[number] = printable(kind.get("CodeMeaning"))
-        scheme = printable(kind.get("CodingSchemeDesignator"))
-        scheme = "SRT" if scheme in ("SNM3", "99SDM") else scheme
-        code = Code(printable(kind.get("CodeValue")), scheme, meant[number])
+        meant[number], scheme, value = (
+            printable(kind.get(key))
+            for key in ("CodeMeaning", "CodingSchemeDesignator", "CodeValue")
+        )
+        code = Code(value, {"SNM3": "SRT", "99SDM": "SRT"}.get(scheme, scheme), meant[number])
         coded.update((number, zone.number) for zone in PROSTATE_ZONES if code == zone.type)
-    by_label = {n: zone for n, name in labels.items() if (zone := zone_of(name))}
     found = coded if set(coded.values()) == set(ZONES.values()) else None
     found = found or zones_of(labels) or zones_of(meant)
+    told = {n: labels[n] or meant[n] for n in labels}
     if found is None:
         wanted = "segments of peripheral and transition zone, by their codes or labels"
-        told = {n: labels[n] or meant[n] for n in labels}
         raise InputError(path, expected=wanted, found=named(told))
     notes = []
-    if others := {n: labels[n] or meant[n] for n in labels if n and not found.get(n)}:
+    if others := {n: name for n, name in told.items() if n and not found.get(n)}:
         notes.append(f"segments left out: {named(others)}")
-    if any(by_label.get(n, zone) != zone for n, zone in found.items()):
+    if any((zone_of(labels[n]) or zone) != zone for n, zone in found.items()):
         notes.append(f"the codes of segments are followed, not their labels {named(labels)}")
     return found, tuple(notes)
 
@@ -281,10 +279,8 @@ def _read(path: Path, data: bytes, max_voxels: int) -> tuple[hd.Volume, float | 
 
     try:
         found = hd.seg.segread(BytesIO(data))
-        kind, geometry = (
-            str(found.SegmentationType),
-            found.get_volume_geometry(allow_missing_positions=True),
-        )
+        kind = str(found.SegmentationType)
+        geometry = found.get_volume_geometry(allow_missing_positions=True)
         measures = found.SharedFunctionalGroupsSequence[0].get("PixelMeasuresSequence") or [{}]
         thickness = float(measures[0].get("SliceThickness") or 0) or None
     except Exception as error:  # highdicom and pydicom raise almost anything on damaged files

@@ -333,6 +333,7 @@ def _split(
 
 
 def _regular(frames: Sequence[Frame], normal: NDArray[np.float64], source: Source) -> bool:
+    """True if frames by themselves form a stack without a gap."""
     try:
         _step(sorted(frames, key=lambda f: float(f.position @ normal)), normal, source)
     except InputError:
