@@ -29,6 +29,8 @@ def read_labels(path: str | PathLike[str], image: Volume, *, max_voxels: int = 2
         InputError: the file cannot be read, holds other labels, or lies on other voxels than the image's.
     """
     path = Path(path)
+    if path.is_dir() and len(alone := [p for p in path.iterdir() if p.is_file()]) == 1:
+        path = alone[0]  # as archives export a segmentation
     if input_format(path) == "dicom" and path.is_file():
         from mrisr.dicom.segmentation import read_zones
 

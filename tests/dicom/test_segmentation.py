@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +13,7 @@ from pydicom.sr.coding import Code
 from mrisr.core import geometry
 from mrisr.core.errors import InputError, OutputError, UsageError
 from mrisr.core.volume import Volume
+from mrisr.data.labels import read_labels
 from mrisr.data.phantom import label_volume
 from mrisr.dicom import multiframe as multiframe_writer
 from mrisr.dicom.segmentation import (
@@ -428,6 +430,10 @@ def test_zones_that_nothing_tells(foreign, labels, series):
     with pytest.raises(InputError, match=r"foreign.dcm: .*1 'Segment_1', 2 'Peripheral zone'"):
         read_zones(path, labels)
     path = foreign()
+    (series.parent / "alone").mkdir()
+    shutil.copy(path, series.parent / "alone" / "1-1.dcm")
+    for given in (path, series.parent / "alone"):
+        np.testing.assert_array_equal(read_labels(given, labels).volume.array, labels.array)
     moved = labels.affine.copy()
     moved[:3, 3] += 0.3
     with pytest.raises(
