@@ -103,7 +103,7 @@ def sampling_levels(schedule: LinearSchedule, start: float, steps: int) -> Tenso
 
 
 class Path(Protocol):
-    """Where the mean of the latent lies at a signal level."""
+    """Place of the latent's mean at a signal level."""
 
     @property
     def start(self) -> float:

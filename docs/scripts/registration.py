@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 from mrisr.core.errors import MrisrError
-from mrisr.evaluation.registration import overlap_centre, register_rigid, upright
+from mrisr.evaluation.overlap import overlap_centre, upright
 from mrisr.io import read_volume
+from mrisr.planes.registration import register_rigid
 
 DIAMETER = 70.0
 

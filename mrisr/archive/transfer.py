@@ -219,7 +219,7 @@ def _check_whole(data: bytes, named: str | Path) -> Dataset:
 
 
 def _has_pixels(dataset: Dataset) -> bool:
-    """Whether pixel data are there; native ones of the length that the other attributes tell."""
+    """Tell whether pixel data are there; native ones of the length that the other attributes tell."""
     if "PixelData" not in dataset:
         return "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset
     encapsulated = dataset.file_meta.TransferSyntaxUID.is_encapsulated

@@ -211,7 +211,7 @@ class Status:
 
     @property
     def reasons(self) -> list[str]:
-        """What went wrong in all stages, a line for each part that failed."""
+        """Reasons of the failures of all stages, a line for each part that failed."""
         failed = (part for part in self.parts if part.state == "failed")
         return [f"{p.stage} {p.name}: {p.reason.removeprefix(f'{p.name}: ')}" for p in failed]
 

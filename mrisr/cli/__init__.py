@@ -9,10 +9,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -65,6 +66,12 @@ app.add_typer(models.evaluations, name="evaluate")
 app.add_typer(models.analyses, name="analyze")
 
 
+@cache
+def command() -> Callable[..., Any]:
+    """Build the command line, once in a process."""
+    return typer.main.get_command(app)
+
+
 #: Base of the errors by which the parser refuses a command line, wherever Typer keeps its Click.
 _PARSER_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 #: What a terminal, a pipe or a redirection answers when it takes no more.
@@ -79,7 +86,7 @@ def main() -> None:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells where its cache lies
     try:
         with _terminable():
-            code = app(standalone_mode=False) or 0
+            code = command()(standalone_mode=False) or 0
         if code == 130:  # newer versions of Typer return it, without a word, on Ctrl-C
             raise KeyboardInterrupt
         if sys.stdout is not None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _FORMATS = "NIfTI, MHA/MHD, NRRD or a DICOM series folder"
 _STACK = f"Stack: {_FORMATS}. Coronal and sagittal stacks do as well."
+_OTHER = f"Further stack of the same exam, across the first: {_FORMATS}."
 _IMAGE = f"T2-weighted study of axial slices, or of voxels of one size: {_FORMATS}."
 STUDY = "A volume, a DICOM folder with one or many series, or a folder of volumes."
 STUDIES = (
@@ -68,11 +69,14 @@ def throughplane(
     settings: ThroughPlane,
     files: Files,
     axial: Annotated[Path, study_option(_STACK, "--axial", "-a")],
+    coronal: Annotated[Path | None, study_option(_OTHER, "--coronal")] = None,
+    sagittal: Annotated[Path | None, study_option(_OTHER, "--sagittal")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Make the slices thinner."""
-    _run(axial, settings, files, quiet, as_json)
+    """Make the slices thinner; out of several planes of a patient, one isotropic volume."""
+    others = tuple(path for path in (coronal, sagittal) if path is not None)
+    _run(axial, settings, files, quiet, as_json, others)
 
 
 @takes(settings=Segmenting, files=Files)
@@ -93,6 +97,7 @@ def _run(
     files: Files,
     quiet: bool,
     as_json: bool,
+    others: tuple[Path, ...] = (),
 ) -> None:
     """Do the run; print the notes on standard error, then the record, as JSON or on one line."""
     from mrisr.runs.outputs import FileRun
@@ -101,7 +106,7 @@ def _run(
     labels = isinstance(settings, Segmenting)
     images = "slices" if isinstance(settings, InPlane) else "images"
     with progress_bar(images, quiet or labels) as progress:
-        made = run_files(FileRun(source, files, labels), settings, progress)
+        made = run_files(FileRun(source, files, labels, others), settings, progress)
     record = made.record
     for note in () if quiet else record.notes:
         typer.echo(f"note: {note}", err=True)

@@ -1,4 +1,4 @@
-"""What the commands share: options, and progress on the terminal.
+"""Options that the commands share, and progress on the terminal.
 
 Options of options dataclasses are made from their declarations.
 """

@@ -212,11 +212,18 @@ class ThroughPlane(Sampling):
     """Through-plane super-resolution: thinner slices out of a stack."""
 
     factor: float | None = option(None, "Slices made of one. Left out: isotropic with the pixels.")
-    spacing: float | None = option(None, "Distance of the new slices in mm, instead of --factor.")
+    spacing: float | None = option(
+        None,
+        "Distance of the new slices in mm, instead of --factor; of several planes the voxels' size.",
+    )
     slice_thickness: float | None = option(
         None,
         "Slice thickness in mm (it is not the spacing). Left out: what the source states, else the "
         "spacing.",
+    )
+    register: Literal["auto", "off"] = option(
+        "auto",
+        "Motion between several planes. auto: found around the gland; off: they are taken as they lie.",
     )
 
     def __post_init__(self) -> None:

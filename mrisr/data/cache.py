@@ -12,7 +12,6 @@ each reader or algorithm.
 """
 
 import io
-import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from mrisr.core.errors import InputError
 from mrisr.core.statistics import scaling
 from mrisr.io.atomic import json_bytes
+from mrisr.io.checks import read_json
 
 #: Formats of the index: of volumes, and of stacks of several channels, which older programs refuse.
 FORMAT, FORMAT_CHANNELS = 1, 2
@@ -119,12 +119,7 @@ def read_index(folder: str | Path) -> list[IndexEntry]:
         InputError: the folder is no cache, or one of another format.
     """
     path = Path(folder) / "index.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            path, expected="the index of a cache made by `mrisr prepare`", found=str(error)
-        ) from error
+    content = read_json(path, "the index of a cache made by `mrisr prepare`")
     if content.get("format") not in (FORMAT, FORMAT_CHANNELS):
         wanted = f"cache format {FORMAT} or {FORMAT_CHANNELS}"
         raise InputError(path, expected=wanted, found=str(content.get("format")))

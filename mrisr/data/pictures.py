@@ -138,9 +138,7 @@ def read_picture(
 def _decoded(data: bytes, path: Path) -> Image.Image:
     """The whole picture in RGB and upright. Raises InputError, and what Pillow raises."""
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        pages = getattr(
-            image, "n_frames", 1
-        )  # Pillow's classes for one page have no such attribute
+        pages = getattr(image, "n_frames", 1)  # classes for one page have no such attribute
         if pages > 1 and image.format != "MPO":  # of a phone's MPO the first is the picture
             raise InputError(path, expected="one picture", found=f"{pages} pages or frames")
         # Pillow turns 16-bit (and 5-bit) RGB into bytes without a word; the raw mode tells.

@@ -74,7 +74,7 @@ def _provenance(d: Dataset, source: Source) -> Iterator[str]:
         yield "SeriesDescription does not say super-resolved"
     if _code(d, "DerivationCodeSequence") != RESAMPLING.value:
         yield f"DerivationCodeSequence is not {RESAMPLING.value}"
-    known = {s.sop_uid for s in source.slices}
+    known = {s.sop_uid for one in (source, *source.others) for s in one.slices}
     for item in d.get("SourceImageSequence", []):
         if item.ReferencedSOPInstanceUID not in known:
             yield "SourceImageSequence names an image that is not the source's"

@@ -60,7 +60,7 @@ def write_series(
 
 @quiet()
 def is_ours(folder: Path) -> bool:
-    """Whether a folder holds nothing but files of derived series that mrisr wrote."""
+    """Tell whether a folder holds nothing but files of derived series that mrisr wrote."""
     for path in folder.iterdir():
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True)
@@ -87,6 +87,7 @@ def _files(
         d.InstanceNumber = k + 1
         d.ImagePositionPatient = planes.place(k)
         d.SliceLocation = millimetres(float(planes.position(k) @ normal))
+        slices += [s for other in source.others for s in other.slices]
         if slices:
             d.SourceImageSequence = [reference(s) for s in slices]
         plane = np.ascontiguousarray(stored[:, :, k].T)

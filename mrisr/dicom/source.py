@@ -5,6 +5,8 @@ E.1-1), applied to the *source's* attributes, so that everything derived from th
 maps) agrees. It is not complete de-identification: text burned into the pixels and the anatomy itself stay.
 """
 
+from __future__ import annotations
+
 import hashlib
 import hmac
 import os
@@ -75,6 +77,7 @@ class Source:
     number: int  #: SeriesNumber, 0 where there is none
     description: str  #: SeriesDescription, on one line
     rescale_type: str | None  #: RescaleType, if there is a rescale at all
+    others: tuple[Source, ...] = ()  #: further series that the object is derived from
 
     @property
     def frame_of_reference_uid(self) -> str:
@@ -229,7 +232,9 @@ def deidentified(source: Source) -> Source:
     slices = tuple(
         Slice(s.sop_class, mapped_uid(s.sop_uid), s.frame, _clean(s.carried)) for s in source.slices
     )
-    return replace(source, slices=slices, series_uid=mapped_uid(source.series_uid), description="")
+    others = tuple(deidentified(other) for other in source.others)
+    uid = mapped_uid(source.series_uid)
+    return replace(source, slices=slices, series_uid=uid, description="", others=others)
 
 
 _CODE = ("CodeValue", "CodingSchemeDesignator", "CodingSchemeVersion", "CodeMeaning")

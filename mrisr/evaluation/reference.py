@@ -28,18 +28,12 @@ from mrisr.data.prepare import find_sources
 from mrisr.evaluation import degraded
 from mrisr.evaluation.case import BANDS, Case, Scale, Scored
 from mrisr.evaluation.methods import Method
-from mrisr.evaluation.registration import (
-    Overlap,
-    Registration,
-    find_overlap,
-    overlap_centre,
-    register_rigid,
-    upright,
-)
+from mrisr.evaluation.overlap import Overlap, find_overlap, overlap_centre, upright
 from mrisr.evaluation.settings import EvaluationSettings
 from mrisr.io import read_volume, stem
 from mrisr.io.checks import read_json
 from mrisr.physics.measurement import Measurement
+from mrisr.planes.registration import Registration, register_rigid
 
 Images = Sequence[NDArray[np.float64]]
 

@@ -237,7 +237,7 @@ def like(volume: Volume, original: Image) -> Image:
 
 
 def input_format(path: Path) -> Literal["nifti", "itk", "dicom"]:
-    """Which reader takes this path. Raises InputError if it is missing or none does."""
+    """Name the reader that takes this path. Raises InputError if it is missing or none does."""
     try:
         mode = path.stat().st_mode
     except OSError as error:

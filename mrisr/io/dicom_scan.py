@@ -256,7 +256,7 @@ def _candidates(path: Path) -> Iterator[Path]:
 
 
 def _is_bare(head: bytes) -> bool:
-    """Whether a file without preamble starts with the first element of a dataset or of file meta."""
+    """Tell whether a file without preamble starts with the first element of a dataset or of file meta."""
     little, big = head[:2] in (b"\2\0", b"\x08\0"), head[:2] in (b"\0\2", b"\0\x08")
     element = int.from_bytes(head[2:4], "little" if little else "big")
     explicit = head[4:6].isalpha() and head[4:6].isupper()

@@ -42,7 +42,7 @@ def temporary_path(path: Path) -> Path:
 
 
 def is_temporary(candidate: Path, path: Path) -> bool:
-    """Whether ``candidate`` is a temporary name of ``path``, of whatever process."""
+    """Tell whether ``candidate`` is a temporary name of ``path``, of whatever process."""
     start = f".{path.name}.{_MAKING}-"
     return candidate.parent == path.parent and candidate.name.startswith(start)
 

@@ -72,7 +72,7 @@ def subject_folders(data: Path) -> tuple[list[Path], list[Path]]:
 
 
 def output_format(path: str | PathLike[str]) -> Format:
-    """Which writer makes this file. Raises OutputError for an ending that none makes."""
+    """Name the writer that makes this file. Raises OutputError for an ending that none makes."""
     found = ending(path)
     if found is None:
         raise OutputError(f"{path}: expected a name ending in {SUPPORTED}")

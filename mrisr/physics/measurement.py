@@ -157,15 +157,19 @@ class Measurement:
             torch.from_numpy(v.array.transpose(grid.order).astype(np.float32, order="C"))
             for v in (result, grid.measured)
         )
-        difference = self.apply(self.operator, x) - y
-        rms = float(difference.double().square().mean().sqrt())
-        found = {
-            "rms": rms,
-            "max": float(difference.abs().max()),
-            "intensity_range": grid.scale,
-            "rms_of_range": rms / grid.scale,
-        }
-        return found | ({"rms_of_noise": rms / (grid.scale * self.noise)} if self.noise else {})
+        return agreement(self.apply(self.operator, x) - y, grid.scale, self.noise)
+
+
+def agreement(difference: Tensor, scale: float, noise: float) -> dict[str, float]:
+    """The figures of a residual from the differences, the intensity range and the noise's level."""
+    rms = float(difference.double().square().mean().sqrt())
+    found = {
+        "rms": rms,
+        "max": float(difference.abs().max()),
+        "intensity_range": scale,
+        "rms_of_range": rms / scale,
+    }
+    return found | ({"rms_of_noise": rms / (scale * noise)} if noise else {})
 
 
 def local_mean(images: Tensor, edge: int = WINDOW) -> Tensor:

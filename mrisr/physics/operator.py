@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import gcd
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -156,6 +157,56 @@ class Composed(Generic[Y]):
         return self.inner.interpolate(self.outer.interpolate(y))
 
 
+@dataclass(frozen=True, eq=False)
+class Weighted:
+    """An operator whose measurements are multiplied by weights: ``diag(weight) A``."""
+
+    operator: LinearOperator[Tensor]
+    weight: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """``weight A x``."""
+        return self.weight * self.operator(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """``A^T weight y``."""
+        return self.operator.adjoint(self.weight * y)
+
+    def interpolate(self, y: Tensor) -> Tensor:
+        """The operator's interpolation of ``y / weight``, 0 where the weight is."""
+        return self.operator.interpolate(torch.where(self.weight > 0, y / self.weight, 0.0))
+
+
+class Sloped:
+    """A volume ``(i, j, k)`` and its differences to the next voxel along each axis: ``(4, i, j, k)``.
+
+    As a measurement it is the prior of errors that are smooth rather than white.
+    """
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """``(x, dx/di, dx/dj, dx/dk)``; the last difference along an axis is 0."""
+        out = x.new_zeros(4, *x.shape)
+        out[0] = x
+        for dim in range(3):
+            n = x.shape[dim] - 1
+            out[dim + 1].narrow(dim, 0, n).copy_(torch.diff(x, dim=dim))
+        return out
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """``A^T y``."""
+        out = y[0].clone()
+        for dim in range(3):
+            n = out.shape[dim] - 1
+            slope = y[dim + 1].narrow(dim, 0, n)
+            out.narrow(dim, 1, n).add_(slope)
+            out.narrow(dim, 0, n).sub_(slope)
+        return out
+
+    def interpolate(self, y: Tensor) -> Tensor:
+        """The volume itself."""
+        return y[0]
+
+
 class Moved:
     """A volume under a rigid motion, sampled on another grid by trilinear interpolation; 0 outside it.
 
@@ -183,19 +234,30 @@ class Moved:
     def __call__(self, x: Tensor) -> Tensor:
         """The volume on the other grid."""
         images = _as_batch(x, self.shape)
-        out = torch.grid_sampler(images, self._grid(images), 0, 0, True)
-        return out.reshape(*x.shape[:-3], *self.onto_shape)
+        out = [self._sampled(image[None]) for image in images]
+        return torch.stack(out).reshape(*x.shape[:-3], *self.onto_shape)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """``A^T y``: every sample is handed back to the eight voxels that it was interpolated from."""
         images = _as_batch(y, self.onto_shape)
-        zeros = images.new_zeros(*images.shape[:2], *self.shape)
-        grid = self._grid(images)
+        back = [self._handed_back(image[None]) for image in images]
+        return torch.stack(back).reshape(*y.shape[:-3], *self.shape)
+
+    def _sampled(self, image: Tensor) -> Tensor:
+        """One volume ``(1, 1, i, j, k)`` on the other grid; its parts in parallel, which torch does for
+        batches only."""
+        grid = self._grid(image)
+        return torch.grid_sampler(image.expand(len(grid), -1, -1, -1, -1), grid, 0, 0, True)
+
+    def _handed_back(self, image: Tensor) -> Tensor:
+        grid = self._grid(image)
+        parts = image.reshape(len(grid), 1, *grid.shape[1:4])
+        zeros = image.new_zeros(1, 1, *self.shape).expand(len(grid), -1, -1, -1, -1)
+        back: Tensor
         back, _ = torch.ops.aten.grid_sampler_3d_backward(
-            images, zeros, grid, 0, 0, True, [True, False]
+            parts, zeros, grid, 0, 0, True, [True, False]
         )
-        adjoint: Tensor = back.reshape(*y.shape[:-3], *self.shape)
-        return adjoint
+        return back.sum(0)
 
     def interpolate(self, y: Tensor) -> Tensor:
         """``A^T y`` over ``A^T 1``: the mean of the samples near each voxel; 0 where there are none."""
@@ -203,17 +265,20 @@ class Moved:
         return torch.where(reached > 1e-3, self.adjoint(y) / reached.clamp(min=1e-3), 0.0)
 
     def _grid(self, images: Tensor) -> Tensor:
-        """Positions of the samples in grid_sample's -1..1 over voxel centres, ``(1, i, j, k, 3)``."""
+        """Positions of the samples in grid_sample's -1..1 over voxel centres, ``(parts, i, j, k, 3)``."""
         key = (images.device, images.dtype)
         if key not in self._grids:
-            axes = [torch.arange(n, dtype=torch.float64) for n in self.onto_shape]
-            index = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+            rows, columns = (torch.arange(n, dtype=torch.float64) for n in self.onto_shape[1:])
             matrix = torch.from_numpy(self.to_index)
-            at = index @ matrix[:3, :3].T + matrix[:3, 3]
             last = torch.tensor([max(n - 1, 1) for n in self.shape], dtype=torch.float64)
-            self._grids[key] = (2 * at / last - 1).flip(-1)[None].to(*key)
-        grid = self._grids[key]
-        return grid.expand(len(images), -1, -1, -1, -1)
+            grid = torch.empty(*self.onto_shape, 3, dtype=key[1], device=key[0])
+            for i in range(self.onto_shape[0]):  # plane by plane to save memory
+                index = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), -1)
+                at = matrix[:3, 0] * i + index @ matrix[:3, 1:3].T + matrix[:3, 3]
+                grid[i] = (2 * at / last - 1).flip(-1)
+            parts = gcd(self.onto_shape[0], torch.get_num_threads())
+            self._grids[key] = grid.reshape(parts, -1, *grid.shape[1:])
+        return self._grids[key]
 
 
 def _as_batch(x: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where a run on files reads, and what it writes: a volume's file, a DICOM series or a DICOM Segmentation.
+"""Inputs and outputs of a run on files: a volume's file, a DICOM series or a DICOM Segmentation.
 
 Each kind of output checks its path before any work is done, and writes what was made.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,7 +60,7 @@ class Output(ABC):
 
     @property
     def record(self) -> Path:
-        """Where the record lies."""
+        """Path of the record."""
         return self.path.with_name(f"{stem(self.path)}.json")
 
     def check(self) -> None:
@@ -152,17 +152,19 @@ class SegmentationOutput(Output):
 
 @dataclass(frozen=True)
 class FileRun:
-    """Where a run on files reads and writes.
+    """Places that a run on files reads and writes.
 
     Attributes:
         source: the study: a file, or the folder of a DICOM series.
         files: the options.
         labels: whether labels are written, which in DICOM are one file and not the folder of a series.
+        others: further planes of the study.
     """
 
     source: Path
     files: Files = DEFAULTS
     labels: bool = False
+    others: tuple[Path, ...] = ()
 
     @property
     def writes_dicom(self) -> bool:
@@ -186,7 +188,7 @@ class FileRun:
         self._check_dicom_options()
         files = self.files
         path = files.output or Path.cwd() / f"{stem(self.source)}_{suffix}{self._endings[0]}"
-        inputs = tuple(p for p in (self.source, files.template) if p is not None)
+        inputs = tuple(p for p in (self.source, *self.others, files.template) if p is not None)
         found: Output
         if self.writes_dicom and not self.labels:
             templated = files.template is not None
@@ -222,11 +224,17 @@ class FileRun:
             max_voxels=files.max_voxels,
         )
 
-    def dicom_source(self, file: VolumeFile) -> Source | None:
+    def read_others(self) -> list[VolumeFile]:
+        """The further planes. Raises InputError."""
+        files = replace(self.files, series=None, frame=None)
+        return [FileRun(path, files).read() for path in self.others]
+
+    def dicom_source(self, file: VolumeFile, others: Sequence[VolumeFile] = ()) -> Source | None:
         """The DICOM series that gives an output patient and study; None for other outputs.
 
         Args:
             file: what was read; a DICOM series is its own source.
+            others: further planes; those that are DICOM are named as sources too.
 
         Raises:
             InputError: the template cannot be used, or shows another place than the volume.
@@ -243,6 +251,8 @@ class FileRun:
             template = files.template or self.source
             source = read_source(template, series=files.series, frame=files.frame)
             check_same_place(file.volume, source, template)
+        more = tuple(source_of(other) for other in others if isinstance(other, DicomFile))
+        source = replace(source, others=more)
         return deidentified(source) if files.deidentify else source
 
     def _check_dicom_options(self) -> None:

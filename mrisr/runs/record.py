@@ -28,7 +28,7 @@ _SERIES_OFFSET = {"inplane": 81, "throughplane": 82, "segment": 83}
 
 
 class ModelRecord(Settings):
-    """Which model made an output; ``version`` is that of the program that trained it."""
+    """Model that made an output; ``version`` is that of the program that trained it."""
 
     name: str
     method: str
@@ -80,6 +80,20 @@ class Residual(Settings):
         return f"residual {self.rms_of_noise:.2f} of the noise"
 
 
+class PlaneRecord(Settings):
+    """A further stack of the exam: its motion to the first one's frame, how far it agrees with that around
+    the gland (0 to 1), and why it was left out, if it was."""
+
+    input: VolumeRecord
+    shift_mm: tuple[float, float, float] | None = None
+    angles_deg: tuple[float, float, float] | None = None
+    matrix_ras_mm: tuple[tuple[float, float, float, float], ...] | None = None
+    correlation: float | None = None
+    uncertainty_mm: float | None = None
+    agreement: float
+    left_out: str | None = None
+
+
 class Record(Settings):
     """The record as it stands beside an output; docs/how-to/read-the-record.md explains each key."""
 
@@ -96,6 +110,7 @@ class Record(Settings):
     input: VolumeRecord
     output: VolumeRecord
     residual: Residual | None = None
+    planes: tuple[PlaneRecord, ...] | None = None
     volumes_ml: dict[str, float] | None = None
     device: str
     precision: str | None = None
@@ -108,7 +123,7 @@ class Record(Settings):
 
     def as_dict(self) -> dict[str, Any]:
         """The record as JSON-ready values; keys without a value for this job are left out."""
-        optional = {"residual", "volumes_ml", "precision"}
+        optional = {"residual", "planes", "volumes_ml", "precision"}
         without: dict[str, Any] = {k: True for k in optional if getattr(self, k) is None}
         if self.model.version is None:
             without["model"] = {"version"}
@@ -118,7 +133,9 @@ class Record(Settings):
 
     @property
     def size(self) -> str:
-        """The factor as ``x4``; empty for zones."""
+        """The factor as ``x4``, or how many planes were joined; empty for zones."""
+        if self.planes is not None:
+            return f"{1 + sum(plane.left_out is None for plane in self.planes)} planes"
         factor = self.parameters.get("scale", self.parameters.get("factor"))
         return "" if factor is None else f"x{factor:.4g}"
 
@@ -174,11 +191,11 @@ class Record(Settings):
         """Everything that decides the voxels: UIDs follow from it."""
         content = self.as_dict()
         keys = ["mrisr", "job", "model", "parameters"]
-        if (
-            self.job == "segment"
-        ):  # of the source or of a super-resolved image of it: its grid tells
+        if self.job == "segment":  # of the source or of an image made of it: its grid tells
             return {key: content[key] for key in [*keys, "input"]}
         decides = {key: content[key] for key in [*keys, "precision"]}
+        if self.planes is not None:
+            decides["planes"] = [plane.input.sha256 for plane in self.planes]
         decides["device"] = self.device.partition(":")[0]
         return {**decides, "input": self.input.sha256} if templated else decides
 

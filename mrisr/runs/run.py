@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from mrisr.core.errors import UsageError
 from mrisr.core.options import Files, InPlane, Segmenting, ThroughPlane, split_options
 from mrisr.core.volume import VolumeFile
 from mrisr.io import as_file, like
@@ -26,7 +28,13 @@ Settings = InPlane | ThroughPlane | Segmenting
 
 
 def run(
-    image: Any, settings: Settings, *, progress: Progress | None = None, **options: Any
+    image: Any,
+    settings: Settings,
+    *,
+    coronal: Any = None,
+    sagittal: Any = None,
+    progress: Progress | None = None,
+    **options: Any,
 ) -> Result:
     """Super-resolve or segment an image, and return what was made with its record and notes.
 
@@ -35,6 +43,8 @@ def run(
             image, a MONAI MetaTensor or a :class:`mrisr.core.volume.Volume`.
         settings: :class:`~mrisr.core.options.InPlane`, :class:`~mrisr.core.options.ThroughPlane` or
             :class:`~mrisr.core.options.Segmenting`.
+        coronal, sagittal: further stacks of the same exam, for ``ThroughPlane``: one isotropic volume is made
+            of all, in the frame of the first.
         progress: told how many images are done, and of how many.
         **options: for a path only: the fields of :class:`~mrisr.core.options.Files` (output, qc, series ...).
 
@@ -46,19 +56,27 @@ def run(
         UsageError, InputError, OutputError: one line that says what to do.
     """
     (files,) = split_options(options, Files)
-    return _run(image, settings, files, progress)
+    return _run(image, settings, files, progress, (coronal, sagittal))
 
 
-def _run(image: Any, settings: Settings, files: Files, progress: Progress | None) -> Result:
+def _run(
+    image: Any,
+    settings: Settings,
+    files: Files,
+    progress: Progress | None,
+    further: Sequence[Any] = (),
+) -> Result:
+    others = [other for other in further if other is not None]
     if isinstance(image, (str, PathLike)):
-        on = FileRun(Path(image), files, isinstance(settings, Segmenting))
+        paths = tuple(Path(other) for other in others)
+        on = FileRun(Path(image), files, isinstance(settings, Segmenting), paths)
         return run_files(on, settings, progress)
     if files != DEFAULTS:
         raise TypeError(
             "output, qc and other options on files need an input path; an image in memory is returned, "
             "not written"
         )
-    made = _made(as_file(image), settings, progress)
+    made = _made(as_file(image), settings, progress, [as_file(other) for other in others])
     return replace(made, image=like(made.volume, image))
 
 
@@ -67,8 +85,9 @@ def run_files(on: FileRun, settings: Settings, progress: Progress | None = None)
     began = time.perf_counter()
     output = on.output(_suffix(settings))
     file = on.read()
-    source = on.dicom_source(file)
-    made = _made(file, settings, progress, began)
+    others = on.read_others()
+    source = on.dicom_source(file, others)
+    made = _made(file, settings, progress, others, began)
     return write(made, output, source, deidentify=on.files.deidentify)
 
 
@@ -136,7 +155,8 @@ def throughplane(axial: Image, **options: Any) -> Image | Path:
 
     Args:
         axial: as for :func:`run`.
-        **options: the fields of :class:`~mrisr.core.options.ThroughPlane` (by default the result is
+        **options: ``coronal`` and ``sagittal`` as for :func:`run`;
+            the fields of :class:`~mrisr.core.options.ThroughPlane` (by default the result is
             isotropic with the in-plane pixels) and, for a path, of :class:`~mrisr.core.options.Files`.
 
     Returns and raises: as :func:`inplane`.
@@ -164,14 +184,23 @@ def segment(image: Image, **options: Any) -> Image | Path:
 def _image_of(image: Any, kind: type[Settings], options: dict[str, Any]) -> Any:
     """The image of a run, or the path that it wrote."""
     progress = options.pop("progress", None)
+    further = [options.pop(plane, None) for plane in ("coronal", "sagittal")]
     settings, files = split_options(options, kind, Files)
-    made = _run(image, settings, files, progress)
+    made = _run(image, settings, files, progress, further)
     return made.image if made.path is None else made.path
 
 
 def _made(
-    file: VolumeFile, settings: Settings, progress: Progress | None, began: float | None = None
+    file: VolumeFile,
+    settings: Settings,
+    progress: Progress | None,
+    others: Sequence[VolumeFile] = (),
+    began: float | None = None,
 ) -> Result:
+    if others:
+        if not isinstance(settings, ThroughPlane):
+            raise UsageError("further planes are for through-plane super-resolution")
+        return results.join_planes(file, others, settings, progress=progress, began=began)
     if isinstance(settings, Segmenting):
         return results.segment(file, settings, began=began)
     return results.upsample(file, settings, progress=progress, began=began)

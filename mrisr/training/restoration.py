@@ -57,6 +57,8 @@ class Critic(nn.Module):
         return self.last(x), features
 
 
+#: Figures of validation: its name in the log, that of its gain over interpolation, and the metric.
+MEASURES = (("psnr", "gain", metrics.psnr), ("ssim", "ssim_gain", metrics.ssim))
 #: Pictures that figures are computed on (of more, some spread over all), and rows of the example picture.
 MOST_PICTURES = 64
 MOST_EXAMPLES = 16
@@ -115,15 +117,10 @@ def validate(
             found = restore(measurement, model, sampling).stack
             both = (pairs.as_images(measurement, x) for x in (measurement.interpolated(), found))
             base, result = ((x + 1).div(2).clamp(0, 1) for x in both)
-            figures = {
-                f"{label}_psnr": metrics.psnr(result, reference),
-                f"{label}_gain": metrics.psnr(result, reference) - metrics.psnr(base, reference),
-                f"{label}_ssim": metrics.ssim(result, reference),
-                f"{label}_ssim_gain": metrics.ssim(result, reference)
-                - metrics.ssim(base, reference),
-            }
-            for key, value in figures.items():
-                rows.setdefault(key, []).append(float(value.mean()))
+            for name, gain, metric in MEASURES:
+                value, before = metric(result, reference), metric(base, reference)
+                for key, figure in ((name, value), (gain, value - before)):
+                    rows.setdefault(f"{label}_{key}", []).append(float(figure.mean()))
             middle = len(x_high) // 2
             examples.append(Example(*(_shown(x[middle]) for x in (base, result, reference))))
     return {k: float(np.mean(v)) for k, v in rows.items()}, examples[:MOST_EXAMPLES]

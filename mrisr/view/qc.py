@@ -27,6 +27,7 @@ PIXEL_MM = 0.25
 #: Red, green, blue of the outlines of zones: as the DICOM segmentations recommend for display, told apart
 #: with any kind of colour vision and on grey.
 ZONE_COLOURS = {"PZ": (230, 159, 0), "TZ": (86, 180, 233)}
+_EDGE = 4.0  # standard deviation in pixels of the blur under which edges are found
 _DPI = 100
 _MARGIN, _HEADER, _GAP = 26, 24, 4  # of the page, in pixels
 ROWS = ("axial", "coronal", "sagittal")
@@ -164,6 +165,67 @@ def qc_png(
         difference = [m - w for m, w in zip(made, wanted, strict=True)]
         columns.append(Column(f"difference (±{reach:.3g})", difference, (-reach, reach)))
     return page_png(columns, window, title, extent_mm)
+
+
+def planes_png(
+    result: Volume,
+    measured: Sequence[Volume],
+    alone: Volume,
+    *,
+    title: str = "",
+    extent_mm: float = 90.0,
+) -> bytes:
+    """The picture of a volume of several planes: each stack in its own plane beside the result.
+
+    The last column draws the edges of what was measured over the result: where stacks were moved rightly,
+    they lie on the result's own.
+
+    Args:
+        measured: the stacks as they lie in the result's frame and units; the first gives centre and window.
+        alone: what was made of the first stack by itself.
+        title, extent_mm: as for :func:`qc_png`.
+    """
+    first = measured[0]
+    directions = anatomical_directions(first.affine)
+    centre = (first.affine @ [*((np.array(first.shape) - 1) / 2), 1.0])[:3]
+    planes = {volume.plane: volume for volume in reversed(measured)}
+
+    def cuts(volumes: Sequence[Volume]) -> list[NDArray[np.float32]]:
+        return [
+            panel(volume, p, centre, extent_mm, PIXEL_MM, directions)
+            for volume, p in zip(volumes, ROWS, strict=True)
+        ]
+
+    own = cuts([planes.get(plane, first) for plane in ROWS])
+    made = cuts([result] * 3)
+    window = low, high = display_window(first)
+    overlaid = []
+    for a, b in zip(own, made, strict=True):
+        grey = np.clip((np.nan_to_num(b, nan=low) - low) / (high - low), 0, 1)
+        picture = np.repeat(grey[..., None], 3, axis=2)
+        picture[_edges(a)] = np.array(ZONE_COLOURS["PZ"]) / 255
+        overlaid.append(picture.astype(np.float32))
+    columns = [
+        Column("measured", own),
+        Column(f"{first.plane} alone", cuts([alone] * 3)),
+        Column("all planes", made),
+        Column("edges of measured", overlaid),
+    ]
+    return page_png(columns, window, title, extent_mm)
+
+
+def _edges(image: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """The strongest edges of a panel: zero crossings of its Laplacian (Marr and Hildreth 1980)."""
+    from scipy.ndimage import gaussian_gradient_magnitude, gaussian_laplace
+
+    filled = np.nan_to_num(image, nan=float(np.nanmin(image)))
+    slope = gaussian_gradient_magnitude(filled, _EDGE)
+    positive = gaussian_laplace(filled, _EDGE) > 0
+    crossing = np.zeros(image.shape, dtype=bool)
+    crossing[1:] |= positive[1:] != positive[:-1]
+    crossing[:, 1:] |= positive[:, 1:] != positive[:, :-1]
+    crossing &= (slope > np.quantile(slope, 0.85)) & np.isfinite(image)
+    return np.asarray(crossing)
 
 
 def page_png(

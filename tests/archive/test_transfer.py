@@ -80,13 +80,13 @@ def test_pages_are_turned_and_instances_need_not_be_counted(archive, study, tmp_
         (Answer(500, b"SECRET"), "HTTP 500 Internal Server Error"),
         (Answer(599, b"SECRET"), "HTTP 599"),
         (HTML, "HTML page"),
-        (Answer(wait=0.3), "no answer in time"),
+        (Answer(wait=1.0), "no answer in time"),
     ],
 )
 @pytest.mark.parametrize("where", ["GET .*/series$", WADO])
 def test_no_answer_is_told_at_once(archive, no_fetch, monkeypatch, answer, words, where):
     if answer.wait:
-        monkeypatch.setattr(client, "TIMEOUT", (1.0, 0.1))
+        monkeypatch.setattr(client, "TIMEOUT", (5.0, 0.5))
     archive.scripted = [(where, answer)]
     no_fetch(words)
     assert not archive.scripted

@@ -127,7 +127,7 @@ def restored(volume: Volume, settings: InPlane | ThroughPlane) -> Volume:
     return upsample(VolumeFile(volume), replace(settings, model=model)).volume
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.uint16])
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.uint16, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("plane", PLANES)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_blob_stays_in_place(models: object, plane: str, seed: int, dtype: type) -> None:

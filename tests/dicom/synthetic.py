@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import (
+    UID,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     MRImageStorage,
@@ -16,12 +17,13 @@ from pydicom.valuerep import format_number_as_ds
 
 from mrisr.core.volume import Volume
 from mrisr.data.phantom import phantom
+from tests.reliability.dicom_files import add_overlay, blank, set_pixels
 
 #: Words that stand in attributes which must never reach a message, a record or a file name.
 SECRETS = ("SECRET", "SYNTH-4711", "19500102", "ACC-0815", "J\xf6rg")
 
 SIZE, SLICES = 64, 12
-_PRIVATE_GROUP, _OVERLAY_GROUP = 0x0029, 0x6000
+_PRIVATE_GROUP = 0x0029
 _CREATOR = "SIEMENS CSA HEADER"
 
 
@@ -91,9 +93,8 @@ def _identity(k: int, patient: str, number: int) -> FileDataset:
     def uid(*parts: object) -> str:
         return generate_uid(entropy_srcs=[patient, *map(str, parts)])
 
-    d = FileDataset("", {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
+    d = blank(MRImageStorage, UID(uid("instance", number, k)))
     d.SpecificCharacterSet = "ISO_IR 100"
-    d.SOPClassUID, d.SOPInstanceUID = MRImageStorage, uid("instance", number, k)
     d.PatientName, d.PatientID = "Secret^J\xf6rg", patient
     d.IssuerOfPatientID = "SECRET HOSPITAL"
     d.PatientBirthDate, d.PatientSex, d.PatientAge, d.PatientWeight = "19500102", "M", "074Y", 81
@@ -155,13 +156,10 @@ def _pixels(d: Dataset, volume: Volume, k: int) -> None:
     d.SliceThickness, d.SpacingBetweenSlices = "3", format_number_as_ds(float(spacing[2]))
     d.SliceLocation = format_number_as_ds(float(position @ normal))
     plane = np.ascontiguousarray(volume.array[:, :, k].T.round().clip(0, 4095).astype("<u2"))
-    d.Rows, d.Columns = plane.shape
-    d.SamplesPerPixel, d.PhotometricInterpretation = 1, "MONOCHROME2"
-    d.BitsAllocated, d.BitsStored, d.HighBit, d.PixelRepresentation = 16, 12, 11, 0
+    set_pixels(d, plane, stored=12)
     d.SmallestImagePixelValue, d.LargestImagePixelValue = int(plane.min()), int(plane.max())
     d.WindowCenter, d.WindowWidth = "400", "900"
     d.WindowCenterWidthExplanation = "Algo1"
-    d.PixelData = plane.tobytes()
 
 
 def _clutter(d: Dataset) -> None:
@@ -169,20 +167,8 @@ def _clutter(d: Dataset) -> None:
     block = d.private_block(_PRIVATE_GROUP, _CREATOR, create=True)
     block.add_new(0x08, "CS", "IMAGE NUM 4")
     block.add_new(0x10, "OB", b"secret protocol of the vendor\0")
-    overlay = {
-        0x10: ("US", d.Rows),
-        0x11: ("US", d.Columns),
-        0x40: ("CS", "G"),
-        0x50: ("SS", [1, 1]),
-    }
-    overlay |= {0x100: ("US", 1), 0x102: ("US", 0)}
-    overlay |= {0x3000: ("OW", b"\x55" * (d.Rows * d.Columns // 8))}
-    for element, (vr, value) in overlay.items():
-        d.add_new((_OVERLAY_GROUP, element), vr, value)
+    add_overlay(d, d.Rows, d.Columns)
     icon = Dataset()
-    icon.Rows, icon.Columns = 8, 8
-    icon.SamplesPerPixel, icon.PhotometricInterpretation = 1, "MONOCHROME2"
-    icon.BitsAllocated, icon.BitsStored, icon.HighBit, icon.PixelRepresentation = 8, 8, 7, 0
-    icon.PixelData = bytes(64)
+    set_pixels(icon, np.zeros((8, 8), np.uint8))
     d.IconImageSequence = [icon]
     d.PixelPaddingValue = 0

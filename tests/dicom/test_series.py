@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import warnings
 from dataclasses import replace
@@ -170,8 +171,9 @@ def test_values_are_those_of_the_volume(tmp_path, derive, edits):
         (0, 1e9, np.float64, np.uint16),
     ],
 )
-def test_storage_of_16_bits(tmp_path, hospital, low, high, dtype, wanted):
+def test_storage_of_16_bits(tmp_path, low, high, dtype, wanted):
     whole = np.dtype(dtype).kind in "iu"
+    hospital = hospital_series(tmp_path / "hospital", size=16, slices=3)
     volume = read_volume(hospital)
     ramp = np.linspace(low, high, volume.array.size).reshape(volume.shape)
     ramp = (ramp.round() if whole else ramp).astype(dtype)
@@ -287,6 +289,15 @@ def test_a_real_enhanced_file(shared, derive):
     assert_valid(folder / "0001.dcm")
 
 
+@pytest.fixture(scope="module")
+def derived(tmp_path_factory):
+    """A small derived series, its volume and its source."""
+    folder = tmp_path_factory.mktemp("careless")
+    series = hospital_series(folder / "hospital", size=16, slices=4)
+    volume, source = storable(upsampled(read_volume(series), (2, 2, 1))), read_source(series)
+    return write_series(volume, folder / "derived", source, DERIVATION), volume, source
+
+
 def set_to(**attributes):
     def change(d):
         for keyword, value in attributes.items():
@@ -333,8 +344,9 @@ def private(d):
         ),
     ],
 )
-def test_a_careless_series_is_noticed(hospital, derive, change, words):
-    folder, volume, source = derive(hospital)
+def test_a_careless_series_is_noticed(tmp_path, derived, change, words):
+    whole, volume, source = derived
+    folder = shutil.copytree(whole, tmp_path / "derived")
     assert check_derived(folder, source, volume) == []
     for path in folder.iterdir():
         d = pydicom.dcmread(path)

@@ -124,7 +124,7 @@ def agree(found: Normal, wanted: Normal) -> None:
 @pytest.mark.parametrize("eta", [0, 1], ids=["deterministic", "ancestral"])
 @pytest.mark.parametrize("sampler", ["corrected", "published"])
 @pytest.mark.parametrize("kind", ["plain", "aligned"])
-@pytest.mark.parametrize("last", [25, 50])
+@pytest.mark.parametrize("last", [pytest.param(25, marks=pytest.mark.slow), 50])
 @pytest.mark.parametrize("steps", STEPS)
 def test_partial_start(kind: str, last: int, steps: int, sampler: SamplerName, eta: int) -> None:
     levels = sampling_levels(INFERENCE, G[last], steps)

@@ -74,14 +74,10 @@ def test_noise_scales_by_their_definition(schedule: LinearSchedule) -> None:
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_time_is_exact_at_the_levels(schedule: LinearSchedule) -> None:
+def test_time_and_scale_are_inverse_and_exact_at_the_levels(schedule: LinearSchedule) -> None:
     steps = torch.arange(schedule.steps + 1, dtype=torch.float64)
     torch.testing.assert_close(schedule.time(schedule.noise_scales()), steps, rtol=0, atol=1e-6)
     torch.testing.assert_close(schedule.scale_at(steps), schedule.noise_scales())
-
-
-@pytest.mark.parametrize("schedule", SCHEDULES)
-def test_time_and_scale_are_inverse(schedule: LinearSchedule) -> None:
     t = torch.linspace(0, schedule.steps, 997, dtype=torch.float64)
     torch.testing.assert_close(schedule.time(schedule.scale_at(t)), t, rtol=0, atol=1e-6)
     assert bool((schedule.scale_at(t).diff() < 0).all())
@@ -156,13 +152,6 @@ def test_aligned_path_runs_from_low_to_high() -> None:
     torch.testing.assert_close(mean(path, high, low, scale(0.1)), low, rtol=0, atol=0)
 
 
-def test_share_keeps_shape_and_dtype() -> None:
-    g = torch.tensor([0.3, 0.9])[:, None, None, None]
-    for path in PATHS:
-        share = path.mixing(g)
-        assert (share.shape, share.dtype) == (g.shape, torch.float32)
-
-
 def test_the_clock_is_the_paths_own() -> None:
     """Another sampling or training schedule does not change the path; another clock does."""
     g = scale(0.6)
@@ -188,6 +177,7 @@ def test_diffuse_by_its_definition(path: Path) -> None:
     expected = g * (share * high + (1 - share) * low) + (1 - g**2).sqrt() * noise
     torch.testing.assert_close(x, expected)
     assert torch.equal(x[1], high[1])
+    assert path.mixing(g.float()).dtype == torch.float32
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
@@ -227,6 +217,8 @@ def test_ancestral_step_is_the_posterior() -> None:
     sd = math.sqrt((1 - alpha) * (1 - s**2) / (1 - g**2))
     found = step(x_t, high, high, scale(g), scale(s), eta=1, noise=noise)
     torch.testing.assert_close(found, centre + sd * noise)
+    with pytest.raises(ValueError, match="needs noise"):
+        step(x_t, high, high, scale(g), scale(s), eta=1.0)
 
 
 def test_last_step_returns_the_estimate() -> None:
@@ -235,12 +227,6 @@ def test_last_step_returns_the_estimate() -> None:
     for path in (PlainPath(0.25), AlignedPath(0.25)):
         run = SAMPLERS["corrected"]
         assert torch.equal(run(lambda x, g: high, noise, low, levels, path, lambda i: noise), high)
-
-
-def test_ancestral_step_without_noise_is_refused() -> None:
-    high, low, _ = images()
-    with pytest.raises(ValueError, match="needs noise"):
-        step(low, high, high, scale(0.4), scale(0.7), eta=1.0)
 
 
 def test_noise_is_asked_for_by_step_and_a_run_replays() -> None:

@@ -13,16 +13,16 @@ from mrisr.core import geometry
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Volume
 from mrisr.data.phantom import phantom
-from mrisr.evaluation import registration
 from mrisr.evaluation.case import Scale, Scored
 from mrisr.evaluation.experiment import Switches
 from mrisr.evaluation.images import evaluate
 from mrisr.evaluation.methods import Method, load_methods
 from mrisr.evaluation.reference import ReferenceCase, compare, correlation, reference_cases
-from mrisr.evaluation.registration import Registration
 from mrisr.evaluation.settings import EvaluationSettings
 from mrisr.io import write_volume
 from mrisr.physics.measurement import measure_through_plane, noisy
+from mrisr.planes import registration
+from mrisr.planes.registration import Registration
 
 FACTOR = 4.0
 SCALE = Scale("reference", FACTOR)

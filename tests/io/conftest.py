@@ -7,16 +7,13 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import (
-    ExplicitVRLittleEndian,
-    MRImageStorage,
-    generate_uid,
-)
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import MRImageStorage, generate_uid
 
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Storage, Volume
 from mrisr.io import read_volume
+from tests.reliability.dicom_files import blank, set_pixels
 
 
 def names(folder: Path) -> list[str]:
@@ -73,12 +70,7 @@ def make_series(tmp_path: Path) -> Callable[..., Path]:
 
 
 def _slice(k: int, series: str, study: str, number: int) -> FileDataset:
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = MRImageStorage
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    d = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    d.SOPClassUID, d.SOPInstanceUID = MRImageStorage, meta.MediaStorageSOPInstanceUID
+    d = blank(MRImageStorage, generate_uid())
     d.SeriesInstanceUID, d.StudyInstanceUID = series, study
     d.Modality, d.SeriesDescription, d.SeriesNumber = "MR", f"t2_{number}", number
     d.PatientName, d.PatientID = "Secret^Name", "SECRET-ID"
@@ -86,10 +78,7 @@ def _slice(k: int, series: str, study: str, number: int) -> FileDataset:
     d.ImagePositionPatient = [-10.5, -20.25, 3.0 * k]
     d.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
     d.PixelSpacing, d.SliceThickness, d.SpacingBetweenSlices = [0.5, 0.7], 2.5, 3.0
-    d.Rows, d.Columns = 6, 8
-    d.SamplesPerPixel, d.PhotometricInterpretation = 1, "MONOCHROME2"
-    d.BitsAllocated, d.BitsStored, d.HighBit, d.PixelRepresentation = 16, 16, 15, 0
-    d.PixelData = pixels(k).tobytes()
+    set_pixels(d, pixels(k))
     return d
 
 

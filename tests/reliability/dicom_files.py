@@ -150,15 +150,20 @@ def add_patient(d: Dataset) -> None:
     block = d.private_block(0x0029, "SECRET VENDOR", create=True)
     block.add_new(0x10, "LO", "secret private text")
     block.add_new(0x20, "OB", b"secret private bytes")
+    add_overlay(d, ROWS, COLUMNS)
+
+
+def add_overlay(d: Dataset, rows: int, columns: int) -> None:
+    """Graphics over an image of this size."""
     for element, vr, value in (
-        (0x0010, "US", ROWS),
-        (0x0011, "US", COLUMNS),
+        (0x0010, "US", rows),
+        (0x0011, "US", columns),
         (0x0022, "LO", "secret overlay"),
         (0x0040, "CS", "G"),
         (0x0050, "SS", [1, 1]),
         (0x0100, "US", 1),
         (0x0102, "US", 0),
-        (0x3000, "OW", b"\xff" * (ROWS * COLUMNS // 8)),
+        (0x3000, "OW", b"\xff" * (rows * columns // 8)),
     ):
         d.add_new((0x6000, element), vr, value)
 

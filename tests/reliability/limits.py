@@ -25,12 +25,17 @@ CASES = Cases("Memory")
 
 
 def _study(folder: Path, pixels: int) -> Path:
-    from mrisr.data.phantom import phantom
+    """A phantom with a quarter of the pixels along each axis, made fine by interpolation: cheaply large."""
+    from scipy.ndimage import zoom
+
+    from mrisr.data.phantom import phantom, phantom_affine
     from mrisr.io import write_volume
 
     folder.mkdir(parents=True, exist_ok=True)
-    made = phantom((pixels, pixels, 4), spacing=(0.5, 0.5, 3.0))
-    return write_volume(made, folder / "study.nii.gz")
+    coarse = phantom((pixels // 4, pixels // 4, 4), spacing=(2.0, 2.0, 3.0))
+    array = zoom(coarse.array, (4, 4, 1), order=1)
+    affine = phantom_affine(array.shape, spacing=(0.5, 0.5, 3.0))
+    return write_volume(coarse.with_array(array, affine), folder / "study.nii.gz")
 
 
 def _run(source: Path, output: str, *options: object, **run: Any) -> Outcome:
@@ -112,7 +117,7 @@ _LADDER = (1, 2, 4, 8, 12, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 16
 _LADDER += tuple(range(288, 640, 32))
 should = "exit 1, one line that says out of memory, nothing written; or the whole result"
 for ending, limits in (
-    (".nii.gz", (4, 10, 16, 24, 48)),
+    (".nii.gz", (4, 16, 48)),
     *((ending, _LADDER) for ending in (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")),
 ):
     name = f"address space limited to {limits[0]} to {limits[-1]} MiB, {ending}"
@@ -211,7 +216,7 @@ def killed(folder: Path, kills: int, iterations: int) -> str:
 
 def terminated(folder: Path) -> str:
     """SIGTERM, as a cluster sends it at the end of the time."""
-    config, cache = _prepared(folder, 60)
+    config, cache = _prepared(folder, 30)
     seconds = _finish(_train(config, cache, folder / "whole")).seconds
     running = _train(config, cache, folder / "stopped")
     time.sleep(seconds / 2)
@@ -246,7 +251,7 @@ def disk_fills_up(folder: Path) -> str:
 
 _SAME = "the last checkpoint can be loaded; the resumed run has the curve and weights of an undisturbed one"
 
-CASES.add("kill -9, 3 times", _SAME, lambda f: killed(f, 3, 60))
+CASES.add("kill -9, 3 times", _SAME, lambda f: killed(f, 3, 30))
 CASES.add("kill -9, 12 times", _SAME, lambda f: killed(f, 12, 400), slow=True)
 CASES.add("SIGTERM", f"one line, exit 1; {_SAME}", terminated)
 should = f"exit 3, one line with path and bytes needed; {_SAME}"

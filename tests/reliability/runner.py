@@ -28,7 +28,8 @@ ROOT = Path(__file__).resolve().parents[2]
 _START_S = 120
 #: Not parts of mrisr's import graph, and yet loaded during a run.
 _LATE_IMPORTS = """PIL.PngImagePlugin gdcm jpeg_ls matplotlib.backends.backend_agg nibabel openjpeg
-pydicom.pixels pytest rich.console scipy.linalg scipy.signal SimpleITK tests.reliability.runner""".split()
+pydicom.pixels pytest rich.console scipy.linalg scipy.signal SimpleITK tests.reliability.runner
+tests.reliability.warm""".split()
 _QUIET = {"MPLBACKEND": "Agg", "CUDA_VISIBLE_DEVICES": "", "PYTHONUTF8": "1", "NO_COLOR": "1"}
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 #: Linux capabilities by which root reads and writes what the permissions forbid.

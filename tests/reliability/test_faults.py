@@ -74,7 +74,7 @@ IN_PLACE, OLD_FIRST, UNTIDY = CARELESS
 @pytest.mark.parametrize(
     ("experiment", "writer", "words"),
     [
-        (partial(kill_at_random, kills=60), IN_PLACE, "corrupt"),
+        (partial(kill_at_random, kills=30), IN_PLACE, "corrupt"),
         (kill_at_steps, OLD_FIRST, "the old output is gone"),
         (kill_at_steps, UNTIDY, "left behind"),
         *((limited_and_forbidden, w, r"exit 1|not as it was|corrupt") for w in CARELESS),

@@ -146,32 +146,7 @@ def test_no_patient_in_any_output(tmp_path: Path) -> None:
         assert not any(word.encode("latin-1") in content for word in (*SECRETS, "DOE"))
 
 
-# --- what is refused ------------------------------------------------------------------------------
-
-
-def test_the_input_is_never_overwritten(study: Path, tmp_path: Path) -> None:
-    before = study.read_bytes()
-    link = tmp_path / "link.nii.gz"
-    link.symlink_to(study)
-    for target in (study, link):
-        with pytest.raises(OutputError, match="input"):
-            mrisr.inplane(study, output=target, force=True)
-    with pytest.raises(OutputError):
-        mrisr.inplane(study, qc=study, force=True)
-    assert study.read_bytes() == before
-
-
-@pytest.mark.parametrize("existing", ["out.nii.gz", "out.json", "qc.png"])
-def test_existing_outputs_need_force(study: Path, existing: str) -> None:
-    Path(existing).write_text("old")
-    arguments = {"scale": 2, "output": "out.nii.gz", "qc": "qc.png"}
-    with pytest.raises(OutputError, match="exists already"):
-        mrisr.inplane(study, **arguments)
-    assert files(Path.cwd()) == [existing]
-    assert Path(existing).read_text() == "old"
-    mrisr.inplane(study, force=True, **arguments)
-    assert files(Path.cwd()) == ["out.json", "out.nii.gz", "qc.png"]
-    assert Path(existing).read_bytes() != b"old"
+# --- what is refused; the rest are rows of the reliability table --------------------------------
 
 
 def test_outputs_need_different_names(study: Path) -> None:
@@ -179,13 +154,6 @@ def test_outputs_need_different_names(study: Path) -> None:
         mrisr.inplane(study, output="out.nii.gz", qc="out.json")
     with pytest.raises(OutputError, match="different names"):
         mrisr.inplane(study, output="out.nii.gz", qc="out.nii.gz")
-
-
-@pytest.mark.parametrize("output", ["out.png", "out", "missing/out.nii.gz"])
-def test_outputs_that_cannot_be(study: Path, output: str) -> None:
-    with pytest.raises(OutputError, match="out"):
-        mrisr.inplane(study, output=output)
-    assert files(Path.cwd()) == []
 
 
 def test_bad_input_leaves_nothing(volume: Volume, tmp_path: Path) -> None:

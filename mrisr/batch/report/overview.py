@@ -138,7 +138,7 @@ def worth(rows: Sequence[StudyResults], titles: Mapping[str, str]) -> list[Worth
 
 
 def charts(rows: Sequence[StudyResults], titles: Mapping[str, str]) -> list[dict[str, Any]]:
-    """How Dice, residuals and times spread over the studies."""
+    """Charts of how Dice, residuals and times spread over the studies."""
     found = []
     for zone in ZONES:
         volumes = {SOURCE: "measured", **titles}
@@ -176,7 +176,7 @@ def chart(
     limits: tuple[float | None, float | None] = (None, None),
     logarithmic: bool = False,
 ) -> dict[str, Any]:
-    """What ``chart.svg`` draws: groups of values over one axis; empty where there are none.
+    """Content of ``chart.svg``: groups of values over one axis; empty where there are none.
 
     Groups without values are left out; they are grey where ``colours`` has none, and ``limits`` fix the axis.
     """

@@ -44,7 +44,7 @@ Point = NDArray[np.float64]
 
 
 class Position(NamedTuple):
-    """Where a cut lies: mm from the centre towards the head, the left or the front, and that in words."""
+    """Place of a cut: mm from the centre towards the head, the left or the front, and that in words."""
 
     offset_mm: float
     label: str

@@ -172,10 +172,11 @@ def _scan(
     matrix, origin = affine[:3, order], affine[:3, 3:]
     signs = np.sign([affine[world[a], a] for a in order])  # the same samples in a flipped array
     rows, columns, slices = (shape[a] for a in order)
+    samples = (signs * offsets) @ matrix.T  # mm from a voxel's centre
     pixels = matrix[:, :2] @ np.indices((rows, columns)).reshape(2, -1)
     values = np.empty((rows, columns, slices), np.float32)
     for k in range(slices):
         centres = (pixels + matrix[:, 2:] * k + origin).T
-        total = sum(tissue(centres + matrix @ (signs * offset), seed) for offset in offsets)
-        values[:, :, k] = np.reshape(total / np.float32(len(offsets)), (rows, columns))
+        parts = tissue(centres + samples[:, None], seed)
+        values[:, :, k] = parts.mean(axis=0).reshape(rows, columns)
     return np.ascontiguousarray(np.moveaxis(values, [0, 1, 2], order))

@@ -1,6 +1,7 @@
 """Labelled phantom patients, stand-ins for the segmenter, and files of the experiment."""
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +82,18 @@ def labelled(volume: Volume, array: Any) -> Volume:
     return replace(volume, array=array.astype(np.uint8), storage=Storage(np.dtype(np.uint8)))
 
 
+@cache
+def patient(seed: int) -> tuple[Volume, Volume]:
+    """Image and labels of a phantom patient."""
+    image = phantom(SHAPE, spacing=SPACING, seed=seed)
+    return image, label_volume(SHAPE, image.affine, seed)
+
+
 def case_of(
     segmenter: Any = None, changes: dict[str, Any] = SETTINGS, seed: int = 3, **more: Any
 ) -> ZonesCase:
     """A phantom patient, scored by a stand-in of the segmenter."""
-    image = phantom(SHAPE, spacing=SPACING, seed=seed)
-    labels = label_volume(SHAPE, image.affine, seed)
+    image, labels = patient(seed)
     frozen = Frozen(segmenter or Thresholds())
     return ZonesCase("unseen", "t2w", image, labels, ZonesSettings(**changes), frozen, **more)
 

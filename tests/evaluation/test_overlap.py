@@ -1,4 +1,4 @@
-"""Registration on the phantom, whose motion is known, and scans seen through each other by waves."""
+"""Scans seen through each other, by waves whose means are known."""
 
 from dataclasses import replace
 
@@ -10,18 +10,8 @@ from scipy.spatial.transform import Rotation
 from mrisr.core import geometry
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Volume
-from mrisr.data.phantom import phantom, phantom_affine
-from mrisr.evaluation.registration import (
-    Registration,
-    _full_rectangle,
-    find_overlap,
-    overlap_centre,
-    register_rigid,
-    upright,
-)
-
-SHIFT, ANGLES = (2.0, -3.0, 1.5), (1.0, -2.0, 3.0)
-SHAPE = (64, 56, 10)
+from mrisr.data.phantom import phantom_affine
+from mrisr.evaluation.overlap import _full_rectangle, find_overlap, overlap_centre, upright
 
 
 def motion_of(shift: tuple[float, ...], angles: tuple[float, ...]) -> geometry.Affine:
@@ -31,69 +21,6 @@ def motion_of(shift: tuple[float, ...], angles: tuple[float, ...]) -> geometry.A
     motion[:3, 3] = shift
     return motion
 
-
-def moved_scan(shift: tuple[float, ...], angles: tuple[float, ...]) -> Volume:
-    """A coronal scan in whose frame the tissue of world point ``M p`` lies at ``p``."""
-    affine = phantom_affine(SHAPE, "coronal", (1.1, 1.1, 3.0))
-    return replace(phantom(SHAPE, motion_of(shift, angles) @ affine, noise=0.01), affine=affine)
-
-
-@pytest.fixture(scope="module")
-def axial() -> Volume:
-    return phantom((72, 72, 14), spacing=(1.0, 1.0, 3.0), noise=0.01)
-
-
-@pytest.mark.parametrize("centre", [None, pytest.param((8.0, -6.0, 4.0), marks=pytest.mark.slow)])
-def test_a_known_motion_is_found(axial: Volume, centre: tuple[float, ...] | None) -> None:
-    """The shift is that of the ball's centre, which a rotation about the origin moves too."""
-    ball = None if centre is None else (np.array(centre), 60.0)
-    found = register_rigid(moved_scan(SHIFT, ANGLES), axial, ball)
-    centre = centre or (0.0, 0.0, 0.0)
-    turned = Rotation.from_euler("xyz", ANGLES, degrees=True).apply(centre)
-    assert np.abs(found.shift_mm - (turned + SHIFT - np.array(centre))).max() < 0.3
-    assert np.abs(found.angles_deg - ANGLES).max() < 0.3
-    assert found.information[1] > 2 * found.information[0]
-    assert found.doubt is None
-
-
-@pytest.mark.slow
-def test_the_same_scans_give_the_same_motion(axial: Volume) -> None:
-    scan = moved_scan((0, 0, 0), (0, 0, 0))
-    found, again = register_rigid(scan, axial), register_rigid(scan, axial)
-    assert np.abs(found.shift_mm).max() < 0.15
-    assert np.abs(found.angles_deg).max() < 0.3
-    np.testing.assert_allclose(found.matrix, again.matrix, atol=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("shift", "angles", "information", "words"),
-    [
-        ((0.0, 8.0, 8.0), (0.0, 0.0, 0.0), (0.1, 0.2), "a shift of 11.3 mm"),
-        ((0.0, 0.0, 0.0), (0.0, -12.0, 0.0), (0.1, 0.2), "a rotation of 12.0 degrees"),
-        ((1.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.2, 0.1), "fell from 0.2000 to 0.1000"),
-    ],
-)
-def test_what_is_not_believed_is_said(
-    shift: tuple[float, ...],
-    angles: tuple[float, ...],
-    information: tuple[float, float],
-    words: str,
-) -> None:
-    doubt = Registration(np.eye(4), np.array(shift), np.array(angles), information).doubt
-    assert doubt is not None
-    assert words in doubt
-
-
-def test_scans_far_apart_are_refused_in_one_line(axial: Volume) -> None:
-    scan = moved_scan((0, 0, 0), (0, 0, 0))
-    affine = scan.affine.copy()
-    affine[2, 3] += 500
-    with pytest.raises(InputError, match="a scan that overlaps with phantom-axial") as error:
-        register_rigid(replace(scan, affine=affine), axial)
-    assert "\n" not in str(error.value)
-
-
-# --- overlap --------------------------------------------------------------------------------------
 
 #: Waves of 12 to 20 mm, in radians per mm.
 WAVES = 2 * np.pi * np.array([[1 / 14, 1 / 12, 1 / 17], [-1 / 20, 1 / 13, 1 / 12]])

@@ -1,0 +1,130 @@
+"""One volume of several planes, on a moving phantom whose truth is known."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import mrisr
+from mrisr.core import geometry
+from mrisr.core.errors import UsageError
+from mrisr.core.volume import Volume
+from mrisr.data.phantom import phantom, phantom_affine
+from mrisr.io import read_volume, write_volume
+from mrisr.planes import joint
+from mrisr.runs.record import FORMAT
+from tests.planes.test_registration import motion_of
+
+SPACING = (1.0, 1.0, 4.0)
+SHAPE = (72, 72, 16)
+MOTIONS = {
+    "axial": np.eye(4),
+    "coronal": motion_of((2.0, -3.0, 1.5), (1.0, -2.0, 2.0)),
+    "sagittal": motion_of((-1.0, 2.0, 3.0), (-2.0, 1.0, 1.0)),
+}
+
+
+def stack(plane: str, seed: int = 0) -> Volume:
+    """A noisy stack of the phantom, moved; across the axial one the tissue is also brighter to one side."""
+    affine = phantom_affine(SHAPE, plane, SPACING)
+    found = phantom(SHAPE, MOTIONS[plane] @ affine, noise=0.01, seed=seed, dtype=np.float32)
+    shading = np.linspace(0.9, 1.3, SHAPE[0])[:, None, None] if plane != "axial" else 1.0
+    array = (found.array * shading).astype(np.float32)
+    return replace(found, array=array, affine=affine, name=plane)
+
+
+@pytest.fixture(scope="module")
+def exam() -> dict[str, Volume]:
+    return {plane: stack(plane) for plane in MOTIONS}
+
+
+@pytest.fixture(scope="module")
+def truth(exam: dict[str, Volume]) -> NDArray[np.float32]:
+    """The phantom on the joint grid, away from the edges of the field."""
+    shape, affine = geometry.resampled_grid(SHAPE, exam["axial"].affine, (1, 1, 4))
+    return np.asarray(phantom(shape, affine, slice_thickness=1.0, dtype=np.float32).array)
+
+
+def error_db(found: NDArray[Any], truth: NDArray[np.float32]) -> float:
+    inner = (slice(14, -14),) * 3
+    return float(10 * np.log10(np.mean(np.square(found[inner] - truth[inner]))))
+
+
+@pytest.fixture(scope="module")
+def made(exam: dict[str, Volume]) -> mrisr.runs.results.Result:
+    from mrisr.runs.run import run
+
+    axial, coronal, sagittal = exam.values()
+    settings = mrisr.ThroughPlane(model="bspline")
+    return run(axial, settings, coronal=coronal, sagittal=sagittal)
+
+
+def test_three_planes_show_more_than_one(
+    exam: dict[str, Volume], made: Any, truth: NDArray[np.float32]
+) -> None:
+    alone = mrisr.throughplane(exam["axial"], model="bspline")
+    assert made.volume.shape == alone.shape == truth.shape
+    np.testing.assert_allclose(made.volume.affine, alone.affine, atol=1e-9)
+    assert error_db(made.volume.array, truth) < error_db(alone.array, truth) - 1.5
+
+
+def test_the_record_tells_motion_and_agreement_of_every_plane(made: Any) -> None:
+    record = made.record.as_dict()
+    assert record["format"] == FORMAT
+    assert record["parameters"]["spacing_mm"] == 1.0
+    assert 0.5 < record["residual"]["rms_of_noise"] < 3
+    for plane, name in zip(record["planes"], ("coronal", "sagittal"), strict=True):
+        assert plane["input"]["plane"] == name
+        np.testing.assert_allclose(plane["matrix_ras_mm"], MOTIONS[name], atol=0.6)
+        assert np.allclose(plane["shift_mm"], MOTIONS[name][:3, 3], atol=0.4)
+        assert plane["agreement"] > 0.5
+        assert plane["uncertainty_mm"] < 0.5
+        assert plane["left_out"] is None
+    assert "3 planes" in made.record.line()
+
+
+def test_the_picture_shows_all_planes(made: Any) -> None:
+    assert made.picture().startswith(b"\x89PNG")
+
+
+def test_a_stack_that_contradicts_is_left_out_and_the_axial_result_stands(
+    exam: dict[str, Volume],
+) -> None:
+    noise = np.random.default_rng(0).normal(500, 100, SHAPE).astype(np.float32)
+    wrong = replace(exam["coronal"], array=noise)
+    settings = mrisr.ThroughPlane(model="bspline")
+    made = mrisr.run(exam["axial"], settings, coronal=wrong)
+    assert made.record.planes[0].left_out
+    assert any("the coronal stack was left out" in note for note in made.notes)
+    alone = mrisr.throughplane(exam["axial"], model="bspline")
+    np.testing.assert_allclose(made.volume.array, alone.array, atol=1e-3 * np.ptp(alone.array))
+
+
+def test_options_of_several_planes_are_refused_for_one(exam: dict[str, Volume]) -> None:
+    with pytest.raises(UsageError, match="register: has no effect on one stack"):
+        mrisr.throughplane(exam["axial"], register="off", model="bspline")
+    with pytest.raises(UsageError, match="further planes are for through-plane"):
+        mrisr.inplane(exam["axial"], coronal=exam["coronal"])
+
+
+def test_the_command_takes_the_planes_as_files(
+    exam: dict[str, Volume],
+    tmp_path: Path,
+    run: Callable[..., tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(joint, "register_slices", lambda *_: pytest.fail("told not to register"))
+    for plane, volume in exam.items():
+        write_volume(volume, tmp_path / f"{plane}.nii.gz")
+    given = [f"--{plane}={tmp_path / plane}.nii.gz" for plane in exam]
+    out = tmp_path / "joint.nii.gz"
+    code, _, error = run("throughplane", *given, "--register=off", "--model=bspline", "-o", out)
+    assert code == 0, error
+    assert read_volume(out).shape == (72, 72, 64)
+    code, _, error = run("throughplane", *given, "--model=bspline", "-o", tmp_path / "axial.nii.gz")
+    assert code != 0
+    assert "axial.nii.gz" in error
