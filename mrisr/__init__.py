@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mrisr.core import process
+
 __version__ = "0.1.0"
 __all__ = [
     "InPlane",
@@ -24,6 +26,8 @@ __all__ = [
 if TYPE_CHECKING:
     from mrisr.core.options import InPlane, Segmenting, ThroughPlane
     from mrisr.runs.run import inplane, run, segment, throughplane
+
+process.make_ready()
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,7 @@
 """The command answers at once: what is heavy loads when it is used."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -51,3 +52,33 @@ def test_answers_in_half_a_second(statement: str) -> None:
     said = [run("-c", code) for _ in range(3)]
     assert min(float(text.splitlines()[-1]) for text in said) < SECONDS
     assert "help" not in statement or all(name in said[0] for name in COMMANDS)
+
+
+def test_a_user_without_a_name() -> None:
+    """As in a container that runs as any number, without a home; and no library says a word of it."""
+    code = """if True:
+    import os, pwd, sys
+    def nobody(uid): raise KeyError(f"getpwuid(): uid not found: {uid}")
+    pwd.getpwuid = nobody
+    import mrisr.cli
+    sys.argv = ["mrisr", "--help"]
+    try: mrisr.cli.main()
+    except SystemExit: import mrisr.zones.network, matplotlib.font_manager
+    """
+    names = ("LOGNAME", "USER", "LNAME", "USERNAME", "MPLCONFIGDIR")
+    environment = {k: v for k, v in os.environ.items() if k not in names} | {"HOME": "/dev/null"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked here")
+def test_a_forked_child_goes_on() -> None:
+    """PyTorch's threads do not survive a fork; here they have been used before."""
+    code = "import multiprocessing, torch, mrisr\ntorch.set_num_threads(2)\n"
+    code += "def work(_): x = torch.ones(600, 600); return float((x @ x).sum())\n"
+    code += "first = work(0)\nwith multiprocessing.get_context('fork').Pool(2) as pool:\n"
+    code += "    assert pool.map(work, range(2)) == [first, first]"
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", code], timeout=120, check=False, env=environment)
+    assert done.returncode == 0

@@ -14,7 +14,7 @@ from mrisr.batch.manifest import StackSource, Study
 from mrisr.batch.names import LABELS
 from mrisr.core import geometry
 from mrisr.core.errors import InputError, MrisrError
-from mrisr.io.paths import ending, stem
+from mrisr.io.paths import NOWHERE, as_text, ending, leads_nowhere, stem, subject_folders
 
 Report = Callable[[str], None]
 #: Files of a patient's folder, by their name without ending.
@@ -26,8 +26,14 @@ _T2W = re.compile(r"t2|tse|fse")
 _LEAST_TE, _LEAST_TR = 60.0, 1500.0
 #: Planes whose normal lies along each axis of the patient.
 _AXES = ("sagittal", "coronal", "axial")
-#: What an ``acq`` entity of BIDS begins with where it names the plane.
-_PLANES = {"ax": "axial", "tra": "axial", "cor": "coronal", "sag": "sagittal"}
+#: Names of the planes, as an ``acq`` entity of BIDS has them.
+_PLANES = {
+    **dict.fromkeys(("ax", "axial", "tra", "trans", "transverse", "transversal"), "axial"),
+    **dict.fromkeys(("cor", "coronal"), "coronal"),
+    **dict.fromkeys(("sag", "sagittal"), "sagittal"),
+}
+#: How the names of PI-CAI's files end, after those of patient and study.
+_STUDY_FILES = {"t2w": "axial", "cor": "coronal", "sag": "sagittal", "zones": LABELS}
 
 
 def find_studies(data: Path, report: Report = lambda line: None) -> list[Study]:
@@ -35,27 +41,40 @@ def find_studies(data: Path, report: Report = lambda line: None) -> list[Study]:
 
     Args:
         data: a BIDS tree (``sub-X/[ses-Y/]anat``); or a folder with a folder for each subject that holds
-            ``t2w_ax``, ``t2w_cor``, ``t2w_sag`` and ``zones`` as volumes, or DICOM studies.
+            ``t2w_ax``, ``t2w_cor``, ``t2w_sag`` and ``zones`` as volumes, or PI-CAI's ``PATIENT_STUDY_t2w``,
+            ``_cor`` and ``_sag``, or DICOM studies.
 
     Raises:
         InputError: the folder holds no study with an axial stack.
     """
     if not data.is_dir():
         raise InputError(data, expected="a folder with studies", found="none")
+
+    def say(line: str) -> None:
+        report(as_text(line))
+
     given: dict[str, str] = {}
     found: list[Study] = []
-    for folder in sorted(p for p in data.iterdir() if not p.name.startswith(".")):
-        if not folder.is_dir():
-            if ending(folder) or folder.suffix.lower() in (".dcm", ".ima"):
-                report(f"left out: {folder.name}, which lies in no subject's folder")
-            continue
-        for session, sources in _sessions(folder, report):
+    folders, others = subject_folders(data)
+    for path in sorted(p for p in data.iterdir() if not p.name.startswith(".")):
+        if leads_nowhere(path):
+            say(f"left out: {path.name}, {NOWHERE}")
+        elif path.is_file() and (ending(path) or path.suffix.lower() in (".dcm", ".ima")):
+            say(f"left out: {path.name}, which lies in no subject's folder")
+        elif path in others:
+            say(f"left out: {path.name}, which is no subject's folder (sub-*) of this BIDS tree")
+    for folder in folders:
+        for session, sources in _sessions(folder, say):
             where = f"{folder.name}{f' {session}' if session else ''}"
-            if "axial" in sources:
-                name = _safe(folder.name.removeprefix("sub-"), given, report)
-                found.append(Study(name, session, sources))
+            if "axial" not in sources:
+                say(f"left out: {where}, of which no axial T2w stack can be read")
+            elif any(
+                as_text(p) != p for p in (str(s.path.relative_to(data)) for s in sources.values())
+            ):
+                say(f"left out: {where}, in whose path a name is no UTF-8")
             else:
-                report(f"left out: {where}, which has no axial T2w stack")
+                name = _safe(folder.name.removeprefix("sub-"), given, say)
+                found.append(Study(name, session, sources))
     if not found:
         expected = "a folder per patient, a BIDS tree or DICOM studies, with axial T2w stacks"
         raise InputError(data, expected=expected, found="none")
@@ -85,20 +104,32 @@ def _sessions(folder: Path, report: Report) -> Iterator[tuple[str, dict[str, Sta
         yield session, _bids(anat, folder, report)
     if anatomies:
         return
-    if named := _patient(folder, report):
-        yield "", named
+    volumes = _volumes(folder, "*", report)
+    stems = [stem(path) for path in volumes]
+    studies = sorted({name.removesuffix("_t2w") for name in stems if name.endswith("_t2w")})
+    if "t2w_ax" in stems:
+        yield "", _patient(volumes, PATIENT_FILES, folder, report)
+    elif studies:
+        for path, name in zip(volumes, stems, strict=True):
+            if not name.startswith(tuple(f"{study}_" for study in studies)):
+                report(f"left out: {folder.name}/{path.name}")
+        for study in studies:
+            session = re.sub(r"[^A-Za-z0-9._-]+", "-", study.removeprefix(f"{folder.name}_"))
+            own = [p for p in volumes if stem(p).rpartition("_")[0] == study]
+            roles = {f"{study}_{end}": role for end, role in _STUDY_FILES.items()}
+            sources = _patient(own, roles, folder, report)
+            yield session.strip("-._")[:64] if len(studies) > 1 else "", sources
     else:
         yield from _dicom_studies(folder, report)
 
 
-def _patient(folder: Path, report: Report) -> dict[str, StackSource]:
-    """The files of a patient's folder; none where it has no axial one by its name."""
-    volumes = [p for p in sorted(folder.iterdir()) if ending(p) and p.is_file()]
-    if not any(stem(p) == "t2w_ax" for p in volumes):
-        return {}
+def _patient(
+    volumes: list[Path], roles: dict[str, str], folder: Path, report: Report
+) -> dict[str, StackSource]:
+    """The files of a study in a patient's folder, by their names without ending."""
     sources: dict[str, StackSource] = {}
     for path in volumes:
-        role = PATIENT_FILES.get(stem(path))
+        role = roles.get(stem(path))
         if role is None or role in sources:
             report(f"left out: {folder.name}/{path.name}")
         else:
@@ -109,7 +140,7 @@ def _patient(folder: Path, report: Report) -> dict[str, StackSource]:
 def _bids(anat: Path, subject: Path, report: Report) -> dict[str, StackSource]:
     """The T2w volumes of a session, by plane, and its labels where there is one set of them."""
     sources: dict[str, StackSource] = {}
-    for path in _volumes(anat, "*_T2w.*"):
+    for path in _volumes(anat, "*_T2w.*", report):
         plane = _plane(path, report)
         first = sources.get(plane or "")
         if first:
@@ -118,7 +149,7 @@ def _bids(anat: Path, subject: Path, report: Report) -> dict[str, StackSource]:
             sources[plane] = StackSource(path)
     inner = anat.relative_to(subject.parent)
     places = [anat, *sorted((subject.parent / "derivatives").glob(f"*/{inner.as_posix()}"))]
-    labels = [path for place in places for path in _volumes(place, "*_dseg.*")]
+    labels = [path for place in places for path in _volumes(place, "*_dseg.*", report)]
     if len(labels) == 1:
         sources[LABELS] = StackSource(labels[0])
     for path in labels if len(labels) > 1 else ():
@@ -126,17 +157,20 @@ def _bids(anat: Path, subject: Path, report: Report) -> dict[str, StackSource]:
     return sources
 
 
-def _volumes(folder: Path, pattern: str) -> list[Path]:
-    return [p for p in sorted(folder.glob(pattern)) if ending(p) and p.is_file()]
+def _volumes(folder: Path, pattern: str, report: Report) -> list[Path]:
+    """Volume files of a folder; a line is said of each that is a dead link."""
+    found = [p for p in sorted(folder.glob(pattern)) if ending(p) and not p.name.startswith(".")]
+    for path in found:
+        if leads_nowhere(path):
+            report(f"left out: {folder.name}/{path.name}, {NOWHERE}")
+    return [path for path in found if path.is_file()]
 
 
 def _plane(path: Path, report: Report) -> str | None:
-    """The plane of a stack: what its name says, or how its voxels lie."""
+    """The plane of a stack: what a word of its name says, or how its voxels lie."""
     named = re.search(r"_acq-([A-Za-z0-9]+)", path.name)
-    words = named[1].lower() if named else ""
-    for word, plane in _PLANES.items():
-        if words.startswith(word) or words.endswith(word):
-            return plane
+    if named and named[1].lower() in _PLANES:
+        return _PLANES[named[1].lower()]
     from mrisr.io import read_volume
 
     try:
@@ -154,8 +188,20 @@ def _dicom_studies(folder: Path, report: Report) -> Iterator[tuple[str, dict[str
     try:
         found = find_series(folder)
     except InputError as error:
-        why = "holds no volume and no DICOM" if "no DICOM image" in error.found else "is damaged"
-        report(f"left out: {folder.name}, which {why}")
+        why = "which is damaged"
+        if "no DICOM image" in error.found or "leads nowhere" in error.found:
+            below = sorted(folder.rglob("*"))
+            volumes = any(ending(p) for p in below)
+            why = f"which holds no {'t2w_ax' if volumes else 'volume'} and no DICOM"
+            if dead := [p for p in below if leads_nowhere(p) and not p.name.startswith(".")]:
+                names = f"{dead[0].name}{f' and {len(dead) - 1} more' if len(dead) > 1 else ''}"
+                why = f"of which no axial T2w stack can be read: {names}, {NOWHERE}"
+        report(f"left out: {folder.name}, {why}")
+        return
+    patients = len({file.shared[0] for series in found for file in series.files})
+    if patients > 1:
+        why = f"studies of {patients} patients; give the folder that holds a folder per subject"
+        report(f"left out: {folder.name}, which holds {why}")
         return
     studies: dict[str, list[Series]] = {}
     with quiet():

@@ -13,8 +13,9 @@ from typing import Any
 
 from mrisr.batch.names import ROLES, STACKS
 from mrisr.batch.workflow import pipelines
-from mrisr.core.errors import InputError
+from mrisr.core.errors import OutputError
 from mrisr.io.atomic import write_bytes
+from mrisr.io.tables import ManifestError, Row, read_rows
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,6 @@ class Study:
         return f"sub-{self.subject}" + (f"/ses-{self.session}" if self.session else "")
 
 
-class ManifestError(InputError):
-    """A manifest that cannot be used. ``faults`` has a line for each reason."""
-
-    def __init__(self, path: Path, faults: Sequence[str]) -> None:
-        self.faults = tuple(faults)
-        found = faults[0] if len(faults) == 1 else f"{len(faults)} faults"
-        super().__init__(path, expected="a manifest of studies", found=found)
-
-
 @cache
 def _schema() -> dict[str, Any]:
     """The JSON schema of a row: its ``properties`` are the columns, a ``pattern`` for the cells of each."""
@@ -60,16 +52,8 @@ def read_manifest(path: Path) -> list[Study]:
     Raises:
         ManifestError: with a line for each fault.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets like to begin with a mark
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(path, [f"no readable UTF-8 text ({error})"]) from error
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        faults = _faults_of_header(reader.fieldnames or ())
-        rows = [] if faults else [(reader.line_num, row) for row in reader]
-    except csv.Error as error:
-        raise ManifestError(path, [f"line {reader.line_num}: {error}"]) from error
+    rows = read_rows(path, _faults_of_header)
+    faults: list[str] = []
     studies: list[Study] = []
     lines: dict[str, int] = {}
     for line, row in rows:
@@ -80,7 +64,7 @@ def read_manifest(path: Path) -> list[Study]:
                 found.append(f"{study.folder} stands in line {first} already")
             studies.append(study)
         faults += [f"line {line}: {fault}" for fault in found]
-    if not rows and not faults:
+    if not rows:
         faults = ["no study"]
     if faults:
         raise ManifestError(path, faults)
@@ -103,7 +87,11 @@ def write_manifest(path: Path, studies: Iterable[Study]) -> None:
             if source.series:
                 row[f"{role}_series"] = source.series
         writer.writerow(row)
-    write_bytes(path, out.getvalue().encode())
+    try:
+        content = out.getvalue().encode()
+    except UnicodeEncodeError as error:
+        raise OutputError(f"{path}: not written, the path of a study is no UTF-8") from error
+    write_bytes(path, content)
 
 
 def _faults_of_header(names: Sequence[str]) -> list[str]:
@@ -121,7 +109,7 @@ def _faults_of_header(names: Sequence[str]) -> list[str]:
     return faults
 
 
-def _row(row: dict[str | Any, Any], base: Path) -> tuple[list[str], Study | None]:
+def _row(row: Row, base: Path) -> tuple[list[str], Study | None]:
     """Check a row: its faults, and the study where its name is usable."""
     if None in row or None in row.values():
         return ["expected as many cells as columns"], None

@@ -207,7 +207,11 @@ class Parts:
         self.made: dict[str, Part] = {}
         for role in (r for r in ROLES if r in inputs):
             outputs = (f"source/{role}{VOLUME}",)
-            self._add(Part("convert", role, outputs=outputs, inputs={role: inputs[role]}))
+            # Labels are brought to the voxels of the axial stack.
+            with_axial = role == LABELS and "axial" in inputs
+            stacks = {r: inputs[r] for r in (("axial", role) if with_axial else (role,))}
+            first = ("convert/axial",) if with_axial else ()
+            self._add(Part("convert", role, outputs=outputs, needs=first, inputs=stacks))
         for name, upsampling in settings.upsampled.items():
             if upsampling.of in inputs:
                 self._upsample(name)

@@ -177,16 +177,19 @@ def _run(command: list[str], plan: Plan, out: Path, show: Show, lock: int) -> in
     make_folder(log.parent)
     pause = LOOK_S + LOOK_EACH_S * len(plan.studies)
     with as_output_error(log), log.open("wb") as file:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=_environment(),
-            pass_fds=(lock,),
-            start_new_session=True,
-            preexec_fn=die_with_parent,
-        )
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=_environment(),
+                pass_fds=(lock,),
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+        except OSError as error:
+            raise MrisrError(f"{command[0]}: cannot be run: {error.strerror}") from error
     try:
         while process.poll() is None:
             show(progress(plan, out))

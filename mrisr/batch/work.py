@@ -22,7 +22,8 @@ from mrisr.batch.status import Part, read_status
 from mrisr.core.errors import InputError
 from mrisr.core.options import Files
 from mrisr.core.volume import Storage, Volume, VolumeFile
-from mrisr.io import input_format, read_file, read_volume, write_json, write_volume
+from mrisr.data.labels import read_labels
+from mrisr.io import read_file, read_volume, write_json, write_volume
 from mrisr.io.checks import writable_storage
 from mrisr.io.paths import ending
 
@@ -155,12 +156,9 @@ class Work:
         """A stack or the labels as the manifest's file holds them, by all checks of the readers."""
         if role not in self._read:
             source, limit = self.plan.sources[role], self.settings.max_voxels
-            if role == LABELS and input_format(source.path) == "dicom" and source.path.is_file():
-                from mrisr.dicom.segmentation import read_segmentation
-
-                read = read_segmentation(source.path, max_voxels=limit)
-            elif role == LABELS:
-                read = read_file(source.path, max_voxels=limit, allow_constant=True)
+            if role == LABELS:
+                image = self._measured("axial").volume
+                read = read_labels(source.path, image, max_voxels=limit)
             else:
                 read = read_file(source.path, series=source.series, max_voxels=limit)
                 if read.volume.plane != role and read.volume.is_stack:

@@ -4,6 +4,7 @@ Nothing heavy is imported before a command runs, so ``mrisr --help`` answers at 
 """
 
 import errno
+import logging
 import os
 import signal
 import sys
@@ -82,6 +83,7 @@ def main() -> None:
 
     ``MRISR_TRACEBACK=1`` shows where an error arose, for a bug report.
     """
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells where its cache lies
     try:
         with _terminable():
             code = command()(standalone_mode=False) or 0
@@ -92,6 +94,9 @@ def main() -> None:
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("MRISR_TRACEBACK") and not isinstance(error, _PARSER_ERROR):
             raise
+        faults = getattr(error, "faults", ())  # of a manifest
+        for fault in faults if len(faults) > 1 else ():
+            typer.echo(f"{error.source}: {fault}", err=True)  # type: ignore[union-attr]
         message, code = explain(error)
         typer.echo(f"mrisr: {message}", err=True)
     sys.exit(code)

@@ -256,19 +256,13 @@ def batch(
 ) -> None:
     """Upsample, segment, score and report on many studies, here or on a cluster; goes on where it stopped."""
     from mrisr.batch import start
-    from mrisr.batch.manifest import ManifestError
 
     asked = start.Request(manifest, output, config, profile, jobs, chunk, tuple(extra or ()))
-    try:
-        if dry_run:
-            typer.echo(start.dry_run(asked, say(quiet)))
-            return
-        with stage_bars(quiet) as show:
-            outcome = start.run_batch(asked, show, say(quiet))
-    except ManifestError as error:
-        for fault in error.faults if len(error.faults) > 1 else ():
-            typer.echo(f"{manifest}: {fault}", err=True)
-        raise
+    if dry_run:
+        typer.echo(start.dry_run(asked, say(quiet)))
+        return
+    with stage_bars(quiet) as show:
+        outcome = start.run_batch(asked, show, say(quiet))
     typer.echo(_summary(outcome, output))
     if any(status.state == "failed" for status in outcome.values()):
         raise typer.Exit(8)

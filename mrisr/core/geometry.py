@@ -17,6 +17,9 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 #: World coordinates in LPS (DICOM, ITK) to RAS; its own inverse.
 LPS_TO_RAS: Affine = np.diag([-1.0, -1.0, 1.0, 1.0])
 
+#: Voxels nearer to each other than this share of one are in the same place: converters round.
+SAME_VOXEL = 1e-2
+
 #: Plane that a stack shows when its slices are stacked along the world axis R-L, A-P or S-I.
 PLANES = ("sagittal", "coronal", "axial")
 #: Directions of the slices, rows and columns of each plane as pictures show them.
@@ -109,16 +112,46 @@ def resampled_grid(
 
 
 def same_grid(
-    shape: Sequence[int],
-    affine: Affine,
-    other_shape: Sequence[int],
-    other_affine: Affine,
-    tolerance_mm: float = 1e-3,
+    shape: Sequence[int], affine: Affine, other_shape: Sequence[int], other_affine: Affine
 ) -> bool:
-    """Tell whether two grids have the same voxels: equal shapes, and no corner moved beyond the tolerance."""
+    """Tell whether two grids have the same voxels: equal shapes, and no corner moved by more than a hundredth
+    of a voxel along any axis."""
     if tuple(shape) != tuple(other_shape):
         return False
-    ends = [(0, n - 1) for n in shape]
-    corners = np.array([(i, j, k, 1) for i in ends[0] for j in ends[1] for k in ends[2]])
-    apart = corners @ (np.asarray(affine) - np.asarray(other_affine)).T
-    return bool(np.abs(apart[:, :3]).max() <= tolerance_mm)
+    apart = np.linalg.inv(affine) @ other_affine - np.eye(4)
+    return bool(np.abs(_corners(shape) @ apart.T).max() <= SAME_VOXEL)
+
+
+def apart_mm(shape: Sequence[int], affine: Affine, other_affine: Affine) -> float:
+    """The largest distance in mm between the same corners of two grids of one shape."""
+    apart = _corners(shape) @ (np.asarray(affine) - np.asarray(other_affine)).T
+    return float(np.linalg.norm(apart[:, :3], axis=1).max())
+
+
+def placed(
+    array: NDArray[Scalar], affine: Affine, target: Affine
+) -> tuple[NDArray[Scalar], tuple[int, int, int]] | None:
+    """Voxels with the array axes of another grid on whose voxels they lie, within a hundredth of one.
+
+    Returns:
+        A view of the array, its axes exchanged and flipped, and the index of its first voxel in the grid
+        ``target``, which may lie outside of it; `None` where voxels lie between those of the grid.
+    """
+    relative = np.linalg.inv(target) @ affine
+    exact = np.rint(relative)
+    turn = exact[:3, :3]
+    if (np.abs(turn).sum(0) != 1).any() or (np.abs(turn).sum(1) != 1).any():
+        return None
+    if np.abs(_corners(array.shape) @ (relative - exact).T).max() > SAME_VOXEL:
+        return None
+    ends = np.array([exact[:3, 3], exact[:3, 3] + turn @ (np.array(array.shape) - 1)])
+    order = [int(axis) for axis in np.abs(turn).argmax(axis=1)]
+    flips = tuple(i for i, axis in enumerate(order) if turn[i, axis] < 0)
+    i, j, k = (int(n) for n in ends.min(axis=0))
+    return np.flip(array.transpose(order), flips), (i, j, k)
+
+
+def _corners(shape: Sequence[int]) -> NDArray[np.float64]:
+    """Indices of the corner voxels of a grid, ``(8, 4)``, homogeneous."""
+    ends = [(0.0, n - 1.0) for n in shape]
+    return np.array([(i, j, k, 1.0) for i in ends[0] for j in ends[1] for k in ends[2]])

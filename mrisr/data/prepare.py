@@ -1,6 +1,5 @@
 """Volumes to one compact training cache (:mod:`mrisr.data.cache`): ``mrisr prepare``."""
 
-import csv
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,15 +10,23 @@ from numpy.typing import NDArray
 
 from mrisr.core import geometry
 from mrisr.core.errors import InputError, MrisrError, OutputError, UsageError
+from mrisr.core.labels import Misplaced
 from mrisr.core.volume import Volume
 from mrisr.data import cache
-from mrisr.io import read_file, read_volume, stem
+from mrisr.data.labels import read_labels
+from mrisr.io import read_file, stem
 from mrisr.io.atomic import as_output_error, atomic_folder
+from mrisr.io.paths import NOWHERE, as_text, ending, leads_nowhere, subject_folders
+from mrisr.io.tables import ManifestError, read_rows
 
 IMAGE_NAMES = ("*t2*", "*T2*")
 #: Labels of the zones beside an image: of one reader or, numbered or named further, of several.
 LABEL_NAMES = "zones*"
 ENDINGS = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
+
+
+#: Receives a line for each volume.
+Report = Callable[[str], None]
 
 
 class Entry(NamedTuple):
@@ -32,18 +39,24 @@ class Entry(NamedTuple):
     labels: tuple[Path, ...] = ()
 
 
-def find_sources(data: Path) -> list[Entry]:
+def find_sources(data: Path, report: Report = lambda line: None) -> list[Entry]:
     """Find the volumes of a manifest or of a folder.
 
     A manifest is a CSV with the columns ``case`` and ``path`` (relative to the manifest) and
     optionally ``series`` and ``labels`` (paths parted by ``;``). A folder holds one folder per patient with
-    image files (``*t2*`` or ``*T2*``) or DICOM series folders inside, or such files directly; files
-    ``zones*`` beside an image are its labels if they lie on its grid.
+    image files (``*t2*`` or ``*T2*``, and PI-CAI's ``_cor`` and ``_sag`` beside a ``_t2w``) or DICOM series
+    folders inside, or such files directly; of a BIDS tree only ``sub-*`` are patients. Files
+    ``zones*`` beside an image are its labels if they lie on its grid. What is left out is reported.
 
     Raises:
-        InputError: nothing is found, or a column is missing.
+        ManifestError: a manifest's column or cell is missing, or a volume stands there twice.
+        InputError: nothing is found.
     """
-    sources = list(_from_manifest(data) if data.is_file() else _from_folder(data))
+    told: dict[str, None] = {}  # once each
+    found = _from_manifest(data) if data.is_file() else _from_folder(data, told.setdefault)
+    sources = [e._replace(case=as_text(e.case), series=as_text(e.series)) for e in found]
+    for line in told:
+        report(as_text(line))
     if not sources:
         raise InputError(
             data, expected="a folder per patient with T2w volumes, or a manifest", found="none"
@@ -51,43 +64,85 @@ def find_sources(data: Path) -> list[Entry]:
     return sources
 
 
-def _from_manifest(path: Path) -> Iterator[Entry]:
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        if not {"case", "path"} <= set(rows.fieldnames or ()):
-            raise InputError(
-                path, expected="the columns case, path", found=", ".join(rows.fieldnames or ())
-            )
-        for row in rows:
-            volume = path.parent / row["path"]
-            named = [p for p in (row.get("labels") or "").split(";") if p.strip()]
-            labels = tuple(path.parent / p.strip() for p in named)
-            yield Entry(row["case"], row.get("series") or stem(volume), volume, labels)
+def _from_manifest(path: Path) -> list[Entry]:
+    def check(names: Sequence[str]) -> list[str]:
+        if {"case", "path"} <= set(names):
+            return []
+        return [f"expected the columns case, path, found {', '.join(names) or 'none'}"]
+
+    entries: list[Entry] = []
+    faults: list[str] = []
+    lines: dict[tuple[str, str], int] = {}
+    for line, row in read_rows(path, check, "volumes"):
+        if None in row or None in row.values():
+            faults.append(f"line {line}: expected as many cells as columns")
+            continue
+        cells = {name: value.strip() for name, value in row.items()}
+        faults += [
+            f"line {line}: {n}: expected one, found none" for n in ("case", "path") if not cells[n]
+        ]
+        volume = path.parent / cells["path"]
+        named = [p for p in cells.get("labels", "").split(";") if p.strip()]
+        labels = tuple(path.parent / p.strip() for p in named)
+        series = cells.get("series") or stem(volume)
+        first = lines.setdefault((cells["case"], series), line)
+        if first != line:
+            told = f"{cells['case']} {series} stands in line {first} already"
+            faults.append(f"line {line}: {told}; a column series tells volumes apart")
+        entries.append(Entry(cells["case"], series, volume, labels))
+    if faults:
+        raise ManifestError(path, faults, "volumes")
+    return entries
 
 
-def _from_folder(folder: Path) -> Iterator[Entry]:
+def _from_folder(folder: Path, report: Report) -> Iterator[Entry]:
     """Entries of a folder per patient; volumes that lie in ``folder`` itself are a patient each."""
     if not folder.is_dir():
         return
-    for path in sorted(p for p in _images(folder.glob) if not _hidden(p, folder)):
+    for path in sorted(p for p in _images(folder.glob, report) if not _hidden(p, folder)):
         yield Entry(stem(path), stem(path), path)
-    for case in sorted(p for p in folder.iterdir() if p.is_dir() and not _hidden(p, folder)):
+    cases, others = subject_folders(folder)
+    for path in (
+        *others,
+        *(p for p in sorted(folder.iterdir()) if leads_nowhere(p) and not ending(p)),
+    ):
+        why = NOWHERE if leads_nowhere(path) else "which is no subject's folder of this BIDS tree"
+        report(f"left out: {path}, {why}")
+    for case in cases:
         taken: Counter[str] = Counter()
-        found = _images(case.rglob) | {p.parent for p in case.rglob("*.dcm")}
+        found = _images(case.rglob, report) | _series_folders(case)
         for path in sorted(p for p in found if not _hidden(p, case)):
             name = stem(path)
             taken[name] += 1
             series = name if taken[name] == 1 else f"{name}-{taken[name]}"
-            labels = _images(path.parent.glob, [LABEL_NAMES])
+            labels = _images(path.parent.glob, report, [LABEL_NAMES])
             plainest_first = sorted(labels, key=lambda p: (len(p.name), p.name))
             yield Entry(case.name, series, path, tuple(plainest_first))
 
 
+def _series_folders(case: Path) -> set[Path]:
+    """Folders that hold DICOM images, whatever these are called, and damaged or missing ones."""
+    from mrisr.io.dicom_scan import find_series
+
+    try:
+        found = find_series(case)
+    except InputError as error:
+        return set() if "no DICOM image" in error.found else {Path(error.source).parent}
+    images = {file.path.parent for series in found for file in series.files}
+    return images | {Path(error.source).parent for error in found[0].broken}
+
+
 def _images(
-    search: Callable[[str], Iterable[Path]], names: Sequence[str] = IMAGE_NAMES
+    search: Callable[[str], Iterable[Path]], report: Report, names: Sequence[str] = IMAGE_NAMES
 ) -> set[Path]:
-    found = {path for name in names for path in search(name)}
-    return {path for path in found if path.is_file() and path.name.endswith(ENDINGS)}
+    found = {path for name in names for path in search(name) if path.name.endswith(ENDINGS)}
+    for path in [p for p in found if stem(p).endswith("_t2w")]:
+        beside = stem(path).removesuffix("t2w")
+        siblings = (p for plane in ("cor", "sag") for p in path.parent.glob(f"{beside}{plane}.*"))
+        found |= {p for p in siblings if p.name.endswith(ENDINGS)}
+    for path in sorted(p for p in found if leads_nowhere(p)):
+        report(f"left out: {path}, {NOWHERE}")
+    return {path for path in found if path.is_file()}
 
 
 def _hidden(path: Path, root: Path) -> bool:
@@ -95,27 +150,26 @@ def _hidden(path: Path, root: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
-def read_labels(paths: Sequence[Path], volume: Volume, *, strict: bool) -> dict[Path, Volume]:
-    """Read the label volumes among ``paths`` that lie on the grid of ``volume``, by their paths.
+def labels_of(
+    paths: Sequence[Path], volume: Volume, *, strict: bool, others: dict[Path, InputError]
+) -> dict[Path, Volume]:
+    """Read the label volumes among ``paths`` that lie on the voxels of ``volume``, by their paths.
 
     Args:
         strict: makes those that do not an error instead of leaving them out.
+        others: gets the errors of those left out.
 
     Raises:
         InputError: a file cannot be read, holds other labels than 0, 1 and 2, or lies on another grid.
     """
     found = {}
     for path in paths:
-        labels = read_volume(path, allow_constant=True)
-        if not geometry.same_grid(volume.shape, volume.affine, labels.shape, labels.affine):
+        try:
+            found[path] = read_labels(path, volume).volume
+        except Misplaced as error:
             if strict:
-                wanted = f"labels on the grid of {volume.name}, {volume.shape}"
-                raise InputError(path, expected=wanted, found=f"another grid, {labels.shape}")
-            continue
-        if not np.isin(labels.array, (0, 1, 2)).all():
-            others = [f"{v:g}" for v in np.unique(labels.array) if v not in (0, 1, 2)][:5]
-            raise InputError(path, expected="labels 0, 1 and 2", found=", ".join(others))
-        found[path] = labels
+                raise
+            others[path] = error
     return found
 
 
@@ -152,8 +206,6 @@ def make_stack(
     return cache.Stack(source.case, source.series, volume.plane, spacing, levels, readers)
 
 
-#: Receives a line for each volume.
-Report = Callable[[str], None]
 #: Reads a source as a stack, with the SHA-256 of its file. Raises MrisrError.
 Reader = Callable[[Entry], tuple[cache.Stack, str | None]]
 
@@ -177,16 +229,20 @@ def prepare(
         OutputError: it cannot be written, or the folder holds something else than a cache.
     """
     taken: set[Path] = set()  # a repeated scan on the same grid is not what was labelled
+    others: dict[Path, InputError] = {}
 
     def read(source: Entry) -> tuple[cache.Stack, str | None]:
         file = read_file(source.path)
         free = [path for path in source.labels if path not in taken]
-        labels = read_labels(free, file.volume, strict=data.is_file())
+        labels = labels_of(free, file.volume, strict=data.is_file(), others=others)
         taken.update(labels)
         return make_stack(source, file.volume, crop, [*labels.values()]), file.sha256
 
     check_replaceable(output, force)
-    return write_cache(find_sources(data), read, data, output, report)
+    errors = write_cache(find_sources(data, report), read, data, output, report)
+    for path in others.keys() - taken:
+        report(f"left out: {others[path]}")
+    return errors
 
 
 def check_replaceable(output: Path, force: bool) -> None:

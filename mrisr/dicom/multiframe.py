@@ -222,8 +222,7 @@ def _derivation_images(
     for j, image in zip(slices, item.SourceImageSequence, strict=True):
         ours = _at_slice(k, planes.affine)
         own = _at_slice(j, geometry.LPS_TO_RAS @ source.affine)
-        # Nearer than 0.01 mm is one place: positions written and read once differ by less.
-        same = geometry.same_grid(size, ours, (*source.shape[:2], 1), own, 1e-2)
+        same = geometry.same_grid(size, ours, (*source.shape[:2], 1), own)
         image.SpatialLocationsPreserved = "YES" if same and len(slices) == 1 else "NO"
     return [item] if slices else []
 

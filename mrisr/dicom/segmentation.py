@@ -11,22 +11,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import Dataset
 from pydicom.sr.coding import Code
 
 from mrisr.core.errors import InputError, UsageError
+from mrisr.core.geometry import LPS_TO_RAS, directions, placed
+from mrisr.core.labels import PZ, TZ, ZONES, Misplaced, grid_of, named, zone_of, zones_of
 from mrisr.core.volume import Storage, Volume, VolumeFile
 from mrisr.dicom.derivation import MANUFACTURER, PRODUCT, Derivation
 from mrisr.dicom.multiframe import Content, as_read_dicom, write_file
 from mrisr.dicom.source import Source
-from mrisr.io.checks import check_affine, check_size
-from mrisr.io.dicom_scan import quiet, reason
+from mrisr.io.checks import check_affine, check_size, readable
+from mrisr.io.dicom_scan import File, printable, quiet, read_file, reason, undamaged
+from mrisr.io.dicom_stack import Frame, frame_attributes, frames_of
 
 if TYPE_CHECKING:
     import highdicom as hd
@@ -51,8 +55,8 @@ class Segment:
 _PERIPHERAL = Code("279706003", "SCT", "Peripheral zone of the prostate")
 _TRANSITION = Code("399384005", "SCT", "Transition zone of the prostate")
 PROSTATE_ZONES = (
-    Segment(1, "Peripheral zone", ANATOMICAL_STRUCTURE, _PERIPHERAL, (230, 159, 0)),
-    Segment(2, "Transition zone", ANATOMICAL_STRUCTURE, _TRANSITION, (86, 180, 233)),
+    Segment(PZ, "Peripheral zone", ANATOMICAL_STRUCTURE, _PERIPHERAL, (230, 159, 0)),
+    Segment(TZ, "Transition zone", ANATOMICAL_STRUCTURE, _TRANSITION, (86, 180, 233)),
 )
 
 
@@ -127,6 +131,96 @@ def read_segmentation(path: Path, *, max_voxels: int = 2**31) -> VolumeFile:
     return VolumeFile(labels, path, hashlib.sha256(data).hexdigest())
 
 
+def read_zones(path: Path, image: Volume, *, max_voxels: int = 2**31) -> VolumeFile:
+    """Read a DICOM Segmentation of the zones of the prostate as labels 1 and 2 on the voxels of an image.
+
+    What a segment is, its code says (SegmentedPropertyTypeCodeSequence, SNOMED CT or the older SRT), else its
+    label or the meaning of its code; its number says nothing. Frames are put on the planes of the image on
+    which they lie, and planes without one are 0. Segments of other structures are left out, with a note.
+
+    Raises:
+        InputError: not a segmentation, damaged, fractional, segments of which neither code nor name tells
+            both zones, zones that overlap, or frames that lie on no plane of the image.
+    """
+    with readable(path, "a DICOM segmentation"):
+        data = Path(path).read_bytes()
+    with undamaged(path, "a DICOM segmentation"):
+        header = read_file(BytesIO(data))
+        if "SegmentSequence" not in header:
+            raise InputError(path, expected="a DICOM segmentation", found="none")
+        meanings, notes = _meanings(header.SegmentSequence, path)
+        size = int(header.Columns), int(header.Rows), int(header.get("NumberOfFrames") or 1)
+        check_size(size, path, max_voxels * len(header.SegmentSequence))
+        frames = frames_of(File(path, header, "", str(header.SOPInstanceUID), "", "", ()))
+        stored = header.pixel_array.reshape(len(frames), size[1], size[0])
+        kind = str(header.SegmentationType)
+        some = {0, int(header.get("MaximumFractionalValue", 0))}
+        if kind == "FRACTIONAL" and not np.isin(stored, list(some)).all():
+            raise InputError(path, expected="a segmentation by yes or no", found="a fractional one")
+    array = np.zeros(image.shape, np.uint8)
+    for frame, pixels in zip(frames, stored, strict=True):
+        if kind == "LABELMAP":  # which holds the numbers of the segments
+            masks = [(pixels == n, label) for n, label in meanings.items()]
+        else:
+            number = frame_attributes(header, frame.number).get("ReferencedSegmentNumber") or 0
+            masks = [(pixels > 0, meanings.get(number, 0))]
+        for mask, label in masks:
+            if label and mask.any():
+                _add(array, image, frame, mask, label)
+    labels = replace(image, array=array, storage=Storage(array.dtype), name=str(path))
+    return VolumeFile(labels, path, hashlib.sha256(data).hexdigest(), notes)
+
+
+def _add(
+    array: NDArray[np.uint8], image: Volume, frame: Frame, mask: NDArray[np.bool_], label: int
+) -> None:
+    """Set a label where a frame has it. Raises InputError: it lies on no plane, or overlaps another."""
+    normal = LPS_TO_RAS[:3, :3] @ np.cross(frame.along_row, frame.along_column)
+    along = int(np.abs(directions(image.affine).T @ normal).argmax())
+    lps = np.eye(4)
+    lps[:3, 0] = frame.along_row * frame.pixel_spacing[1]
+    lps[:3, 1] = frame.along_column * frame.pixel_spacing[0]
+    lps[:3, 2] = LPS_TO_RAS[:3, :3] @ normal * image.spacing[along]
+    lps[:3, 3] = frame.position
+    found = placed(mask.T[:, :, None], LPS_TO_RAS @ lps, image.affine)
+    there = found and tuple(slice(i, i + n) for i, n in zip(found[1], found[0].shape, strict=True))
+    if not found or min(found[1]) < 0 or array[there].shape != found[0].shape:
+        where = f"frame {frame.number + 1} at {', '.join(f'{v:.4g}' for v in frame.position)} mm"
+        expected = f"frames on the voxels of {image.name} ({grid_of(image)})"
+        raise Misplaced(frame.path, expected=expected, found=f"{where}, not on them")
+    if not np.isin(array[there][found[0]], (0, label)).all():
+        expected, text = "segments that do not overlap", "overlapping segments"
+        raise InputError(frame.path, expected=expected, found=text)
+    array[there][found[0]] = label
+
+
+def _meanings(segments: Sequence[Dataset], path: Path) -> tuple[dict[int, int], tuple[str, ...]]:
+    """Label of each segment that is a zone, by its number, and notes about the others. Raises InputError."""
+    coded: dict[int, int] = {}
+    labels, meant = {}, {}
+    for item in segments:
+        number, kind = int(item.SegmentNumber), item.SegmentedPropertyTypeCodeSequence[0]
+        labels[number] = printable(item.get("SegmentLabel"))
+        meant[number], scheme, value = (
+            printable(kind.get(key))
+            for key in ("CodeMeaning", "CodingSchemeDesignator", "CodeValue")
+        )
+        code = Code(value, {"SNM3": "SRT", "99SDM": "SRT"}.get(scheme, scheme), meant[number])
+        coded.update((number, zone.number) for zone in PROSTATE_ZONES if code == zone.type)
+    found = coded if set(coded.values()) == set(ZONES.values()) else None
+    found = found or zones_of(labels) or zones_of(meant)
+    told = {n: labels[n] or meant[n] for n in labels}
+    if found is None:
+        wanted = "segments of peripheral and transition zone, by their codes or labels"
+        raise InputError(path, expected=wanted, found=named(told))
+    notes = []
+    if others := {n: name for n, name in told.items() if n and not found.get(n)}:
+        notes.append(f"segments left out: {named(others)}")
+    if any((zone_of(labels[n]) or zone) != zone for n, zone in found.items()):
+        notes.append(f"the codes of segments are followed, not their labels {named(labels)}")
+    return found, tuple(notes)
+
+
 def _checked(labels: Volume, segments: Sequence[Segment]) -> NDArray[np.unsignedinteger]:
     """The labels as unsigned numbers, all of them declared."""
     numbers = [s.number for s in segments]
@@ -185,7 +279,8 @@ def _read(path: Path, data: bytes, max_voxels: int) -> tuple[hd.Volume, float | 
 
     try:
         found = hd.seg.segread(BytesIO(data))
-        kind, geometry = str(found.SegmentationType), found.get_volume_geometry()
+        kind = str(found.SegmentationType)
+        geometry = found.get_volume_geometry(allow_missing_positions=True)
         measures = found.SharedFunctionalGroupsSequence[0].get("PixelMeasuresSequence") or [{}]
         thickness = float(measures[0].get("SliceThickness") or 0) or None
     except Exception as error:  # highdicom and pydicom raise almost anything on damaged files
@@ -197,7 +292,7 @@ def _read(path: Path, data: bytes, max_voxels: int) -> tuple[hd.Volume, float | 
         raise InputError(path, expected="frames on one regular grid", found="gaps that differ")
     check_size(geometry.spatial_shape, path, max_voxels)
     try:
-        return found.get_volume(combine_segments=True), thickness
+        return found.get_volume(combine_segments=True, allow_missing_positions=True), thickness
     except Exception as error:
         expected, text = "a DICOM segmentation", f"damage ({reason(error)})"
         if "overlap" in str(error).lower():

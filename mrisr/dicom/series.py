@@ -25,6 +25,7 @@ from mrisr.dicom.derivation import PRODUCT, RESAMPLING, Derivation, describe, re
 from mrisr.dicom.planes import Planes, planes_of
 from mrisr.dicom.source import Source
 from mrisr.io.atomic import atomic_folder
+from mrisr.io.dicom_scan import quiet
 
 
 def write_series(
@@ -57,6 +58,7 @@ def write_series(
     return folder
 
 
+@quiet()
 def is_ours(folder: Path) -> bool:
     """Tell whether a folder holds nothing but files of derived series that mrisr wrote."""
     for path in folder.iterdir():

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from pydicom import Dataset
+from pydicom.charset import python_encoding
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
@@ -157,6 +158,9 @@ def _slice(f: Frame) -> Slice:
     multiframe = "PerFrameFunctionalGroupsSequence" in header
     if multiframe:
         _flatten(carried, header, frame_attributes(header, f.number))
+    named = carried.get("SpecificCharacterSet") or ()
+    if {*([named] if isinstance(named, str) else named)} - python_encoding.keys():
+        carried.SpecificCharacterSet = "ISO_IR 192"  # the texts are decoded; UTF-8 holds them all
     if not carried.get("FrameOfReferenceUID"):
         carried.FrameOfReferenceUID = derived_uid("frame of reference", header.SeriesInstanceUID)
     if header.file_meta.get("TransferSyntaxUID") in _LOSSY:
@@ -233,6 +237,9 @@ def deidentified(source: Source) -> Source:
     return replace(source, slices=slices, series_uid=uid, description="", others=others)
 
 
+_CODE = ("CodeValue", "CodingSchemeDesignator", "CodingSchemeVersion", "CodeMeaning")
+
+
 def mapped_uid(uid: str) -> str:
     """The UID that takes this one's place: a keyed digest below 2.25."""
     return f"2.25.{uuid.UUID(bytes=_digest('uid', uid)[:16], version=5).int}"
@@ -240,6 +247,9 @@ def mapped_uid(uid: str) -> str:
 
 def _clean(carried: Dataset) -> Dataset:
     d = copied(carried, DEIDENTIFIED)
+    for element in d:
+        if element.VR == "SQ":  # codes, of which nothing else is kept
+            element.value = [copied(item, _CODE) for item in element.value]
     d.StudyInstanceUID = mapped_uid(carried.StudyInstanceUID)
     d.FrameOfReferenceUID = mapped_uid(carried.FrameOfReferenceUID)
     patient = carried.get("PatientID", "")

@@ -1,9 +1,10 @@
 """Frames of DICOM files, classic and enhanced, and their stack: positions decide, never numbers."""
 
+import math
 from collections import ChainMap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,30 @@ LABELS = (
     "AcquisitionTime",
 )
 
+_COMPONENT = "component in ImageType"
+#: Attributes that tell two contrasts, or two stacks, apart, and from which relative difference numbers do.
+#: Repetition times vary with a trigger, flip angles a little with the power that a patient may receive.
+CONTRASTS = {
+    "EchoTime": 1e-3,
+    "EffectiveEchoTime": 1e-3,
+    "DiffusionBValue": 1e-3,
+    "InversionTime": 1e-3,
+    "InversionTimes": 1e-3,
+    "StackID": 0.0,
+    "FrameType": 0.0,
+    "ComplexImageComponent": 0.0,
+    _COMPONENT: 0.0,
+    "FlipAngle": 0.2,
+    "RepetitionTime": 0.5,
+}
+#: Values of ImageType that tell what an image shows: parts of the complex signal, or of fat and water.
+_COMPONENTS = {"M", "P", "R", "I", "W", "F", "IP", "OP", "WATER", "FAT", "IN_PHASE", "OUT_PHASE"}
+_COMPONENTS |= {"OPP_PHASE", "PHASE MAP", "MAGNITUDE", "PHASE", "REAL", "IMAGINARY"}
+
 #: Slice gaps may differ from their median by this fraction (the rule of highdicom).
 GAP_TOLERANCE = 0.01
 _ANGLE_TOLERANCE = 1e-3
+_TOLD = tuple(dict.fromkeys((*LABELS, *(key for key in CONTRASTS if key != _COMPONENT))))
 _GEOMETRY = ("SliceThickness", "SpacingBetweenSlices", "ImageOrientationPatient", "PixelSpacing")
 
 
@@ -57,7 +79,7 @@ class Frame:
     between: float | None  #: SpacingBetweenSlices, if stated; informative only
     slope: float
     intercept: float
-    labels: dict[str, str]  #: attributes of ``LABELS`` that the frame has, as text
+    labels: dict[str, str]  #: of ``LABELS`` and ``CONTRASTS``, those that it has, as text
 
 
 def frames_of(file: File) -> list[Frame]:
@@ -70,7 +92,7 @@ def frames_of(file: File) -> list[Frame]:
                 expected = "a geometry for each frame (PerFrameFunctionalGroupsSequence)"
                 raise InputError(file.path, expected=expected, found=f"{stated} frames without")
             return [_frame(file, 0, header.get)]
-        top = {key: header[key].value for key in (*LABELS, *_GEOMETRY) if key in header}
+        top = {key: header[key].value for key in (*_TOLD, *_GEOMETRY) if key in header}
         count = len(header.PerFrameFunctionalGroupsSequence)
         if not count or stated != count:
             found = f"{count} functional groups"
@@ -130,6 +152,8 @@ def _frame(file: File, number: int, get: Callable[[str], Any]) -> Frame:
     if file.header.get("ModalityLUTSequence"):
         raise InputError(path, expected="a linear rescale", found="a ModalityLUTSequence")
     thickness = _optional(get, "SliceThickness", path)
+    labels = {key: _label(get(key)) for key in _TOLD if get(key) not in (None, "")}
+    components = [v for v in labels.get("ImageType", "").split("\\")[2:] if v in _COMPONENTS]
     return Frame(
         path=path,
         header=file.header,
@@ -144,7 +168,7 @@ def _frame(file: File, number: int, get: Callable[[str], Any]) -> Frame:
         between=_optional(get, "SpacingBetweenSlices", path),
         slope=1.0 if slope is None else slope,
         intercept=_optional(get, "RescaleIntercept", path) or 0.0,
-        labels={key: _label(get(key)) for key in LABELS if get(key) not in (None, "")},
+        labels=labels | {_COMPONENT: "\\".join(components)},
     )
 
 
@@ -197,7 +221,7 @@ def stack_frames(frames: Sequence[Frame], source: Source, frame: int | None = No
         frame: which volume, from 1, where the series holds several.
 
     Raises:
-        InputError: mixed orientation, matrix or spacing, several volumes, a position twice, a
+        InputError: mixed orientation, matrix, spacing or contrast, several volumes, a position twice, a
             missing slice, gaps that differ by more than 1%, a tilted gantry, or a single slice of
             unknown thickness.
     """
@@ -235,13 +259,18 @@ def _check_uniform(frames: Sequence[Frame], source: Source) -> None:
 def _one_volume(
     frames: Sequence[Frame], normal: NDArray[np.float64], source: Source, frame: int | None
 ) -> list[Frame]:
-    """The frames of the volume asked for; a series with each position once is one volume."""
-    if not _repeats(frames, normal):
+    """The frames of the volume asked for; a series of one contrast with each position once is one volume."""
+    mixed = _contrasts(frames)
+    if not mixed and not _repeats(frames, normal):
         if frame not in (None, 1):
             found = f"frame {frame} asked for"
             raise InputError(source, expected="frame 1, as there is one volume", found=found)
         return list(frames)
-    key, volumes = _split(frames, normal)
+    key, volumes = _split(frames, normal, source)
+    if not volumes and mixed:
+        key, values = next(iter(mixed.items()))
+        expected = f"one {key} in the slices of a volume, or a regular stack of each"
+        raise InputError(source, expected=expected, found=_listed(values))
     if not volumes:
         ordered = sorted(frames, key=lambda f: float(f.position @ normal))
         pair = min(pairwise(ordered), key=lambda p: float((p[1].position - p[0].position) @ normal))
@@ -250,29 +279,66 @@ def _one_volume(
         raise InputError(source, expected="each slice position once", found=found)
     if frame is None or not 1 <= frame <= len(volumes):
         expected = f"one volume (--frame 1 to {len(volumes)} picks)"
-        found = f"{len(volumes)} volumes in the series, by {key}: {', '.join(volumes)}"
+        found = f"{len(volumes)} volumes in the series, by {key}: {_listed(volumes)}"
         raise InputError(source, expected=expected, found=found)
     return list(volumes.values())[frame - 1]
 
 
+def _listed(values: Sequence[str] | dict[str, list[Frame]]) -> str:
+    told = [value or "none" for value in values]
+    return ", ".join(told[:8]) + (f" and {len(told) - 8} more" if len(told) > 8 else "")
+
+
+def _contrasts(frames: Sequence[Frame]) -> dict[str, list[str]]:
+    """Attributes by which the frames show more than one contrast, with their values."""
+    found = {key: sorted(set(_values(frames, key)), key=_natural) for key in CONTRASTS}
+    return {key: values for key, values in found.items() if len(values) > 1}
+
+
+def _values(frames: Sequence[Frame], key: str) -> list[str]:
+    """Each frame's value of an attribute, empty where it has none; numbers that hardly differ are one."""
+    texts = [f.labels.get(key, "") for f in frames]
+    first: dict[str, str] = {}
+    last = ""
+    for text in sorted(set(texts), key=_natural):
+        numbers = _natural(last)[0], _natural(text)[0]
+        near = math.isfinite(numbers[1]) and math.isclose(*numbers, rel_tol=CONTRASTS.get(key, 0))
+        last = first[text] = last if near else text
+    return [first[text] for text in texts]
+
+
 def _split(
-    frames: Sequence[Frame], normal: NDArray[np.float64]
+    frames: Sequence[Frame], normal: NDArray[np.float64], source: Source
 ) -> tuple[str, dict[str, list[Frame]]]:
-    """Volumes by the first attribute, or by several, with which each has each position once."""
+    """Volumes by the first attribute, or by several, with which each is one stack of one contrast.
+
+    Where contrasts differ they may lie anywhere; what differs otherwise has the same positions each time.
+    """
     gaps = np.diff(_heights(frames, normal))
     positions = 1 + int(np.count_nonzero(gaps >= GAP_TOLERANCE * _usual(gaps)))
-    for keys in (*((k,) for k in LABELS), LABELS[:9]):
-
-        def value(f: Frame, keys: tuple[str, ...] = keys) -> str:
-            return " ".join(f.labels[k] for k in keys if k in f.labels)
-
-        ordered = sorted(frames, key=lambda f: _natural(value(f)))
-        volumes = {name: list(group) for name, group in groupby(ordered, key=value)}
+    mixed = tuple(_contrasts(frames))
+    for keys in (*((k,) for k in mixed), mixed, *((k,) for k in LABELS), LABELS[:9]):
+        values = zip(*(_values(frames, k) for k in keys), strict=True)
+        told = [" ".join(filter(None, v)) for v in values] or [""] * len(frames)
+        names = sorted(set(told), key=_natural)
+        volumes = {n: [f for f, t in zip(frames, told, strict=True) if t == n] for n in names}
         if len(volumes) > 1 and all(
-            len(v) == positions and not _repeats(v, normal) for v in volumes.values()
+            not _repeats(v, normal)
+            and not _contrasts(v)
+            and (len(v) == positions or (set(keys) <= set(mixed) and _regular(v, normal, source)))
+            for v in volumes.values()
         ):
             return keys[0] if len(keys) == 1 else "several attributes", volumes
     return "", {}
+
+
+def _regular(frames: Sequence[Frame], normal: NDArray[np.float64], source: Source) -> bool:
+    """True if frames by themselves form a stack without a gap."""
+    try:
+        _step(sorted(frames, key=lambda f: float(f.position @ normal)), normal, source)
+    except InputError:
+        return False
+    return True
 
 
 def _natural(text: str) -> tuple[float, str]:

@@ -23,7 +23,10 @@ def from_image(tensor: MetaTensor, *, allow_constant: bool = False) -> VolumeFil
     shape = tuple(tensor.shape)
     if len(shape) not in (3, 4) or (len(shape) == 4 and shape[0] != 1):
         raise InputError(_SOURCE, expected="shape (i, j, k) or (1, i, j, k)", found=str(shape))
-    array = tensor.as_tensor().detach().cpu().numpy().reshape(shape[-3:])
+    values = tensor.as_tensor().detach().cpu()
+    if str(values.dtype) == "torch.bfloat16":  # which numpy does not have
+        values = values.float()
+    array = values.numpy().reshape(shape[-3:])
     grid = np.asarray(tensor.affine.detach().cpu().numpy(), dtype=np.float64)
     if grid.shape != (4, 4):
         raise InputError(_SOURCE, expected="a 4x4 affine", found=f"shape {grid.shape}")
@@ -38,7 +41,7 @@ def from_image(tensor: MetaTensor, *, allow_constant: bool = False) -> VolumeFil
 
 
 def to_image(volume: Volume, original: MetaTensor) -> MetaTensor:
-    """A Volume as a MetaTensor in RAS, of the original's dtype, device and number of axes.
+    """A Volume as a MetaTensor in RAS, of the original's dtype, device, number of axes and file name.
 
     Integer tensors get rounded values, clipped to their range.
     """
@@ -51,7 +54,10 @@ def to_image(volume: Volume, original: MetaTensor) -> MetaTensor:
     data = torch.from_numpy(np.array(values, order="C"))
     if original.ndim == 4:
         data = data[None]
-    return _tensor(data.to(device=original.device, dtype=original.dtype), volume)
+    image = _tensor(data.to(device=original.device, dtype=original.dtype), volume)
+    if name := original.meta.get("filename_or_obj"):  # after which SaveImage calls its file
+        image.meta["filename_or_obj"] = name
+    return image
 
 
 def as_metatensor(volume: Volume) -> MetaTensor:

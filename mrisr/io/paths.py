@@ -45,6 +45,32 @@ def stem(path: str | PathLike[str]) -> str:
     return plain or "volume"
 
 
+#: What is said of a link to content of git-annex that has not been fetched.
+NOWHERE = "a link that leads nowhere (datalad get?)"
+
+
+def leads_nowhere(path: Path) -> bool:
+    """True for a link to what is not there."""
+    return path.is_symlink() and not path.exists()
+
+
+def as_text(name: str) -> str:
+    """A name that may be no UTF-8, with such bytes written out."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def subject_folders(data: Path) -> tuple[list[Path], list[Path]]:
+    """The folders of subjects in a folder, and other folders beside them.
+
+    In a BIDS tree (``dataset_description.json``, or any ``sub-*``) only ``sub-*`` are subjects.
+    """
+    folders = sorted(p for p in data.iterdir() if p.is_dir() and not p.name.startswith("."))
+    subjects = [p for p in folders if p.name.startswith("sub-")]
+    if not subjects and not (data / "dataset_description.json").is_file():
+        return folders, []
+    return subjects, [p for p in folders if p not in subjects]
+
+
 def output_format(path: str | PathLike[str]) -> Format:
     """Name the writer that makes this file. Raises OutputError for an ending that none makes."""
     found = ending(path)

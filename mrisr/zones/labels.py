@@ -14,18 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrisr.core.errors import InputError, UsageError
+from mrisr.core.labels import BACKGROUND, PZ, TZ, ZONES, named, whole, zone_of
 
-BACKGROUND, PZ, TZ = 0, 1, 2
-#: Short name of a zone -> its label.
-ZONES: dict[str, int] = {"PZ": PZ, "TZ": TZ}
+__all__ = ["BACKGROUND", "PZ", "TITLES", "TZ", "ZONES", "LabelTable"]
 TITLES = {"PZ": "peripheral zone", "TZ": "transition zone"}
 
-_WORDS: dict[int, tuple[str, ...]] = {
-    BACKGROUND: ("background", "bg", "none", "nothing"),
-    PZ: ("pz", "peripheral zone", "peripheral"),
-    # Seen on T2w, the central gland is the transition zone with the little that surrounds it.
-    TZ: ("tz", "transition zone", "transitional zone", "transition", "central gland", "cg"),
-}
 _EXAMPLE = "1=TZ,2=PZ"
 
 
@@ -54,7 +47,7 @@ class LabelTable:
         """A table from external labels and names: ``{1: "TZ", 2: "PZ"}``. Raises UsageError."""
         meanings = {}
         for label, name in named.items():
-            meaning = _meaning(name)
+            meaning = zone_of(name)
             if meaning is None or not re.fullmatch(r"\d{1,9}", str(label).strip()):
                 wanted = f"entries such as {_EXAMPLE}"
                 raise UsageError(f"label table: expected {wanted}, found {label}={name}")
@@ -105,24 +98,23 @@ class LabelTable:
         Raises:
             InputError: some name is no zone's, or a zone is missing: the user has to give a table.
         """
-        meanings = {label: _meaning(name) for label, name in names.items()}
+        meanings = {label: zone_of(name) for label, name in names.items()}
         known = {label: meaning for label, meaning in meanings.items() if meaning is not None}
         try:
             if len(known) == len(meanings):
                 return cls(known)
         except UsageError:
             pass  # it is said below, with the names
-        found = ", ".join(f"{n} {' '.join(str(name).split())!r}" for n, name in names.items())
         wanted = f"labels called peripheral and transition zone, or a --table such as {_EXAMPLE}"
-        raise InputError(where, expected=wanted, found=found[:300] or "no names")
+        raise InputError(where, expected=wanted, found=named(names))
 
     def apply(self, array: NDArray[Any], where: Path | str) -> NDArray[np.uint8]:
-        """Translate external labels, whole numbers of any dtype, into those of the zones, in uint8. Raises
+        """Translate external labels, of any dtype and nearly whole, into those of the zones, in uint8. Raises
         InputError that names the model ``where`` and values that the table does not."""
-        values, index = np.unique(array, return_inverse=True)
+        values, index = np.unique(whole(array)[0], return_inverse=True)
         unknown = [v for v in values.tolist() if v not in self.meanings]
         if unknown:
-            found = ", ".join(f"{v:g}" for v in unknown[:5])
+            found = ", ".join(repr(v).removesuffix(".0") for v in unknown[:5])
             found += " and others" if len(unknown) > 5 else ""
             raise InputError(where, expected=f"labels of the table {self}", found=found)
         ours = np.array([self.meanings[v] for v in values.tolist()], dtype=np.uint8)
@@ -131,10 +123,3 @@ class LabelTable:
     def __str__(self) -> str:
         names = {BACKGROUND: "background", **{label: name for name, label in ZONES.items()}}
         return ",".join(f"{k}={names[v]}" for k, v in self.meanings.items() if k != BACKGROUND)
-
-
-def _meaning(name: object) -> int | None:
-    """The zone that a name stands for, or `None`."""
-    words = " ".join(re.sub(r"[\s_\-.]+", " ", str(name)).lower().split())
-    words = re.sub(r"( of the)? prostate$|^prostate ", "", words).strip()
-    return next((label for label, known in _WORDS.items() if words in known), None)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from mrisr.core import geometry
 from mrisr.core.errors import InputError
+from mrisr.core.labels import BACKGROUND, ZONES, grid_of, misplaced, zone_labels
 from mrisr.core.volume import Storage, Volume
-from mrisr.zones.labels import BACKGROUND, ZONES
 
 #: Weight by which one half of a voxel counts more along each axis in :func:`to_grid`: far less than matters,
 #: enough to settle ties, and different so that the corners of a square differ too. Own choice, as is the rule
@@ -44,6 +44,7 @@ def score_zones(labels: Volume, reference: Volume) -> dict[str, ZoneScore]:
         InputError: the two lie on different grids, or one holds other labels than those of the zones.
     """
     check_same_grid(labels, reference)
+    labels, reference = zone_labels(labels)[0], zone_labels(reference)[0]
     here, wanted = zone_volumes_ml(labels), zone_volumes_ml(reference)
     found = {}
     for zone, label in ZONES.items():
@@ -54,28 +55,15 @@ def score_zones(labels: Volume, reference: Volume) -> dict[str, ZoneScore]:
 
 def zone_volumes_ml(labels: Volume) -> dict[str, float]:
     """Volume of each zone in ml. Raises InputError where there are other labels than those of the zones."""
-    check_labels(labels)
+    labels, _ = zone_labels(labels)
     voxel = abs(float(np.linalg.det(labels.affine[:3, :3]))) / 1000
     return {zone: voxel * int(np.count_nonzero(labels.array == n)) for zone, n in ZONES.items()}
 
 
-def check_labels(labels: Volume) -> None:
-    """Refuse other values than the background's and the zones'. Raises InputError naming them."""
-    known = (BACKGROUND, *ZONES.values())
-    other = sorted(set(np.unique(labels.array).tolist()) - set(known))
-    if other:
-        expected = f"the labels {', '.join(map(str, known))}"
-        found = ", ".join(f"{v:g}" for v in other[:5])
-        raise InputError(labels.name, expected=expected, found=found)
-
-
 def check_same_grid(labels: Volume, image: Volume) -> None:
     """Refuse labels that do not lie on the voxels of an image. Raises InputError naming both grids."""
-    if geometry.same_grid(labels.shape, labels.affine, image.shape, image.affine):
-        return
-    place = ", in another place" if labels.shape == image.shape else ""
-    expected = f"labels on the grid of {image.name} ({_grid(image)})"
-    raise InputError(labels.name, expected=expected, found=f"{_grid(labels)}{place}")
+    if not geometry.same_grid(image.shape, image.affine, labels.shape, labels.affine):
+        raise misplaced(image, labels)
 
 
 def to_grid(labels: Volume, grid: Volume) -> Volume:
@@ -92,7 +80,7 @@ def to_grid(labels: Volume, grid: Volume) -> Volume:
     Raises:
         InputError: the axes or the fields of view differ.
     """
-    check_labels(labels)
+    labels, _ = zone_labels(labels)
     steps = _steps(labels, grid)
     matrices = [
         _overlap(*step, n, m, more)
@@ -149,10 +137,10 @@ def _steps(labels: Volume, grid: Volume) -> list[tuple[float, float]]:
     if (size <= 0).any() or (turned > 0.05).any():
         found = f"axes {geometry.axis_codes(labels.affine)}, or turned"
     elif (np.abs(ends - wanted) > np.maximum(0.5, size / 2) + 1e-3).any():
-        found = _grid(labels)
+        found = grid_of(labels)
     else:
         return [(float(s), float(o)) for s, o in zip(size, start, strict=True)]
-    where = f"{_grid(grid)}, axes {geometry.axis_codes(grid.affine)}"
+    where = f"{grid_of(grid)}, axes {geometry.axis_codes(grid.affine)}"
     expected = f"labels over the field of view of {grid.name} ({where})"
     raise InputError(labels.name, expected=expected, found=found)
 
@@ -172,9 +160,3 @@ def _overlap(size: float, start: float, n: int, m: int, more: float) -> Matrix |
 
     half = np.where(voxels % 2 == 0, voxels, voxels - 0.5)
     return (covered(voxels - 0.5, 1.0) + more * covered(half, 0.5)).astype(np.float32)
-
-
-def _grid(volume: Volume) -> str:
-    """A grid in words, such as ``4x5x6 voxels of 0.5x0.5x3 mm``."""
-    voxels, mm = "x".join(map(str, volume.shape)), "x".join(f"{s:.4g}" for s in volume.spacing)
-    return f"{voxels} voxels of {mm} mm"

@@ -1,5 +1,6 @@
 """The manifest: what it may say, how its faults are told, that it comes back, and how one is made."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -7,11 +8,12 @@ import numpy as np
 import pytest
 
 from mrisr.batch.discover import find_studies
-from mrisr.batch.manifest import ManifestError, StackSource, Study, read_manifest, write_manifest
-from mrisr.core.errors import InputError
+from mrisr.batch.manifest import StackSource, Study, read_manifest, write_manifest
+from mrisr.core.errors import InputError, OutputError
 from mrisr.core.volume import Volume
 from mrisr.data.phantom import phantom
 from mrisr.io import write_volume
+from mrisr.io.tables import ManifestError
 from tests.dicom.synthetic import SECRETS, hospital_series
 
 
@@ -171,6 +173,83 @@ def test_dicom_studies(tmp_path: Path) -> None:
     assert any("ep2d_diff_tra" in line for line in said)
     assert any("empty" in line for line in said)
     assert not any(secret in line for secret in SECRETS for line in said)
+
+
+def test_only_subjects_of_a_bids_tree(tmp_path: Path) -> None:
+    """Its sourcedata hold the same patients once more."""
+    stack(tmp_path / "sub-01" / "anat" / "sub-01_acq-corrected_T2w.nii.gz")
+    stack(tmp_path / "sub-01" / "anat" / "sub-01_acq-axillary_T2w.nii.gz", "sagittal")
+    stack(tmp_path / "derivatives" / "sr" / "sub-01" / "anat" / "sub-01_T2w.nii.gz")
+    hospital_series(tmp_path / "sourcedata" / "sub-01", size=8, slices=3)
+    said: list[str] = []
+    (study,) = find_studies(tmp_path, said.append)
+    assert set(study.sources) == {"axial", "sagittal"}, "by their voxels, not by half a word"
+    told = "which is no subject's folder (sub-*) of this BIDS tree"
+    assert said == [f"left out: {name}, {told}" for name in ("derivatives", "sourcedata")]
+
+
+def test_studies_of_several_patients_are_no_subject(tmp_path: Path) -> None:
+    for number in range(3):
+        folder = tmp_path / "download" / f"p{number}" / "study"
+        hospital_series(folder, size=8, slices=3, patient=f"SECRET-{number}")
+    hospital_series(tmp_path / "one", size=8, slices=3)
+    said: list[str] = []
+    assert [s.folder for s in find_studies(tmp_path, said.append)] == ["sub-one"]
+    (line,) = said
+    assert line.startswith("left out: download, which holds studies of 3 patients; give the folder")
+    found = find_studies(tmp_path / "download", said.append)
+    assert [s.folder for s in found] == ["sub-p0", "sub-p1", "sub-p2"]
+
+
+def test_links_that_lead_nowhere_are_named(tmp_path: Path) -> None:
+    """As git-annex leaves them whose content nobody has fetched."""
+    anat, patient = tmp_path / "bids" / "sub-01" / "anat", tmp_path / "plain" / "p1"
+    stack(anat / "sub-01_acq-ax_T2w.nii.gz")
+    stack(patient / "t2w_ax.nii.gz")
+    dead = [anat / f"sub-01_{name}.nii.gz" for name in ("acq-cor_T2w", "dseg")]
+    dead += [patient / f"{name}.nii.gz" for name in ("t2w_cor", "zones")]
+    dead += [tmp_path / "plain" / "p2", tmp_path / "plain" / "p3" / "t2w_ax.nii.gz"]
+    dead += [tmp_path / "plain" / "p4" / "exam" / "IM0001"]
+    for path in dead:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to("nowhere")
+    said: list[str] = []
+    found = [*find_studies(tmp_path / "bids", said.append)]
+    found += find_studies(tmp_path / "plain", said.append)
+    assert [set(study.sources) for study in found] == [{"axial"}, {"axial"}]
+    for path in dead:
+        assert any(path.name in line and "a link that leads nowhere" in line for line in said), path
+    assert not any("no volume" in line or "has no axial" in line for line in said), said
+
+
+def test_a_name_that_is_no_utf8_costs_one_study(tmp_path: Path) -> None:
+    stack(tmp_path / "a" / "t2w_ax.nii.gz")
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller"))
+    shutil.copytree(tmp_path / "a", odd)
+    said: list[str] = []
+    studies = find_studies(tmp_path, said.append)
+    write_manifest(tmp_path / "m.csv", studies)
+    assert [s.folder for s in read_manifest(tmp_path / "m.csv")] == ["sub-a"]
+    assert said == ["left out: M\\udcfcller, in whose path a name is no UTF-8"]
+    with pytest.raises(OutputError, match="no UTF-8"):
+        write_manifest(tmp_path / "n.csv", [Study("x", "", {"axial": StackSource(odd)})])
+
+
+def test_names_of_pi_cai(tmp_path: Path) -> None:
+    for study, names in (("10_7", ("t2w", "cor", "sag", "adc")), ("10_8", ("t2w",))):
+        for name in names:
+            stack(tmp_path / "10" / f"{study}_{name}.mha")
+    stack(tmp_path / "11" / "11_9_t2w.mha")
+    said: list[str] = []
+    studies = find_studies(tmp_path, said.append)
+    found = {s.folder: {r: p.path.name for r, p in s.sources.items()} for s in studies}
+    planes = {"axial": "10_7_t2w.mha", "coronal": "10_7_cor.mha", "sagittal": "10_7_sag.mha"}
+    assert found == {
+        "sub-10/ses-7": planes,
+        "sub-10/ses-8": {"axial": "10_8_t2w.mha"},
+        "sub-11": {"axial": "11_9_t2w.mha"},
+    }
+    assert said == ["left out: 10/10_7_adc.mha"]
 
 
 def test_without_a_study(tmp_path: Path) -> None:

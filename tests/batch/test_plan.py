@@ -67,7 +67,14 @@ OF_IN_PLANE |= parts(B, "upsample", "segment", volumes=IN_PLANE)
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (write("a/t2w_ax"), {f"{A} convert/axial", *parts(A, "upsample", "segment", "score")}),
+        (
+            write("a/t2w_ax"),
+            {
+                f"{A} convert/axial",
+                f"{A} convert/labels",
+                *parts(A, "upsample", "segment", "score"),
+            },
+        ),
         (write("a/t2w_cor"), {f"{A} convert/coronal", *parts(A)}),
         (write("a/zones"), {f"{A} convert/labels", *parts(A, "score")}),
         (set_upsampling(seed=1), OF_IN_PLANE),

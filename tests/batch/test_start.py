@@ -151,6 +151,15 @@ def test_a_workflow_that_fails_names_its_log(
     assert "snakemake.log" in said
 
 
+def test_an_interpreter_that_cannot_be_run_is_named(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, config = data(tmp_path, SETTINGS, "a")
+    monkeypatch.setattr("mrisr.batch.start.snakemake_command", lambda *given: [str(manifest)])
+    code, _, said = run("batch", "-m", manifest, "-o", tmp_path / "out", "-c", config, "-q")
+    assert (code, said) == (1, f"mrisr: {manifest}: cannot be run: Permission denied\n")
+
+
 def test_without_snakemake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'mrisr\[batch\]'"):

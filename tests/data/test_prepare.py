@@ -1,5 +1,6 @@
 """Volumes and labels of zones to a cache: orientation, what is found, and what is left out."""
 
+import os
 from itertools import permutations, product
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from mrisr.data import cache
 from mrisr.data.phantom import label_volume, phantom, phantom_affine
 from mrisr.data.prepare import Entry, canonical_stack, find_sources, make_stack, prepare
 from mrisr.io import read_volume, write_volume
+from mrisr.io.tables import ManifestError
+from tests.dicom.synthetic import hospital_series
 
 WORLD = {"sagittal": 0, "coronal": 1, "axial": 2}
 #: World axes (0 R, 1 A, 2 S) along which rows and columns run, both downwards.
@@ -238,7 +241,7 @@ def test_strange_labels_are_refused(patient: Path, tmp_path: Path) -> None:
     told: list[str] = []
     with pytest.raises(InputError, match="1 refused"):
         prepare(patient.parent, tmp_path / "cache", report=told.append)
-    assert "zones.nii.gz: expected labels 0, 1 and 2, found" in told[0]
+    assert "zones.nii.gz: expected the labels 0, 1, 2, found 4, 5, 6" in told[0]
 
 
 def test_damaged_labels_of_a_cache(patient: Path, tmp_path: Path) -> None:
@@ -249,3 +252,87 @@ def test_damaged_labels_of_a_cache(patient: Path, tmp_path: Path) -> None:
     np.savez(out / entry["file"], levels=levels, labels=np.zeros((2, 3), np.uint8))
     with pytest.raises(InputError, match="labels uint8"):
         cache.read_stacks(out)
+
+
+# --- what spreadsheets, archives and annexes leave behind ------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mark", "encoding", "ends"),
+    [
+        (",", "utf-8-sig", "\r\n"),
+        (";", "utf-8-sig", "\r\n"),
+        ("\t", "utf-16", "\r\n"),
+        (",", "utf-16", "\n"),
+    ],
+)
+def test_manifests_of_spreadsheets(study: Path, mark: str, encoding: str, ends: str) -> None:
+    text = f"case,path{ends}Müller,one/t2w_ax.nii.gz{ends}".replace(",", mark)
+    (study / "m.csv").write_bytes(text.encode(encoding))
+    assert find_sources(study / "m.csv") == [Entry("Müller", "t2w_ax", study / "one/t2w_ax.nii.gz")]
+
+
+@pytest.mark.parametrize(
+    ("rows", "faults"),
+    [
+        (b"p,one/t2w_ax.nii.gz\nM\xfcller,x\n", ["line 3: no UTF-8 text"]),
+        (b"p,one/t2w_ax.nii.gz\nq\n", ["line 3: expected as many cells"]),
+        (b"p,a,b\n", ["line 2: expected as many cells"]),
+        (b",\n", ["line 2: case: expected one", "line 2: path: expected one"]),
+        (b"p,a/t2.nii\nq,a/t2.nii\np,b/t2.nii\n", ["line 4: p t2 stands in line 2 already"]),
+    ],
+)
+def test_each_fault_of_a_manifest_has_a_line(study: Path, rows: bytes, faults: list[str]) -> None:
+    path = study / "m.csv"
+    path.write_bytes(b"case,path\n" + rows)
+    with pytest.raises(ManifestError, match=r"m\.csv: expected a manifest of volumes") as caught:
+        find_sources(path)
+    assert len(caught.value.faults) == len(faults)
+    for fault, words in zip(caught.value.faults, faults, strict=True):
+        assert words in fault
+
+
+def test_dicom_by_any_name(tmp_path: Path) -> None:
+    for name, ending in (("a", ".dcm"), ("b", ""), ("c", ".IMA")):
+        folder = hospital_series(tmp_path / "data" / name / "exam" / "t2", size=8, slices=3)
+        for path in folder.iterdir():
+            path.rename(path.with_suffix(ending))
+    damaged = tmp_path / "data" / "e" / "1.dcm"
+    damaged.parent.mkdir()
+    damaged.write_bytes(b"damage")
+    found = [(e.case, e.series, e.path.name) for e in find_sources(tmp_path / "data")]
+    assert found == [(name, "t2", "t2") for name in "abc"] + [("e", "e", "e")]
+
+
+def test_what_is_left_out_of_a_folder_is_named(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    volume = phantom((24, 20, 6), noise=0)
+    write(data / "sub-1" / "anat" / "sub-1_T2w.nii.gz", volume)
+    write(data / "sub-1" / "anat" / "zones.nii.gz", phantom((12, 20, 6), noise=0))
+    write(data / "sourcedata" / "sub-1" / "t2w.nii.gz", volume)
+    for name in ("sub-1/anat/sub-1_acq-cor_T2w.nii.gz", "sub-1/anat/zones_2.nii.gz", "sub-2"):
+        (data / name).symlink_to("nowhere")
+    said: list[str] = []
+    assert prepare(data, tmp_path / "cache", report=said.append) == []
+    assert [s.case for s in cache.read_stacks(tmp_path / "cache")] == ["sub-1"]
+    told = [line for line in said if line.startswith("left out: ")]
+    for words in (
+        "sourcedata, ",
+        "cor_T2w.nii.gz, a link",
+        "zones_2.nii.gz, a link",
+        "sub-2, a link",
+    ):
+        assert sum(words in line for line in told) == 1, words
+    assert any("zones.nii.gz: expected labels on the grid" in line for line in told)
+    assert len(told) == 5
+
+
+def test_names_of_pi_cai_and_names_that_are_no_utf8(tmp_path: Path) -> None:
+    volume = phantom((24, 20, 6), noise=0)
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller"))
+    for name in ("7_1_t2w", "7_1_cor", "7_1_adc", "dwi_cor"):
+        folder.mkdir(exist_ok=True)
+        write_volume(volume, folder / f"{name}.mha")
+    prepare(tmp_path, tmp_path / "cache")
+    found = [(s.case, s.series) for s in cache.read_stacks(tmp_path / "cache")]
+    assert found == [("M\\udcfcller", "7_1_cor"), ("M\\udcfcller", "7_1_t2w")]

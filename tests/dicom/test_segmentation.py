@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,9 +13,15 @@ from pydicom.sr.coding import Code
 from mrisr.core import geometry
 from mrisr.core.errors import InputError, OutputError, UsageError
 from mrisr.core.volume import Volume
+from mrisr.data.labels import read_labels
 from mrisr.data.phantom import label_volume
 from mrisr.dicom import multiframe as multiframe_writer
-from mrisr.dicom.segmentation import PROSTATE_ZONES, read_segmentation, write_segmentation
+from mrisr.dicom.segmentation import (
+    PROSTATE_ZONES,
+    read_segmentation,
+    read_zones,
+    write_segmentation,
+)
 from mrisr.dicom.source import deidentified, read_source
 from mrisr.io import read_volume
 from tests.dicom.conftest import (
@@ -299,12 +306,12 @@ def foreign(tmp_path, series, labels):
     """A segmentation as others write it: empty planes left out, of any type."""
     import highdicom as hd
 
-    def run(kind="BINARY", array=None):
+    def run(kind="BINARY", array=None, segments=PROSTATE_ZONES):
         images = [pydicom.dcmread(p) for p in sorted(series.iterdir())]
         by_hand = hd.seg.SegmentAlgorithmTypeValues.MANUAL
         described = [
             hd.seg.SegmentDescription(s.number, s.name, s.category, s.type, by_hand)
-            for s in PROSTATE_ZONES
+            for s in segments
         ]
         given = labels.array.transpose(2, 1, 0) if array is None else array
         names = ("1.2.3", 1, "1.2.4", 1, "m", "n", "1", "s")
@@ -341,3 +348,100 @@ def test_what_is_no_label_volume(tmp_path, series, foreign, labels):
         with pytest.raises(InputError, match="expected a DICOM segmentation") as caught:
             read_segmentation(other)
         assert "\n" not in str(caught.value)
+
+
+# --- zones, whatever their numbers ----------------------------------------------------------------
+
+PZ_SEGMENT, TZ_SEGMENT = PROSTATE_ZONES
+PRIVATE = Code("1", "99LOCAL", "Structure")
+TISSUE = Code("85756007", "SCT", "Tissue")
+
+
+def called(number, name, code=PRIVATE):
+    return replace(PZ_SEGMENT, number=number, name=name, type=code)
+
+
+@pytest.mark.parametrize(
+    ("segments", "note"),
+    [
+        ((replace(TZ_SEGMENT, number=1), replace(PZ_SEGMENT, number=2)), ""),
+        (
+            (
+                called(1, "a", Code("T-D0823", "SRT", "Transition zone")),
+                called(2, "b", Code("T-D05E4", "SRT", "x")),
+            ),
+            "",
+        ),
+        ((called(1, "Central gland"), called(2, "PZ")), ""),
+        (
+            (
+                called(1, "1", Code("5", "99LOCAL", "Transition zone of prostate")),
+                called(2, "2", Code("6", "99LOCAL", "Peripheral zone of the prostate")),
+            ),
+            "",
+        ),
+        (
+            (called(1, "PZ", TZ_SEGMENT.type), called(2, "TZ", PZ_SEGMENT.type)),
+            "codes of segments are followed, not their labels 1 'PZ', 2 'TZ'",
+        ),
+    ],
+)
+def test_segments_are_what_their_codes_or_names_say(foreign, labels, segments, note):
+    """Numbers say nothing: here 1 is the transition zone. Planes that are left out are 0."""
+    turned = np.array([0, 2, 1], np.uint8)[labels.array].transpose(2, 1, 0)
+    file = read_zones(foreign(array=turned, segments=segments), labels)
+    np.testing.assert_array_equal(file.volume.array, labels.array)
+    assert note in " ".join(file.notes)
+    assert bool(file.notes) == bool(note)
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP", "FRACTIONAL"])
+def test_zones_on_the_planes_of_the_image(foreign, labels, kind):
+    """Gaps among the planes, other structures, and an image whose array axes run otherwise."""
+    thinned = labels.array.copy()
+    thinned[:, :, [0, 2]] = 0
+    others = np.where(thinned == 0, 0, thinned + 1)
+    others[:6, :6, 3] = 1
+    structures = (
+        called(1, "Bladder"),
+        replace(PZ_SEGMENT, number=2),
+        replace(TZ_SEGMENT, number=3),
+    )
+    path = foreign(kind, array=others.transpose(2, 1, 0).astype(np.uint8), segments=structures)
+    for codes_ in ("LPS", "RAS", "SLA"):
+        image = replace(labels, array=thinned).reoriented(codes_)
+        file = read_zones(path, image)
+        np.testing.assert_array_equal(file.volume.array, image.array)
+        np.testing.assert_array_equal(file.volume.affine, image.affine)
+        assert file.notes == ("segments left out: 1 'Bladder'",)
+
+
+def test_zones_that_nothing_tells(foreign, labels, series):
+    gland = np.stack([labels.array > 0, labels.array == 1, labels.array == 2], -1)
+    gland = gland.transpose(2, 1, 0, 3).astype(np.uint8)
+    named = (called(1, "Prostate"), called(2, "PZ"), called(3, "TZ"))
+    file = read_zones(foreign(array=gland, segments=named), labels)
+    np.testing.assert_array_equal(file.volume.array, labels.array)
+    alike = (called(1, "PZ"), called(2, "TZ"), called(3, "transition zone"))
+    with pytest.raises(InputError, match=r"foreign\.dcm: .*segments that do not overlap"):
+        read_zones(foreign(array=gland, segments=alike), labels)
+    unnamed = [called(1, "Segment_1", TISSUE), called(2, "Peripheral zone", PZ_SEGMENT.type)]
+    path = foreign(segments=unnamed)
+    with pytest.raises(InputError, match=r"foreign.dcm: .*1 'Segment_1', 2 'Peripheral zone'"):
+        read_zones(path, labels)
+    path = foreign()
+    (series.parent / "alone").mkdir()
+    shutil.copy(path, series.parent / "alone" / "1-1.dcm")
+    for given in (path, series.parent / "alone"):
+        np.testing.assert_array_equal(read_labels(given, labels).volume.array, labels.array)
+    moved = labels.affine.copy()
+    moved[:3, 3] += 0.3
+    with pytest.raises(
+        InputError, match=r"foreign\.dcm: expected frames on the voxels of .*frame "
+    ):
+        read_zones(path, replace(labels, affine=moved))
+    with pytest.raises(InputError, match="at most 100 voxels"):
+        read_zones(path, labels, max_voxels=50)
+    for other in (series / "IM0001", series / "missing"):
+        with pytest.raises(InputError, match="expected a DICOM segmentation"):
+            read_zones(other, labels)

@@ -1,5 +1,6 @@
 import shutil
 import subprocess
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from mrisr.dicom.conformance import check_derived
 from mrisr.dicom.series import is_ours, storable, write_series
 from mrisr.dicom.source import read_source
 from mrisr.io import read_volume
+from mrisr.io.dicom_scan import quiet
 from tests.dicom.conftest import (
     DERIVATION,
     assert_valid,
@@ -103,10 +105,22 @@ def test_validators(tmp_path, derive, grid, plane):
         ({"SeriesNumber": 2**31 - 1}, {"SeriesNumber": 81}),
         ({"SeriesDescription": "x" * 64}, {"SeriesDescription": "x" * 37 + " " + DERIVATION.label}),
         ({"SeriesDescription": "../../etc\x1b[31m"}, {}),
+        ({"SpecificCharacterSet": "ISO_IR 100"}, {"PatientName": "Secret^J\xf6rg"}),
+        *(
+            (
+                {"SpecificCharacterSet": odd, "PatientName": "A^B"},
+                {"SpecificCharacterSet": "ISO_IR 192"},
+            )
+            for odd in ("Not Supplied", "ISO_IR_100", ["", "UNKNOWN"])
+        ),
     ],
 )
 def test_attributes_that_are_odd_in_the_source(tmp_path, derive, edits, expected):
-    d = datasets(derive(hospital_series(tmp_path / "s", slices=3, size=16, **edits))[0])[0]
+    with quiet():
+        series = hospital_series(tmp_path / "s", slices=3, size=16, **edits)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        d = datasets(derive(series)[0])[0]
     for keyword, value in expected.items():
         assert d.get(keyword) == value, keyword
     assert len(d.SeriesDescription) <= 64

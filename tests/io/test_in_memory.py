@@ -62,7 +62,7 @@ def test_simpleitk(make_volume):
 
 
 @pytest.mark.parametrize("channel", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int32, torch.uint8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int32, torch.uint8])
 def test_metatensor(make_volume, channel, dtype):
     volume = make_volume(np.uint8)
     data = torch.from_numpy(volume.array.copy())
@@ -73,6 +73,16 @@ def test_metatensor(make_volume, channel, dtype):
     assert isinstance(back, MetaTensor)
     assert (back.dtype, back.shape) == (dtype, tensor.shape)
     same(volume, as_volume(back))
+
+
+def test_a_metatensor_keeps_the_name_of_its_file(make_volume):
+    """SaveImage calls its file after it, and must not resample to the first grid."""
+    volume = make_volume("f4")
+    meta = {"filename_or_obj": "p1/t2w.nii.gz", "original_affine": np.eye(4), "spatial_shape": (1,)}
+    tensor = MetaTensor(torch.zeros(2, 2, 2), affine=torch.eye(4), meta=meta)
+    back = like(volume, tensor)
+    assert back.meta["filename_or_obj"] == "p1/t2w.nii.gz"
+    assert not {"original_affine", "spatial_shape"} & set(back.meta)
 
 
 def test_metatensor_in_lps(make_volume):

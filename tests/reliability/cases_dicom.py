@@ -166,7 +166,31 @@ for number in (0, 3, -1):
 refuse("dynamics in one series", dynamics, "2 volumes", "TemporalPositionIdentifier: 1, 2")
 handle("dynamics, --frame 2", dynamics, **second)
 refuse("two volumes that no attribute tells apart", repeated, ONCE)
-refuse("two volumes, one of them short of a slice", short, ONCE)
+refuse("b-values, one of them short of a slice", short, "2 volumes", B, "--frame")
+WHOLE = "in the slices of a volume"
+echoes = every(EchoTime=lambda k: (12, 101)[k in (0, 1, 4)])
+refuse("slices of two echoes, one of each position", echoes, "one EchoTime", WHOLE, "12.0, 101.0")
+refuse("one slice without a b-value", third(DiffusionBValue=800.0), "DiffusionBValue", WHOLE)
+parts = every(ImageType=lambda k: ["ORIGINAL", "PRIMARY", "MR"[k % 3 == 1], "ND"])
+refuse("slices of magnitude and real part", parts, "component in ImageType", WHOLE, "M, R")
+zipped = every(EchoTime=lambda k: 101 - 89 * (k % 2), SpacingBetweenSlices=6)
+refuse("two contrasts, slice by slice", zipped, "2 volumes", "EchoTime: 12.0, 101.0", "--frame")
+every_second = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 2, 1], [0, 0, 0, 1]])
+odd = partial(nifti, voxels=VOXELS[:, :, 1::2], affine=AFFINE @ every_second)
+name = "two contrasts, slice by slice, --frame 1"
+handle(name, zipped, options=FIRST, like=odd, should="the first volume")
+pairs = {"StackID": ("1", "2"), "FlipAngle": (5, 20), "RepetitionTime": (500, 4000)}
+for keyword, values in pairs.items():
+    told = every(**{keyword: lambda k, values=values: values[k % 2]})
+    refuse(f"two stacks by {keyword}, slice by slice", told, "2 volumes", keyword, "--frame")
+packages = every(
+    AcquisitionNumber=lambda k: k % 2 + 1,
+    AcquisitionTime=lambda k: f"1112{k % 2}3",
+    TriggerTime=lambda k: 10.5 * k,
+    RepetitionTime=lambda k: 3200 + 100 * k,
+    EchoTime=lambda k: ("101", "101.0", "101.02")[k % 3],
+)
+handle("one volume in two packages, with a trigger", packages)
 handle("enhanced multi-frame MR, one volume, frames out of order", enhanced)
 ECHO = "EffectiveEchoTime"
 refuse("enhanced MR with two volumes", two_volumes, "2 volumes", ECHO, "--frame")

@@ -4,6 +4,7 @@ Every file is full of a patient who must never be seen again; see ``SECRETS``.
 """
 
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,14 @@ def add_patient(d: Dataset) -> None:
         setattr(d, keyword, f"Secret {keyword}")
     for keyword in ("AccessionNumber", "StudyID", "StationName", "DeviceSerialNumber"):
         setattr(d, keyword, "SECRET-0044")
+    nested = _item(PatientName="Secret^Nested", PatientID="SECRET-0045", StudyDate="19010203")
+    nested.OtherPatientIDsSequence = [_item(PatientID="SECRET-0046")]
+    d.OtherPatientIDsSequence = [deepcopy(nested)]
+    d.RequestAttributesSequence = [_item(AccessionNumber="SECRET-0047", StudyDate="19010203")]
+    d.AnatomicRegionSequence = [deepcopy(nested)]
+    d.AnatomicRegionSequence[0].update(
+        _item(CodeValue="41216001", CodingSchemeDesignator="SCT", CodeMeaning="Prostate")
+    )
     block = d.private_block(0x0029, "SECRET VENDOR", create=True)
     block.add_new(0x10, "LO", "secret private text")
     block.add_new(0x20, "OB", b"secret private bytes")

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import nibabel as nib
@@ -18,6 +19,7 @@ import mrisr
 from mrisr.core.errors import UsageError
 from mrisr.core.options import Files, Segmenting
 from mrisr.core.volume import Volume, VolumeFile
+from mrisr.data.labels import read_labels
 from mrisr.dicom.segmentation import read_segmentation
 from mrisr.io import read_file, read_volume, write_volume
 from mrisr.runs.outputs import FileRun
@@ -203,6 +205,39 @@ def test_a_dicom_segmentation(series, zoo, segmented, more) -> None:
     for word in (record["model"]["sha256"], record["input"]["sha256"], "table 1=TZ,2=PZ"):
         assert word in told
     assert not any(s in out + err + json.dumps(record) for s in SECRETS)
+
+
+def stored_otherwise(series: Path, folder: Path, swap: bool, left: bool, up: bool) -> Path:
+    """The same slices with rows and columns exchanged, and with cosines negated."""
+    folder.mkdir()
+    for path in series.iterdir():
+        d = pydicom.dcmread(path)
+        pixels, place = d.pixel_array, np.array(d.ImagePositionPatient, float)
+        row, column = np.array(d.ImageOrientationPatient, float).reshape(2, 3)
+        if swap:  # pixels are square
+            pixels, row, column = pixels.T, column, row
+        if left:
+            place, row, pixels = place + row * (d.Columns - 1), -row, pixels[:, ::-1]
+        if up:
+            place, column, pixels = place + column * (d.Rows - 1), -column, pixels[::-1]
+        d.ImageOrientationPatient = [f"{v:.12f}" for v in (*row, *column)]
+        d.ImagePositionPatient = [f"{v:.10f}" for v in place]
+        d.PixelData = np.ascontiguousarray(pixels).tobytes()
+        d.save_as(folder / path.name)
+    return folder
+
+
+def test_labels_lie_on_the_tissue_whatever_the_cosines(series, zoo, tmp_path) -> None:
+    """None is mirrored: neither in a volume nor in a DICOM SEG."""
+    volume = read_volume(series)
+    wanted = mrisr.segment(volume, bundle=zoo).array
+    assert {0, PZ, TZ} == set(np.unique(wanted))
+    for number, (swap, left, up) in enumerate(product((False, True), repeat=3)):
+        turned = stored_otherwise(series, tmp_path / f"turned{number}", swap, left, up)
+        for name in (f"{number}.nii.gz", f"{number}-seg.dcm"):
+            path = mrisr.segment(turned, bundle=zoo, output=name)
+            found = read_labels(path, volume).volume
+            np.testing.assert_array_equal(found.array, wanted, err_msg=f"{turned} {name}")
 
 
 def test_validators_and_reruns(series, zoo, segmented) -> None:

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from mrisr import metrics
 from mrisr.config import Job
-from mrisr.core import geometry
 from mrisr.core.errors import InputError, UsageError
+from mrisr.core.labels import Misplaced
 from mrisr.core.options import Segmenting
 from mrisr.core.statistics import scaling
 from mrisr.core.volume import Volume
+from mrisr.data.labels import read_labels
 from mrisr.data.prepare import Entry, find_sources
 from mrisr.evaluation import degraded
 from mrisr.evaluation.case import Case, Scale, Scored
@@ -28,7 +29,7 @@ from mrisr.models.card import card_path, read_zones_card
 from mrisr.view import qc
 from mrisr.zones.network import DEFAULT
 from mrisr.zones.picture import gland_centre
-from mrisr.zones.score import ZoneScore, check_labels, check_same_grid, score_zones, to_grid
+from mrisr.zones.score import ZoneScore, score_zones, to_grid
 from mrisr.zones.segmenter import Segmentation, Segmenter, load_segmenter
 
 #: Side of the square that the pictures show and of its pixels, mm.
@@ -177,7 +178,7 @@ def find_cases(
         UsageError: a model was trained on a patient to score, and that was not allowed.
     """
     entries: dict[str, list[Entry]] = {}
-    for entry in (e for e in find_sources(data) if e.labels):
+    for entry in (e for e in find_sources(data, report) if e.labels):
         entries.setdefault(entry.case, []).append(entry)
     if not entries:
         raise InputError(data, expected="patients with labelled zones", found="none")
@@ -219,18 +220,17 @@ def _allowed(settings: ZonesSettings, seen: Mapping[str, Sequence[str]]) -> list
 
 def _labelled(entries: Iterable[Entry]) -> tuple[str, Volume, Volume] | None:
     """Series, image and labels of the first axial stack that labels belong to; None where none is axial."""
-    others: list[tuple[Volume, Volume]] = []
+    other: Misplaced | None = None
     for entry in sorted(entries, key=lambda e: e.series):
         image = read_volume(entry.path)
         if image.plane != "axial":
             continue
-        labels = read_volume(entry.labels[0], allow_constant=True)
-        if geometry.same_grid(image.shape, image.affine, labels.shape, labels.affine):
-            check_labels(labels)
-            return entry.series, image, labels
-        others.append((labels, image))
-    for pair in others[:1]:
-        check_same_grid(*pair)
+        try:
+            return entry.series, image, read_labels(entry.labels[0], image).volume
+        except Misplaced as error:
+            other = other or error
+    if other is not None:
+        raise other
     return None
 
 
