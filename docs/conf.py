@@ -143,6 +143,8 @@ def figures_sections(card: Card) -> list[str]:
         return ["Not scored yet."]
     head = [f"```console\n$ {figures['command']}\n```\n"]
     head += [f"{figures['protocol']}.\n"] if "protocol" in figures else []
+    if noisy := figures.get("with_noise"):
+        head += [f"The last tables are made with noise:\n\n```console\n$ {noisy['command']}\n```\n"]
     return [*head, *(table.as_markdown() for table in figures_tables(card))]
 
 

@@ -14,7 +14,7 @@ from mrisr.core.volume import Volume, VolumeFile
 from mrisr.data.phantom import phantom, phantom_affine
 from mrisr.io import write_json, write_volume
 from mrisr.io.atomic import make_folder, write_bytes
-from mrisr.physics.measurement import degraded, noisy
+from mrisr.physics.measurement import Measurement, degraded, noisy
 from mrisr.physics.noise import TYPICAL
 from mrisr.runs.results import upsample
 from mrisr.view.qc import qc_png
@@ -75,7 +75,7 @@ def _upsampled(output: Path, name: str, truth: Volume, settings: InPlane | Throu
     study = study_of(truth, settings)
     made = upsample(VolumeFile(study), settings)
     measurement = made.measurement
-    assert measurement is not None
+    assert isinstance(measurement, Measurement)
     interpolated = measurement.placed.volume(measurement.interpolated())
     (a, sa), (b, sb) = (score(v, truth) for v in (interpolated, made.volume))
     record = made.record.as_dict()

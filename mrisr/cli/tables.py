@@ -51,7 +51,7 @@ def _in_brief(card: Card) -> tuple[str, str, str, str]:
         return "zones", "-", "-", found or "not scored"
     mean = gains(card.figures) if card.figures else {}
     found = ", ".join(f"x{f:g} {gain:+.2f} dB" for f, gain in mean.items())
-    if found and card.noise:  # figures of such models are made with noise, which lowers every gain
+    if found and "Rician" in card.figures.get("protocol", ""):  # noise lowers every gain
         found += " (noisy)"
     factors = " to ".join(dict.fromkeys(f"x{f:g}" for f in card.factors))
     return card.method, factors, str(card.default_steps), found or "not scored"
@@ -106,7 +106,9 @@ def figures_tables(card: Card) -> list[Figures]:
         return []
     if isinstance(card, ZonesCard):
         return zones_tables(card.figures)
-    return [patients_table(card.figures), *means_tables(card.figures)]
+    noisy = card.figures.get("with_noise")
+    more = [patients_table(noisy), *means_tables(noisy)] if noisy else []
+    return [patients_table(card.figures), *means_tables(card.figures), *more]
 
 
 def card_text(card: Card) -> str:
@@ -115,6 +117,10 @@ def card_text(card: Card) -> str:
     parts: list[object] = [plain_table(("", ""), facts.items())]
     if card.figures:
         parts += ["", f"held-out figures, by: {card.figures['command']}"]
+        if "with_noise" in card.figures:
+            parts.append(
+                f"the last tables, with noise, by: {card.figures['with_noise']['command']}"
+            )
         for table in figures_tables(card):
             parts += ["", table.title, plain_table(table.columns, table.cells)]
     return rendered(*parts)

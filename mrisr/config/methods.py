@@ -61,6 +61,8 @@ class UnshuffleSettings(Settings):
     width: Annotated[int, Field(ge=8)] = 64
     blocks: Annotated[int, Field(ge=1)] = 12
     fold: Annotated[int, Field(ge=1)] = 4
+    #: Two networks, one for images without noise (:class:`mrisr.networks.unshuffle.ByNoise`).
+    by_noise: bool = False
 
 
 class UNetSettings(Settings):

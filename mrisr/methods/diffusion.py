@@ -119,7 +119,9 @@ class InversionRestorer(Restorer):
         if inversion is None or inversion.network is None:
             raise ValueError("inversion: the frozen denoiser's network is not stated")
         assert isinstance(network, UnshuffleSettings)
-        predictor = NoisePredictor(condition=condition, **network.model_dump(exclude={"type"}))
+        predictor = NoisePredictor(
+            condition=condition, **network.model_dump(exclude={"type", "by_noise"})
+        )
         frozen = build_network(inversion.network, condition).requires_grad_(False)
         super().__init__(settings, nn.ModuleDict({"predictor": predictor, "denoiser": frozen}))
         self.inversion, self.predictor = inversion, predictor

@@ -29,9 +29,10 @@ def build_network(settings: NetworkSettings, condition: int) -> nn.Module:
     """
     options = settings.model_dump(exclude={"type"})
     if isinstance(settings, UnshuffleSettings):
-        from mrisr.networks.unshuffle import UnshuffleResNet
+        from mrisr.networks.unshuffle import ByNoise, UnshuffleResNet
 
-        return UnshuffleResNet(condition=condition, **options)
+        kind = ByNoise if options.pop("by_noise") else UnshuffleResNet
+        return kind(condition=condition, **options)
     if not isinstance(settings, UNetSettings):
         raise TypeError(f"{settings.type} is no network of this kind")
     from mrisr.networks.unet import UNet

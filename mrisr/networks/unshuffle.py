@@ -11,6 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mrisr.networks import AnyModule
+from mrisr.physics.noise import told
+
+#: Level of the noise, a share of the intensity range, from which the network for noisy images answers alone.
+NOISY = 0.01
 
 
 def zeroed(layer: AnyModule) -> AnyModule:
@@ -122,6 +126,30 @@ class UnshuffleResNet(UnshuffleBody):
     def forward(self, x_t: Tensor, x_low: Tensor, g: Tensor, condition: Tensor) -> Tensor:
         correction = self.folded(torch.cat([x_t, x_low], dim=1), g, condition)
         return x_low + correction.to(x_low.dtype)
+
+
+class ByNoise(nn.Module):
+    """Two networks of one design, shared out by the level of the noise: one for images without it, which is
+    not told of any, and one for noisy images, which is. Between none and ``NOISY`` answers are blended.
+
+    So a model that knows noise loses nothing on images without. ``forward`` as of :class:`UnshuffleResNet`;
+    the last column of the condition is the level as told (:func:`mrisr.physics.noise.told`).
+    """
+
+    def __init__(self, *, condition: int, **size: int) -> None:
+        super().__init__()
+        self.quiet = UnshuffleResNet(condition=condition - 1, **size)
+        self.noisy = UnshuffleResNet(condition=condition, **size)
+
+    def forward(self, x_t: Tensor, x_low: Tensor, g: Tensor, condition: Tensor) -> Tensor:
+        share = (condition[:, -1] / told(NOISY)).clamp(max=1)
+        if bool((share == 1).all()):
+            noisy: Tensor = self.noisy(x_t, x_low, g, condition)
+            return noisy
+        quiet: Tensor = self.quiet(x_t, x_low, g, condition[:, :-1])
+        if not bool(share.any()):
+            return quiet
+        return torch.lerp(quiet, self.noisy(x_t, x_low, g, condition), share[:, None, None, None])
 
 
 class NoisePredictor(UnshuffleBody):

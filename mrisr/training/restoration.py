@@ -26,6 +26,7 @@ from mrisr.methods.diffusion import InversionRestorer
 from mrisr.models.card import ModelCard
 from mrisr.models.store import Model, load_model
 from mrisr.networks import channels_last
+from mrisr.networks.unshuffle import ByNoise
 from mrisr.physics.noise import TYPICAL
 from mrisr.restore import restore
 from mrisr.training.bookkeeping import State, frozen_model, new_card
@@ -305,7 +306,10 @@ def _initialised(config: Config, restorer: Restorer, frozen: Model | None) -> Re
     """Give a restorer the weights that it starts from."""
     if config.train.initialize:
         model = load_model(config.train.initialize)
-        take_weights(restorer.network, model.restorer.network, model.card.name)
+        source = model.restorer.network
+        if isinstance(source, ByNoise) and not isinstance(restorer.network, ByNoise):
+            source = source.noisy if config.data.noise else source.quiet
+        take_weights(restorer.network, source, model.card.name)
     if frozen is not None:
         assert isinstance(restorer, InversionRestorer)
         restorer.denoiser.network.load_state_dict(frozen.restorer.network.state_dict())
