@@ -21,8 +21,8 @@ weights = {
 t = noisy.card.training
 without = ", ".join(sorted({*quiet.card.training.cases} - {*t.cases})) or "nobody"
 trained_on = (
-    f" Two networks: one for images without noise; and, alone from a noise of {100 * NOISY:g}% of the range on, "
-    f"one that is told of it, trained on from the first for {t.iterations} steps of {t.batch} crops "
+    f" Two networks: one for images without noise; and, alone from a noise of {100 * NOISY:g}% of the range "
+    f"on, one that is told of it, trained on from the first for {t.iterations} steps of {t.batch} crops "
     f"({t.seconds / 60:.0f} minutes on {t.hardware}, {t.precision}), {without} left out."
 )
 card = quiet.card.model_copy(

@@ -68,6 +68,8 @@ def _run(
 ) -> Result:
     others = [other for other in further if other is not None]
     if isinstance(image, (str, PathLike)):
+        if not all(isinstance(other, (str, PathLike)) for other in others):
+            raise UsageError("coronal, sagittal: expected paths, as the first stack is one")
         paths = tuple(Path(other) for other in others)
         on = FileRun(Path(image), files, isinstance(settings, Segmenting), paths)
         return run_files(on, settings, progress)

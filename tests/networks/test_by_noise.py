@@ -14,7 +14,7 @@ def network() -> ByNoise:
     assert isinstance(found, ByNoise)
     for i, parameter in enumerate(found.parameters()):
         torch.nn.init.normal_(parameter, std=0.1, generator=seeded("cpu", i))
-    return found.eval()
+    return found.eval().requires_grad_(False)
 
 
 def test_each_network_answers_for_its_noise_and_between_them_both() -> None:

@@ -8,15 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydicom import dcmread
 
 import mrisr
 from mrisr.core import geometry
 from mrisr.core.errors import UsageError
 from mrisr.core.volume import Volume
 from mrisr.data.phantom import phantom, phantom_affine
+from mrisr.dicom.conformance import check_derived
+from mrisr.dicom.source import read_source
 from mrisr.io import read_volume, write_volume
 from mrisr.planes import joint
 from mrisr.runs.record import FORMAT
+from tests.dicom.synthetic import hospital_series
 from tests.planes.conftest import motion_of
 
 SPACING = (1.0, 1.0, 4.0)
@@ -134,3 +138,23 @@ def test_the_command_takes_the_planes_as_files(
     code, _, error = run("throughplane", *given, "--model=bspline", "-o", tmp_path / "axial.nii.gz")
     assert code != 0
     assert "axial.nii.gz" in error
+
+
+def test_a_derived_series_names_the_slices_of_all_planes(tmp_path: Path) -> None:
+    """The stacks are taken as they lie: of their agreement there are tests above."""
+    axial = hospital_series(tmp_path / "axial", size=64, slices=14, SliceThickness="3.5")
+    coronal = hospital_series(
+        tmp_path / "coronal", size=64, slices=14, plane="coronal", number=6, SliceThickness="3.5"
+    )
+    mrisr.throughplane(
+        axial, coronal=coronal, register="off", model="bspline", output=tmp_path / "joint"
+    )
+    source = read_source(axial)
+    other = read_source(coronal)
+    wrong = check_derived(tmp_path / "joint", replace(source, others=(other,)))
+    assert not wrong
+    first = dcmread(next((tmp_path / "joint").iterdir()))
+    named = {str(item.ReferencedSOPInstanceUID) for item in first.SourceImageSequence}
+    assert {one.sop_uid for one in other.slices} <= named
+    assert named & {one.sop_uid for one in source.slices}
+    assert "2 planes" in first.SeriesDescription
