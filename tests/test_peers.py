@@ -131,6 +131,7 @@ def test_a_failure_is_one_line_and_a_finished_case_is_not_run_again(env, patient
     assert "broken" in calls(env)[2]
 
 
+@pytest.mark.slow
 def test_the_record_says_what_was_done_and_what_it_cost(env, patients, tmp_path):
     assert run(env, patients, tmp_path / "out", "good", "--patches", "32").returncode == 0
     record = json.loads((tmp_path / "out" / "good.json").read_text())

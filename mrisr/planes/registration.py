@@ -182,7 +182,8 @@ class Fit:
 
     Attributes:
         matrix: ``(4, 4)``, world RAS mm of the stack to that of the volume.
-        shift_mm, angles_deg: as of a :class:`Registration`, at the centre of the ball.
+        shift_mm: ``(3,)`` displacement of the centre of the ball towards R, A, S.
+        angles_deg: ``(3,)`` as of a :class:`Registration`.
         correlation: of prediction and stack in the ball, its middle above all, after a gain that is linear in
             space.
         uncertainty_mm: standard deviation of the motion ``RADIUS`` from the centre: of the least squares,

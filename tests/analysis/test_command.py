@@ -18,6 +18,7 @@ def call(*arguments: object) -> str:
     return result.output
 
 
+@pytest.mark.slow
 def test_latents(data: Path, tmp_path: Path) -> None:
     common = ("latents", "--data", data, "--output", tmp_path, "--factor", 4, "--slices", 1)
     text = call(*common, "--job", "throughplane", "--cases", "seen, unseen")

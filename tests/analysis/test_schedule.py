@@ -79,6 +79,7 @@ def test_interpolation_is_as_far_as_the_scale_says() -> None:
     assert figures_of(better, base) == pytest.approx((21.0, 0.84, 3.0, 0.5))
 
 
+@pytest.mark.slow
 def test_it_searches_training_patients_and_checks_on_the_others(
     models: Path, data: Path, tmp_path: Path
 ) -> None:

@@ -69,6 +69,7 @@ def test_patients_count_once_however_many_series_they_have() -> None:
     assert per_patient(rows) == {"a": [1.0], "b": [4.0]}
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(UNIT, DECIBEL), min_size=2, max_size=6))
 def test_nearer_by_both_measures_is_never_less_preferred(points: list[tuple[float, float]]) -> None:
     ssim, spectrum = np.array(points).T[:, :, None]

@@ -77,6 +77,7 @@ def test_derived_series_and_segmentation(
             assert not any(secret in text for secret in (*SECRETS, str(tmp_path))), path
 
 
+@pytest.mark.slow
 def test_deidentified_and_no_longer_asked_for(
     tmp_path: Path, manifest: Path, settings: Settings
 ) -> None:
@@ -96,6 +97,7 @@ def test_deidentified_and_no_longer_asked_for(
     assert not (study / "dicom").exists()
 
 
+@pytest.mark.slow
 def test_labels_may_be_dicom_seg(tmp_path: Path, manifest: Path, settings: Settings) -> None:
     out, scored = tmp_path / "out", tmp_path / "scored"
     make_all(manifest, out, settings)

@@ -131,6 +131,7 @@ def test_outputs_that_are_gone_or_altered_are_made_again(batch: Batch) -> None:
     assert batch.todo() == set()
 
 
+@pytest.mark.slow
 def test_what_is_not_asked_for_any_more_is_removed(batch: Batch) -> None:
     del batch.settings["upsampled"]["inplane-x2"]
     assert batch.again() == parts(A) | parts(B)

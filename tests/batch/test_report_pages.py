@@ -340,6 +340,7 @@ def test_a_chart_is_small_and_has_a_dot_for_each_study() -> None:
     assert chart("zone", "Dice", "", {"c": []}) == {}
 
 
+@pytest.mark.slow
 def test_a_thousand_studies_are_quick_and_small(out: Path, tmp_path: Path) -> None:
     kinds = [out / "sub-01"] * 9 + [out / "sub-03"]
     statuses = outcome_of(out)

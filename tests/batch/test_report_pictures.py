@@ -145,6 +145,7 @@ def test_what_cannot_be_read_is_told_and_left_out(tmp_path: Path) -> None:
     assert all("cannot be read" in p and str(tmp_path) not in p for p in problems)
 
 
+@pytest.mark.slow
 def test_other_scans_can_be_seen_beside_and_have_a_viewer_of_what_is_made_of_them(
     tmp_path: Path,
 ) -> None:

@@ -284,6 +284,7 @@ def test_a_process_that_dies_at_once_is_not_started_for_ever(
     assert supervise(chunk, print) == 3
 
 
+@pytest.mark.slow
 def test_the_chunk_command(tmp_path: Path) -> None:
     """Both processes, as the rule of the workflow starts them."""
     out = tmp_path / "out"

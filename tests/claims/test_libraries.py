@@ -241,6 +241,7 @@ for lost in range(8, 2000, 7):
 """
 
 
+@pytest.mark.slow
 def test_cut_jpeg_ls_streams_are_decoded_for_ever() -> None:
     """Some for seconds, some for minutes, where a whole one takes milliseconds."""
     command = [sys.executable, "-c", _CUT]

@@ -39,6 +39,7 @@ def reordered(volume: Volume, axes: tuple[int, int, int], flips: tuple[bool, ...
     return replace(volume, array=array, affine=affine, stacked_along=axes[2])
 
 
+@pytest.mark.slow
 @given(axes=st.permutations([0, 1, 2]), flips=st.tuples(*[st.booleans()] * 3))
 def test_any_order_of_the_axes_gives_the_source_planes(tmp_path_factory, axes, flips):
     series = tmp_path_factory.getbasetemp() / "planes"

@@ -83,6 +83,7 @@ def test_the_report(compared: Run, out: Path) -> None:
     assert f"**{best.means['psnr'].value:.2f} ± " in table
 
 
+@pytest.mark.slow
 def test_the_page_needs_nothing_else(compared: Run, out: Path) -> None:
     name = "a <b>method</b> | bold"
     compared(methods=[*METHODS, {"name": name, "model": "lanczos"}], factors=[2])

@@ -74,6 +74,7 @@ def test_empty_and_masked_background_does_not_count() -> None:
     assert estimated_level(torch.zeros(3, 128, 128)) == 0
 
 
+@pytest.mark.slow
 def test_large_volumes_are_sampled() -> None:
     images = noised(tissue(2, 512), 0.02).repeat(40, 2, 2)
     assert estimated_level(images) == pytest.approx(0.02, rel=0.2)
@@ -89,7 +90,7 @@ def test_weak_noise_is_told_finely() -> None:
     assert found == pytest.approx([0, 0.25, 0.5, 1, 1])
 
 
-@pytest.mark.parametrize("inplane", [True, False])
+@pytest.mark.parametrize("inplane", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_result_agrees_up_to_the_noise_and_no_better(inplane: bool) -> None:
     """The truth is left alone, an offset and a missing structure are mended, bounds hold."""
     truth = phantom((96, 96, 24), spacing=(0.7, 0.7, 0.7 if not inplane else 3.0), seed=4)

@@ -132,6 +132,7 @@ def test_the_tally_fails_with_the_place():
         tally(Answer("read", "2x3x4"), "there", wrong=True)
 
 
+@pytest.mark.slow
 def test_damage_that_passes_is_noticed(tmp_path):
     """A file may not be cut where nothing is lost but voxels: the promise of ``cut`` can fail."""
     sample = FORMATS[".nii"](tmp_path)
