@@ -12,6 +12,7 @@ from mrisr.core import geometry
 from mrisr.core.options import ThroughPlane
 from mrisr.core.volume import Volume, VolumeFile
 from mrisr.io import read_volume, write_volume
+from mrisr.planes.joint import gland_centre, overlap_centre
 from mrisr.runs.results import upsample
 
 EDGE, SLICES = 96, 5
@@ -98,3 +99,17 @@ def test_whole_studies(shared: Path, tmp_path: Path, job: str) -> None:
         assert record["peak_memory_gib"]["process"] < 6
     np.testing.assert_array_equal(results[0].array, results[1].array)
     np.testing.assert_allclose(results[0].affine, results[1].affine, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_gland_is_found_where_it_was_outlined(shared: Path) -> None:
+    """What registers the planes of a patient looks there."""
+    patient = shared / "data" / "ProstateX-0001"
+    outline = read_volume(patient / "gland.nii.gz")
+    inside = np.argwhere(np.asarray(outline.array) > 0).mean(0)
+    wanted = outline.affine[:3, :3] @ inside + outline.affine[:3, 3]
+    volumes = [read_volume(patient / f"t2w_{plane}.nii.gz") for plane in ("ax", "cor", "sag")]
+    found, note = gland_centre(volumes)
+    assert note is None
+    assert np.linalg.norm(found - wanted) < 3
+    assert np.linalg.norm(overlap_centre(volumes) - wanted) < 15
