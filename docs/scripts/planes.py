@@ -128,7 +128,7 @@ def agreement(held: Volume, volume: Volume, centre: NDArray[np.float64]) -> dict
     scores = {"PSNR": 10 * np.log10(brightest**2 / np.mean(np.square(fitted - wanted)))}
     along = geometry.world_axes(affine).index(2)
     a, b = (np.moveaxis(v, along, -1) for v in (fitted, wanted))
-    scores["slope"] = np.corrcoef(np.diff(a).ravel(), np.diff(b).ravel())[0, 1]
+    scores["differences"] = np.corrcoef(np.diff(a).ravel(), np.diff(b).ravel())[0, 1]
     window = np.hanning(a.shape[1])[:, None] * np.hanning(a.shape[2])
     f, g = (np.fft.fft2((v - v.mean((1, 2), keepdims=True)) * window) for v in (a, b))
     frequency = np.abs(np.fft.fftfreq(a.shape[2], spacing[along]))
