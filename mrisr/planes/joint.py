@@ -147,12 +147,13 @@ def join(
     Raises:
         InputError: the stacks do not overlap.
     """
-    volumes = [m.placed.measured for m in measurements]
+    volumes = [_as_assumed(m) for m in measurements]
+    stated = sampling.noise_level
     results = _restored(measurements, model, sampling, progress)
     lead, axial = results[0], volumes[0]
     shape, affine = joint_grid(axial, spacing)
     grid = TargetGrid(axial, stack_order(axial), shape, affine, *scaling(axial.array))
-    first = leading(grid, axial, lead.volume)
+    first = leading(grid, axial, lead.volume, stated)
     centre, note = gland_centre(volumes)
     reference = grid.measured.with_array(first.restored.numpy(), affine)
     used: list[Used] = []
@@ -162,7 +163,7 @@ def join(
         if fit is not None and fit.doubt is not None:
             used.append(Used(volume, fit, 0.0, fit.doubt))
             continue
-        stack = placed(grid, volume, result.volume, fit, first.restored, centre)
+        stack = placed(grid, volume, result.volume, fit, first.restored, centre, stated)
         trust = _trust(stack, grid, centre)
         why = None
         if trust < LEAST_TRUST:
@@ -178,6 +179,13 @@ def join(
     known = tuple(result.measurement for result in results)
     notes = () if note is None or not register else (note,)
     return Joint(volume, grid, lead, tuple(stacks), tuple(used), known, notes)
+
+
+def _as_assumed(measurement: Measurement) -> Volume:
+    """The measured stack with the slice thickness that was assumed of it, from whatever source."""
+    volume, axis = measurement.placed.measured, measurement.operator.axes[-3]
+    between = float(volume.spacing[volume.slice_axis])
+    return replace(volume, slice_thickness=axis.thickness * between)
 
 
 def _restored(

@@ -180,12 +180,20 @@ def _image(volume: Volume) -> sitk.Image:
     return to_image(replace(volume, array=array, storage=Storage()))
 
 
-def leading(grid: TargetGrid, volume: Volume, restored: Volume) -> Stack:
-    """The stack that gives frame and units."""
+def leading(
+    grid: TargetGrid, volume: Volume, restored: Volume, level: float | None = None
+) -> Stack:
+    """The stack that gives frame and units; its noise is estimated unless its level is stated."""
     y = grid.stack(volume)
     own = scaled(grid, brought(restored, grid.shape, grid.affine, np.eye(4)))
     ones = torch.ones(())
-    return Stack(volume, own, None, y, ones, ones, 2 * max(estimated_level(y), 1e-3))
+    return Stack(volume, own, None, y, ones, ones, _deviation(y, level))
+
+
+def _deviation(y: Tensor, level: float | None) -> float:
+    """Standard deviation of the noise in a scaled stack, of a level that is stated or estimated; never 0, so
+    that the stacks can be weighed."""
+    return 2 * max(estimated_level(y) if level is None else level, 1e-3)
 
 
 def scaled(grid: TargetGrid, values: Tensor) -> Tensor:
@@ -200,6 +208,7 @@ def placed(
     fit: Fit | None,
     reference: Tensor,
     centre: Points,
+    level: float | None = None,
 ) -> Stack:
     """A stack in the joint frame: its intensities matched to the reference, and trusted where the two agree.
 
@@ -211,6 +220,7 @@ def placed(
         fit: its motion; None where it lies as it was measured.
         reference: on the joint grid, scaled: what is known without this stack.
         centre: of the gland in the joint frame, RAS mm.
+        level: of the noise, where it is stated.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -240,8 +250,8 @@ def placed(
     share = brought(back, grid.shape, grid.affine, motion, linear=True)
     own = brought(restored, grid.shape, grid.affine, motion)
     own = field((own - offset) / span, grid.shape, grid.affine)
-    noise = 2 * max(estimated_level(2 * y - 1), 1e-3)
-    return Stack(volume, 2 * own - 1, fit, 2 * y - 1, trust, share, noise)
+    y = 2 * y - 1
+    return Stack(volume, 2 * own - 1, fit, y, trust, share, _deviation(y, level))
 
 
 def _matched(

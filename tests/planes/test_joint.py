@@ -158,3 +158,26 @@ def test_a_derived_series_names_the_slices_of_all_planes(tmp_path: Path) -> None
     assert {one.sop_uid for one in other.slices} <= named
     assert named & {one.sop_uid for one in source.slices}
     assert "2 planes" in first.SeriesDescription
+
+
+def test_thickness_and_noise_that_are_stated_count(
+    exam: dict[str, Volume], models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def look(grid: Any, stacks: Any) -> Any:
+        seen["thickness"] = [stack.volume.slice_thickness for stack in stacks]
+        seen["noise"] = [stack.noise for stack in stacks]
+        return stacks[0].restored
+
+    monkeypatch.setattr(joint, "reconstruct", look)
+    mrisr.throughplane(
+        exam["axial"],
+        coronal=exam["coronal"],
+        register="off",
+        slice_thickness=3.0,
+        noise=0.05,
+        spacing=2.0,
+    )
+    assert seen["thickness"] == pytest.approx([3.0, 3.0])
+    assert seen["noise"] == pytest.approx([0.1, 0.1])
