@@ -16,8 +16,18 @@ from pydantic import TypeAdapter
 
 import mrisr
 from mrisr.batch.manifest import StackSource, Study
-from mrisr.batch.names import HIDDEN, LABELS, ROLES, SCORES, SOURCE, VOLUME, Stage, chunk_file
-from mrisr.batch.settings import BatchSettings
+from mrisr.batch.names import (
+    HIDDEN,
+    LABELS,
+    ROLES,
+    SCORES,
+    SOURCE,
+    STACKS,
+    VOLUME,
+    Stage,
+    chunk_file,
+)
+from mrisr.batch.settings import BatchSettings, ThreePlaneVolume, job_of
 from mrisr.batch.status import Digests, Part, digest_of, settled
 from mrisr.core.errors import InputError, OutputError, UsageError
 from mrisr.io import input_format, write_bytes, write_json
@@ -173,7 +183,7 @@ def models_of(settings: BatchSettings, digests: Digests) -> dict[str, dict[str, 
     Raises: as :func:`model_identity`; UsageError for a missing folder.
     """
     models = {
-        name: model_identity(u.model or model_for(u.job, u.method))
+        name: model_identity(u.model or model_for(job_of(u), u.method))
         for name, u in settings.upsampled.items()
     }
     options = settings.segmenting()
@@ -244,12 +254,17 @@ class Parts:
         options = self.settings.upsampling(name)
         need, dicom = self.made[f"convert/{options.of}"], self._dicom(options.of)
         given = {k: v for k, v in vars(options).items() if v is not None}
+        inputs, joined = need.inputs, isinstance(options, ThreePlaneVolume)
+        others = [f"convert/{r}" for r in STACKS if r != options.of and joined]
+        for other in (self.made[o] for o in others if o in self.made):
+            # Not needed: where one cannot be read, the volume is made of the others.
+            inputs = inputs | other.inputs
         part = Part(
             "upsample",
             name,
             outputs=_written("upsampled", name, name if dicom else None),
             needs=(need.id,),
-            inputs=need.inputs,
+            inputs=inputs,
             parameters={k: v for k, v in given.items() if k not in ("model", "method")} | dicom,
             model=self.models[name],
         )

@@ -11,6 +11,7 @@ from mrisr.config import Settings, load_settings
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.options import (
     InPlane,
+    Job,
     Precision,
     Segmenting,
     ThroughPlane,
@@ -41,6 +42,15 @@ class ThroughPlaneVolume(ThroughPlane):
 
 
 @dataclass(frozen=True)
+class ThreePlaneVolume(ThroughPlane):
+    """An isotropic volume of all stacks of a study, in the frame of the axial one, which it needs; of a study
+    without others, the axial one's own."""
+
+    job: Literal["threeplane"] = option("threeplane")  # type: ignore[assignment]
+    of: Literal["axial"] = option("axial")
+
+
+@dataclass(frozen=True)
 class ZonesOfVolumes(Segmenting):
     """A segmenter, and the volumes whose zones it finds; left out, ``source`` and all that are made of it."""
 
@@ -64,10 +74,21 @@ def _with_current_names(given: Any) -> Any:
     return current_names(ThroughPlane, given)
 
 
-Upsampling = InPlaneVolume | ThroughPlaneVolume
+Upsampling = InPlaneVolume | ThroughPlaneVolume | ThreePlaneVolume
 _Given = Annotated[
     Annotated[Upsampling, Field(discriminator="job")], BeforeValidator(_with_current_names)
 ]
+
+
+def job_of(upsampling: Upsampling) -> Job:
+    """The job whose models an upsampling takes."""
+    return "inplane" if isinstance(upsampling, InPlane) else "throughplane"
+
+
+def options_of(upsampling: Upsampling) -> InPlane | ThroughPlane:
+    """The options of the job alone."""
+    kind = InPlane if isinstance(upsampling, InPlane) else ThroughPlane
+    return kind(**{d.name: getattr(upsampling, d.name) for d in declared(kind)})
 
 
 class BatchSettings(Settings):
@@ -76,7 +97,7 @@ class BatchSettings(Settings):
     #: Name of the volume -> how it is made.
     upsampled: dict[Name, _Given] = Field(
         default_factory=lambda: {  # type: ignore[arg-type]
-            "throughplane": ThroughPlaneVolume(),
+            "throughplane": ThreePlaneVolume(),
             "inplane-x2": InPlaneVolume(scale=2),
         }
     )

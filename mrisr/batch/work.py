@@ -7,6 +7,7 @@ readers need to know of it, and raises whatever goes wrong; :mod:`mrisr.batch.ru
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -15,12 +16,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mrisr.batch.names import LABELS, SCORES, SOURCE, VOLUME
+from mrisr.batch.names import LABELS, SCORES, SOURCE, STACKS, VOLUME
 from mrisr.batch.plan import StudyPlan
-from mrisr.batch.settings import BatchSettings, Upsampling
+from mrisr.batch.settings import BatchSettings, ThreePlaneVolume, Upsampling, job_of, options_of
 from mrisr.batch.status import Part, read_status
-from mrisr.core.errors import InputError
-from mrisr.core.options import Files
+from mrisr.core.errors import InputError, one_line
+from mrisr.core.options import Files, ThroughPlane
 from mrisr.core.volume import Storage, Volume, VolumeFile
 from mrisr.data.labels import read_labels
 from mrisr.io import read_file, read_volume, write_json, write_volume
@@ -44,9 +45,9 @@ class Models:
         """The model of an upsampling. Raises as :func:`mrisr.restore.model_of`."""
         from mrisr.restore import model_of
 
-        key = options.job, options.model, options.method
+        key = job_of(options), options.model, options.method
         if key not in self._restoring:
-            self._restoring[key] = model_of(options, options.job)
+            self._restoring[key] = model_of(options, job_of(options))
         return self._restoring[key]
 
     @cached_property
@@ -83,16 +84,42 @@ class Work:
         return replace(part, notes=read.notes)
 
     def upsample(self, part: Part) -> Part:
-        """Super-resolve a stack; volume and record, and the derived DICOM series where asked for."""
-        from mrisr.runs.results import upsample
+        """Super-resolve a stack, or all of a study; volume and record, and the derived DICOM series where
+        asked for."""
+        from mrisr.runs.results import join_planes, upsample
 
         options = self.settings.upsampling(part.name)
-        file = _named(self._measured(options.of), options.of)
-        made = upsample(file, options, model=self.models.restoring(options))
+        file, others = _named(self._measured(options.of), options.of), list[VolumeFile]()
+        if isinstance(options, ThreePlaneVolume):
+            file, others = self._with_others(file)
+        alone, model = options_of(options), self.models.restoring(options)
+        if others and isinstance(alone, ThroughPlane):
+            made = join_planes(file, others, alone, model=model)
+        else:
+            if isinstance(alone, ThroughPlane):
+                alone = replace(alone, register="auto")
+            made = upsample(file, alone, model=model)
         self._write(made, self._path("upsampled", part.name))
         if part.parameters.get("dicom"):
-            self._write_dicom(made, options.of, self.folder / "dicom" / part.name)
+            used = [other.volume.name for other in others]
+            self._write_dicom(made, options.of, self.folder / "dicom" / part.name, used)
         return part
+
+    def _with_others(self, file: VolumeFile) -> tuple[VolumeFile, list[VolumeFile]]:
+        """The axial stack, with a note on each other one of the study that cannot be used; and the others."""
+        from mrisr.planes.joint import overlap_centre
+
+        others, notes = [], []
+        for role in (r for r in STACKS if r != "axial" and r in self.plan.sources):
+            try:
+                other = _named(self._measured(role), role)
+                overlap_centre([file.volume, other.volume])
+            except InputError as error:
+                why = self.without_paths(one_line(error))
+                notes.append(f"the {role} stack was left out: {why}")
+            else:
+                others.append(other)
+        return replace(file, notes=(*file.notes, *notes)), others
 
     def segment(self, part: Part) -> Part:
         """Label the zones of a volume; labels and record, and DICOM SEG of the measured stack where asked
@@ -179,7 +206,15 @@ class Work:
         write(made, VolumeOutput(path, (), force=True))
         self._kept[path] = as_written(made.volume, path)
 
-    def _write_dicom(self, made: Result, role: str, path: Path, *, labels: bool = False) -> None:
+    def _write_dicom(
+        self,
+        made: Result,
+        role: str,
+        path: Path,
+        others: Sequence[str] = (),
+        *,
+        labels: bool = False,
+    ) -> None:
         from mrisr.runs.outputs import FileRun
         from mrisr.runs.run import write
 
@@ -193,7 +228,7 @@ class Work:
             force=True,
         )
         on = FileRun(source.path, files, labels)
-        patient = on.dicom_source(self._measured(role))
+        patient = on.dicom_source(self._measured(role), [self._measured(r) for r in others])
         write(made, on.output(path.stem), patient, deidentify=settings.deidentify)
 
 

@@ -14,31 +14,14 @@ import mrisr
 from mrisr.core import geometry
 from mrisr.core.errors import UsageError
 from mrisr.core.volume import Volume
-from mrisr.data.phantom import phantom, phantom_affine
+from mrisr.data.phantom import phantom
 from mrisr.dicom.conformance import check_derived
 from mrisr.dicom.source import read_source
 from mrisr.io import read_volume, write_volume
 from mrisr.planes import joint
 from mrisr.runs.record import FORMAT
 from tests.dicom.synthetic import hospital_series
-from tests.planes.conftest import motion_of
-
-SPACING = (1.0, 1.0, 4.0)
-SHAPE = (72, 72, 16)
-MOTIONS = {
-    "axial": np.eye(4),
-    "coronal": motion_of((2.0, -3.0, 1.5), (1.0, -2.0, 2.0)),
-    "sagittal": motion_of((-1.0, 2.0, 3.0), (-2.0, 1.0, 1.0)),
-}
-
-
-def stack(plane: str, seed: int = 0) -> Volume:
-    """A noisy stack of the phantom, moved; across the axial one the tissue is also brighter to one side."""
-    affine = phantom_affine(SHAPE, plane, SPACING)
-    found = phantom(SHAPE, MOTIONS[plane] @ affine, noise=0.01, seed=seed, dtype=np.float32)
-    shading = np.linspace(0.9, 1.3, SHAPE[0])[:, None, None] if plane != "axial" else 1.0
-    array = (found.array * shading).astype(np.float32)
-    return replace(found, array=array, affine=affine, name=plane)
+from tests.planes.conftest import MOTIONS, SHAPE, stack
 
 
 @pytest.fixture(scope="module")

@@ -170,9 +170,14 @@ def volume_title(name: str, record: Json) -> str:
     'through-plane ×6'
     >>> volume_title("source", {}), volume_title("other", {})
     ('measured', 'other')
+    >>> volume_title("iso", {"planes": [{}, {}], "parameters": {"spacing_mm": 0.6}})
+    '3 planes, 0.6 mm'
     """
     if name == SOURCE:
         return "measured"
+    spacing, planes = number(look(record, "parameters", "spacing_mm")), record.get("planes")
+    if planes and spacing is not None:
+        return f"{len(planes) + 1} planes, {spacing:.3g} mm"
     factors = (number(look(record, "parameters", key)) for key in ("factor", "scale"))
     factor = next((f for f in factors if f is not None), None)
     job = {"throughplane": "through-plane", "inplane": "in-plane"}.get(str(record.get("job")))
