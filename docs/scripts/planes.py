@@ -26,7 +26,7 @@ from mrisr.physics.measurement import measure_through_plane, stack_order
 from mrisr.physics.noise import grain
 from mrisr.planes import joint as planes
 from mrisr.planes.reconstruction import _terms, slice_operator
-from mrisr.planes.registration import RADIUS, register_slices
+from mrisr.planes.slices import RADIUS, register_slices
 
 SPACING = 0.6  # mm, of all joint volumes here
 BOX = 36.0  # mm around the gland that are compared

@@ -69,7 +69,7 @@ class Method:
     @cached_property
     def is_default(self) -> bool:
         """True for the model as it restores when nothing else is asked."""
-        if self.model is None:
+        if self.model is None or self.entry.planes:
             return False
         own = resolved(Sampling(), self.model)
         return (self.entry.noise, effective(self.entry)) == (own.noise, effective(own))
@@ -103,7 +103,7 @@ class Method:
             "sampling": effective(self.entry) | {"noise": self.entry.noise},
             "device": self.device.type,
             "precision": self.precision,
-        }
+        } | ({"planes": self.entry.planes} if self.entry.planes else {})
 
 
 def load_methods(

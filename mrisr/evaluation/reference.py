@@ -7,8 +7,9 @@ neighbouring A-P rows over the coronal slice's thickness, compare. docs/explanat
 the registration, the overlap and the fit of intensities.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,9 @@ from mrisr.evaluation.overlap import Overlap, find_overlap, overlap_centre, upri
 from mrisr.evaluation.settings import EvaluationSettings
 from mrisr.io import read_volume, stem
 from mrisr.io.checks import read_json
-from mrisr.physics.measurement import Measurement
+from mrisr.physics.measurement import Measurement, measure_through_plane
+from mrisr.physics.noise import grain
+from mrisr.planes.joint import join
 from mrisr.planes.registration import Registration, register_rigid
 
 Images = Sequence[NDArray[np.float64]]
@@ -56,10 +59,11 @@ class ReferenceCase(Case):
     axial: Volume
     other: Volume
     settings: EvaluationSettings
+    further: Mapping[str, Volume] = field(default_factory=dict)
 
     @cached_property
     def digest(self) -> str:
-        return degraded.digest_of(self.axial, self.other)
+        return degraded.digest_of(self.axial, self.other, *self.further.values())
 
     @cached_property
     def reference(self) -> Volume:
@@ -121,6 +125,8 @@ class ReferenceCase(Case):
     ) -> tuple[Volume, dict[str, float], dict[str, Any]]:
         """A volume to compare, its cost and agreement with the measurement, and facts."""
         path = method.volume_path(self.name)
+        if path is None and method.entry.planes:
+            return self._joined(method, scale)
         if path is None:
             measurement = self.measurement(scale)
             restored = method.restore(measurement)
@@ -134,6 +140,48 @@ class ReferenceCase(Case):
         reformats = self.axial.shape[geometry.world_axes(self.axial.affine).index(1)]
         each = {k: spent.get(k, np.nan) / reformats for k in ("seconds", "cpu_seconds")}
         return read_volume(path), each, {"made_elsewhere": spent} if spent else {}
+
+    def _joined(
+        self, method: Method, scale: Scale
+    ) -> tuple[Volume, dict[str, float], dict[str, Any]]:
+        """The isotropic volume of the axial stack and further ones, as :meth:`_upsampled`."""
+        missing = [plane for plane in method.entry.planes if plane not in self.further]
+        if missing or method.model is None:
+            expected = f"a stack that is {' and one that is '.join(missing)}"
+            raise InputError(self.name, expected=expected, found="none")
+        spacing = float(self.axial.spacing[self.axial.slice_axis]) / scale.factor
+        volumes = [self.further[plane] for plane in method.entry.planes]
+        measurements = [
+            self.measurement(scale),
+            *(
+                measure_through_plane(
+                    v, float(v.spacing[v.slice_axis]) / spacing, self.settings.kind
+                )
+                for v in volumes
+            ),
+        ]
+        measurements[1:] = [m.with_estimated_noise() for m in measurements[1:]]
+        model, began = method.model, time.process_time()
+        wall = time.perf_counter()
+        made = join(measurements, model, method.entry, spacing)
+        images = sum(m.y.shape[3 - view] for m in measurements for view in m.views)
+        cost = {
+            "seconds": (time.perf_counter() - wall) / images,
+            "cpu_seconds": (time.process_time() - began) / images,
+        }
+        slices = torch.from_numpy(made.volume.array.transpose(made.grid.order).astype(np.float32))
+        scan = grain(measurements[0].y) * made.grid.scale / 2
+        figures = {
+            "noise": grain(slices) / max(scan, 1e-9),
+            "residual": made.residual(made.volume)["rms_of_range"],
+            "evaluations": made.lead.evaluations,
+            **cost,
+        }
+        used = [
+            {"plane": u.volume.plane, "agreement": round(u.agreement, 3), "left_out": u.why}
+            for u in made.used
+        ]
+        return made.volume, figures, {"planes": used, **degraded.notes_of(made.notes)}
 
     def measurement(self, scale: Scale) -> Measurement:
         """The part of the axial stack that is needed, with the intensity scale of the whole; in-plane the
@@ -194,7 +242,9 @@ def reference_cases(
             scans.setdefault(volume.plane, []).append((entry.series, volume))
         others = scans.get(other, [])[other == "axial" :]
         if "axial" in scans and others:
-            cases.append(ReferenceCase(name, *scans["axial"][0], others[0][1], settings))
+            further = {p: found[0][1] for p, found in scans.items() if p not in ("axial", other)}
+            series, axial = scans["axial"][0]
+            cases.append(ReferenceCase(name, series, axial, others[0][1], settings, further))
         elif name in settings.cases:
             lacking = other if "axial" in scans else "axial"
             found = f"{', '.join(sorted(scans))} only"

@@ -33,6 +33,10 @@ class MethodEntry(Sampling):
     volumes: str | None = option(
         None, "Path of each patient's volume, with {case}; only for `scoring: reference`."
     )
+    planes: tuple[str, ...] = option(
+        (),
+        "Further planes of the patient to join; only for `scoring: reference` through the plane.",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,6 +44,14 @@ class MethodEntry(Sampling):
             raise OptionError(f"{self.name}: give a model or volumes, not both")
         if self.degradation is not None:
             raise OptionError(f"{self.name}: the degradation is stated once, as `kind`")
+        if self.volumes is not None and self.planes:
+            raise OptionError(
+                f"{self.name}: planes are joined by a model, volumes are taken as they are"
+            )
+        if not set(self.planes) <= {"sagittal"}:
+            raise OptionError(
+                f"{self.name}: planes: the axial one is joined with sagittal, the coronal is held out"
+            )
 
 
 def _current(entry: Any) -> Any:
@@ -154,6 +166,11 @@ class EvaluationSettings(ComparisonSettings):
             if not self.planes:
                 raise ValueError("planes: name those that are scored")
             self.check_no_volumes("volumes need `scoring: reference`")
+        joined = [m.name for m in self.methods if m.planes]
+        if joined and (self.scoring, self.job) != ("reference", "throughplane"):
+            raise ValueError(
+                f"{', '.join(joined)}: planes need `scoring: reference` through the plane"
+            )
         if self.scoring != "degraded":
             self.check_kind()
         return self

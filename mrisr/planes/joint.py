@@ -27,7 +27,8 @@ from mrisr.planes.reconstruction import (
     reconstruct,
     slice_operator,
 )
-from mrisr.planes.registration import Fit, Points, register_slices
+from mrisr.planes.registration import Points
+from mrisr.planes.slices import Fit, register_slices
 from mrisr.restore import Progress, Restored, restore
 
 #: Radius in mm around the gland, and the mean trust that a stack must have there to be used.

@@ -32,7 +32,8 @@ from mrisr.physics.operator import (
     conjugate_gradients,
 )
 from mrisr.physics.separable import through_plane_operator
-from mrisr.planes.registration import Fit, Points
+from mrisr.planes.registration import Points
+from mrisr.planes.slices import Fit
 
 if TYPE_CHECKING:
     import SimpleITK as sitk

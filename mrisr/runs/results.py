@@ -153,7 +153,7 @@ def join_planes(
         model, progress, began: as for :func:`upsample`.
 
     Raises:
-        InputError: a stack has a single slice, or they do not overlap.
+        InputError: a stack has a single slice, two are of one plane, or they do not overlap.
         UsageError: as :func:`upsample`.
     """
     from mrisr.planes.joint import join
@@ -164,8 +164,8 @@ def join_planes(
     if kind != "gaussian":
         raise UsageError(f"degradation: several planes are joined by gaussian, found {kind}")
     model = model or model_of(settings, settings.job)
-    card = model.card
-    files = (file, *others)
+    card, files = model.card, (file, *others)
+    _check_across([f.volume for f in files])
     spacing = _common_spacing([f.volume for f in files], settings, card.factors[1])
     each = replace(settings, factor=None, spacing=spacing)
     measured = [_measured(f.volume, each, kind, model) for f in files]
@@ -174,16 +174,17 @@ def join_planes(
     ]
     joint = join(measurements, model, settings, spacing, settings.register == "auto", progress)
     restored = joint.lead
+    parameters = {
+        "spacing_mm": round(spacing, 6),
+        "slice_thickness_mm": [p["slice_thickness_mm"] for _, p in measured],
+        "register": settings.register,
+        "noise": [m.noise for m in joint.measurements],
+        **effective(restored.sampling),
+    }
     record = Record(
         job=settings.job,
         model=_model_record(card),
-        parameters={
-            "spacing_mm": round(spacing, 6),
-            "slice_thickness_mm": [p["slice_thickness_mm"] for _, p in measured],
-            "register": settings.register,
-            "noise": [m.noise for m in joint.measurements],
-            **effective(restored.sampling),
-        },
+        parameters=parameters,
         input=VolumeRecord.of(file.volume, file.sha256),
         output=VolumeRecord.of(joint.volume),
         residual=Residual(**joint.residual(joint.volume)),
@@ -192,11 +193,7 @@ def join_planes(
         precision=restored.precision,
         seconds=round(time.perf_counter() - began, 2),
         peak_memory_gib=peak_memory_gib(restored.device),
-        notes=(
-            *(note for f in files for note in f.notes),
-            *dict.fromkeys((*restored.notes, *joint.notes)),
-            *(f"the {u.volume.plane} stack was left out: {u.why}" for u in joint.used if u.why),
-        ),
+        notes=_notes_of_planes(files, joint),
     )
 
     def draw(shown: Volume, title: str) -> bytes:
@@ -206,6 +203,26 @@ def join_planes(
         return planes_png(shown, moved, restored.volume, title=f"{card.name}  {title}")
 
     return Result(joint.volume, record, draw, joint, image=joint.volume)
+
+
+def _check_across(volumes: Sequence[Volume]) -> None:
+    """Refuse a stack given twice, or two of one plane, which would count as one that is surer. Raises
+    InputError."""
+    seen: dict[str, Volume] = {}
+    for volume in volumes:
+        if volume.plane in seen:
+            expected = f"a stack across {seen[volume.plane].name}"
+            raise InputError(volume.name, expected=expected, found=f"another {volume.plane} one")
+        seen[volume.plane] = volume
+
+
+def _notes_of_planes(files: Sequence[VolumeFile], joint: Joint) -> tuple[str, ...]:
+    """Notes of the readers, of the restorations and on stacks that were left out."""
+    return (
+        *(note for f in files for note in f.notes),
+        *dict.fromkeys((*joint.lead.notes, *joint.notes)),
+        *(f"the {u.volume.plane} stack was left out: {u.why}" for u in joint.used if u.why),
+    )
 
 
 def _plane_record(file: VolumeFile, used: Used) -> PlaneRecord:

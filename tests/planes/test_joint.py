@@ -12,7 +12,7 @@ from pydicom import dcmread
 
 import mrisr
 from mrisr.core import geometry
-from mrisr.core.errors import UsageError
+from mrisr.core.errors import InputError, UsageError
 from mrisr.core.volume import Volume
 from mrisr.data.phantom import phantom
 from mrisr.dicom.conformance import check_derived
@@ -102,6 +102,11 @@ def test_options_of_several_planes_are_refused_for_one(exam: dict[str, Volume]) 
         mrisr.throughplane(exam["axial"], register="off", model="bspline")
     with pytest.raises(UsageError, match="further planes are for through-plane"):
         mrisr.inplane(exam["axial"], coronal=exam["coronal"])
+
+
+def test_two_stacks_of_one_plane_are_refused(exam: dict[str, Volume]) -> None:
+    with pytest.raises(InputError, match="a stack across coronal, found another coronal one"):
+        mrisr.throughplane(exam["axial"], coronal=exam["coronal"], sagittal=exam["coronal"])
 
 
 def test_the_command_takes_the_planes_as_files(

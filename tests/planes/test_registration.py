@@ -9,7 +9,8 @@ from scipy.spatial.transform import Rotation
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Volume
 from mrisr.data.phantom import phantom, phantom_affine
-from mrisr.planes.registration import Registration, register_rigid, register_slices
+from mrisr.planes.registration import Registration, register_rigid
+from mrisr.planes.slices import register_slices
 from tests.planes.conftest import motion_of
 
 SHIFT, ANGLES = (2.0, -3.0, 1.5), (1.0, -2.0, 3.0)
