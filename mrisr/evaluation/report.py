@@ -15,6 +15,8 @@ from mrisr.io.atomic import json_bytes, make_folder, write_together
 from mrisr.models.store import write_card
 from mrisr.view.pages import embedded, render
 
+#: Where a card's figures have those of images with noise.
+WITH_NOISE = "with_noise"
 #: Figures of a card, for each patient and as means.
 FIGURES = ("psnr", "ssim", "spectrum", "texture", "lpips", "residual", "cpu_seconds", "evaluations")
 
@@ -167,22 +169,30 @@ def as_markdown(done: Evaluation) -> str:
 
 
 def write_figures(evaluation: Evaluation, model: str | None) -> None:
-    """Put the figures of the file's model into its card; of a file without one, those of every model that
-    it samples by its defaults, unless that card's figures were made by another command.
+    """Put the figures of the file's model into its card, those with noise beside those without; of a file
+    without a model, those of every model that it samples by its defaults, unless that card's figures were made by
+    another command.
 
     Raises:
         UsageError: there is no such model, or no method samples it by default.
         OutputError: a card cannot be written.
     """
     methods = [m for m in evaluation.methods if not m.is_interpolation]
+    in_noise = evaluation.experiment.settings.noise > 0
     cards = {}
     for name, found in {m.entry.model: m.model for m in methods if m.model}.items():
         own = [m for m in methods if m.model is found]
-        made_by = found.card.figures.get("command", evaluation.command)
+        others = dict(found.card.figures)
+        noisy = others.pop(WITH_NOISE, {})
+        made_by = (noisy if in_noise else others).get("command", evaluation.command)
         may_replace = made_by == evaluation.command and any(m.is_default for m in own)
         if name == model or (model is None and may_replace):
-            figures = {"figures": card_figures(evaluation, own)}
-            cards[found.path] = found.card.model_copy(update=figures)
+            figures = card_figures(evaluation, own)
+            if in_noise:
+                figures = {**others, WITH_NOISE: figures}
+            elif noisy:
+                figures[WITH_NOISE] = noisy
+            cards[found.path] = found.card.model_copy(update={"figures": figures})
     if not cards:
         raise UsageError("--card: name the model in the file (model), or give --model")
     for path, card in cards.items():
