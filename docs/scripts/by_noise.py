@@ -1,9 +1,9 @@
 """Two models in one: a network for images without noise, and one trained on from it that is told of noise.
 
 ``python docs/scripts/by_noise.py QUIET NOISY... FOLDER`` writes the model that the first and the last make
-together, under the name of the first; those between are what the last was trained on from. The released models
-are made so: from partdiff-inplane.yaml and partdiff-inplane-noise.yaml, which partdiff-inplane-noise-longer.yaml
-trains on; and so through the plane (configs/).
+together, under the name of the first; those between are what the last was trained on from. The released
+models are made so: from partdiff-inplane.yaml and partdiff-inplane-noise.yaml, which
+partdiff-inplane-noise-longer.yaml trains on; and so through the plane (configs/).
 """
 
 import sys

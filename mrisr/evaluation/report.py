@@ -170,8 +170,8 @@ def as_markdown(done: Evaluation) -> str:
 
 def write_figures(evaluation: Evaluation, model: str | None) -> None:
     """Put the figures of the file's model into its card, those with noise beside those without; of a file
-    without a model, those of every model that it samples by its defaults, unless that card's figures were made by
-    another command.
+    without a model, those of every model that it samples by its defaults, unless that card's figures were
+    made by another command.
 
     Raises:
         UsageError: there is no such model, or no method samples it by default.
