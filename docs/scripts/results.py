@@ -1,29 +1,41 @@
-"""Make the comparison of docs/results.md: prepare, score every method, and put the tables into the page.
+"""Make the comparison of docs/results.md: score every method, and put plots and short tables into the page.
 
     python docs/scripts/results.py --data studies/ --output runs/results
 
-What an earlier run has scored is kept. With ``--train`` the models of configs/comparison are trained
-first, into ``OUTPUT/models``, instead of taking the bundled ones: minutes of one core for each.
+Every table whole, patients included, becomes a CSV file in docs/results/. What an earlier run has scored is
+kept. With ``--train`` the models of configs/comparison are trained first, into ``OUTPUT/models``, instead of
+taking the bundled ones: minutes of one core for each.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "results.md"
+FOLDER = ROOT / "docs" / "results"
 #: Section of the page -> evaluation file.
 SECTIONS = {
     "inplane": "evaluate_inplane.yaml",
+    "inplane-noisy": "evaluate_noisy_inplane.yaml",
+    "inplane-measured": "evaluate_measured_inplane.yaml",
+    "rescan": "evaluate_rescan.yaml",
     "throughplane": "evaluate_throughplane.yaml",
+    "throughplane-noisy": "evaluate_noisy_throughplane.yaml",
+    "throughplane-measured": "evaluate_measured_throughplane.yaml",
     "reference": "evaluate_throughplane_reference.yaml",
+    "planes": "evaluate_planes.yaml",
 }
+#: Of these the patients' own files are read, not the cache.
+OF_PATIENTS = {"rescan", "reference", "planes"}
 #: The same of `mrisr evaluate zones`, which reads the patients' own files.
 ZONES = {
     "zones": "evaluate_zones.yaml",
@@ -65,11 +77,11 @@ def score_all(
         if only and name not in only:
             continue
         folder = output / name
-        given = cache if name in ("inplane", "throughplane") else data
+        given = cache if name in SECTIONS.keys() - OF_PATIENTS else data
         arguments = ["--config", ROOT / "configs" / file, "--data", given, "--output", folder]
         if name in ZONES:
             arguments.insert(0, "zones")
-        elif models is not None and name != "reference":
+        elif models is not None and name in ("inplane", "throughplane"):
             arguments.append("--card")
         if mrisr("evaluate", *arguments, models=models) not in (0, 8):
             raise SystemExit(f"{file}: evaluation failed")
@@ -83,6 +95,144 @@ def with_section(page: str, name: str, text: str) -> str:
     if not pattern.search(page):
         raise SystemExit(f"{PAGE}: no section {name}")
     return pattern.sub(lambda _: f"{marks[0]}\n\n{text.strip()}\n\n{marks[1]}", page)
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+#: Columns that stand in the CSV files alone, by how they begin; and tables, by what their titles hold.
+LONG = ("texture", "residual", "MSE", "s / slice", "gain", "NCC", "PZ ASD", "TZ ASD", "empty")
+WHOLE = {
+    "differences": "difference from",
+    "against-segmentation": "against the segmentation",
+    "patients": "Patient by patient",
+}
+#: Rows from which a table on the page is cut down to the main methods.
+LONGEST = 16
+#: Remarks that stand in the reports alone.
+SAID_ONCE = (
+    "Protocol:",
+    "Spectrum error",
+    "Differences are",
+    "LPIPS was",
+    "Seconds were",
+    "left out:",
+)
+#: A method's family -> how its name begins.
+FAMILIES = {
+    "not restored": ("original", "measured"),
+    "interpolation": ("bspline", "bicubic", "lanczos"),
+    "regression": ("regression",),
+    "SRGAN": ("SRGAN",),
+    "LIIF": ("LIIF",),
+    "SR3": ("SR3",),
+    "PartDiff": ("PartDiff",),
+    "InvSR": ("InvSR",),
+    "ECLARE": ("ECLARE",),
+    "released model": ("released", "default", "as without"),
+}
+
+
+class Shown(NamedTuple):
+    """A table of a report: its title, its columns and its rows."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+def tables(text: str) -> list[Shown]:
+    """The tables of a report."""
+    found = []
+    for title, body in re.findall(r"^### (.+)\n\n((?:\|.*\n?)+)", text, re.MULTILINE):
+        lines = [
+            [cell.strip() for cell in line.strip("|").split("|")] for line in body.splitlines()
+        ]
+        found.append(Shown(title, lines[0], lines[2:]))
+    return found
+
+
+def _is_main(method: str, table: Shown) -> bool:
+    """Whether a row stands on the page; of long tables only methods without variants, or in one step."""
+    return (
+        len(table.rows) <= LONGEST or "," not in method or method.endswith(("1 step", "projected"))
+    )
+
+
+def _value(cell: str) -> str:
+    """A cell without the interval, which two patients make wider than every difference."""
+    value = cell.split(" ±")[0]
+    return f"{value}**" if value.startswith("**") and not value.endswith("**") else value
+
+
+def _kind(table: Shown) -> str:
+    """What a table holds: one of ``WHOLE``, or the means that the page shows."""
+    return next((kind for kind, word in WHOLE.items() if word in table.title), "means")
+
+
+def section(name: str, text: str) -> str:
+    """A section of the page: command, remarks, plot, short tables; every table whole goes into a CSV file."""
+    FOLDER.mkdir(exist_ok=True)
+    command = text.split("```")[1].removeprefix("console\n$ ").strip()
+    head = text.split("### ")[0].split("```")[2]
+    remarks = [line for line in head.splitlines() if line and not line.startswith(SAID_ONCE)]
+    parts = [f"```console\n$ {command}\n```", *remarks]
+    found, links = tables(text), []
+    kinds = {_kind(table): [t for t in found if _kind(t) == _kind(table)] for table in found}
+    for kind, alike in kinds.items():
+        with (FOLDER / f"{name}-{kind}.csv").open("w", newline="", encoding="utf-8") as out:
+            writer = csv.writer(out, lineterminator="\n")
+            writer.writerow(["table", *alike[0].columns])
+            writer.writerows([t.title, *(c.strip("*") for c in r)] for t in alike for r in t.rows)
+        links.append(f"{{download}}`{kind} <results/{name}-{kind}.csv>`")
+    shown = kinds.get("means", [])
+    if picture := plot(name, shown):
+        parts.append(f"![Figures of the methods: {name}]({picture})")
+    for table in shown:
+        kept = [i for i, c in enumerate(table.columns) if not c.startswith(LONG)]
+        rows = [[_value(row[i]) for i in kept] for row in table.rows if _is_main(row[0], table)]
+        lines = [[table.columns[i] for i in kept], ["---"] * len(kept), *rows]
+        parts.append(
+            "\n".join([f"**{table.title}**", "", *(f"| {' | '.join(r)} |" for r in lines)])
+        )
+    return "\n\n".join([*parts, f"All figures: {', '.join(links)} (CSV)."])
+
+
+def plot(name: str, shown: list[Shown]) -> str | None:
+    """Draw PSNR against spectrum error, correlation by band, or Dice; the picture's path from the page."""
+    drawn = [
+        (t, x, y)
+        for t in shown
+        for x, y in (("spectrum error dB", "PSNR dB"), ("PZ Dice", "TZ Dice"))
+        if {x, y} <= set(t.columns)
+    ]
+    if not drawn:
+        return None
+    from mrisr.view.pages import new_figure, png
+
+    figure = new_figure(4.2 * len(drawn) + 1.6, 3.6)
+    same = drawn[0][2] == "TZ Dice"
+    axes = figure.subplots(1, len(drawn), squeeze=False, sharex=same, sharey=same)[0]
+    for axis, (table, x, y) in zip(axes, drawn, strict=True):
+        for colour, (family, starts) in enumerate(FAMILIES.items()):
+            rows = [r for r in table.rows if r[0].startswith(starts)]
+            places = [[_number(r[table.columns.index(c)]) for r in rows] for c in (x, y)]
+            at = table.columns.index("evaluations") if "evaluations" in table.columns else 0
+            sizes = [30 + 1.2 * _number(r[at], 0) for r in rows]
+            label = family if rows else None
+            axis.scatter(*places, s=sizes, color=f"C{colour}", alpha=0.75, label=label)
+        axis.set(xlabel=x, ylabel=y)
+        axis.set_title(table.title.split(":")[0], fontsize=10)
+        axis.grid(alpha=0.3, linewidth=0.5)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
+    (FOLDER / f"{name}.png").write_bytes(png(figure))
+    return f"results/{name}.png"
+
+
+def _number(cell: str, otherwise: float = float("nan")) -> float:
+    """The number that a cell begins with."""
+    found = re.match(r"[+-]?\d+(\.\d+)?(e-?\d+)?", cell.strip("*"))
+    return float(found[0]) if found else otherwise
 
 
 def main() -> None:
@@ -99,7 +249,7 @@ def main() -> None:
     )
     asked = parser.parse_args()
     cache = asked.cache or asked.output / "cache"
-    needed = not asked.only or not set(asked.only) <= set(ZONES)
+    needed = not asked.only or not set(asked.only) <= {*ZONES, *OF_PATIENTS}
     if (
         needed
         and not (cache / "index.json").exists()
@@ -109,7 +259,7 @@ def main() -> None:
     models = train_all(cache, asked.output) if asked.train else None
     page = PAGE.read_text(encoding="utf-8")
     for name, text in score_all(asked.data, cache, asked.output, models, asked.only):
-        page = with_section(page, name, text)
+        page = with_section(page, name, section(name, text))
     PAGE.write_text(page, encoding="utf-8")
 
 
