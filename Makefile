@@ -13,6 +13,9 @@ STAMP := $(VENV)/.installed
 WORKERS ?= logical
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal
 
+# Byte code is made once, and not anew by each of the processes that the tests start.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Sphinx's builder: the gate's reads and resolves every page, and writes none.
 DOCS ?= html
 

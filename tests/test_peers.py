@@ -1,4 +1,4 @@
-"""pipelines/peers: the script that runs ECLARE, with a stand-in for ECLARE's command."""
+"""docs/scripts/peers: the script that runs ECLARE, with a stand-in for ECLARE's command."""
 
 import gzip
 import json
@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from mrisr.io import read_file
 
-PEERS = Path(__file__).parents[1] / "pipelines" / "peers"
+PEERS = Path(__file__).parents[1] / "docs" / "scripts" / "peers"
 FACTOR = 4
 #: Oblique, and left-handed as NIfTI's axial scans are.
 GRID = nib.affines.from_matvec(

@@ -1,6 +1,7 @@
 """A synthetic prostate series with all that a hospital's scanner and archive would put in its files."""
 
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tests.reliability.dicom_files import add_overlay, blank, set_pixels
 #: Words that stand in attributes which must never reach a message, a record or a file name.
 SECRETS = ("SECRET", "SYNTH-4711", "19500102", "ACC-0815", "J\xf6rg")
 
-SIZE, SLICES = 64, 12
+SIZE, SLICES = 64, 6
 _PRIVATE_GROUP = 0x0029
 _CREATOR = "SIEMENS CSA HEADER"
 
@@ -65,26 +66,36 @@ def hospital_series(
             index (from 0) gives one for each, None takes the attribute away.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    volume = hospital_phantom(size, slices, plane, obliquity)
+    how = ((size, slices, plane, obliquity), number, patient, syntax)
     for k in range(slices):
-        d = _identity(k, patient, number)
-        _acquisition(d, k)
-        _pixels(d, volume, k)
-        _clutter(d)
-        for keyword, value in edits.items():
-            value = value(k) if callable(value) else value
-            if value is not None:
-                setattr(d, keyword, value)
-            elif keyword in d:
-                del d[keyword]
-        plain = syntax in (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
-        d.file_meta.TransferSyntaxUID = syntax if plain else ExplicitVRLittleEndian
-        d.file_meta.MediaStorageSOPClassUID = d.SOPClassUID
-        d.file_meta.MediaStorageSOPInstanceUID = d.SOPInstanceUID
-        if not plain:
-            d.compress(syntax, generate_instance_uid=False)
-        d.save_as(folder / f"IM{k + 1:04d}", enforce_file_format=True)
+        data = _file(k, *how, **edits) if edits else _usual_file(k, *how)
+        (folder / f"IM{k + 1:04d}").write_bytes(data)
     return folder
+
+
+def _file(k: int, grid: Any, number: int, patient: str, syntax: str, **edits: Any) -> bytes:
+    d = _identity(k, patient, number)
+    _acquisition(d, k)
+    _pixels(d, hospital_phantom(*grid), k)
+    _clutter(d)
+    for keyword, value in edits.items():
+        value = value(k) if callable(value) else value
+        if value is not None:
+            setattr(d, keyword, value)
+        elif keyword in d:
+            del d[keyword]
+    plain = syntax in (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
+    d.file_meta.TransferSyntaxUID = syntax if plain else ExplicitVRLittleEndian
+    d.file_meta.MediaStorageSOPClassUID = d.SOPClassUID
+    d.file_meta.MediaStorageSOPInstanceUID = d.SOPInstanceUID
+    if not plain:
+        d.compress(syntax, generate_instance_uid=False)
+    file = BytesIO()
+    d.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
+_usual_file = cache(_file)
 
 
 def _identity(k: int, patient: str, number: int) -> FileDataset:

@@ -54,19 +54,26 @@ def test_any_order_of_the_axes_gives_the_source_planes(tmp_path_factory, axes, f
     assert planes.source_slices == [(0,), (1,), (2,)]
 
 
-@pytest.mark.parametrize("angles", [(0, 0), (20, 0), (0, 35), (-30, 15)])
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    return read_source(hospital_series(tmp_path_factory.mktemp("t"), size=16, slices=3))
+
+
+ABOUT_ONE_AXIS = [pytest.param(angles, marks=pytest.mark.slow) for angles in ((20, 0), (0, 35))]
+
+
+@pytest.mark.parametrize("angles", [(0, 0), *ABOUT_ONE_AXIS, (-30, 15)])
 @pytest.mark.parametrize("stacked", [0, 1, 2])
-def test_a_structure_stays_where_it_is(tmp_path, angles, stacked):
+def test_a_structure_stays_where_it_is(tmp_path, template, angles, stacked):
     """A volume that is turned against its template is cut along its own planes."""
-    source = read_source(hospital_series(tmp_path / "hospital", size=16, slices=3))
     turn = Rotation.from_euler("ZX", angles[::-1], degrees=True).as_matrix()
     affine = np.eye(4)
     affine[:3, :3] = turn @ np.diag([0.9, 0.8, 1.1])
     affine[:3, 3] = [-7.0, 4.5, 11.25]
-    blob = np.zeros((14, 12, 10), dtype=np.uint16)
-    blob[3:6, 4:6, 7:9] = np.arange(1, 13).reshape(3, 2, 2)
+    blob = np.zeros((7, 6, 5), dtype=np.uint16)
+    blob[1:4, 2:4, 2:4] = np.arange(1, 13).reshape(3, 2, 2)
     volume = Volume(blob, affine, storage=Storage(blob.dtype), stacked_along=stacked)
-    write_series(storable(volume), tmp_path / "out", source, DERIVATION)
+    write_series(storable(volume), tmp_path / "out", template, DERIVATION)
     back = read_volume(tmp_path / "out")
     moved = world_centroid(back.array, back.affine) - world_centroid(blob, affine)
     assert np.abs(moved).max() < 1e-6
@@ -82,7 +89,7 @@ def test_thin_slices_name_the_slices_they_lie_between(hospital):
     named = planes_of(volume, source).source_slices
     assert named[0] == named[1] == (0,)
     assert named[2] == (0, 1)
-    assert named[-1] == (11,)
+    assert named[-1] == (5,)
     assert {len(n) for n in named} == {1, 2}
 
 

@@ -20,7 +20,6 @@ import yaml
 from tests.batch.conftest import tree, write_rows, write_study
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1800)]
-pytest.importorskip("snakemake_executor_plugin_slurm")
 
 #: This Slurm keeps no accounts, so its queue is asked instead, and soon.
 HERE = (
@@ -45,6 +44,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def slurm(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A node that is idle; its daemons are stopped afterwards, if they were started here."""
+    pytest.importorskip("snakemake_executor_plugin_slurm")  # asks a Slurm for seconds as it loads
     script = shared / "slurm" / "one-node.sh"
     if not script.is_file() or os.geteuid() != 0 or shutil.which("apt-get") is None:
         pytest.skip(f"needs {script}, root and Debian")

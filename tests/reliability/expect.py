@@ -16,7 +16,7 @@ import nibabel as nib
 import numpy as np
 
 from tests.reliability.dicom_files import SECRETS
-from tests.reliability.runner import Outcome, run_cli
+from tests.reliability.runner import Outcome, run_all, run_cli
 from tests.reliability.volume_files import Make, nifti
 
 #: What a claim may cost: "refused in 1 s, under 500 MB", and room for a busy machine.
@@ -84,15 +84,20 @@ class Cases(list[Case]):
         """A case of several inputs that are all refused."""
 
         def run(folder: Path) -> str:
-            lines = {}
-            for title, make in makes.items():
-                part = folder / f"part{len(lines)}"
-                part.mkdir()
+            sources = {}
+            for number, (title, make) in enumerate(makes.items()):
+                (part := folder / f"part{number}").mkdir()
+                sources[title] = make(part)
+            with unchanged(folder, "work"):
+                commands = [_arguments(source) for source in sources.values()]
+                ended = run_all([*commands, ["info", *list(sources.values())[:1]]], _work(folder))
+            for (title, source), outcome in zip(sources.items(), ended, strict=False):
                 try:
-                    lines[title] = refused(part, make(part), *words, info=not lines)
+                    assert_line(outcome, 2, source, *words)
                 except AssertionError as error:
                     raise AssertionError(f"{title}: {error}") from error
-            return f"{len(lines)} times refused, e.g. {lines[title]}"
+            assert_info(ended[len(sources)])
+            return f"{len(sources)} times refused, e.g. {said(outcome, folder)}"
 
         self.add(name, refusal(*words), run)
 
@@ -117,8 +122,15 @@ def upsample(
     folder: Path, source: Path, *options: object, job: str = "inplane", **run: Any
 ) -> Outcome:
     """Run an upsampler by the factor 2 in ``folder/work``, where it writes ``out.nii.gz``."""
-    work = folder / "work"
-    work.mkdir(exist_ok=True)
+    return run_cli(_arguments(source, *options, job=job), _work(folder), **run)
+
+
+def _work(folder: Path) -> Path:
+    (folder / "work").mkdir(exist_ok=True)
+    return folder / "work"
+
+
+def _arguments(source: Path, *options: object, job: str = "inplane") -> list[object]:
     size = ("--scale", 2) if job == "inplane" else ("--factor", 2)
     given = {"inplane": "--input", "throughplane": "--axial"}[job]
     arguments: list[object] = [job, given, source, *size]
@@ -126,7 +138,7 @@ def upsample(
         arguments += ["--model", f"zero-{job}"]
     if "--output" not in options:
         arguments += ["--output", "out.nii.gz"]
-    return run_cli([*arguments, *options], work, **run)
+    return [*arguments, *options]
 
 
 def refused(
@@ -144,19 +156,24 @@ def refused(
     ``cheap`` bounds its time and memory; ``info`` asks ``mrisr info`` about the same input; the rest as
     in ``upsample``. Returns the line, without the folder.
     """
+    command = _arguments(source, *options, job=run.pop("job", "inplane"))
     with unchanged(folder, "work"):
-        outcome = upsample(folder, source, *options, **run)
-        assert_line(outcome, code, source, *words)
+        ended = run_all([command, ["info", source]][: 1 + info], _work(folder), **run)
+    outcome = ended[0]
+    assert_line(outcome, code, source, *words)
     if cheap:
         spent = f"{outcome.cpu_seconds:.1f} s and {outcome.peak_mib:.0f} MiB spent"
         assert outcome.cpu_seconds < SECONDS, spent
         assert outcome.peak_mib < MEBIBYTES, spent
     if info:
-        run.pop("job", None)
-        told = run_cli(["info", source], folder / "work", **run)
-        assert told.code in (0, 2), f"mrisr info ended with {told.code}: {told.stderr[-300:]}"
-        assert_discreet(told)
+        assert_info(ended[1])
     return said(outcome, folder)
+
+
+def assert_info(told: Outcome) -> None:
+    """Assert that ``mrisr info`` came to an end, and kept the patient to itself."""
+    assert told.code in (0, 2), f"mrisr info ended with {told.code}: {told.stderr[-300:]}"
+    assert_discreet(told)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import signal
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -120,6 +121,35 @@ def run_cli(
     return start_cli(arguments, folder, **around).wait(seconds)
 
 
+def run_all(
+    commands: Sequence[Sequence[object]], folder: Path, *, seconds: float = 120, **around: Any
+) -> list[Outcome]:
+    """How ``mrisr ARGUMENTS`` ended, one after the other in one process, since a fork costs more than what
+    most of them do. It ends with the first that ends the process; ``peak_mib`` counts from its start."""
+    given = [[str(a) for a in arguments] for arguments in commands]
+    with tempfile.TemporaryDirectory(dir=models_folder().parent) as name:
+        last = start(_in_turn, given, Path(name), folder=folder, **around).wait(seconds)
+        ended = [Outcome(**json.loads(p.read_text())) for p in sorted(Path(name).iterdir())]
+    return ended if len(ended) == len(given) else [*ended, last]
+
+
+def printed() -> tuple[str, str]:
+    """What a forked process has printed since the last call: standard output, standard error."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    out, err = (_taken(stream).decode(errors="replace") for stream in (1, 2))
+    return out, err
+
+
+def _taken(stream: int) -> bytes:
+    size = os.lseek(stream, 0, os.SEEK_CUR)
+    os.lseek(stream, 0, os.SEEK_SET)
+    text = os.read(stream, size)
+    os.ftruncate(stream, 0)
+    os.lseek(stream, 0, os.SEEK_SET)
+    return text
+
+
 def wait_for(path: Path, seconds: float = 60) -> None:
     """Return when a file has appeared, which tells that something has begun."""
     deadline = time.monotonic() + seconds
@@ -175,7 +205,7 @@ def _be(
         os.dup2(os.open(place / name, os.O_RDWR | os.O_CREAT), number)
     os.chdir(folder)
     _take_on(**around)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    spent = _meter()
     (place / "begun").touch()
     try:
         if around.get("prepare"):
@@ -184,12 +214,20 @@ def _be(
     finally:
         for end in (signal.SIGINT, signal.SIGTERM):
             signal.signal(end, signal.SIG_IGN)
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        cpu_seconds, peak_mib = used.ru_utime + used.ru_stime, (used.ru_maxrss - before) / 1024
         with suppress(Exception):  # there may be no memory left
-            (place / "spent").write_text(
-                json.dumps({"cpu_seconds": cpu_seconds, "peak_mib": max(0.0, peak_mib)})
-            )
+            (place / "spent").write_text(json.dumps(spent()))
+
+
+def _meter() -> Callable[[], dict[str, float]]:
+    """Tells processor time of this process and the memory that it took beyond what it has now."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    def spent() -> dict[str, float]:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        peak_mib = max(0.0, (used.ru_maxrss - before) / 1024)
+        return {"cpu_seconds": used.ru_utime + used.ru_stime, "peak_mib": peak_mib}
+
+    return spent
 
 
 def _take_on(
@@ -226,6 +264,23 @@ def _command_line(arguments: list[str]) -> None:
 
     sys.argv = ["mrisr", *arguments]
     main()
+
+
+def _in_turn(commands: list[list[str]], place: Path) -> None:
+    spent = _meter()
+    for number, arguments in enumerate(commands):
+        began, before = time.perf_counter(), spent()["cpu_seconds"]
+        with warnings.catch_warnings():  # each warning is shown again
+            try:
+                _command_line(arguments)
+                code = 0
+            except SystemExit as end:
+                code = int(end.code or 0)
+        used, (out, err) = spent(), printed()
+        used["cpu_seconds"] -= before
+        known = {"code": code, "stdout": out, "stderr": err, "timed_out": False, **used}
+        known["seconds"] = time.perf_counter() - began
+        (place / f"{number:03d}").write_text(json.dumps(known))
 
 
 def _drop_override() -> None:

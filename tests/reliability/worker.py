@@ -9,9 +9,7 @@ import faulthandler
 import hashlib
 import importlib
 import multiprocessing
-import os
 import signal
-import sys
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,7 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from tests.reliability.runner import ROOT, Running, start
+from tests.reliability.runner import ROOT, Running, printed, start
 
 #: What one file may cost.
 SECONDS, MEBIBYTES = 10.0, 1024
@@ -109,24 +107,10 @@ def _answer(read: Callable[[Path], Any], path: str) -> tuple[str, str]:
         kind, detail = _refusal(error, path)
     except BaseException as error:
         kind, detail = "failed", f"{type(error).__name__}: {error}"
-    noise = _printed()
+    noise = "".join(printed())
     if noise:
         return "failed", f"printed {noise[:200]!r}, then {kind}: {detail}"
     return kind, detail
-
-
-def _printed() -> str:
-    """What has been printed since the last call."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    text = b""
-    for stream in (1, 2):
-        size = os.lseek(stream, 0, os.SEEK_CUR)
-        os.lseek(stream, 0, os.SEEK_SET)
-        text += os.read(stream, size)
-        os.ftruncate(stream, 0)
-        os.lseek(stream, 0, os.SEEK_SET)
-    return text.decode(errors="replace")
 
 
 def _refusal(error: BaseException, path: str) -> tuple[str, str]:
