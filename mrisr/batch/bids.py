@@ -29,8 +29,8 @@ from mrisr.io.paths import stem
 
 DESCRIPTION = "dataset_description.json"
 VERSION = "1.10.0"
-#: The table of the labels, without ending.
-_TABLE = "desc-zones_dseg"
+#: The table of the labels, which lies beside each image of them.
+_TABLE = "index\tname\n0\tbackground\n" + "".join(f"{n}\t{zone}\n" for zone, n in ZONES.items())
 #: What a derivative says as its source does.
 _CARRIED = ("License", "Authors", "Funding", "EthicsApprovals", "ReferencesAndLinks", "DatasetDOI")
 _README = """# Super-resolved prostate MRI
@@ -97,11 +97,6 @@ class Dataset:
         write_json(target / DESCRIPTION, self._description)
         write_bytes(target / "README.md", _README.format(version=mrisr.__version__).encode())
         write_bytes(target / ".bidsignore", b"/batch\n")
-        rows = [f"{label}\t{name}" for name, label in {"background": 0, **ZONES}.items()]
-        table = "\n".join(["index\tname", *rows, ""])
-        write_bytes(target / f"{_TABLE}.tsv", table.encode())
-        told = {"Description": "Labels of the zones of the prostate", "SpatialReference": "orig"}
-        write_json(target / f"{_TABLE}.json", told)
         for study in plan.studies:
             for part in outcome[study.folder].parts:
                 if part.stage in ("upsample", "segment"):
@@ -137,10 +132,10 @@ class Dataset:
             for end in ("sr_T2w", "zones_dseg")
         )
         path = self.target / (labels if zones else sr)
-        sidecar = path.with_name(f"{stem(path)}.json")
+        sidecar, table = (path.with_name(f"{stem(path)}.{end}") for end in ("json", "tsv"))
         if part.state != "done":
-            remove(path)
-            remove(sidecar)
+            for file in (path, sidecar, table):
+                remove(file)
             return
         made = folder / part.outputs[0]
         record = read_json(folder / part.outputs[1])
@@ -151,6 +146,8 @@ class Dataset:
             waiting.unlink()
             _link(made, waiting)
         write_json(sidecar, dict(_sidecar(part, record, source, shown)))
+        if zones:
+            write_bytes(table, _TABLE.encode())
 
 
 def _sidecar(

@@ -27,7 +27,10 @@ def raw(tmp_path: Path) -> Path:
         stack(anat / f"sub-01_ses-a_{name}_T2w.nii.gz", "coronal" if "cor" in name else "axial")
     stack(root / "sub-02" / "anat" / "sub-02_T2w.nii.gz")
     stack(root / "sourcedata" / "sub-03" / "anat" / "sub-03_T2w.nii.gz")
-    write_json(root / "dataset_description.json", {"Name": "Raw", "BIDSVersion": "1.10.0"})
+    write_json(
+        root / "dataset_description.json",
+        {"Name": "Raw", "BIDSVersion": "1.10.0", "Authors": ["A", "B"]},
+    )
     return root
 
 
