@@ -92,7 +92,7 @@ class MrisrSuperResolutionWidget(ScriptedLoadableModuleWidget):
             qt.QSettings().setValue(_SETTING, self.program.text)
             slicer.util.saveNode(node, str(folder / VOLUME))
             self.run.start()
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             self._end(str(error))
             return
         self.button.text, self.told.text = "Stop", "running ..."
