@@ -89,6 +89,8 @@ def write_models(_app: Any) -> None:
 
 def models_page(cards: list[Card]) -> str:
     """The page of all cards as Markdown."""
+    from mrisr.cli.tables import card_sections
+
     parts = [section for card in cards for section in card_sections(card)]
     return "\n".join([MODELS_HEAD, *(parts or ["No model is bundled yet.\n"])])
 
@@ -123,29 +125,6 @@ def comparison_section(cards: list[ModelCard]) -> str:
             f"| {t.minutes:g} | {t.hardware} | {card.default_steps} step(s) | {found} |"
         )
     return COMPARISON_HEAD + "\n".join(lines) + "\n"
-
-
-def card_sections(card: Card) -> list[str]:
-    """One card: what it is, its figures per patient, its ways to sample at each factor."""
-    from mrisr.cli.tables import card_facts
-
-    rows = [f"| {key} | {value.replace('|', ' ')} |" for key, value in card_facts(card).items()]
-    parts = [f"## {card.name}\n", card.description, "\n| | |\n|---|---|", *rows, ""]
-    return [*parts, *figures_sections(card), ""]
-
-
-def figures_sections(card: Card) -> list[str]:
-    """The tables of the figures that ``mrisr evaluate --card`` put into the card."""
-    from mrisr.cli.tables import figures_tables
-
-    figures = card.figures
-    if not figures:
-        return ["Not scored yet."]
-    head = [f"```console\n$ {figures['command']}\n```\n"]
-    head += [f"{figures['protocol']}.\n"] if "protocol" in figures else []
-    if noisy := figures.get("with_noise"):
-        head += [f"The last tables are made with noise:\n\n```console\n$ {noisy['command']}\n```\n"]
-    return [*head, *(table.as_markdown() for table in figures_tables(card))]
 
 
 def setup(app: Any) -> None:

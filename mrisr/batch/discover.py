@@ -4,14 +4,14 @@ A subject is called after its folder, never after what DICOM says of the patient
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mrisr.batch.manifest import StackSource, Study
-from mrisr.batch.names import LABELS
+from mrisr.batch.names import LABELS, read_json
 from mrisr.core import geometry
 from mrisr.core.errors import InputError, MrisrError
 from mrisr.io.paths import NOWHERE, as_text, ending, leads_nowhere, stem, subject_folders
@@ -36,13 +36,21 @@ _PLANES = {
 _STUDY_FILES = {"t2w": "axial", "cor": "coronal", "sag": "sagittal", "zones": LABELS}
 
 
-def find_studies(data: Path, report: Report = lambda line: None) -> list[Study]:
+def find_studies(
+    data: Path,
+    report: Report = lambda line: None,
+    *,
+    every_stack: bool = False,
+    only: Collection[str] = (),
+) -> list[Study]:
     """The studies in a folder, by subject and session. What is left out is reported, a line each.
 
     Args:
         data: a BIDS tree (``sub-X/[ses-Y/]anat``); or a folder with a folder for each subject that holds
             ``t2w_ax``, ``t2w_cor``, ``t2w_sag`` and ``zones`` as volumes, or PI-CAI's ``PATIENT_STUDY_t2w``,
             ``_cor`` and ``_sag``, or DICOM studies.
+        every_stack: in a BIDS tree, every further axial stack of a session (run, acquisition) is a study too.
+        only: folders of subjects to look into; empty for all.
 
     Raises:
         InputError: the folder holds no study with an axial stack.
@@ -63,8 +71,8 @@ def find_studies(data: Path, report: Report = lambda line: None) -> list[Study]:
             say(f"left out: {path.name}, which lies in no subject's folder")
         elif path in others:
             say(f"left out: {path.name}, which is no subject's folder (sub-*) of this BIDS tree")
-    for folder in folders:
-        for session, sources in _sessions(folder, say):
+    for folder in (f for f in folders if not only or f.name in only):
+        for session, sources in _sessions(folder, say, every_stack):
             where = f"{folder.name}{f' {session}' if session else ''}"
             if "axial" not in sources:
                 say(f"left out: {where}, of which no axial T2w stack can be read")
@@ -95,13 +103,23 @@ def _safe(name: str, given: dict[str, str], report: Report) -> str:
     return given[name]
 
 
-def _sessions(folder: Path, report: Report) -> Iterator[tuple[str, dict[str, StackSource]]]:
+def made_by_mrisr(dataset: Path) -> bool:
+    """Whether a BIDS data set is one that mrisr has made of others."""
+    makers = read_json(dataset / "dataset_description.json").get("GeneratedBy")
+    makers = makers if isinstance(makers, list) else []
+    return any(isinstance(made, dict) and made.get("Name") == "mrisr" for made in makers)
+
+
+def _sessions(
+    folder: Path, report: Report, every_stack: bool
+) -> Iterator[tuple[str, dict[str, StackSource]]]:
     """Session and sources of each study in a subject's folder."""
     anatomies = [folder / "anat", *sorted(folder.glob("ses-*/anat"))]
     anatomies = [a for a in anatomies if a.is_dir()] if folder.name.startswith("sub-") else []
     for anat in anatomies:
         session = anat.parent.name.removeprefix("ses-") if anat.parent != folder else ""
-        yield session, _bids(anat, folder, report)
+        for name, sources in _bids(anat, folder, report, every_stack):
+            yield "_".join(filter(None, (session, name)))[:64], sources
     if anatomies:
         return
     volumes = _volumes(folder, "*", report)
@@ -137,24 +155,34 @@ def _patient(
     return sources
 
 
-def _bids(anat: Path, subject: Path, report: Report) -> dict[str, StackSource]:
-    """The T2w volumes of a session, by plane, and its labels where there is one set of them."""
+def _bids(
+    anat: Path, subject: Path, report: Report, every_stack: bool
+) -> Iterator[tuple[str, dict[str, StackSource]]]:
+    """The T2w volumes of a session, by plane, and its labels where there is one set of them; then the further
+    axial stacks, where they are asked for, by the entities that tell them apart."""
     sources: dict[str, StackSource] = {}
+    further: dict[str, StackSource] = {}
     for path in _volumes(anat, "*_T2w.*", report):
         plane = _plane(path, report)
         first = sources.get(plane or "")
-        if first:
+        named = re.sub(r"^sub-[^_]+_(ses-[^_]+_)?|_?T2w$", "", stem(path))
+        if first and every_stack and plane == "axial" and named:
+            further[named] = StackSource(path)
+        elif first:
             report(f"left out: {path.name}, a second {plane} stack after {first.path.name}")
         elif plane is not None:
             sources[plane] = StackSource(path)
-    inner = anat.relative_to(subject.parent)
-    places = [anat, *sorted((subject.parent / "derivatives").glob(f"*/{inner.as_posix()}"))]
+    inner = anat.relative_to(subject.parent).as_posix()
+    derived = sorted((subject.parent / "derivatives").glob("*"))
+    places = [anat, *(place / inner for place in derived if not made_by_mrisr(place))]
     labels = [path for place in places for path in _volumes(place, "*_dseg.*", report)]
     if len(labels) == 1:
         sources[LABELS] = StackSource(labels[0])
     for path in labels if len(labels) > 1 else ():
         report(f"left out: {path.name}, one of {len(labels)} sets of labels")
-    return sources
+    yield "", sources
+    planes = {plane: sources[plane] for plane in ("coronal", "sagittal") if plane in sources}
+    yield from ((name, {"axial": source, **planes}) for name, source in further.items())
 
 
 def _volumes(folder: Path, pattern: str, report: Report) -> list[Path]:

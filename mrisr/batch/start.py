@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import mrisr
+from mrisr.batch.bids import Dataset
 from mrisr.batch.manifest import Study, read_manifest
 from mrisr.batch.names import HIDDEN, STAGES, Stage, lock_file
 from mrisr.batch.plan import Plan, Report, make_plan, read_plan, write_plan
@@ -50,9 +51,12 @@ LOG = f"{HIDDEN}/logs/snakemake.log"
 
 @dataclass(frozen=True)
 class Request:
-    """A batch as it is asked for; the options of ``mrisr batch``, and further arguments of Snakemake."""
+    """A batch as it is asked for; the options of ``mrisr batch``, and further arguments of Snakemake.
 
-    manifest: Path
+    The studies are those of a manifest, or of a BIDS data set.
+    """
+
+    manifest: Path | Dataset
     out: Path
     config: Path | None = None
     profile: str = "local"
@@ -94,14 +98,17 @@ def run_batch(request: Request, show: Show, report: Report) -> Outcome:
         InputError: the manifest or the settings cannot be used.
         MrisrError: the workflow itself failed; the message names its log.
     """
-    profile, settings, studies = _read(request)
+    profile, settings, studies = _read(request, report)
     out = make_folder(request.out)
     with _alone(out) as handle:
         plan, digests = make_plan(studies, settings, out, report)
         write_json(out / "batch.json", _told(plan, request, profile))
         command = _command(plan, digests, request, profile, out, report)
         code = _run(command, plan, out, show, handle) if command else 0
-        return _end(out, code)
+        outcome = _end(out, code)
+        if isinstance(request.manifest, Dataset):
+            request.manifest.write(read_plan(out), outcome, out)
+        return outcome
 
 
 def dry_run(request: Request, report: Report) -> str:
@@ -109,7 +116,7 @@ def dry_run(request: Request, report: Report) -> str:
 
     Raises: as :func:`run_batch`.
     """
-    profile, settings, studies = _read(request)
+    profile, settings, studies = _read(request, report)
     plan, digests = make_plan(studies, settings, request.out, report)
     with tempfile.TemporaryDirectory(prefix="mrisr-") as folder:
         command = _command(plan, digests, request, profile, Path(folder), report)
@@ -129,10 +136,16 @@ def dry_run(request: Request, report: Report) -> str:
     return f"jobs of the workflow:\n{stats.partition(f'{os.linesep}{os.linesep}')[0]}"
 
 
-def _read(request: Request) -> tuple[Profile, BatchSettings, list[Study]]:
+def _read(request: Request, report: Report) -> tuple[Profile, BatchSettings, list[Study]]:
     check_snakemake()
-    profile = find_profile(request.profile)
-    return profile, load_batch(request.config), read_manifest(request.manifest)
+    profile, settings, source = (
+        find_profile(request.profile),
+        load_batch(request.config),
+        request.manifest,
+    )
+    if isinstance(source, Dataset):
+        return profile, settings, source.studies(settings, report)
+    return profile, settings, read_manifest(source)
 
 
 @contextmanager

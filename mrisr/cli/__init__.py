@@ -53,6 +53,7 @@ for _command in (
     models.prepare,
     models.train,
     models.models,
+    models.export,
     study.info,
     study.demo,
     study.fetch,

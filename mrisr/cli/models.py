@@ -34,6 +34,7 @@ SkipMissing = Annotated[bool, option("Leave out methods whose model is missing."
 Folder = Annotated[Path, option("Folder for tables and figures.", "--output", "-o")]
 Trained = Annotated[str, option("Name of a model or the path of one.")]
 DATA = "Folder with a folder per patient, or a manifest CSV (case, path[, series])."
+CARD_MD = "Print the card as the README.md of a repository on a hub, with metadata in YAML."
 EDGE = "Reduce pictures to this many pixels along the shorter edge, before the crop."
 
 
@@ -205,16 +206,39 @@ def steps(
 
 def models(
     name: Annotated[str | None, typer.Argument(help="Model whose card to show.")] = None,
+    card_md: Annotated[bool, option(CARD_MD, "--card-md")] = False,
     as_json: Json = False,
 ) -> None:
     """List the models that are bundled or installed, or show the card of one."""
-    from mrisr.cli.tables import card_text, listing
+    from mrisr.cli.tables import card_markdown, card_text, listing
     from mrisr.models.card import available, card_path, read_any_card
 
+    if card_md and (name is None or as_json):
+        raise UsageError("--card-md: expected the name of one model, and no --json")
     paths = [card_path(name)] if name else list(available().values())
     cards = [read_any_card(path) for path in paths]
-    if as_json:
+    if card_md:
+        typer.echo(card_markdown(cards[0]))
+    elif as_json:
         content = [card.model_dump(mode="json") for card in cards]
         typer.echo(json.dumps(content[0] if name else content, indent=2))
     else:
         typer.echo(card_text(cards[0]) if name else listing(cards))
+
+
+def export(
+    name: Annotated[str, typer.Argument(help="Model to export, or its path.")],
+    output: Annotated[Path, option("Folder to write.", "--output", "-o")],
+    to: Annotated[str, option("bundle: a MONAI bundle.")] = "bundle",
+    force: Force = False,
+) -> None:
+    """Write a model as other programs take it: a MONAI bundle, which runs where mrisr is installed."""
+    if to != "bundle":
+        raise UsageError(f"--to: expected bundle, found {to}")
+    from mrisr.cli.tables import card_markdown
+    from mrisr.integrations.bundle import export_bundle
+    from mrisr.models.card import card_path, read_card
+
+    path = card_path(name)
+    card = read_card(path)
+    typer.echo(str(export_bundle(card, path, output, card_markdown(card), force=force)))

@@ -29,6 +29,7 @@ from mrisr.core.options import Files, InPlane, Segmenting, ThroughPlane
 
 if TYPE_CHECKING:
     from mrisr.archive.transfer import RemoteSeries
+    from mrisr.batch.bids import Dataset
     from mrisr.batch.status import Outcome
 
 _FORMATS = "NIfTI, MHA/MHD, NRRD or a DICOM series folder"
@@ -226,12 +227,23 @@ def manifest(
 
 def batch(
     manifest: Annotated[
-        Path, study_option("CSV of the studies; `mrisr manifest` makes one.", "--manifest", "-m")
-    ],
+        Path | None,
+        study_option("CSV of the studies; `mrisr manifest` makes one.", "--manifest", "-m"),
+    ] = None,
     output: Annotated[
-        Path,
+        Path | None,
         option("Folder of the results. A batch started again goes on.", "--output", "-o"),
-    ],
+    ] = None,
+    bids: Annotated[
+        Path | None,
+        study_option(
+            "BIDS data set, instead of --manifest. Results are a BIDS derivative, by default in its "
+            "derivatives/mrisr."
+        ),
+    ] = None,
+    subject: Annotated[
+        list[str] | None, option("Only this subject of the BIDS data set; may be repeated.")
+    ] = None,
     config: Annotated[
         Path | None,
         option("What is made of each study. Left out: configs/batch.yaml's.", "--config", "-c"),
@@ -257,7 +269,8 @@ def batch(
     """Upsample, segment, score and report on many studies, here or on a cluster; goes on where it stopped."""
     from mrisr.batch import start
 
-    asked = start.Request(manifest, output, config, profile, jobs, chunk, tuple(extra or ()))
+    studies, output = _studies(manifest, bids, output, subject or [])
+    asked = start.Request(studies, output, config, profile, jobs, chunk, tuple(extra or ()))
     if dry_run:
         typer.echo(start.dry_run(asked, say(quiet)))
         return
@@ -266,6 +279,25 @@ def batch(
     typer.echo(_summary(outcome, output))
     if any(status.state == "failed" for status in outcome.values()):
         raise typer.Exit(8)
+
+
+def _studies(
+    manifest: Path | None, bids: Path | None, output: Path | None, subjects: list[str]
+) -> tuple[Path | Dataset, Path]:
+    """Where the studies of a batch come from, and its folder. Raises UsageError."""
+    from mrisr.batch.bids import Dataset
+
+    if bids is not None:
+        if manifest is not None:
+            raise UsageError("give --manifest or --bids, not both")
+        dataset = Dataset(bids, output, tuple(subjects))
+        return dataset, dataset.batch
+    if subjects:
+        raise UsageError("--subject is for --bids")
+    if manifest is None or output is None:
+        missing = "--output' / '-o" if manifest else "--manifest' / '-m"
+        raise UsageError(f"Missing option '{missing}'.")
+    return manifest, output
 
 
 def chunk(

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterable, Sequence
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -11,6 +12,9 @@ from mrisr.evaluation.statistics import Table as Figures
 from mrisr.evaluation.zones.experiment import dice_of, zones_tables
 from mrisr.io.survey import SeriesInfo
 from mrisr.models.card import Card, ModelCard, ZonesCard
+
+#: Licences of weights by the names that a hub has for them.
+_HUB_LICENCES = ("apache-2.0", "mit", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0")
 
 
 def rendered(*parts: object, width: int = 110) -> str:
@@ -124,6 +128,43 @@ def card_text(card: Card) -> str:
         for table in figures_tables(card):
             parts += ["", table.title, plain_table(table.columns, table.cells)]
     return rendered(*parts)
+
+
+def card_sections(card: Card) -> list[str]:
+    """One card: what it is, its figures per patient, its ways to sample at each factor."""
+    rows = [f"| {key} | {value.replace('|', ' ')} |" for key, value in card_facts(card).items()]
+    parts = [f"## {card.name}\n", card.description, "\n| | |\n|---|---|", *rows, ""]
+    return [*parts, *figures_sections(card), ""]
+
+
+def figures_sections(card: Card) -> list[str]:
+    """The tables of the figures that ``mrisr evaluate --card`` put into the card."""
+    figures = card.figures
+    if not figures:
+        return ["Not scored yet."]
+    head = [f"```console\n$ {figures['command']}\n```\n"]
+    head += [f"{figures['protocol']}.\n"] if "protocol" in figures else []
+    if noisy := figures.get("with_noise"):
+        head += [f"The last tables are made with noise:\n\n```console\n$ {noisy['command']}\n```\n"]
+    return [*head, *(table.as_markdown() for table in figures_tables(card))]
+
+
+def card_markdown(card: Card) -> str:
+    """A model card as the ``README.md`` of a repository on a hub: metadata in YAML, then the card."""
+    licence = card.weights_licence.split(" ")[0].lower()
+    named = (text.split(" (")[0] for text in card.data_licences)
+    zones = isinstance(card, ZonesCard)
+    metadata: dict[str, object] = {
+        "license": licence if licence in _HUB_LICENCES else "other",
+        **({} if licence in _HUB_LICENCES else {"license_name": card.weights_licence}),
+        "library_name": "mrisr",
+        "pipeline_tag": "image-segmentation" if zones else "image-to-image",
+        "tags": ["mri", "prostate", "medical", "segmentation" if zones else "super-resolution"],
+        "datasets": [name for name in named if ":" not in name],
+    }
+    head = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)
+    use = f"With card and weights in one folder: `--model FOLDER/{card.name}.json`.\n"
+    return "\n".join([f"---\n{head}---\n", *card_sections(card), use]).rstrip()
 
 
 def survey_text(found: Sequence[SeriesInfo]) -> str:

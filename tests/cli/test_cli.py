@@ -156,6 +156,11 @@ def test_models(run: Run) -> None:
     assert card["sha256"] in text
     assert "Not for diagnosis" in text
     refused(run("models", "none-such"), 1, "none-such", "partdiff-inplane")
+    _, head, body = run("models", "partdiff-throughplane", "--card-md").out.split("---\n", 2)
+    metadata = yaml.safe_load(head)
+    assert metadata["pipeline_tag"] == "image-to-image"
+    assert "## partdiff-throughplane" in body
+    refused(run("models", "--card-md"), 1, "--card-md")
 
 
 def test_info(run: Run, study: Path, tmp_path: Path) -> None:

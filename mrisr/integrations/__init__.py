@@ -1,0 +1,1 @@
+"""mrisr where its users work: MONAI bundles, 3D Slicer."""
