@@ -53,6 +53,7 @@ for _command in (
     models.prepare,
     models.train,
     models.models,
+    models.benchmark,
     study.info,
     study.demo,
     study.fetch,
