@@ -49,13 +49,15 @@ class Row(Settings):
         return ThroughPlane(factor=self.factor, method=self.method, steps=self.steps, device=device)
 
 
-DEFAULT = Row(name="PartDiff, default")
-ONE, TWENTY = (Row(name=f"PartDiff 50, {n}", method="partdiff50", steps=n) for n in (1, 20))
+DEFAULT = Row(name="PartDiff, default", repeats=2)
+ONE, TWENTY = (
+    Row(name=f"PartDiff 50, {n}", method="partdiff50", steps=n, repeats=2) for n in (1, 20)
+)
 _METHODS = (
-    Row(name="B-spline", method="bspline"),
-    Row(name="regression", method="regression"),
+    Row(name="B-spline", method="bspline", repeats=2),
+    Row(name="regression", method="regression", repeats=2),
     DEFAULT,
-    *(Row(name=f"InvSR, {n}", method="invsr", steps=n) for n in range(1, 6)),
+    *(Row(name=f"InvSR, {n}", method="invsr", steps=n, repeats=2) for n in range(1, 6)),
     ONE,
     TWENTY,
     Row(name="PartDiff 25, 25", method="partdiff25", steps=25),

@@ -45,9 +45,9 @@ def measure(
         with Clock(began if n == 0 else None, partial(_settle, device)) as clock:
             made = run_files(on, settings)
         clocks.append(clock)
-    output.unlink()
     if trace is not None:
         _trace(lambda: run_files(on, settings), trace)
+    output.unlink()
     return _measured(row, settings, made, clocks)
 
 
