@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mrisr.core.errors import UsageError, out_of_memory
 from mrisr.core.options import Job, Sampling
+from mrisr.core.stages import stage
 from mrisr.core.statistics import seeded
 from mrisr.core.volume import Volume
 from mrisr.methods.base import given
@@ -112,6 +113,7 @@ class Engine:
             progress(min(first + size, len(images)))
         return out
 
+    @stage("sampling")
     def _restore(self, y: Tensor, operator: SeparableOperator, level: float) -> Tensor:
         measured = given(y, operator, self.card.kinds, level if self.card.noise else None)
         high = (measured.x_low.shape[-2], measured.x_low.shape[-1])
@@ -149,6 +151,7 @@ class Engine:
                 across = ramp(columns.stop - left, left, w)[None, :]
                 yield rows, columns, (down * across).to(x)
 
+    @stage("network")
     def _compute(self, function: Callable[..., Tensor], *images: Tensor) -> Tensor:
         if self.precision == torch.bfloat16:
             with torch.autocast(self.device.type, torch.bfloat16):

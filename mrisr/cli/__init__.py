@@ -54,6 +54,7 @@ for _command in (
     models.train,
     models.models,
     models.export,
+    models.benchmark,
     study.info,
     study.demo,
     study.fetch,

@@ -242,3 +242,43 @@ def export(
     path = card_path(name)
     card = read_card(path)
     typer.echo(str(export_bundle(card, path, output, card_markdown(card), force=force)))
+
+
+def benchmark(
+    device: Device = "auto",
+    json_file: Annotated[Path | None, option("Write all that was measured.", "--json")] = None,
+    plot: Annotated[Path | None, option("Draw stages and curves, a PNG.")] = None,
+    profile: Annotated[
+        Path | None, option("Leave a trace of the default method, JSON for ui.perfetto.dev.")
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        option("File of an earlier --json: fail with 8 where a ratio is 15% worse, or missing."),
+    ] = None,
+    quick: Annotated[bool, option("Few methods, on a small study.", "--quick")] = False,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure what every method costs on this machine, stage by stage, beside what the machine can do."""
+    from mrisr.benchmark import report
+    from mrisr.benchmark.run import read_benchmark, run_benchmark
+    from mrisr.cli.tables import plain_table, rendered
+    from mrisr.io import check_output
+    from mrisr.io.atomic import write_bytes
+    from mrisr.view.pages import png
+
+    before = None if baseline is None else read_benchmark(baseline)
+    for path in (json_file, plot, profile):
+        if path is not None:
+            check_output(path, force=force)
+    command = f"mrisr benchmark --device {device}{' --quick' * quick}"
+    done = run_benchmark(device, quick=quick, trace=profile, command=command, report=say(quiet))
+    tables = report.tables(done) + ([report.worse(done, before)] if before else [])
+    parts = [part for t in tables for part in ("", t.title, plain_table(t.columns, t.cells))]
+    typer.echo(rendered(*report.remarks(done), *parts, width=150))
+    if json_file is not None:
+        write_bytes(json_file, (done.model_dump_json(indent=1) + "\n").encode())
+    if plot is not None:
+        write_bytes(plot, png(report.drawn(done)))
+    if done.left_out or (before and any(cells[-1] for cells in tables[-1].cells)):
+        raise typer.Exit(8)

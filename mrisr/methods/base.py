@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mrisr.config import MethodSettings
 from mrisr.core.errors import UsageError
 from mrisr.core.options import KINDS, Kind, Sampling
+from mrisr.core.stages import stage
 from mrisr.data.pairs import Pair
 from mrisr.diffusion import Noise
 from mrisr.physics.noise import told
@@ -35,6 +36,7 @@ class Given(NamedTuple):
     condition: Tensor
 
 
+@stage("to grid")
 def given(
     y: Tensor,
     operator: SeparableOperator,

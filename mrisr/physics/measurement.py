@@ -11,6 +11,7 @@ from torch import Tensor
 from mrisr.core import geometry
 from mrisr.core.errors import MrisrError, UsageError
 from mrisr.core.options import Job, Kind
+from mrisr.core.stages import stage
 from mrisr.core.statistics import DARK, scaling, seeded
 from mrisr.core.volume import Storage, Volume
 from mrisr.physics.noise import estimated_level, with_rician_noise
@@ -58,6 +59,7 @@ class TargetGrid:
         values = volume.array.transpose(self.order).astype(np.float32, order="C")
         return torch.from_numpy(values).sub_(self.offset).mul_(2 / self.scale).sub_(1)
 
+    @stage("write")
     def volume(self, stack: Tensor) -> Volume:
         """A scaled stack on the target grid as a volume, in the measured volume's units and storage.
 
@@ -111,6 +113,7 @@ class Measurement:
         """The measurement interpolated on the target grid: x_LR, what a result is compared with."""
         return self.apply(self.operator.interpolate, self.y)
 
+    @stage("consistency")
     def project(self, stack: Tensor, weight: float | None = None) -> Tensor:
         """Data consistency ``x + weight A^+ (y - A x)`` within the bounds; without a weight, up to the noise.
 
@@ -144,10 +147,12 @@ class Measurement:
             parts = list(zip(stack.split(1), self.y.split(1), strict=True))
         return parts
 
+    @stage("to grid")
     def with_estimated_noise(self) -> "Measurement":
         """The same measurement, its noise estimated from its slices, to 0.01% of the range."""
         return replace(self, noise=round(estimated_level(self.y), 4))
 
+    @stage("consistency")
     def residual(self, result: Volume) -> dict[str, float]:
         """Agreement of a result, as stored, with the measurement: RMS and maximum of ``A x - y`` in the
         source's units; the RMS as a share of the intensity range and, where there is noise, in units of its

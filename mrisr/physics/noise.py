@@ -111,8 +111,6 @@ def estimated_level(images: Tensor) -> float:
     Returns:
         The level; 0 where no window shows tissue.
     """
-    from scipy.ndimage import map_coordinates
-
     spectrum = _tissue_spectrum(images.add(1).div(2))
     if spectrum is None:
         return 0.0
@@ -122,10 +120,12 @@ def estimated_level(images: Tensor) -> float:
     for angle in np.linspace(0, np.pi / 2, DIRECTIONS):
         rows, columns = float(np.sin(angle)), float(np.cos(angle))
         radius = np.arange(LOWEST * half, half / max(rows, columns) + 0.01, 0.5)
-        profile = map_coordinates(
-            logs.numpy(), [radius * rows, radius * columns], order=1, mode="nearest"
+        # of 0..half to the -1..1 of grid_sample, which loads sooner than scipy's interpolation
+        along = torch.from_numpy(np.stack([columns * radius, rows * radius], -1)) * (2 / half) - 1
+        profile = F.grid_sample(
+            logs[None, None].double(), along[None, None], padding_mode="border", align_corners=True
         )
-        plateaus.append(_plateau(radius, profile))
+        plateaus.append(_plateau(radius, profile[0, 0, 0].numpy()))
     ended, amplitudes = (np.array(v) for v in zip(*plateaus, strict=True))
     # without an edge the corner, where anatomy is weakest
     level = float(np.median(amplitudes) if ended.mean() >= 0.5 else amplitudes.min())
@@ -157,7 +157,7 @@ def _tissue_spectrum(images: Tensor) -> Tensor | None:
     return (both[:, half:] + both[:, : half + 1].flip(1)) / 4
 
 
-def _plateau(radius: NDArray[np.float64], profile: NDArray[np.float32]) -> tuple[bool, float]:
+def _plateau(radius: NDArray[np.float64], profile: NDArray[np.float64]) -> tuple[bool, float]:
     """Whether there is an edge along one direction, and the amplitude of the noise: just inside it, or at the
     highest frequencies."""
     step = 6

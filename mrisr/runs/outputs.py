@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from mrisr.core.errors import OutputError, UsageError
 from mrisr.core.options import Files, Format
+from mrisr.core.stages import stage
 from mrisr.core.volume import Volume, VolumeFile
 from mrisr.io import (
     SUPPORTED,
@@ -212,6 +213,7 @@ class FileRun:
         if format is not None and not path.name.lower().endswith(self._endings):
             raise UsageError(f"--format {format}: the output is called {path.name}")
 
+    @stage("read")
     def read(self) -> VolumeFile:
         """The source volume. Raises InputError."""
         files = self.files

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.options import KINDS_OF, InPlane, Kind, Segmenting, ThroughPlane
+from mrisr.core.stages import stage
 from mrisr.core.volume import Volume, VolumeFile
 from mrisr.runs.record import (
     ModelRecord,
@@ -312,6 +313,7 @@ def segment(
     return Result(labels, record, draw, image=labels)
 
 
+@stage("to grid")
 def _measured(
     volume: Volume, settings: InPlane | ThroughPlane, kind: Kind, model: Model
 ) -> tuple[Measurement, dict[str, Any]]:

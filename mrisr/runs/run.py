@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mrisr.core.errors import UsageError
 from mrisr.core.options import Files, InPlane, Segmenting, ThroughPlane, split_options
+from mrisr.core.stages import stage
 from mrisr.core.volume import VolumeFile
 from mrisr.io import as_file, like
 from mrisr.io.atomic import as_output_error, json_bytes, staged
@@ -93,6 +94,7 @@ def run_files(on: FileRun, settings: Settings, progress: Progress | None = None)
     return write(made, output, source, deidentify=on.files.deidentify)
 
 
+@stage("write")
 def write(
     made: Result, output: Output, source: Source | None = None, *, deidentify: bool = False
 ) -> Result:
