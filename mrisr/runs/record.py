@@ -112,6 +112,8 @@ class Record(Settings):
     residual: Residual | None = None
     planes: tuple[PlaneRecord, ...] | None = None
     volumes_ml: dict[str, float] | None = None
+    #: Reasons to look at the zones; left out where there are none.
+    check: tuple[str, ...] | None = None
     device: str
     precision: str | None = None
     seconds: float
@@ -123,7 +125,7 @@ class Record(Settings):
 
     def as_dict(self) -> dict[str, Any]:
         """The record as JSON-ready values; keys without a value for this job are left out."""
-        optional = {"residual", "planes", "volumes_ml", "precision"}
+        optional = {"residual", "planes", "volumes_ml", "check", "precision"}
         without: dict[str, Any] = {k: True for k in optional if getattr(self, k) is None}
         if self.model.version is None:
             without["model"] = {"version"}
@@ -180,6 +182,7 @@ class Record(Settings):
             told["method"] = self.model.method
             told |= {f"{zone}_ml": f"{ml:.2f}" for zone, ml in (self.volumes_ml or {}).items()}
             told |= {"table": self.parameters.get("table"), "device": self.device}
+            told["check"] = ", ".join(self.check or ()) or None
         else:
             told |= {**self.parameters, "device": self.device, "precision": self.precision}
         if self.residual is not None:

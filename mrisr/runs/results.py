@@ -281,6 +281,7 @@ def segment(
         input=VolumeRecord.of(file.volume, file.sha256),
         output=VolumeRecord.of(labels),
         volumes_ml={zone: round(ml, 3) for zone, ml in zone_volumes_ml(labels).items()},
+        check=found.check or None,
         device=device_name(segmenter.device),
         seconds=round(time.perf_counter() - began, 2),
         peak_memory_gib=peak_memory_gib(segmenter.device),

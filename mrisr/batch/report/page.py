@@ -187,9 +187,12 @@ def agreement(record: Json) -> tuple[str, str]:
         return "unknown", "The record states no residual."
     noise = number(look(record, "residual", "rms_of_noise"))
     if noise is not None and noise <= AS_NOISE:
-        return "good", f"Agrees as well as the noise allows: {noise:.2f} of it."
+        return "good", f"As far from the scan as its noise: {noise:.2f} of it."
     if share <= AGREES:
-        return "good", "Agrees with the measurement: nothing that was measured has been lost."
+        return (
+            "good",
+            "Made coarse again, it gives back the scan; that says nothing of added detail.",
+        )
     weight = number(look(record, "parameters", "consistency"))
     why = (
         f"It was made with consistency {weight:g}, so it was not held to the measurement."

@@ -18,6 +18,7 @@ from mrisr.core.volume import Volume
 from mrisr.io import read_volume
 from mrisr.view import qc
 from mrisr.zones.labels import ZONES
+from mrisr.zones.plausibility import doubts
 
 if TYPE_CHECKING:
     from mrisr.batch.report.page import StudyResults
@@ -151,7 +152,9 @@ def make_pictures(study: StudyResults, read: Read = read_volume) -> tuple[list[V
             continue
         layers = _layers(study, plane, stacks, made, zones)
         slices = min(SLICES, max(3, PICTURES // len(layers) - 2))
-        glands = (g for g in (zones.get(SOURCE), labels) if g is not None and g.array.any())
+        segmented = zones.get(SOURCE)  # in doubt, they may lie anywhere
+        own = None if segmented is None or doubts(segmented) else segmented
+        glands = (g for g in (own, labels) if g is not None and g.array.any())
         frame = gland_frame(stacks[plane], next(glands, None), slices)
         left, right = ([x for x in layers if x.side == side] for side in ("left", "right"))
         figures = [figure(frame, shown, layers, labels) for shown in qc.ROWS]
