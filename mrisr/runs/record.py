@@ -141,6 +141,20 @@ class Record(Settings):
         factor = self.parameters.get("scale", self.parameters.get("factor"))
         return "" if factor is None else f"x{factor:.4g}"
 
+    @property
+    def title(self) -> str:
+        """The record above a picture: factor, voxels before and after, and how far they agree; of zones what
+        was found, and below it what needs a look."""
+        parts = [f"{zone} {ml:.1f} ml" for zone, ml in (self.volumes_ml or {}).items()]
+        if self.job != "segment":
+            through = self.input.spacing_mm.index(max(self.input.spacing_mm))
+            axis = through if self.job == "throughplane" else (through + 1) % 3
+            before, after = (v.spacing_mm[axis] for v in (self.input, self.output))
+            parts = [self.size, f"{before:.3g} \u2192 {after:.3g} mm"]
+        parts += [self.residual.in_words] if self.residual is not None else []
+        line = " - ".join([*parts, "research use only"])
+        return "\n".join([line, *(f"check: {reason}" for reason in self.check or ())])
+
     def line(self) -> str:
         """The record in the 79 bytes of a NIfTI description."""
         name, weights = self.model.name, self.model.sha256[:8]

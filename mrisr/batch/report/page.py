@@ -20,8 +20,9 @@ from mrisr.batch.report.pictures import Read, make_pictures
 from mrisr.batch.status import Status, read_status
 from mrisr.io import read_volume
 from mrisr.io.atomic import write_bytes
+from mrisr.view.cuts import PIXEL_MM
 from mrisr.view.pages import environment
-from mrisr.view.qc import PIXEL_MM, ZONE_COLOURS
+from mrisr.view.qc import ZONE_COLOURS
 from mrisr.zones.labels import TITLES
 
 Json = Mapping[str, Any]
