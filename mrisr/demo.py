@@ -86,7 +86,7 @@ def _upsampled(output: Path, name: str, truth: Volume, settings: InPlane | Throu
     target = output / f"result_{name}.nii.gz"
     write_volume(made.volume, target, force=True, description=made.record.line())
     write_json(output / f"result_{name}.json", record)
-    title = f"digital phantom, {name}: interpolated {a:.2f} dB, super-resolved {b:.2f} dB"
+    title = f"digital phantom, {name} - interpolated {a:.2f} dB, super-resolved {b:.2f} dB"
     picture = qc_png(made.volume, study, interpolated, title=title, reference=truth)
     write_bytes(output / f"{name}.png", picture)
     before, after = f"{a:.2f} dB / {sa:.4f}", f"{b:.2f} dB / {sb:.4f}"

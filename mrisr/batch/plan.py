@@ -42,7 +42,7 @@ PLAN = f"{HIDDEN}/plan.json"
 _PROSE = {"figures", "description", "training", "data_licences", "weights_licence"}
 _PROSE |= {"intended_use", "limitations"}
 #: Raised whenever pages are to be made anew though nothing that they show has changed.
-PAGE_FORMAT = 2
+PAGE_FORMAT = 3
 
 
 @dataclass(frozen=True)

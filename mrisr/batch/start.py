@@ -266,6 +266,7 @@ def _told_of(folder: str, status: Status) -> dict[str, Any]:
         "state": status.state,
         "stages": {name: stage.state for name, stage in status.stages.items()},
         "reasons": status.reasons,
+        "check": status.check,
         "seconds": {name: stage.seconds for name, stage in status.stages.items()},
         "peak_memory_gib": status.peak_memory_gib,
         "scores": status.scores,
@@ -278,7 +279,7 @@ def _as_csv(studies: Sequence[dict[str, Any]]) -> str:
     rows: list[dict[str, Any]] = []
     for study in studies:
         row = {key: study[key] for key in ("subject", "session", "state")}
-        row["reasons"] = "; ".join(study["reasons"])
+        row |= {key: "; ".join(study[key]) for key in ("reasons", "check")}
         row["seconds"] = round(study["total_seconds"], 1)
         row["peak_memory_gib"] = study["peak_memory_gib"].get("process", "")
         for volume, zones in study["scores"].items():

@@ -26,7 +26,8 @@ from mrisr.io.files import file_sha256, temporary_path
 from mrisr.io.metaheader import data_file
 from mrisr.io.paths import ending
 
-State = Literal["unfinished", "done", "failed", "skipped"]
+#: ``check`` is a study, or a stage of one, that is done and that somebody should look at.
+State = Literal["unfinished", "done", "failed", "skipped", "check"]
 #: Files read at once: a network's disk answers several as fast as one.
 READERS = 4
 
@@ -135,6 +136,7 @@ class Part:
         sha256: digest of the outputs together, see :meth:`mrisr.batch.status.Digests.of`.
         attempts: how often it was begun in this batch.
         notes: what the reader of a stack decided.
+        check: reasons to look at the zones of a volume.
         scores: zone -> figure, of a scored volume.
     """
 
@@ -153,6 +155,7 @@ class Part:
     sha256: str | None = None
     attempts: int = 0
     notes: tuple[str, ...] = ()
+    check: tuple[str, ...] = ()
     scores: dict[str, dict[str, float | None]] = field(default_factory=dict)
 
     @property
@@ -182,9 +185,10 @@ class Status:
     @property
     def state(self) -> State:
         """``"failed"`` where any part failed, ``"unfinished"`` where one was not made, else ``"skipped"``
-        where one was, else ``"done"``."""
-        states = {part.state for part in self.parts} or {"unfinished"}
-        order: tuple[State, ...] = ("failed", "unfinished", "skipped")
+        where one was, else ``"check"`` where a part gives reason to look, else ``"done"``."""
+        states = {"check" if p.check and p.state == "done" else p.state for p in self.parts}
+        order: tuple[State, ...] = ("failed", "unfinished", "skipped", "check")
+        states = states or {"unfinished"}
         return next((state for state in order if state in states), "done")
 
     @property
@@ -214,6 +218,12 @@ class Status:
         """Reasons of the failures of all stages, a line for each part that failed."""
         failed = (part for part in self.parts if part.state == "failed")
         return [f"{p.stage} {p.name}: {p.reason.removeprefix(f'{p.name}: ')}" for p in failed]
+
+    @property
+    def check(self) -> list[str]:
+        """Reasons to look at what is done, each with the volume that it is about."""
+        done = (part for part in self.parts if part.state == "done")
+        return [f"{part.name}: {reason}" for part in done for reason in part.check]
 
     @cached_property
     def scores(self) -> Mapping[str, dict[str, dict[str, float | None]]]:

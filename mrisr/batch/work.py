@@ -131,10 +131,22 @@ class Work:
         else:
             file = _named(VolumeFile(self.volume(self._path("upsampled", part.name))), part.name)
         made = segment(file, segmenter=self.models.segmenter)
+        check = (*(made.record.check or ()), *self._disagreements(part.name, made.volume))
+        made = replace(made, record=made.record.model_copy(update={"check": check or None}))
         self._write(made, self._path("zones", part.name))
         if part.name == SOURCE and part.parameters.get("dicom"):
             self._write_dicom(made, "axial", self.folder / "dicom" / "zones.dcm", labels=True)
-        return part
+        return replace(part, check=check)
+
+    def _disagreements(self, name: str, labels: Volume) -> tuple[str, ...]:
+        """Contradictions to the zones of the measured stack, where those are made already."""
+        from mrisr.zones.plausibility import disagreements
+
+        measured = self._path("zones", SOURCE)
+        if name == SOURCE or not measured.exists():
+            return ()
+        found = self.volume(measured, allow_constant=True)
+        return disagreements(labels, found)
 
     def score(self, part: Part) -> Part:
         """Score the zones of a volume against the reference labels, on the measured grid."""

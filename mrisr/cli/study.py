@@ -111,6 +111,8 @@ def _run(
     record = made.record
     for note in () if quiet else record.notes:
         typer.echo(f"note: {note}", err=True)
+    for reason in () if quiet else record.check or ():
+        typer.echo(f"check: {reason}", err=True)
     if as_json:
         typer.echo(json.dumps({"path": str(made.path), **record.as_dict()}, indent=2))
     elif not quiet:
@@ -322,7 +324,9 @@ def _summary(outcome: Outcome, output: Path) -> str:
     seconds = sum(status.seconds for status in outcome.values())
     done = len(outcome) - len(failed)
     lines = [f"{done} of {len(outcome)} studies done, {seconds:.0f} s of work"]
-    lines += [table_text(("failed", "why"), failed[:MOST_LISTED])] if failed else []
-    if len(failed) > MOST_LISTED:
-        lines.append(f"and {len(failed) - MOST_LISTED} more, see {output / 'outcome.csv'}")
+    look = [(name, "; ".join(s.check)) for name, s in outcome.items() if s.state == "check"]
+    for heading, rows in (("failed", failed), ("check", look)):
+        lines += [table_text((heading, "why"), rows[:MOST_LISTED])] if rows else []
+        if len(rows) > MOST_LISTED:
+            lines.append(f"and {len(rows) - MOST_LISTED} more, see {output / 'outcome.csv'}")
     return "\n".join([*lines, f"report: {output / 'report.html'}"])

@@ -157,12 +157,22 @@ class Measurement:
         """Agreement of a result, as stored, with the measurement: RMS and maximum of ``A x - y`` in the
         source's units; the RMS as a share of the intensity range and, where there is noise, in units of its
         standard deviation: 0 is noise copied, about 1 as near as the noise allows."""
+        return agreement(self._difference(result), self.placed.scale, self.noise)
+
+    def residual_map(self, result: Volume) -> Volume:
+        """``A x - y`` of a result on the measured voxels, in standard deviations of the noise or, without
+        noise, in percent of the intensity range."""
+        grid = self.placed
+        values = (self._difference(result) / (grid.scale * (self.noise or 0.01))).numpy()
+        return grid.measured.with_array(values.transpose(np.argsort(grid.order)))
+
+    def _difference(self, result: Volume) -> Tensor:
         grid = self.placed
         x, y = (
             torch.from_numpy(v.array.transpose(grid.order).astype(np.float32, order="C"))
             for v in (result, grid.measured)
         )
-        return agreement(self.apply(self.operator, x) - y, grid.scale, self.noise)
+        return self.apply(self.operator, x) - y
 
 
 def agreement(difference: Tensor, scale: float, noise: float) -> dict[str, float]:

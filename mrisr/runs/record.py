@@ -112,6 +112,8 @@ class Record(Settings):
     residual: Residual | None = None
     planes: tuple[PlaneRecord, ...] | None = None
     volumes_ml: dict[str, float] | None = None
+    #: Reasons to look at the zones; left out where there are none.
+    check: tuple[str, ...] | None = None
     device: str
     precision: str | None = None
     seconds: float
@@ -123,7 +125,7 @@ class Record(Settings):
 
     def as_dict(self) -> dict[str, Any]:
         """The record as JSON-ready values; keys without a value for this job are left out."""
-        optional = {"residual", "planes", "volumes_ml", "precision"}
+        optional = {"residual", "planes", "volumes_ml", "check", "precision"}
         without: dict[str, Any] = {k: True for k in optional if getattr(self, k) is None}
         if self.model.version is None:
             without["model"] = {"version"}
@@ -138,6 +140,20 @@ class Record(Settings):
             return f"{1 + sum(plane.left_out is None for plane in self.planes)} planes"
         factor = self.parameters.get("scale", self.parameters.get("factor"))
         return "" if factor is None else f"x{factor:.4g}"
+
+    @property
+    def title(self) -> str:
+        """The record above a picture: factor, voxels before and after, and how far they agree; of zones what
+        was found, and below it what needs a look."""
+        parts = [f"{zone} {ml:.1f} ml" for zone, ml in (self.volumes_ml or {}).items()]
+        if self.job != "segment":
+            through = self.input.spacing_mm.index(max(self.input.spacing_mm))
+            axis = through if self.job == "throughplane" else (through + 1) % 3
+            before, after = (v.spacing_mm[axis] for v in (self.input, self.output))
+            parts = [self.size, f"{before:.3g} \u2192 {after:.3g} mm"]
+        parts += [self.residual.in_words] if self.residual is not None else []
+        line = " - ".join([*parts, "research use only"])
+        return "\n".join([line, *(f"check: {reason}" for reason in self.check or ())])
 
     def line(self) -> str:
         """The record in the 79 bytes of a NIfTI description."""
@@ -180,6 +196,7 @@ class Record(Settings):
             told["method"] = self.model.method
             told |= {f"{zone}_ml": f"{ml:.2f}" for zone, ml in (self.volumes_ml or {}).items()}
             told |= {"table": self.parameters.get("table"), "device": self.device}
+            told["check"] = ", ".join(self.check or ()) or None
         else:
             told |= {**self.parameters, "device": self.device, "precision": self.precision}
         if self.residual is not None:

@@ -62,7 +62,7 @@ class Result:
 
     def picture(self) -> bytes:
         """The quality-control picture, a PNG."""
-        return self.draw(self.volume, self.record.line().split(";")[0])
+        return self.draw(self.volume, self.record.title)
 
     def written(self, volume: Volume, path: Path, *remarks: str) -> Result:
         """The result as it is written: the volume in its storage there, and remarks of the writer."""
@@ -130,7 +130,9 @@ def upsample(
         from mrisr.view.qc import qc_png
 
         interpolated = measurement.placed.volume(measurement.interpolated())
-        return qc_png(shown, file.volume, interpolated, title=f"{card.name}  {title}")
+        unit = "SD of the noise" if measurement.noise else "% of the range"
+        residual = measurement.residual_map(shown), unit
+        return qc_png(shown, file.volume, interpolated, title=title, residual=residual)
 
     return Result(volume, record, draw, measurement, image=volume)
 
@@ -201,7 +203,7 @@ def join_planes(
         from mrisr.view.qc import planes_png
 
         moved = [stack.moved(joint.grid) for stack in joint.stacks]
-        return planes_png(shown, moved, restored.volume, title=f"{card.name}  {title}")
+        return planes_png(shown, moved, restored.volume, title=title)
 
     return Result(joint.volume, record, draw, joint, image=joint.volume)
 
@@ -299,6 +301,7 @@ def segment(
         input=VolumeRecord.of(file.volume, file.sha256),
         output=VolumeRecord.of(labels),
         volumes_ml={zone: round(ml, 3) for zone, ml in zone_volumes_ml(labels).items()},
+        check=found.check or None,
         device=device_name(segmenter.device),
         seconds=round(time.perf_counter() - began, 2),
         peak_memory_gib=peak_memory_gib(segmenter.device),

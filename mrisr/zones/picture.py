@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from mrisr.core.volume import Volume
 from mrisr.view import qc
+from mrisr.view.cuts import ROWS, Row, anatomical_directions, cuts, display_window, page_pixel
 from mrisr.zones.labels import ZONES
 
 #: Side of the square shown, mm.
@@ -21,17 +22,14 @@ def zones_png(image: Volume, labels: Volume, *, title: str = "") -> bytes:
         labels: its zones, on the same grid. Without any, the cuts go through the middle of the image.
         title: one line above the picture; all the text that depends on the caller.
     """
-    directions = qc.anatomical_directions(image.affine)
     centre = gland_centre(labels)
-
-    def cuts(volume: Volume) -> list[NDArray[np.float32]]:
-        return [qc.panel(volume, p, centre, EXTENT_MM, directions=directions) for p in qc.ROWS]
-
-    window = qc.display_window(image)
-    plain, zones = cuts(image), cuts(labels)
+    where = centre, anatomical_directions(image.affine)
+    rows = [Row(plane, EXTENT_MM, page_pixel(image, EXTENT_MM)) for plane in ROWS]
+    window = display_window(image, centre, EXTENT_MM)
+    plain, zones = cuts(image, rows, *where), cuts(labels, rows, *where)
     outlined = [_outlined(p, z, window) for p, z in zip(plain, zones, strict=True)]
     columns = [qc.Column("measured", plain), qc.Column("zones: PZ orange, TZ blue", outlined)]
-    return qc.page_png(columns, window, title, EXTENT_MM)
+    return qc.page_png(columns, rows, window, title)
 
 
 def _outlined(

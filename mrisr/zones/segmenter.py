@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from mrisr.core import geometry
 from mrisr.core.errors import InputError, MrisrError, one_line, out_of_memory
 from mrisr.core.options import Segmenting
+from mrisr.core.statistics import DARK
 from mrisr.core.volume import Storage, Volume
 from mrisr.data import cache
 from mrisr.io.checks import readable
@@ -35,12 +36,16 @@ from mrisr.zones.network import (
     load_zones_model,
     predict_at,
 )
+from mrisr.zones.plausibility import doubts
 from mrisr.zones.score import check_same_grid
 
 #: A volume to an external model's own labels on their own grid, and notes.
 Run: TypeAlias = Callable[[Volume], tuple[Volume, tuple[str, ...]]]
 #: Directions of the columns, rows and slices that the project's own network sees.
 _AXES = "LPS"
+#: Side of the middle of the field where a second look searches, and blur that takes out slow shading, mm.
+_MIDDLE_MM, _SHADING_MM = 125.0, 30.0
+_SECOND = "the zones were found at a second look: in the middle of the field, its brightness evened"
 #: Output and warnings are redirected for the whole process, so only one external model runs at a time.
 _LOCK = threading.RLock()
 
@@ -48,10 +53,12 @@ _LOCK = threading.RLock()
 @dataclass(frozen=True, eq=False)
 class Segmentation:
     """Zones of a volume: labels in uint8, 0, 1 (peripheral zone) and 2 (transition zone), on exactly its
-    grid, and notes of what a record should state."""
+    grid, and notes of what a record should state; ``check`` are reasons to look at them
+    (:mod:`mrisr.zones.plausibility`)."""
 
     labels: Volume
     notes: tuple[str, ...] = ()
+    check: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -87,7 +94,8 @@ class Segmenter(ABC):
         affine[:3, 3] += affine[:3, :3] @ np.array(edges, dtype=float)
         array = np.zeros(volume.shape, np.uint8)
         array[crop], notes = self.label(volume.with_array(volume.array[crop], affine))
-        return Segmentation(replace(volume, array=array, storage=Storage(array.dtype)), notes)
+        labels = replace(volume, array=array, storage=Storage(array.dtype))
+        return Segmentation(labels, notes, doubts(labels))
 
     @abstractmethod
     def label(self, volume: Volume) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
@@ -100,7 +108,8 @@ class ZonesSegmenter(Segmenter):
 
     Slices that lie closer than those of training are dealt out into several stacks, each spaced about as
     in training: a volume that was super-resolved through the plane is segmented as what it is, thin
-    slices, and yet seen as the network has learned to see.
+    slices, and yet seen as the network has learned to see. Zones in doubt are looked for once more without
+    what a coil near the skin makes bright.
     """
 
     card: ZonesCard
@@ -109,20 +118,28 @@ class ZonesSegmenter(Segmenter):
 
     @torch.inference_mode()
     def label(self, volume: Volume) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-        """Labels of the largest connected gland; a note where there is none."""
+        """Labels of the largest connected gland; a note where it took a second look."""
+        lps = volume.reoriented(_AXES)
+        labels, notes = self._largest_gland(lps.array, lps.spacing), ()
+        if doubts(lps.with_array(labels)):
+            again, box = np.zeros_like(labels), _middle(lps)
+            again[box] = self._largest_gland(_evened(lps)[box], lps.spacing)
+            if not doubts(lps.with_array(again)):
+                labels, notes = again, (_SECOND,)
+        found, _ = geometry.reoriented(labels, lps.affine, geometry.axis_codes(volume.affine))
+        return np.ascontiguousarray(found), notes
+
+    def _largest_gland(
+        self, array: NDArray[np.generic], spacing: NDArray[np.float64]
+    ) -> NDArray[np.uint8]:
+        """Labels of an array along left, posterior and superior; the largest connected piece."""
         from scipy import ndimage
 
-        lps = volume.reoriented(_AXES)
-        stack = np.ascontiguousarray(lps.array.transpose(2, 1, 0))
-        labels = self._label_stack(stack, lps.spacing)
+        stack = np.ascontiguousarray(array.transpose(2, 1, 0))
+        labels = self._label_stack(stack, spacing).transpose(2, 1, 0)
         parts, count = ndimage.label(labels > 0)
         largest = np.bincount(parts.ravel())[1:].argmax() + 1 if count else 0
-        labels = np.where(parts == largest, labels, 0).astype(np.uint8)
-        notes = () if labels.any() else ("no prostate was found",)
-        found, _ = geometry.reoriented(
-            labels.transpose(2, 1, 0), lps.affine, geometry.axis_codes(volume.affine)
-        )
-        return np.ascontiguousarray(found), notes
+        return np.where(parts == largest, labels, 0).astype(np.uint8)
 
     def _label_stack(
         self, array: NDArray[np.generic], spacing: NDArray[np.float64]
@@ -150,6 +167,26 @@ class ZonesSegmenter(Segmenter):
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             scores: Tensor = self.network(x.to(self.device))
         return scores.float().cpu()
+
+
+def _middle(lps: Volume) -> tuple[slice, slice, slice]:
+    """The middle of the field within axial slices."""
+    sides = zip(lps.shape[:2], lps.spacing[:2], strict=True)
+    starts = [max(0, round((n - _MIDDLE_MM / mm) / 2)) for n, mm in sides]
+    x, y = (slice(s, n - s) for s, n in zip(starts, lps.shape[:2], strict=True))
+    return x, y, slice(None)
+
+
+def _evened(volume: Volume) -> NDArray[np.float32]:
+    """Intensities divided by their own blur, which is that of the body alone, as a share of it."""
+    from scipy.ndimage import gaussian_filter
+
+    values = volume.array.astype(np.float32) - np.float32(volume.array.min())
+    bright = np.minimum(values, np.percentile(values, 99.5))
+    body = (values > DARK * np.percentile(values, 95)).astype(np.float32)
+    around, inside = (gaussian_filter(x, _SHADING_MM / volume.spacing) for x in (bright, body))
+    evened: NDArray[np.float32] = values * (inside + DARK) / np.maximum(around, np.float32(1e-6))
+    return evened
 
 
 def make_segmenter(model: ZonesModel, device: str = "auto") -> ZonesSegmenter:

@@ -108,7 +108,7 @@ def test_what_was_made_and_what_it_is_worth(out: Path) -> None:
         "0.850 −0.002",
         "−1.5",  # bias in ml
         "0.032%",
-        "Agrees with the measurement",
+        "it gives back the scan",
         "25.0 s",
         "0.75 GiB",
         "partdiff-throughplane",
@@ -191,7 +191,7 @@ def test_odd_files_are_told_and_do_no_harm(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("share", "consistency", "grade", "told"),
     [
-        (0.0003, 1.0, "good", "nothing that was measured has been lost"),
+        (0.0003, 1.0, "good", "says nothing of added detail"),
         (0.004, 1.0, "fair", "may not be what the scanner did"),
         (0.02, 0.0, "poor", "it was not held to the measurement"),
     ],

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from mrisr.core.errors import UsageError
 from mrisr.core.volume import Volume
 from mrisr.data.phantom import phantom, phantom_affine
-from mrisr.view.qc import display_window, panel, qc_png, spline_of
+from mrisr.view.cuts import display_window, middle_slice, panel, spline_of
+from mrisr.view.qc import qc_png
 
 SHAPE = (40, 36, 9)
 PLANES = ("axial", "coronal", "sagittal")
@@ -104,14 +105,30 @@ def test_panel_refuses_what_cannot_be_drawn() -> None:
         panel(numbers(), "axial", (0, 0, 0), 1.0, 60)
 
 
-def test_window_ignores_what_is_not_a_number() -> None:
+def test_window_is_of_what_is_shown() -> None:
+    """Neither what is no number nor fat beyond the picture changes it."""
     volume = numbers()
     values = volume.array.astype(np.float32)
     values[0, 0] = np.nan
-    low, high = display_window(volume.with_array(values))
+    low, high = display_window(volume.with_array(values), (0, 0, 0))
     assert 0 <= low < 200
     assert 12500 < high <= values[1:].max()
-    assert display_window(volume.with_array(np.full(SHAPE, 7))) == (7, 8)
+    assert display_window(volume.with_array(np.full(SHAPE, 7)), (0, 0, 0)) == (7, 8)
+    near = display_window(volume, (0, 0, 0), 16)
+    values[:8], values[-8:] = 1e6, -1e6
+    assert display_window(volume.with_array(values), (0, 0, 0), 16) == near
+
+
+@pytest.mark.parametrize(("slices", "told"), [(9, "slice 5/9"), (10, "slice 6/10")])
+@pytest.mark.parametrize("codes", ["LPS", "SAR", "RAI"])
+def test_the_picture_is_of_a_slice_and_not_of_a_gap(slices: int, told: str, codes: str) -> None:
+    shape = (20, 22, slices)
+    affine = phantom_affine(shape, spacing=(1.0, 1.0, 3.0), obliquity=8)
+    volume = Volume(np.zeros(shape, np.float32), affine)
+    centre, number = middle_slice(volume.reoriented(codes))
+    index = (np.linalg.inv(volume.reoriented("RAS").affine) @ [*centre, 1])[:3]
+    np.testing.assert_allclose(index, [9.5, 10.5, slices // 2], atol=1e-9)
+    assert number == told
 
 
 def columns(picture: bytes, count: int) -> list[np.ndarray]:
@@ -129,6 +146,22 @@ def test_picture_shows_input_interpolation_and_result(
     rows = slice(-3 * 364, None)  # less the labels
     np.testing.assert_allclose(measured[rows], result[rows], atol=0.01)  # edges of the letters
     assert np.abs(measured - interpolated)[rows].mean() > 0.005
+
+
+def test_more_pixels_are_shown_whole_and_enlarged(source: Volume) -> None:
+    """Two rows; what is finer than a pixel of the page is averaged in it, not left out."""
+    affine = source.affine @ np.diag([1 / 16, 1 / 16, 1, 1])
+    affine[:3, 3] = (source.affine @ [-15 / 32, -15 / 32, 0, 1])[:3]
+    array = np.kron(source.array[24:40, 24:40].astype(np.float32), np.ones((16, 16, 1)))
+    affine[:3, 3] += affine[:3, :3] @ [24 * 16, 24 * 16, 0]
+    checks = np.indices(array.shape[:2]).sum(0) % 2 * 2 - 1
+    fine = source.with_array(array + 200 * checks[..., None], affine)
+    shown = columns(qc_png(fine, source, source.with_array(array, affine), extent_mm=20), 3)
+    side = (shown[0].shape[0] - 50) // 2  # less title and labels
+    assert side < 200
+    whole = slice(50, 50 + side - 8)
+    assert np.abs(shown[1] - shown[2])[whole].mean() < 0.02
+    assert np.abs(shown[1] - shown[2])[-side:].mean() > 0.05, "the enlarged part has its own pixels"
 
 
 def test_picture_with_a_reference_shows_the_difference(

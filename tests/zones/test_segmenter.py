@@ -180,7 +180,7 @@ def test_nothing_is_found_in_nothing(tmp_path: Path) -> None:
     dark[0, :, :], dark[-1, :12, 0] = 0, 5000  # so bright that the rest is scaled to a fiftieth
     found = segment(volume.with_array(dark))
     assert not found.labels.array.any()
-    assert found.notes == ("no prostate was found",)
+    assert found.check == ("no prostate was found",)
 
 
 def test_only_the_largest_gland_is_kept(tmp_path: Path) -> None:
@@ -188,6 +188,23 @@ def test_only_the_largest_gland_is_kept(tmp_path: Path) -> None:
     volume, labels = study()
     volume.array[30:34, 30:34, 3:5] = 900  # within the window around the gland
     assert np.array_equal(segment(volume).labels.array, labels.array)
+
+
+def test_a_second_look_finds_the_gland_beside_something_larger(tmp_path: Path) -> None:
+    """A bright mass at the edge of the field is taken for the gland, until only the middle is searched."""
+    segment, _ = segmenter(tmp_path)
+    labels = np.zeros((180, 160, 12), np.uint8)
+    labels[70:110, 70:100, 3:10], labels[78:102, 66:80, 3:10] = 1, 2
+    array = np.array([100, 900, 500], np.uint16)[labels]
+    plain = segment(Volume(array, LPS @ np.diag([1, 1, 3, 1])))
+    assert plain.notes == plain.check == ()
+    array[5:60, 125:158] = 900
+    found = segment(plain.labels.with_array(array))
+    assert "second look" in found.notes[0]
+    assert found.check == ()
+    gland = found.labels.array > 0
+    assert gland[:60].sum() == 0
+    assert (gland & (labels > 0)).sum() > 0.8 * gland.sum()
 
 
 def test_same_answer_twice_and_from_its_path(tmp_path: Path) -> None:

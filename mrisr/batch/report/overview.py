@@ -56,6 +56,7 @@ def write_overview(out: Path, outcome: Outcome) -> Path:
         sized=any(row.volumes_ml for row in rows),
         tiles=tiles(rows),
         faults=faults(rows),
+        look_at=[row for row in rows if row.status.check],
         named=NAMED,
         worth=worth(rows, titles),
         charts=charts(rows, titles),
@@ -100,10 +101,13 @@ def scored(rows: Sequence[StudyResults], volume: str, zone: str) -> list[float]:
 
 def tiles(rows: Sequence[StudyResults]) -> list[tuple[str, str, str]]:
     """The figures at the head of the page: what each is, its value, and what to read it by."""
-    done, failed = (sum(r.status.state == s for r in rows) for s in ("done", "failed"))
-    found = [("Studies", str(len(rows)), ""), ("Done", str(done), ""), ("Failed", str(failed), "")]
-    if done + failed < len(rows):
-        found.append(("Not finished", str(len(rows) - done - failed), ""))
+    states = Counter(row.status.state for row in rows)
+    done, failed, look = (states[s] for s in ("done", "failed", "check"))
+    found = [("Studies", str(len(rows)), ""), ("Done", str(done + look), "")]
+    found += [("Check", str(look), "of these, look at the zones")] if look else []
+    found.append(("Failed", str(failed), ""))
+    if done + look + failed < len(rows):
+        found.append(("Not finished", str(len(rows) - done - look - failed), ""))
     seconds = [s for row in rows if (s := row.status.seconds)]
     if seconds:
         mean = duration(sum(seconds) / len(seconds))

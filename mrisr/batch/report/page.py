@@ -20,8 +20,9 @@ from mrisr.batch.report.pictures import Read, make_pictures
 from mrisr.batch.status import Status, read_status
 from mrisr.io import read_volume
 from mrisr.io.atomic import write_bytes
+from mrisr.view.cuts import PIXEL_MM
 from mrisr.view.pages import environment
-from mrisr.view.qc import PIXEL_MM, ZONE_COLOURS
+from mrisr.view.qc import ZONE_COLOURS
 from mrisr.zones.labels import TITLES
 
 Json = Mapping[str, Any]
@@ -192,9 +193,12 @@ def agreement(record: Json) -> tuple[str, str]:
         return "unknown", "The record states no residual."
     noise = number(look(record, "residual", "rms_of_noise"))
     if noise is not None and noise <= AS_NOISE:
-        return "good", f"Agrees as well as the noise allows: {noise:.2f} of it."
+        return "good", f"As far from the scan as its noise: {noise:.2f} of it."
     if share <= AGREES:
-        return "good", "Agrees with the measurement: nothing that was measured has been lost."
+        return (
+            "good",
+            "Made coarse again, it gives back the scan; that says nothing of added detail.",
+        )
     weight = number(look(record, "parameters", "consistency"))
     why = (
         f"It was made with consistency {weight:g}, so it was not held to the measurement."

@@ -16,8 +16,9 @@ from mrisr.core import geometry
 from mrisr.core.errors import MrisrError
 from mrisr.core.volume import Volume
 from mrisr.io import read_volume
-from mrisr.view import qc
+from mrisr.view import cuts
 from mrisr.zones.labels import ZONES
+from mrisr.zones.plausibility import doubts
 
 if TYPE_CHECKING:
     from mrisr.batch.report.page import StudyResults
@@ -66,9 +67,9 @@ class Frame:
     def cut(
         self, volume: Volume, plane: str, offset_mm: float, spline: Panel | None = None
     ) -> Panel:
-        """A cut, as :func:`mrisr.view.qc.panel` makes it."""
+        """A cut, as :func:`mrisr.view.cuts.panel` makes it."""
         where = plane, self.at(offset_mm), self.extent_mm
-        return qc.panel(volume, *where, directions=self.directions, spline=spline)
+        return cuts.panel(volume, *where, directions=self.directions, spline=spline)
 
 
 @dataclass(frozen=True)
@@ -142,19 +143,21 @@ def make_pictures(study: StudyResults, read: Read = read_volume) -> tuple[list[V
                 problems.append(f"Not shown, it cannot be read: {told}")
         return volumes
 
-    stacks = found("source", *qc.ROWS)
+    stacks = found("source", *cuts.ROWS)
     zones = found("zones", *study.zones, labels=True)
     labels = found("source", LABELS, labels=True).get(LABELS)
     for plane, names in study.by_stack(stacks).items():
         made = found("upsampled", *names)
         if not made:
             continue
-        layers = _layers(study, plane, stacks, made, zones)
-        slices = min(SLICES, max(3, PICTURES // len(layers) - 2))
-        glands = (g for g in (zones.get(SOURCE), labels) if g is not None and g.array.any())
+        slices = min(SLICES, max(3, PICTURES // (1 + len(made) + len(stacks)) - 2))
+        segmented = zones.get(SOURCE)  # in doubt, they may lie anywhere
+        own = None if segmented is None or doubts(segmented) else segmented
+        glands = (g for g in (own, labels) if g is not None and g.array.any())
         frame = gland_frame(stacks[plane], next(glands, None), slices)
+        layers = _layers(study, plane, stacks, made, zones, frame)
         left, right = ([x for x in layers if x.side == side] for side in ("left", "right"))
-        figures = [figure(frame, shown, layers, labels) for shown in qc.ROWS]
+        figures = [figure(frame, shown, layers, labels) for shown in cuts.ROWS]
         through = study.records[right[0].key].get("job") == "throughplane"
         thumbnails = [thumbnail(frame, layer, through) for layer in (left[0], right[0])]
         viewers.append(Viewer(plane, left, right, figures, labels is not None, thumbnails))
@@ -167,11 +170,13 @@ def _layers(
     stacks: dict[str, Volume],
     made: dict[str, Volume],
     zones: dict[str, Volume],
+    frame: Frame,
 ) -> list[Layer]:
     """The measured stack, the same interpolated, the volumes made of it, the patient's other stacks."""
     source = stacks[plane]
-    window, own = qc.display_window(source), zones.get(SOURCE)
-    spline = qc.spline_of(source)
+    shown = frame.centre, frame.extent_mm
+    window, own = cuts.display_window(source, *shown), zones.get(SOURCE)
+    spline = cuts.spline_of(source)
     layers = [
         Layer("measured", "measured", "left", source, window, zones=own),
         Layer("interpolated", "interpolated", "left", source, window, spline, own),
@@ -181,14 +186,14 @@ def _layers(
         layers.append(Layer(name, title, "right", volume, window, zones=zones.get(name)))
     for other, volume in stacks.items():
         if other != plane:
-            key, brightness = f"scan:{other}", qc.display_window(volume)
+            key, brightness = f"scan:{other}", cuts.display_window(volume, *shown)
             layers.append(Layer(key, f"{other} scan", "left", volume, brightness))
     return layers
 
 
 def gland_frame(source: Volume, gland: Volume | None, slices: int = SLICES) -> Frame:
     """The frame around the labels of the gland, or in the middle of the source where there are none."""
-    d = qc.anatomical_directions(source.affine)
+    d = cuts.anatomical_directions(source.affine)
     to_frame = np.asarray(np.linalg.inv(d), dtype=np.float64)
     if gland is None:
         corners = np.array(np.meshgrid(*((0, n - 1) for n in source.shape))).reshape(3, -1)
@@ -249,8 +254,8 @@ def figure(
             image = data_uri(panel, layer.window)
             pictures.append(Shown(layer, number, image, outlines(layer.zones, offset)))
     reference = [] if labels is None else [outlines(labels, p.offset_mm) for p in positions]
-    top = frame.extent_mm / 2 - float(box[0].start) * qc.PIXEL_MM
-    lines = [(top - p.offset_mm) / qc.PIXEL_MM for p in frame.positions if not axial]
+    top = frame.extent_mm / 2 - float(box[0].start) * cuts.PIXEL_MM
+    lines = [(top - p.offset_mm) / cuts.PIXEL_MM for p in frame.positions if not axial]
     height, width = (side.stop - side.start for side in box)
     return Figure(plane, width, height, positions, start, pictures, reference, lines)
 

@@ -26,7 +26,7 @@ from mrisr.evaluation.methods import Method, Report, trained_models, training_ca
 from mrisr.evaluation.settings import ZonesSettings
 from mrisr.io import read_volume
 from mrisr.models.card import card_path, read_zones_card
-from mrisr.view import qc
+from mrisr.view import cuts
 from mrisr.zones.network import DEFAULT
 from mrisr.zones.picture import gland_centre
 from mrisr.zones.score import ZoneScore, score_zones, to_grid
@@ -150,9 +150,9 @@ def picture_of(
         ``image`` on 0..1, and the labels ``found`` and ``wanted``, each ``(n, n)`` of the nearest voxels.
     """
     plane = "axial" if job == "inplane" else "coronal"
-    centre, directions = gland_centre(wanted), qc.anatomical_directions(wanted.affine)
+    centre, directions = gland_centre(wanted), cuts.anatomical_directions(wanted.affine)
     grey, *labels = (
-        np.nan_to_num(qc.panel(v, plane, centre, EXTENT_MM, PIXEL_MM, directions))
+        np.nan_to_num(cuts.panel(v, plane, centre, EXTENT_MM, PIXEL_MM, directions))
         for v in (image, found, wanted)
     )
     low, span = scaling(measured.array)
