@@ -49,7 +49,8 @@ def find_studies(
         data: a BIDS tree (``sub-X/[ses-Y/]anat``); or a folder with a folder for each subject that holds
             ``t2w_ax``, ``t2w_cor``, ``t2w_sag`` and ``zones`` as volumes, or PI-CAI's ``PATIENT_STUDY_t2w``,
             ``_cor`` and ``_sag``, or DICOM studies.
-        every_stack: in a BIDS tree, every further axial stack of a session (run, acquisition) is a study too.
+        every_stack: in a BIDS tree, every further axial stack of a session (run, acquisition) is a study too,
+            and other folders than those of subjects are no news.
         only: folders of subjects to look into; empty for all.
 
     Raises:
@@ -69,7 +70,7 @@ def find_studies(
             say(f"left out: {path.name}, {NOWHERE}")
         elif path.is_file() and (ending(path) or path.suffix.lower() in (".dcm", ".ima")):
             say(f"left out: {path.name}, which lies in no subject's folder")
-        elif path in others:
+        elif path in others and not every_stack:
             say(f"left out: {path.name}, which is no subject's folder (sub-*) of this BIDS tree")
     for folder in (f for f in folders if not only or f.name in only):
         for session, sources in _sessions(folder, say, every_stack):
