@@ -23,7 +23,7 @@ DOCS ?= html
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test slow slurm reliability results check lint types layers docs format clean
+.PHONY: help install demo test slow slurm reliability bench results check lint types layers docs format clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -52,6 +52,9 @@ slurm: $(STAMP) ## a batch on a real Slurm whose jobs and controller are killed 
 
 reliability: $(STAMP) ## the promises of docs/reliability.md, tried one by one: a table (THOROUGH=1: with what takes long)
 	$(BIN)/python -m tests.reliability $(if $(THOROUGH),,--fast)
+
+bench: $(STAMP) ## what runs cost, as ratios, against configs/benchmark.json: fails where one is 15% worse
+	$(BIN)/mrisr benchmark --device cpu --quick --baseline configs/benchmark.json
 
 results: $(STAMP) ## the tables of docs/results.md, from DATA=FOLDER-OF-PATIENTS (TRAIN=1: train the models first)
 	@test -n "$(DATA)" || { echo "make results DATA=FOLDER, with a folder per patient" >&2; exit 1; }

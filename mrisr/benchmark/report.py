@@ -60,6 +60,7 @@ def remarks(done: Benchmark) -> list[str]:
     lines = [
         f"mrisr {done.mrisr}, torch {done.torch}; {done.machine}; computed on {first.device}"
         + ("" if done.load is None else f"; load {done.load:.1f} when it began"),
+        f"study of {'x'.join(map(str, first.row.shape))} voxels, where a row says no other",
         f"peak{each}: {best['fp32'] / 1e9:.1f} GFLOP/s in fp32, {best['bf16'] / 1e9:.1f} in bf16 (matrix "
         f"product); {best['copied'] / 1e9:.1f} GB/s copied",
     ]

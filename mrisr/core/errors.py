@@ -1,7 +1,7 @@
 """The errors users see: one line each, with the exit code of the command line.
 
 Exit codes: 0 done, 1 bad usage or failure, 2 bad input, 3 output problem, 8 some cases of a
-batch failed.
+batch or rows of a benchmark failed.
 """
 
 from os import PathLike

@@ -215,7 +215,10 @@ def test_the_command(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -
     files = [word for name, path in paths.items() for word in (f"--{name}", path)]
     code, out, err = run("benchmark", "--device", "cpu", *files)
     assert code == 0, err
-    assert all(words in out for words in (DEFAULT.name, "Limits", "not run: SR3", "peak a core"))
+    assert all(
+        words in out
+        for words in (DEFAULT.name, "Limits", "not run: SR3", "peak a core", "study of 32x32x4")
+    )
     assert all(path.stat().st_size > 500 for path in paths.values())
     assert run("benchmark", "--json", paths["json"])[0] == 3  # nothing is replaced
     content = json.loads(paths["json"].read_text())
