@@ -181,7 +181,8 @@ def write_figures(evaluation: Evaluation, model: str | None) -> None:
         made_by = found.card.figures.get("command", evaluation.command)
         may_replace = made_by == evaluation.command and any(m.is_default for m in own)
         if name == model or (model is None and may_replace):
-            figures = {"figures": card_figures(evaluation, own)}
+            kept = {k: v for k, v in found.card.figures.items() if k == "lesions"}
+            figures = {"figures": card_figures(evaluation, own) | kept}
             cards[found.path] = found.card.model_copy(update=figures)
     if not cards:
         raise UsageError("--card: name the model in the file (model), or give --model")
