@@ -108,6 +108,29 @@ def band_correlation(
     return (shared / powers.clamp(min=1e-12))[:, 0]
 
 
+def ring_correlation(result: Tensor, reference: Tensor, dims: tuple[int, ...] = (-2, -1)) -> Tensor:
+    """Fourier ring correlation of images (Saxton and Baumeister 1982): ``(b, 1, h, w)`` twice to
+    ``(b, rings)``.
+
+    Ring ``k`` holds the frequencies nearest to ``k`` cycles per shorter edge, up to the Nyquist frequency;
+    with ``dims=(-2,)`` bands along the rows' axis, ``k`` cycles per ``h``. Means are taken off first.
+    """
+    fy, fx = _frequencies(result)
+    edge = min(result.shape[-2:]) if -1 in dims else result.shape[-2]
+    squares = [f.square() for d, f in ((-2, fy), (-1, fx)) if d in dims]
+    ring = (sum(squares, torch.zeros_like(fy * fx)).sqrt() * edge).round().long().flatten()
+    a, b = (
+        torch.fft.fft2((x - x.mean((-2, -1), keepdim=True)) * _window(x)).flatten(1)
+        for x in (result, reference)
+    )
+    sums = [
+        part.new_zeros(len(part), int(ring.max()) + 1).index_add_(1, ring, part)
+        for part in ((a * b.conj()).real, a.abs().square(), b.abs().square())
+    ]
+    found = sums[0] / (sums[1] * sums[2]).sqrt().clamp(min=1e-12)
+    return found[:, : edge // 2 + 1]
+
+
 def _frequencies(image: Tensor) -> tuple[Tensor, Tensor]:
     """Absolute frequencies of rows and of columns in cycles per pixel: ``(h, 1)`` and ``(1, w)``."""
     h, w = image.shape[-2:]

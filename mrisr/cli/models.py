@@ -153,6 +153,29 @@ def zones(
     _end(evaluate_zones(config, data, output, switches, report=say(quiet)))
 
 
+@evaluations.command()
+def lesions(
+    config: Annotated[
+        Path, option("Experiment, e.g. configs/evaluate_lesions.yaml.", "--config", "-c")
+    ],
+    data: Annotated[Path, option("Folder with a folder per patient, or a manifest.")],
+    output: Annotated[Path, option(FOLDER, "--output", "-o")],
+    model: Annotated[
+        str | None, option("Model for the methods of the file that name none.")
+    ] = None,
+    device: Device = "auto",
+    card: Annotated[bool, option(CARD, "--card")] = False,
+    skip_missing: SkipMissing = False,
+    quiet: Quiet = False,
+) -> None:
+    """Put small lesions into slices, degrade, restore: which are left, and what nobody put in."""
+    from mrisr.evaluation.experiment import Switches
+    from mrisr.evaluation.lesions.experiment import evaluate_lesions
+
+    switches = Switches(model, device, into_card=card, skip_missing=skip_missing)
+    _end(evaluate_lesions(config, data, output, switches, report=say(quiet)))
+
+
 def _end(done: Evaluation) -> None:
     """Print the tables, and leave with the code for a batch where some results are missing."""
     from mrisr.evaluation.report import as_markdown

@@ -7,6 +7,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from mrisr.evaluation.lesions.experiment import lesions_tables
 from mrisr.evaluation.report import gains, means_tables, patients_table
 from mrisr.evaluation.statistics import Table as Figures
 from mrisr.evaluation.zones.experiment import dice_of, zones_tables
@@ -112,6 +113,7 @@ def figures_tables(card: Card) -> list[Figures]:
         return zones_tables(card.figures)
     noisy = card.figures.get("with_noise")
     more = [patients_table(noisy), *means_tables(noisy)] if noisy else []
+    more += lesions_tables(card.figures)
     return [patients_table(card.figures), *means_tables(card.figures), *more]
 
 
@@ -122,9 +124,9 @@ def card_text(card: Card) -> str:
     if card.figures:
         parts += ["", f"held-out figures, by: {card.figures['command']}"]
         if "with_noise" in card.figures:
-            parts.append(
-                f"the last tables, with noise, by: {card.figures['with_noise']['command']}"
-            )
+            parts.append(f"the tables with noise, by: {card.figures['with_noise']['command']}")
+        if "lesions" in card.figures:
+            parts.append(f"lesions, by: {card.figures['lesions']['command']}")
         for table in figures_tables(card):
             parts += ["", table.title, plain_table(table.columns, table.cells)]
     return rendered(*parts)

@@ -57,15 +57,17 @@ def degraded_shape(volume: Volume, settings: ComparisonSettings, factor: float) 
     return tuple(shape)
 
 
-def measurement_of(truth: Volume, settings: ComparisonSettings, scale: Scale) -> Measurement:
+def measurement_of(
+    truth: Volume, settings: ComparisonSettings, scale: Scale, seed: int = 0
+) -> Measurement:
     """The measurement that a method restores: of the truth degraded, or of the volume as it was measured.
 
-    The truth must have the shape of :func:`degraded_shape`.
+    The truth must have the shape of :func:`degraded_shape`; ``seed`` is that of the noise.
     """
     volume, kind = truth, settings.kind
     if scale.scoring == "degraded":
         volume = degraded(truth, settings.job, scale.factor, kind, settings.thickness)
-        volume = noisy(volume, settings.noise)
+        volume = noisy(volume, settings.noise, seed)
     if settings.job == "inplane":
         measured = measure_in_plane(volume, scale.factor, kind)
     else:

@@ -11,7 +11,12 @@ import torch
 
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.options import Sampling
-from mrisr.evaluation.settings import ComparisonSettings, EvaluationSettings, MethodEntry
+from mrisr.evaluation.settings import (
+    ComparisonSettings,
+    EvaluationSettings,
+    LesionsSettings,
+    MethodEntry,
+)
 from mrisr.io.checks import readable
 from mrisr.io.files import file_sha256
 from mrisr.models.card import ModelCard, card_path, model_for, read_card
@@ -170,7 +175,9 @@ def _completed(
 
 
 def held_out_cases(
-    settings: EvaluationSettings, methods: Iterable[Method], report: Report = lambda line: None
+    settings: EvaluationSettings | LesionsSettings,
+    methods: Iterable[Method],
+    report: Report = lambda line: None,
 ) -> list[str]:
     """The patients to score: the file's, or those that all models held out.
 

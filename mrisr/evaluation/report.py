@@ -188,10 +188,8 @@ def write_figures(evaluation: Evaluation, model: str | None) -> None:
         may_replace = made_by == evaluation.command and any(m.is_default for m in own)
         if name == model or (model is None and may_replace):
             figures = card_figures(evaluation, own)
-            if in_noise:
-                figures = {**others, WITH_NOISE: figures}
-            elif noisy:
-                figures[WITH_NOISE] = noisy
+            kept = {k: v for k, v in found.card.figures.items() if k in (WITH_NOISE, "lesions")}
+            figures = {**others, WITH_NOISE: figures} if in_noise else figures | kept
             cards[found.path] = found.card.model_copy(update={"figures": figures})
     if not cards:
         raise UsageError("--card: name the model in the file (model), or give --model")

@@ -231,3 +231,54 @@ class ZonesSettings(ComparisonSettings):
     def scales(self) -> list[Scale]:
         found = [Scale("degraded", f) for f in sorted(self.factors)]
         return found + [Scale("measured", f) for f in sorted(self.measured)]
+
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class LesionsSettings(ComparisonSettings):
+    """Put lesions into slices, degrade, restore, look for them.
+
+    Attributes:
+        factors: the slices are degraded by these.
+        diameters, contrasts: of the lesions, mm and shares of the signal.
+        slices: consecutive slices in the middle of the gland that are used, at most.
+        passes: how often the slices are filled with lesions, restored and looked at.
+        threshold: contrast from which a dark spot counts, where there should be none.
+        scan_noise: add noise of the level that was estimated of the scan, instead of ``noise``.
+        seed: of the places and the noise.
+        segmenter: finds the zones of patients without labels, as for the zones' experiment.
+        include_trained: score named patients too that a model was trained on; a note says so.
+    """
+
+    factors: Annotated[Factors, Field(min_length=1)]
+    diameters: Annotated[tuple[Positive, ...], Field(min_length=1)] = (3, 5, 8, 12)
+    contrasts: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.1, 0.2, 0.4, 0.6)
+    slices: Annotated[int, Field(ge=1)] = 10
+    passes: Annotated[int, Field(ge=1)] = 6
+    threshold: Share = 0.1
+    scan_noise: bool = True
+    seed: int = 0
+    segmenter: Annotated[Segmenting, BeforeValidator(_segmenting)] = Segmenting()
+    include_trained: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> LesionsSettings:
+        self.check_kind()
+        self.check_no_volumes("volumes made elsewhere cannot be scored here")
+        if self.scan_noise and self.noise:
+            raise ValueError("noise: expected a level or `scan_noise: true`, found both")
+        return self
+
+    @property
+    def shown(self) -> float:
+        """Diameter of the lesions in the pictures: a small one, not the smallest where there are several."""
+        return sorted(self.diameters)[:2][-1]
+
+    @property
+    def scales(self) -> list[Scale]:
+        return [Scale("degraded", f) for f in sorted(self.factors)]
+
+    def deciding(self) -> dict[str, Any]:
+        own = {"diameters", "contrasts", "slices", "passes", "threshold", "scan_noise", "seed"}
+        return super().deciding() | self.model_dump(mode="json", include=own)

@@ -191,7 +191,7 @@ def find_cases(
     seen = {n: tuple(m for m, cases in known.items() if n in cases) for n in entries}
     cases = []
     for name in _allowed(settings, seen):
-        stack = _labelled(entries[name])
+        stack = labelled_stack(entries[name])
         if stack is not None:
             cases.append(ZonesCase(name, *stack, settings, frozen, seen=seen[name]))
         elif name in settings.cases:
@@ -218,7 +218,7 @@ def _allowed(settings: ZonesSettings, seen: Mapping[str, Sequence[str]]) -> list
     return new
 
 
-def _labelled(entries: Iterable[Entry]) -> tuple[str, Volume, Volume] | None:
+def labelled_stack(entries: Iterable[Entry]) -> tuple[str, Volume, Volume] | None:
     """Series, image and labels of the first axial stack that labels belong to; None where none is axial."""
     other: Misplaced | None = None
     for entry in sorted(entries, key=lambda e: e.series):

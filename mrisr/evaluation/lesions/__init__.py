@@ -1,0 +1,1 @@
+"""Evaluation by small lesions that are put into real slices: kept, seen, neither lost nor invented."""
