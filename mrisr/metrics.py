@@ -127,7 +127,7 @@ def ring_correlation(result: Tensor, reference: Tensor, dims: tuple[int, ...] = 
         part.new_zeros(len(part), int(ring.max()) + 1).index_add_(1, ring, part)
         for part in ((a * b.conj()).real, a.abs().square(), b.abs().square())
     ]
-    found = sums[0] / (sums[1] * sums[2]).sqrt().clamp(min=1e-12)
+    found: Tensor = sums[0] / (sums[1] * sums[2]).sqrt().clamp(min=1e-12)
     return found[:, : edge // 2 + 1]
 
 

@@ -147,7 +147,9 @@ def figures_sections(card: Card) -> list[str]:
     head = [f"```console\n$ {figures['command']}\n```\n"]
     head += [f"{figures['protocol']}.\n"] if "protocol" in figures else []
     if noisy := figures.get("with_noise"):
-        head += [f"The last tables are made with noise:\n\n```console\n$ {noisy['command']}\n```\n"]
+        head += [f"The tables with noise:\n\n```console\n$ {noisy['command']}\n```\n"]
+    if lesions := figures.get("lesions"):
+        head += [f"Lesions:\n\n```console\n$ {lesions['command']}\n```\n"]
     return [*head, *(table.as_markdown() for table in figures_tables(card))]
 
 
