@@ -16,7 +16,17 @@ from pydantic import TypeAdapter
 
 import mrisr
 from mrisr.batch.manifest import StackSource, Study
-from mrisr.batch.names import HIDDEN, LABELS, ROLES, SCORES, SOURCE, VOLUME, Stage, chunk_file
+from mrisr.batch.names import (
+    HIDDEN,
+    LABELS,
+    ROLES,
+    SCORES,
+    SOURCE,
+    VOLUME,
+    Stage,
+    chunk_file,
+    uncertainty_file,
+)
 from mrisr.batch.settings import BatchSettings
 from mrisr.batch.status import Digests, Part, digest_of, settled
 from mrisr.core.errors import InputError, OutputError, UsageError
@@ -244,10 +254,17 @@ class Parts:
         options = self.settings.upsampling(name)
         need, dicom = self.made[f"convert/{options.of}"], self._dicom(options.of)
         given = {k: v for k, v in vars(options).items() if v is not None}
+        outputs = _written("upsampled", name, name if dicom else None)
+        if options.samples is not None:
+            maps = (
+                uncertainty_file(name),
+                *([uncertainty_file(name, dicom=True)] if dicom else []),
+            )
+            outputs = (*outputs, *maps)
         part = Part(
             "upsample",
             name,
-            outputs=_written("upsampled", name, name if dicom else None),
+            outputs=outputs,
             needs=(need.id,),
             inputs=need.inputs,
             parameters={k: v for k, v in given.items() if k not in ("model", "method")} | dicom,

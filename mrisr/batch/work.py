@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mrisr.batch.names import LABELS, SCORES, SOURCE, VOLUME
+from mrisr.batch.names import LABELS, SCORES, SOURCE, VOLUME, uncertainty_file
 from mrisr.batch.plan import StudyPlan
 from mrisr.batch.settings import BatchSettings, Upsampling
 from mrisr.batch.status import Part, read_status
@@ -83,15 +83,18 @@ class Work:
         return replace(part, notes=read.notes)
 
     def upsample(self, part: Part) -> Part:
-        """Super-resolve a stack; volume and record, and the derived DICOM series where asked for."""
+        """Super-resolve a stack; volume and record, where asked for its uncertainty, and in DICOM."""
         from mrisr.runs.results import upsample
 
         options = self.settings.upsampling(part.name)
         file = _named(self._measured(options.of), options.of)
         made = upsample(file, options, model=self.models.restoring(options))
-        self._write(made, self._path("upsampled", part.name))
+        told = made.uncertainty is not None
+        beside = self.folder / uncertainty_file(part.name) if told else None
+        self._write(made, self._path("upsampled", part.name), beside)
         if part.parameters.get("dicom"):
-            self._write_dicom(made, options.of, self.folder / "dicom" / part.name)
+            beside = self.folder / uncertainty_file(part.name, dicom=True) if told else None
+            self._write_dicom(made, options.of, self.folder / "dicom" / part.name, beside)
         return part
 
     def segment(self, part: Part) -> Part:
@@ -172,20 +175,29 @@ class Work:
             self._read[role] = read
         return self._read[role]
 
-    def _write(self, made: Result, path: Path) -> None:
+    def _write(self, made: Result, path: Path, uncertainty: Path | None = None) -> None:
         from mrisr.runs.outputs import VolumeOutput
         from mrisr.runs.run import write
 
-        write(made, VolumeOutput(path, (), force=True))
+        write(made, VolumeOutput(path, (), force=True, uncertainty=uncertainty))
         self._kept[path] = as_written(made.volume, path)
 
-    def _write_dicom(self, made: Result, role: str, path: Path, *, labels: bool = False) -> None:
+    def _write_dicom(
+        self,
+        made: Result,
+        role: str,
+        path: Path,
+        uncertainty: Path | None = None,
+        *,
+        labels: bool = False,
+    ) -> None:
         from mrisr.runs.outputs import FileRun
         from mrisr.runs.run import write
 
         source, settings = self.plan.sources[role], self.settings
         files = Files(
             output=path,
+            uncertainty=uncertainty,
             format="dicom",
             series=source.series,
             deidentify=settings.deidentify,
