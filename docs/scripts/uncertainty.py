@@ -35,10 +35,11 @@ COVERED, FITTED = {0.5: 0.6745, 0.8: 1.2816, 0.95: 1.96}, (0.9, 1.6449)
 #: Images and pixels along their edges; of patients that are sampled, of which training ones are only some.
 IMAGES, EDGE, FEW, SMALL = 3, 224, 1, 160
 SAMPLED = ("ProstateX-0000", "ProstateX-0001", "ProCAncerI-137682", "Prostate3T-03-0001")
-PLANES = {"inplane": ("axial",), "throughplane": ("coronal", "sagittal")}
+PLANES = {"inplane": ("axial",), "throughplane": ("axial", "coronal", "sagittal")}
 FLOOR = 1e-3
 
 Arrays = dict[str, Any]
+Row = dict[str, Any]
 
 
 def pair(stack: Stack, job: str, factor: float, noise: float, images: int, edge: int) -> Any:
@@ -78,28 +79,25 @@ def compared(model: Any, stack: Stack, factor: float, noise: float, steps: int =
     return {k: np.asarray(v, dtype=np.float32) for k, v in kept.items()}
 
 
-def kept(
-    folder: Path, model: Any, stack: Stack, factor: float, noise: float, steps: int = 0
-) -> Arrays:
-    """What an earlier run has compared, or this one does."""
-    path = (
-        folder / f"{model.card.name}-{stack.case}-{stack.series}-x{factor:g}-{noise:g}-{steps}.npz"
-    )
-    if not path.exists():
-        print(path.stem, file=sys.stderr, flush=True)
-        np.savez_compressed(path, **compared(model, stack, factor, noise, steps))
-    return dict(np.load(path))
-
-
 def flat(arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:
     """Size of the error ``(n,)``, and what predicts it ``(k, n)``."""
     return np.abs(arrays["error"]).ravel(), arrays["told"].reshape(len(arrays["told"]), -1)
 
 
 def scalar(ratios: list[np.ndarray]) -> float:
-    """What standard deviations have to be multiplied by to cover what they should, patients alike."""
+    """What standard deviations have to be multiplied by to cover what they should, over the voxels of all
+    patients, so that how these differ from one another is covered too."""
     share, multiple = FITTED
-    return float(np.mean([np.quantile(r, share) for r in ratios]) / multiple)
+    return float(np.quantile(np.concatenate(ratios), share) / multiple)
+
+
+def within(arrays: Arrays, shape: tuple[int, ...]) -> Arrays:
+    """The central part of a shape."""
+    for axis, wanted in enumerate(shape):
+        n = arrays["error"].shape[axis]
+        kept = np.arange((n - wanted) // 2, (n - wanted) // 2 + wanted)
+        arrays = {k: np.take(a, kept, axis - len(shape)) for k, a in arrays.items()}
+    return arrays
 
 
 def fitted(single: list[Arrays]) -> tuple[float, ...]:
@@ -115,6 +113,11 @@ def fitted(single: list[Arrays]) -> tuple[float, ...]:
     return tuple(round(float(w), 4) for w in weights)
 
 
+def told_by(weights: tuple[float, ...], arrays: Arrays) -> np.ndarray:
+    """The standard deviation that the features of one answer tell."""
+    return np.exp(weights[0] + np.tensordot(weights[1:], flat(arrays)[1], 1))
+
+
 def figures(error: np.ndarray, deviation: np.ndarray) -> dict[str, float]:
     """Coverage, mean standard deviation as a share of the range, and its correlation with the error."""
     shares = {f"{100 * p:g}%": float((error <= z * deviation).mean()) for p, z in COVERED.items()}
@@ -126,7 +129,7 @@ def figures(error: np.ndarray, deviation: np.ndarray) -> dict[str, float]:
     return shares | width | {"r": 0.0 if even else float(np.corrcoef(error, deviation)[0, 1])}
 
 
-def rows_of(way: str, arrays: Arrays, deviation: np.ndarray, **place: Any) -> list[dict[str, Any]]:
+def rows_of(way: str, arrays: Arrays, deviation: np.ndarray, **place: Any) -> list[Row]:
     """The figures of all voxels, and of each zone where zones are known."""
     error, _ = flat(arrays)
     zones = arrays["labels"].ravel() if "labels" in arrays else np.zeros_like(error)
@@ -138,64 +141,102 @@ def rows_of(way: str, arrays: Arrays, deviation: np.ndarray, **place: Any) -> li
     ]
 
 
+class Comparison:
+    """A model, the patients that it was trained on and the others, and what was computed for them."""
+
+    def __init__(self, name: str, cache: str, folder: Path) -> None:
+        model, self.folder = load_model(name), folder
+        self.model = replace(model, card=model.card.model_copy(update={"uncertainty": None}))
+        known, job = model.card.training.cases, model.card.job or "inplane"
+        stacks = [s for s in read_stacks(cache, PLANES[job]) if s.series.count("_") == 1]
+        self.trained = [s for s in stacks if s.case in known]
+        self.others = [s for s in stacks if s.case not in known]
+        native = [s for s in stacks if job == "inplane" or s.plane != "axial"]
+        self.drawn = [s for s in native if s.case in SAMPLED or s.case not in known]
+
+    def kept(self, stack: Stack, factor: float, noise: float, steps: int = 0) -> Arrays:
+        """What an earlier run has compared, or this one does."""
+        name = f"{self.model.card.name}-{stack.case}-{stack.series}-x{factor:g}-{noise:g}-{steps}"
+        path = self.folder / f"{name}.npz"
+        if not path.exists():
+            print(name, file=sys.stderr, flush=True)
+            np.savez_compressed(path, **compared(self.model, stack, factor, noise, steps))
+        return dict(np.load(path))
+
+    def fit(self, factor: float, noise: float) -> tuple[Calibration, float]:
+        """The calibration, and one standard deviation for all voxels."""
+        single = [self.kept(s, factor, noise) for s in self.trained]
+        many = [self.kept(s, factor, noise, STEPS) for s in self.trained if s in self.drawn]
+        times = round(scalar([e / told[0] for e, told in map(flat, many)]), 4)
+        row = Calibration(factor=factor, noise=noise, scalar=times, weights=fitted(single))
+        return row, scalar([flat(a)[0] for a in single])
+
+    def measure(self, fit: Calibration, even: float) -> list[Row]:
+        """What a calibration covers of the other patients."""
+        rows = []
+        for stack in self.others:
+            place = (fit.factor, fit.noise)
+            where = {**dict(zip(("factor", "noise"), place, strict=True)), "case": stack.case}
+            where["series"] = stack.series
+            one = self.kept(stack, *place)
+            rows += rows_of("one answer", one, told_by(fit.weights, one), **where)
+            if stack not in self.drawn:
+                continue
+            many = self.kept(stack, *place, STEPS)
+            part = within(one, many["error"].shape)
+            level = np.full_like(flat(part)[0], even)
+            rows += rows_of("one answer, there", part, told_by(fit.weights, part), **where)
+            rows += rows_of("one figure, there", part, level, **where)
+            rows += rows_of(f"{SAMPLES} samples", many, fit.scalar * flat(many)[1][0], **where)
+        return rows
+
+    def sweep(self) -> list[Row]:
+        """What so many steps ask for at x4 without noise, and cover then."""
+        rows = []
+        stacks = [s for s in self.others if s in self.drawn]
+        for steps, stack in product((*SWEEP, STEPS), stacks):
+            error, told = flat(self.kept(stack, 4.0, 0.0, steps))
+            times = scalar([error / told[0]])
+            rows.append({"steps": steps, "scalar": times, **figures(error, times * told[0])})
+        return rows
+
+
 def main(name: str, cache: str, folder: Path, into_card: bool) -> None:
     """Fit, measure, print the tables, and write the card."""
-    model = load_model(name)
-    model = replace(model, card=model.card.model_copy(update={"uncertainty": None}))
-    known = model.card.training.cases
-    stacks = [s for s in read_stacks(cache, PLANES[model.card.job]) if s.series.count("_") == 1]
-    trained = [s for s in stacks if s.case in known]
-    others = [s for s in stacks if s.case not in known]
-    calibration, rows = [], []
-    for factor, noise in product(FACTORS, NOISES):
-        place = {"factor": factor, "noise": noise}
-        single = [kept(folder, model, s, factor, noise) for s in trained]
-        drawn = [kept(folder, model, s, factor, noise, STEPS) for s in trained if s.case in SAMPLED]
-        weights = fitted(single)
-        even = scalar([flat(a)[0] for a in single])
-        times = round(scalar([e / told[0] for e, told in map(flat, drawn)]), 4)
-        calibration.append(Calibration(factor=factor, noise=noise, scalar=times, weights=weights))
-        for stack in others:
-            where = {**place, "case": stack.case, "series": stack.series}
-            one, many = (kept(folder, model, stack, factor, noise, n) for n in (0, STEPS))
-            told = np.exp(weights[0] + np.tensordot(weights[1:], flat(one)[1], 1))
-            rows += rows_of("one answer", one, told, **where)
-            rows += rows_of("one figure for all voxels", one, np.full_like(told, even), **where)
-            rows += rows_of(f"{SAMPLES} samples", many, times * flat(many)[1][0], **where)
+    found = Comparison(name, cache, folder)
+    fits = [found.fit(*place) for place in product(FACTORS, NOISES)]
+    rows = [row for fit, even in fits for row in found.measure(fit, even)]
     print(markdown(means(rows, "factor", "noise", "region", "way")))
-    sweep = []
-    for steps, stack in product((*SWEEP, STEPS), others):
-        raw = kept(folder, model, stack, 4.0, 0.0, steps)
-        ratio = scalar([flat(raw)[0] / flat(raw)[1][0]])
-        sweep.append(
-            {"steps": steps, "scalar": ratio, **figures(flat(raw)[0], ratio * flat(raw)[1][0])}
-        )
-    print(markdown(means(sweep, "steps")))
-    if into_card:
-        command = f"python docs/scripts/uncertainty.py {name} CACHE FOLDER --card"
-        told = {
-            "command": command,
-            "fitted_on": sorted({s.case for s in trained}),
-            "samples_fitted_on": sorted({s.case for s in trained if s.case in SAMPLED}),
-            "measured_on": sorted({s.case for s in others}),
-            "samples": SAMPLES,
-            "rows": [
-                {k: v if isinstance(v, str) else float(f"{v:.4g}") for k, v in r.items()}
-                for r in rows
-            ],
-        }
-        path = card_path(name)
-        card = load_model(name).card
-        made = Uncertainty(steps=STEPS, eta=ETA, calibration=tuple(calibration), figures=told)
-        write_card(card.model_copy(update={"uncertainty": made}), path)
+    print(markdown(means([r for r in rows if r["region"] == "all"], "case", "series", "way")))
+    print(markdown(means(found.sweep(), "steps")))
+    if not into_card:
+        return
+    told = {
+        "command": f"python docs/scripts/uncertainty.py {name} CACHE FOLDER --card",
+        "fitted_on": sorted({s.case for s in found.trained}),
+        "samples_fitted_on": sorted({s.case for s in found.trained if s in found.drawn}),
+        "measured_on": sorted({f"{s.case} {s.series}" for s in found.others}),
+        "rows": [
+            {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()}
+            for row in means(rows, "factor", "noise", "region", "way")
+            if row["way"] in ("one answer", f"{SAMPLES} samples")
+        ],
+    }
+    made = Uncertainty(steps=STEPS, eta=ETA, calibration=tuple(f for f, _ in fits), figures=told)
+    card = load_model(name).card.model_copy(update={"uncertainty": made})
+    write_card(card, card_path(name))
 
 
-def means(rows: list[dict[str, Any]], *keys: str) -> list[dict[str, Any]]:
+def means(rows: list[Row], *keys: str) -> list[Row]:
     """The mean figures of the rows that have the same keys."""
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row[k] for k in keys), []).append(row)
-    numbers = [k for k in rows[0] if k not in keys and isinstance(rows[0][k], float)]
+    numbers = [
+        k
+        for k, v in rows[0].items()
+        if k not in (*keys, "factor", "noise") and isinstance(v, float)
+    ]
     return [
         dict(zip(keys, group, strict=True))
         | {k: float(np.mean([r[k] for r in some])) for k in numbers}
@@ -203,7 +244,7 @@ def means(rows: list[dict[str, Any]], *keys: str) -> list[dict[str, Any]]:
     ]
 
 
-def markdown(rows: list[dict[str, Any]]) -> str:
+def markdown(rows: list[Row]) -> str:
     """Rows of one kind as a table."""
     cells = [[f"{v:.3g}" if isinstance(v, float) else f"{v}" for v in row.values()] for row in rows]
     head = [list(rows[0]), ["---"] * len(rows[0])]
