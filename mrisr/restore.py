@@ -14,17 +14,19 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from mrisr import uncertainty
 from mrisr.core.errors import UsageError, out_of_memory
 from mrisr.core.options import Job, Sampling
 from mrisr.core.stages import stage
 from mrisr.core.statistics import seeded
-from mrisr.core.volume import Volume
+from mrisr.core.volume import Storage, Volume
 from mrisr.methods.base import given
 from mrisr.models.card import ModelCard, model_for
 from mrisr.models.store import Model, load_model
 from mrisr.networks import channels_last, resolve_device, resolve_precision
 from mrisr.physics.measurement import Measurement
 from mrisr.physics.separable import SeparableOperator, through_plane_operator
+from mrisr.uncertainty import Deviation
 
 #: Overlap of neighbouring tiles in pixels, and the smallest tile that out of memory leads to.
 OVERLAP = 64
@@ -70,6 +72,7 @@ class Engine:
         self.precision = resolve_precision(sampling.precision, self.device)
         self.restorer = channels_last(deepcopy(model.restorer).to(self.device))
         self.tile = sampling.tile
+        self.sample = 0  #: which of several answers is drawn
         self.notes: list[str] = []
 
     def batch_size(self, high: tuple[int, int]) -> int:
@@ -78,7 +81,7 @@ class Engine:
 
     def noise(self, high: tuple[int, int], step: int) -> Tensor:
         """The standard normal field ``(1, c, h, w)`` of a step: one for all slices and tiles."""
-        generator = seeded("cpu", self.sampling.seed or 0, step)
+        generator = seeded("cpu", self.sampling.seed or 0, step, self.sample)
         field = torch.randn(1, self.card.network.channels, *high, generator=generator)
         return field.to(self.device)
 
@@ -188,7 +191,7 @@ AnySampling = TypeVar("AnySampling", bound=Sampling)
 #: Told how many images are done, and of how many.
 Progress = Callable[[int, int], None]
 #: Options of sampling that some methods take and others do not.
-_OF_METHODS = ("steps", "sampler", "eta", "start", "seed", "tile")
+_OF_METHODS = ("steps", "sampler", "eta", "start", "seed", "samples", "tile")
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,6 +208,7 @@ class Restored:
         device: where it was computed.
         precision: ``fp32`` or ``bf16``.
         notes: what had to be done otherwise than asked.
+        deviation: standard deviation of the stack's voxels, where it was asked for.
     """
 
     stack: Tensor
@@ -215,11 +219,25 @@ class Restored:
     device: torch.device
     precision: str
     notes: tuple[str, ...] = ()
+    deviation: Deviation | None = None
 
     @cached_property
     def volume(self) -> Volume:
         """The result on the target grid, in the measured volume's units and storage. Raises MrisrError."""
         return self.measurement.placed.volume(self.stack)
+
+    @cached_property
+    def uncertainty(self) -> Volume | None:
+        """The standard deviation of the volume's voxels, in its units, float32; None unless asked for."""
+        if self.deviation is None:
+            return None
+        measured = self.measurement.placed.measured
+        grid = replace(
+            self.measurement.placed, offset=0.0, measured=replace(measured, storage=Storage())
+        )
+        return replace(
+            grid.volume(self.deviation.stack - 1), name=f"uncertainty of {measured.name}"
+        )
 
 
 def restore(
@@ -231,7 +249,7 @@ def restore(
     """Restore a measurement: the model's estimate, projected onto what was measured.
 
     Through the plane each family of reformatted images is restored by itself, and the mean of the families
-    is projected.
+    is projected. Of several samples every one is projected, and the result is their mean.
 
     Args:
         measurement: ``y``, ``A``, its noise and the bounds.
@@ -247,27 +265,54 @@ def restore(
         measurement = replace(measurement, noise=sampling.noise_level)
     engine = Engine(model, sampling)
     evaluations = engine.restorer.evaluations(sampling)
-    report = progress or (lambda done, total: None)
-    if measurement.views:
-        found = _reformats(engine, measurement, report)
-    else:
-        images = measurement.y if measurement.y.ndim == 4 else measurement.y[:, None]
-        found = engine.restore_all(
-            images, measurement.operator, measurement.noise, lambda done: report(done, len(images))
-        )
-        found = found if measurement.y.ndim == 4 else found[:, 0]
     if sampling.consistency is None and not measurement.noise:
         sampling = replace(sampling, consistency=1.0)
+    stack, deviation = _answer(
+        engine, measurement, sampling, progress or (lambda done, total: None)
+    )
     return Restored(
-        measurement.project(found, sampling.consistency),
+        stack,
         measurement,
         engine.card,
         replace(sampling, tile=engine.tile),
-        evaluations,
+        evaluations * (sampling.samples or 1),
         engine.device,
         "bf16" if evaluations and engine.precision == torch.bfloat16 else "fp32",
         tuple(engine.notes),
+        deviation,
     )
+
+
+def _answer(
+    engine: Engine, measurement: Measurement, sampling: Sampling, report: Progress
+) -> tuple[Tensor, Deviation | None]:
+    """The result and, where samples are asked for, its standard deviation."""
+    count, weight = sampling.samples or 1, sampling.consistency
+
+    def drawn(k: int) -> Tensor:
+        engine.sample = k
+        return _found(engine, measurement, lambda n, of: report(k * of + n, count * of))
+
+    if count == 1:
+        result = measurement.project(drawn(0), weight)
+        if sampling.samples is None:
+            return result, None
+        return result, uncertainty.estimated(engine.card, measurement, result)
+    mean, spread = uncertainty.mean_and_spread(
+        measurement.project(drawn(k), weight) for k in range(count)
+    )
+    return mean, uncertainty.calibrated(engine.card, measurement, spread, sampling)
+
+
+def _found(engine: Engine, measurement: Measurement, report: Progress) -> Tensor:
+    """The model's estimate of a stack, not yet projected."""
+    if measurement.views:
+        return _reformats(engine, measurement, report)
+    images = measurement.y if measurement.y.ndim == 4 else measurement.y[:, None]
+    found = engine.restore_all(
+        images, measurement.operator, measurement.noise, lambda done: report(done, len(images))
+    )
+    return found if measurement.y.ndim == 4 else found[:, 0]
 
 
 def _reformats(engine: Engine, measurement: Measurement, report: Progress) -> Tensor:
@@ -299,13 +344,15 @@ def resolved(sampling: AnySampling, model: Model) -> AnySampling:
         UsageError: an option is given that has no effect on this model, or its value is out of range.
     """
     card, restorer = model.card, model.restorer
+    several = (sampling.samples or 1) > 1 and "samples" in restorer.options
+    drawn = uncertainty.sampled(card) if several else None
     own = {
-        "steps": card.default_steps,
+        "steps": drawn.steps if drawn else card.default_steps,
         "sampler": "corrected",
-        "eta": card.default_eta,
+        "eta": drawn.eta if drawn else card.default_eta,
         "seed": 0,
     }
-    steps = sampling.steps if sampling.steps is not None else card.default_steps
+    steps = sampling.steps if sampling.steps is not None else own["steps"]
     restorer.evaluations(replace(sampling, steps=steps))  # steps that the method cannot do
     taken = restorer.takes(replace(sampling, steps=steps))
     filled: dict[str, Any] = {}

@@ -29,6 +29,11 @@ PAGE = "report.html"
 STATUS = "status.json"
 
 
+def uncertainty_file(volume: str, *, dicom: bool = False) -> str:
+    """Path of the map of an upsampled volume's standard deviations, within the study's folder."""
+    return f"dicom/{volume}_uncertainty.dcm" if dicom else f"uncertainty/{volume}{VOLUME}"
+
+
 def chunk_file(out: Path, number: str) -> Path:
     """The names of the studies that share a process."""
     return out / HIDDEN / "chunks" / f"{number}.json"

@@ -26,6 +26,7 @@ from mrisr.batch.names import (
     VOLUME,
     Stage,
     chunk_file,
+    uncertainty_file,
 )
 from mrisr.batch.settings import BatchSettings, ThreePlaneVolume, job_of
 from mrisr.batch.status import Digests, Part, digest_of, settled
@@ -259,10 +260,17 @@ class Parts:
         for other in (self.made[o] for o in others if o in self.made):
             # Not needed: where one cannot be read, the volume is made of the others.
             inputs = inputs | other.inputs
+        outputs = _written("upsampled", name, name if dicom else None)
+        if options.samples is not None:
+            maps = (
+                uncertainty_file(name),
+                *([uncertainty_file(name, dicom=True)] if dicom else []),
+            )
+            outputs = (*outputs, *maps)
         part = Part(
             "upsample",
             name,
-            outputs=_written("upsampled", name, name if dicom else None),
+            outputs=outputs,
             needs=(need.id,),
             inputs=inputs,
             parameters={k: v for k, v in given.items() if k not in ("model", "method")} | dicom,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mrisr.batch.names import LABELS, SCORES, SOURCE, STACKS, VOLUME
+from mrisr.batch.names import LABELS, SCORES, SOURCE, STACKS, VOLUME, uncertainty_file
 from mrisr.batch.plan import StudyPlan
 from mrisr.batch.settings import BatchSettings, ThreePlaneVolume, Upsampling, job_of, options_of
 from mrisr.batch.status import Part, read_status
@@ -84,8 +84,8 @@ class Work:
         return replace(part, notes=read.notes)
 
     def upsample(self, part: Part) -> Part:
-        """Super-resolve a stack, or all of a study; volume and record, and the derived DICOM series where
-        asked for."""
+        """Super-resolve a stack, or all of a study; volume and record, where asked for its uncertainty, and in
+        DICOM."""
         from mrisr.runs.results import join_planes, upsample
 
         options = self.settings.upsampling(part.name)
@@ -99,10 +99,13 @@ class Work:
             if isinstance(alone, ThroughPlane):
                 alone = replace(alone, register="auto")
             made = upsample(file, alone, model=model)
-        self._write(made, self._path("upsampled", part.name))
+        told = made.uncertainty is not None
+        beside = self.folder / uncertainty_file(part.name) if told else None
+        self._write(made, self._path("upsampled", part.name), beside)
         if part.parameters.get("dicom"):
+            beside = self.folder / uncertainty_file(part.name, dicom=True) if told else None
             used = [other.volume.name for other in others]
-            self._write_dicom(made, options.of, self.folder / "dicom" / part.name, used)
+            self._write_dicom(made, options.of, self.folder / "dicom" / part.name, beside, used)
         return part
 
     def _with_others(self, file: VolumeFile) -> tuple[VolumeFile, list[VolumeFile]]:
@@ -211,11 +214,11 @@ class Work:
             self._read[role] = read
         return self._read[role]
 
-    def _write(self, made: Result, path: Path) -> None:
+    def _write(self, made: Result, path: Path, uncertainty: Path | None = None) -> None:
         from mrisr.runs.outputs import VolumeOutput
         from mrisr.runs.run import write
 
-        write(made, VolumeOutput(path, (), force=True))
+        write(made, VolumeOutput(path, (), force=True, uncertainty=uncertainty))
         self._kept[path] = as_written(made.volume, path)
 
     def _write_dicom(
@@ -223,6 +226,7 @@ class Work:
         made: Result,
         role: str,
         path: Path,
+        uncertainty: Path | None = None,
         others: Sequence[str] = (),
         *,
         labels: bool = False,
@@ -233,6 +237,7 @@ class Work:
         source, settings = self.plan.sources[role], self.settings
         files = Files(
             output=path,
+            uncertainty=uncertainty,
             format="dicom",
             series=source.series,
             deidentify=settings.deidentify,

@@ -1,7 +1,8 @@
 """Models, cards and surveys as plain text."""
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import yaml
 from rich.console import Console
@@ -114,7 +115,28 @@ def figures_tables(card: Card) -> list[Figures]:
     noisy = card.figures.get("with_noise")
     more = [patients_table(noisy), *means_tables(noisy)] if noisy else []
     more += lesions_tables(card.figures)
+    if isinstance(card, ModelCard) and card.uncertainty is not None and card.uncertainty.figures:
+        more.append(coverage_table(card.uncertainty.figures))
     return [patients_table(card.figures), *means_tables(card.figures), *more]
+
+
+def coverage_table(figures: Mapping[str, Any]) -> Figures:
+    """What a model's standard deviations cover, mean over patients, as shares of the intensity range."""
+    shown = {
+        "50%": ".3f",
+        "80%": ".3f",
+        "95%": ".3f",
+        "mean sd": ".4f",
+        "rms error": ".4f",
+        "r": ".2f",
+    }
+    cells = [
+        [f"x{row['factor']:g}", f"{100 * row['noise']:g}%", row["region"], row["way"]]
+        + [f"{row[name]:{form}}" for name, form in shown.items()]
+        for row in figures["rows"]
+    ]
+    title = f"coverage of the standard deviation, by {figures['command']}"
+    return Figures(title, ["factor", "noise", "region", "from", *shown], cells)
 
 
 def card_text(card: Card) -> str:

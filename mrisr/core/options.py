@@ -161,6 +161,12 @@ class Sampling(Options):
     seed: int | None = option(
         None, "Seed of the noise. Same seed, same machine: same voxels.", (0, 2**32 - 1)
     )
+    samples: int | None = option(
+        None,
+        "Answers of which the result is the mean and their spread the uncertainty; 1: the one answer, of "
+        "which the uncertainty is estimated. Left out: 1 answer.",
+        (1, 64),
+    )
     noise: str | float = option(
         "auto",
         "Level of the input's noise: its standard deviation as a share of the intensity range. auto: "
@@ -305,6 +311,11 @@ class Files(Options):
     )
     qc: Path | None = option(
         None, "PNG to draw: input, interpolation and result, or zones, in three planes."
+    )
+    uncertainty: Path | None = option(
+        None,
+        "Map of each voxel's standard deviation to write: a volume's file; of a DICOM series a "
+        "Parametric Map, with a name ending in .dcm.",
     )
     series: str | None = option(None, "DICOM series to take: its UID, number or description.")
     frame: int | None = option(

@@ -41,7 +41,7 @@ class DiffusionRestorer(Restorer):
         # A network that predicts the noise says nothing of x_HR at the aligned start: one step would be x_LR.
         self.quick_steps = 1 if settings.diffusion.prediction == "high" else 10
 
-    options = frozenset({"steps", "sampler", "eta", "start", "seed", "tile"})
+    options = frozenset({"steps", "sampler", "eta", "start", "seed", "samples", "tile"})
 
     def takes(self, sampling: Sampling) -> frozenset[str]:
         """All of them; ``eta`` from two steps on, ``start`` on the plain path, ``sampler`` on the aligned
@@ -127,7 +127,7 @@ class InversionRestorer(Restorer):
         self.inversion, self.predictor = inversion, predictor
         self.denoiser = build_denoiser(settings, frozen)
 
-    options = frozenset({"steps", "seed", "tile"})
+    options = frozenset({"steps", "seed", "samples", "tile"})
 
     def levels(self, sampling: Sampling) -> list[float]:
         """Signal levels that the steps visit. Raises UsageError unless there are 1 to 5 steps."""

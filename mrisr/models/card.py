@@ -60,6 +60,34 @@ class TrainingRecord(Settings):
         return cls(cases=(), validation_cases=(), seconds=0.0, **numbers, **words)
 
 
+class Calibration(Settings):
+    """What turns spread into a standard deviation, at a factor and a level of noise.
+
+    ``scalar`` is what the samples' standard deviation is multiplied by; ``weights`` are those of one answer's
+    features (:func:`mrisr.uncertainty.estimated`).
+    """
+
+    factor: float
+    noise: float
+    scalar: float
+    weights: tuple[float, ...]
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """All of it in a row."""
+        return (self.factor, self.noise, self.scalar, *self.weights)
+
+
+class Uncertainty(Settings):
+    """How samples are drawn, and the standard deviation of a result is calibrated, at rising factors and
+    levels of noise; ``figures`` are what it was found to cover (docs/scripts/uncertainty.py)."""
+
+    steps: int
+    eta: float
+    calibration: tuple[Calibration, ...]
+    figures: dict[str, Any] = Field(default_factory=dict)
+
+
 class Card(Settings):
     """Card of any model: JSON beside the weights. ``sha256`` is that of the weights file,
     empty where there are none."""
@@ -96,6 +124,8 @@ class ModelCard(Card, MethodSettings):
     default_eta: float = 0.0
     #: Weight of the final projection onto the measurement.
     default_consistency: float = 1.0
+    #: None: nobody has calibrated the spread of its answers.
+    uncertainty: Uncertainty | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ from mrisr.io import (
     stem,
     write_volume,
 )
+from mrisr.io.atomic import atomic_path
 from mrisr.io.paths import ending
 from mrisr.runs.record import Record
 
@@ -39,7 +41,9 @@ _ENDINGS: dict[Format, tuple[str, ...]] = {
     "nrrd": (".nrrd",),
     "dicom": ("",),
 }
-_SEGMENTATION = ".dcm"
+_DICOM_FILE = ".dcm"
+#: Added to the SeriesNumber of a derived series for that of its map.
+_MAP_OFFSET = 10
 DEFAULTS = Files()
 
 
@@ -52,12 +56,14 @@ class Output(ABC):
         inputs: what is never replaced.
         force: replace what exists.
         qc: path of a picture to draw, if any.
+        uncertainty: path of the map of standard deviations, if any.
     """
 
     path: Path
     inputs: tuple[Path, ...]
     force: bool = False
     qc: Path | None = None
+    uncertainty: Path | None = None
 
     @property
     def record(self) -> Path:
@@ -66,11 +72,12 @@ class Output(ABC):
 
     def check(self) -> None:
         """Make sure that writing destroys nothing and can succeed. Raises OutputError, UsageError."""
-        beside = [self.record, *([self.qc] if self.qc is not None else [])]
+        beside = [self.record, *(p for p in (self.qc, self.uncertainty) if p is not None)]
         files = [*beside, *self._check_own(beside)]
         if len({f.resolve() for f in (*beside, self.path)}) < 1 + len(beside):
             raise OutputError(
-                f"{self.path}: the volume, its record and its picture need different names"
+                f"{self.path}: the volume, its record, its picture and its uncertainty need different "
+                "names"
             )
         for file in files:
             check_output(file, inputs=self.inputs, force=self.force)
@@ -78,6 +85,24 @@ class Output(ABC):
     @abstractmethod
     def _check_own(self, beside: Sequence[Path]) -> list[Path]:
         """Check what is particular to the kind; returns the files that it writes itself."""
+
+    @contextmanager
+    def with_uncertainty(
+        self, values: Volume | None, record: Record, source: Source | None
+    ) -> Iterator[None]:
+        """Have the map of standard deviations, if any, whole on the disk before the block, and in its place
+        when that has ended well. Raises OutputError."""
+        if values is None or self.uncertainty is None:
+            yield
+            return
+        with atomic_path(self.uncertainty, overwrite=self.force) as part:
+            self._write_map(replace(values, name=f"{self.uncertainty}"), part, record, source)
+            yield
+
+    def _write_map(self, values: Volume, path: Path, record: Record, source: Source | None) -> None:
+        """Write a map as a volume's file."""
+        about = f"{record.line()}; standard deviation"
+        write_volume(values, path, force=True, description=about)
 
     @abstractmethod
     def write(self, volume: Volume, record: Record, source: Source | None) -> None:
@@ -89,7 +114,11 @@ class VolumeOutput(Output):
     """NIfTI, MetaImage or NRRD."""
 
     def _check_own(self, beside: Sequence[Path]) -> list[Path]:
-        output_format(self.path)
+        for path in (self.path, self.uncertainty):
+            if path is not None:
+                output_format(path)
+        if self.uncertainty is not None and ending(self.uncertainty) == ".mhd":
+            raise OutputError(f"{self.uncertainty}: a map is one file; .mha is MetaImage in one")
         return [self.path]
 
     def write(self, volume: Volume, record: Record, source: Source | None) -> None:
@@ -115,11 +144,23 @@ class SeriesOutput(Output):
 
         if any(self.path.resolve() in f.resolve().parents for f in beside):
             raise OutputError(f"{self.path}: only slices go into the folder of a series")
+        if self.uncertainty is not None and self.uncertainty.suffix.lower() != _DICOM_FILE:
+            expected = f"a name ending in {_DICOM_FILE}, as the output is DICOM"
+            raise OutputError(f"{self.uncertainty}: expected {expected}")
         if self.path.is_dir() and not is_ours(self.path):
             raise OutputError(
                 f"{self.path}: holds files that are not a series made by mrisr; nothing is replaced"
             )
         return []
+
+    def _write_map(self, values: Volume, path: Path, record: Record, source: Source | None) -> None:
+        """Write a map as a Parametric Map."""
+        from mrisr.dicom.parametric_map import write_parametric_map
+
+        assert source is not None
+        derivation = record.derivation(templated=self.templated)
+        derivation = replace(derivation, series_offset=derivation.series_offset + _MAP_OFFSET)
+        write_parametric_map(values, path, source, derivation, force=True)
 
     def write(self, volume: Volume, record: Record, source: Source | None) -> None:
         """Write the series."""
@@ -174,30 +215,34 @@ class FileRun:
         if format is not None or path is None:
             return format == "dicom"
         if self.labels:
-            return path.suffix.lower() == _SEGMENTATION
+            return path.suffix.lower() == _DICOM_FILE
         return os.path.isdir(path) or not path.suffix  # noqa: PTH112 (long names)
 
     @property
     def _endings(self) -> tuple[str, ...]:
         """Endings that the output may have, the default first."""
         if self.labels and self.writes_dicom:
-            return (_SEGMENTATION,)
+            return (_DICOM_FILE,)
         return _ENDINGS[self.files.format or "nifti"]
 
     def output(self, suffix: str) -> Output:
         """The output, checked before any work is done. Raises OutputError, UsageError."""
         self._check_dicom_options()
         files = self.files
+        if self.labels and files.uncertainty is not None:
+            raise UsageError("uncertainty: has no effect on labels; leave it out")
         path = files.output or Path.cwd() / f"{stem(self.source)}_{suffix}{self._endings[0]}"
         inputs = tuple(p for p in (self.source, *self.others, files.template) if p is not None)
         found: Output
         if self.writes_dicom and not self.labels:
             templated = files.template is not None
-            found = SeriesOutput(path, inputs, files.force, files.qc, templated=templated)
+            found = SeriesOutput(
+                path, inputs, files.force, files.qc, files.uncertainty, templated=templated
+            )
         else:
             self._check_ending(path)
             kind = SegmentationOutput if self.writes_dicom else VolumeOutput
-            found = kind(path, inputs, files.force, files.qc)
+            found = kind(path, inputs, files.force, files.qc, files.uncertainty)
         found.check()
         return found
 
@@ -205,7 +250,7 @@ class FileRun:
         """Refuse a name that no writer makes, or that is not of the format."""
         if self.labels and ending(path) is None and not self.writes_dicom:
             raise OutputError(
-                f"{path}: expected a name ending in {SUPPORTED} or, for DICOM, {_SEGMENTATION}"
+                f"{path}: expected a name ending in {SUPPORTED} or, for DICOM, {_DICOM_FILE}"
             )
         if not (self.labels and self.writes_dicom):
             output_format(path)

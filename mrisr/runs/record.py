@@ -80,6 +80,16 @@ class Residual(Settings):
         return f"residual {self.rms_of_noise:.2f} of the noise"
 
 
+class UncertaintyRecord(Settings):
+    """The standard deviations of the voxels: whether errors have calibrated them, what the spread of samples
+    was multiplied by, and their mean in the source's units and as a share of its intensity range."""
+
+    calibrated: bool
+    scalar: float | None = None
+    mean: float
+    mean_of_range: float
+
+
 class PlaneRecord(Settings):
     """A further stack of the exam: its motion to the first one's frame, how far it agrees with that around
     the gland (0 to 1), and why it was left out, if it was."""
@@ -110,6 +120,7 @@ class Record(Settings):
     input: VolumeRecord
     output: VolumeRecord
     residual: Residual | None = None
+    uncertainty: UncertaintyRecord | None = None
     planes: tuple[PlaneRecord, ...] | None = None
     volumes_ml: dict[str, float] | None = None
     #: Reasons to look at the zones; left out where there are none.
@@ -125,7 +136,7 @@ class Record(Settings):
 
     def as_dict(self) -> dict[str, Any]:
         """The record as JSON-ready values; keys without a value for this job are left out."""
-        optional = {"residual", "planes", "volumes_ml", "check", "precision"}
+        optional = {"residual", "uncertainty", "planes", "volumes_ml", "check", "precision"}
         without: dict[str, Any] = {k: True for k in optional if getattr(self, k) is None}
         if self.model.version is None:
             without["model"] = {"version"}

@@ -18,6 +18,7 @@ from mrisr.runs.record import (
     PlaneRecord,
     Record,
     Residual,
+    UncertaintyRecord,
     VolumeRecord,
     device_name,
     peak_memory_gib,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from mrisr.models.store import Model
     from mrisr.physics.measurement import Measurement
     from mrisr.planes.joint import Joint, Used
-    from mrisr.restore import Progress
+    from mrisr.restore import Progress, Restored
     from mrisr.zones.segmenter import Segmenter
 
 
@@ -44,6 +45,8 @@ class Result:
         record: its provenance record.
         draw: the quality-control picture of a volume, a PNG, under a title.
         measurement: what a super-resolved volume explains, of one stack or of several; None for labels.
+        uncertainty: standard deviation of each voxel of a super-resolved volume, in its units, where it was
+            asked for.
         image: the same as the kind of image that was given.
         path: where it was written; None for an image in memory.
     """
@@ -52,6 +55,7 @@ class Result:
     record: Record
     draw: Callable[[Volume, str], bytes]
     measurement: Measurement | Joint | None = None
+    uncertainty: Any = None
     image: Any = None
     path: Path | None = None
 
@@ -81,6 +85,7 @@ def upsample(
     model: Model | None = None,
     progress: Progress | None = None,
     began: float | None = None,
+    uncertain: bool = False,
 ) -> Result:
     """Super-resolve a volume.
 
@@ -90,27 +95,33 @@ def upsample(
         model: from :func:`mrisr.restore.model_of`, where it is to serve several volumes.
         progress: told how many images are done, and of how many.
         began: ``time.perf_counter()`` when the work on this study began, for the record.
+        uncertain: ask for the uncertainty as well, where the settings do not say by how many samples.
 
     Raises:
         InputError: the stack has a single slice.
         UsageError: an option is out of range or has no effect, or the model is for another job.
     """
     from mrisr.restore import effective, model_of, restore
+    from mrisr.uncertainty import default_samples
 
     began = time.perf_counter() if began is None else began
     if isinstance(settings, ThroughPlane) and settings.register == "off":
         raise UsageError("register: has no effect on one stack; leave it out")
     settings, kind = _degraded(settings)
     model = model or model_of(settings, settings.job)
+    if uncertain and settings.samples is None:
+        settings = replace(settings, samples=default_samples(model.card))
     measurement, parameters = _measured(file.volume, settings, kind, model)
     if settings.noise_level is None:
         measurement = measurement.with_estimated_noise()
     restored = restore(measurement, model, settings, progress)
     measurement, volume, card = restored.measurement, restored.volume, model.card
+    deviation = restored.uncertainty
     if card.noise or restored.sampling.consistency is None or settings.noise_level is not None:
         parameters["noise"] = measurement.noise
     if measurement.views:
-        volume = replace(volume, slice_thickness=float(volume.spacing[volume.slice_axis]))
+        thickness = float(volume.spacing[volume.slice_axis])
+        volume = replace(volume, slice_thickness=thickness)
     factor = parameters["factor" if measurement.views else "scale"]
     record = Record(
         job=settings.job,
@@ -119,11 +130,12 @@ def upsample(
         input=VolumeRecord.of(file.volume, file.sha256),
         output=VolumeRecord.of(volume),
         residual=Residual(**measurement.residual(volume)),
+        uncertainty=_uncertainty_record(restored),
         device=device_name(restored.device),
         precision=restored.precision,
         seconds=round(time.perf_counter() - began, 2),
         peak_memory_gib=peak_memory_gib(restored.device),
-        notes=(*file.notes, *restored.notes, *_doubts(measurement, factor, card.factors)),
+        notes=(*file.notes, *restored.notes, *_doubts(restored, factor)),
     )
 
     def draw(shown: Volume, title: str) -> bytes:
@@ -134,7 +146,7 @@ def upsample(
         residual = measurement.residual_map(shown), unit
         return qc_png(shown, file.volume, interpolated, title=title, residual=residual)
 
-    return Result(volume, record, draw, measurement, image=volume)
+    return Result(volume, record, draw, measurement, deviation, volume)
 
 
 def join_planes(
@@ -163,6 +175,8 @@ def join_planes(
     from mrisr.restore import effective, model_of
 
     began = time.perf_counter() if began is None else began
+    if settings.samples is not None:
+        raise UsageError("uncertainty, samples: are for one stack, not for several planes")
     settings, kind = _degraded(settings)
     if kind != "gaussian":
         raise UsageError(f"degradation: several planes are joined by gaussian, found {kind}")
@@ -340,13 +354,27 @@ def _measured(
     }
 
 
-def _doubts(measurement: Measurement, factor: float, trained: tuple[float, float]) -> Iterator[str]:
-    """Notes on an input that is not as usual, or a factor that the model was not trained for."""
-    if measurement.placed.of_small_object:
+def _uncertainty_record(restored: Restored) -> UncertaintyRecord | None:
+    """The record of a standard deviation."""
+    found, grid = restored.deviation, restored.measurement.placed
+    if found is None:
+        return None
+    mean = float(found.stack.double().mean()) / 2
+    return UncertaintyRecord(
+        calibrated=found.calibrated, scalar=found.scalar, mean=mean * grid.scale, mean_of_range=mean
+    )
+
+
+def _doubts(restored: Restored, factor: float) -> Iterator[str]:
+    """Notes on an input that is not as usual, a factor that the model was not trained for, and an uncertainty
+    that nobody has compared with errors."""
+    if restored.measurement.placed.of_small_object:
         yield "hardly any voxel is bright: intensities are scaled by those that are"
-    low, high = trained
+    low, high = restored.card.factors
     if not low <= factor <= high:
         yield f"x{factor:g} lies outside the model's x{low:g} to x{high:g}"
+    if restored.deviation is not None and not restored.deviation.calibrated:
+        yield "the uncertainty is the mere spread of samples: the model is not calibrated for such ones"
 
 
 def _factor(volume: Volume, settings: ThroughPlane, trained: tuple[float, float]) -> float:

@@ -50,8 +50,9 @@ def run(
         **options: for a path only: the fields of :class:`~mrisr.core.options.Files` (output, qc, series ...).
 
     Returns:
-        A result: ``image`` (the kind that was given; for a path a Volume), ``record``, ``notes`` and ``path``
-        (what was written, with its record beside it; None for an image in memory).
+        A result: ``image`` and, with ``samples``, its ``uncertainty`` (the kind that was given; for a path a
+        Volume), ``record``, ``notes`` and ``path`` (what was written, with its record beside it; None for an
+        image in memory).
 
     Raises:
         UsageError, InputError, OutputError: one line that says what to do.
@@ -80,7 +81,8 @@ def _run(
             "not written"
         )
     made = _made(as_file(image), settings, progress, [as_file(other) for other in others])
-    return replace(made, image=like(made.volume, image))
+    told = made.uncertainty and like(made.uncertainty, image)
+    return replace(made, image=like(made.volume, image), uncertainty=told)
 
 
 def run_files(on: FileRun, settings: Settings, progress: Progress | None = None) -> Result:
@@ -90,7 +92,7 @@ def run_files(on: FileRun, settings: Settings, progress: Progress | None = None)
     file = on.read()
     others = on.read_others()
     source = on.dicom_source(file, others)
-    made = _made(file, settings, progress, others, began)
+    made = _made(file, settings, progress, others, began, output.uncertainty is not None)
     return write(made, output, source, deidentify=on.files.deidentify)
 
 
@@ -98,10 +100,10 @@ def run_files(on: FileRun, settings: Settings, progress: Progress | None = None)
 def write(
     made: Result, output: Output, source: Source | None = None, *, deidentify: bool = False
 ) -> Result:
-    """Write image, record and picture, all of them or none; returns the result as it was written.
+    """Write image, record, picture and uncertainty, all or none; returns the result as it was written.
 
-    Picture and record are whole on the disk before the image takes its place, and runs on one
-    output wait for each other, so that the three belong together.
+    What lies beside it is whole on the disk before the image takes its place, and runs on one
+    output wait for each other, so that all belong together.
 
     Args:
         made: from :func:`~mrisr.runs.results.upsample` or :func:`~mrisr.runs.results.segment`.
@@ -122,6 +124,7 @@ def write(
 
         remarks.append(DEIDENTIFY_WARNING)
     made = made.written(volume, output.path, *remarks)
+    deviation = made.uncertainty if output.uncertainty is not None else None
     beside = {output.record: json_bytes(made.record.as_dict())}
     if output.qc is not None:
         beside[output.qc] = made.picture()
@@ -129,6 +132,7 @@ def write(
         as_output_error(output.path),
         locked(output.path.parent),
         staged(beside, overwrite=output.force),
+        output.with_uncertainty(deviation, made.record, source),
     ):
         output.write(volume, made.record, source)
     return made
@@ -200,14 +204,17 @@ def _made(
     progress: Progress | None,
     others: Sequence[VolumeFile] = (),
     began: float | None = None,
+    uncertain: bool = False,
 ) -> Result:
     if others:
         if not isinstance(settings, ThroughPlane):
             raise UsageError("further planes are for through-plane super-resolution")
+        if uncertain:
+            settings = replace(settings, samples=1)  # which is refused
         return results.join_planes(file, others, settings, progress=progress, began=began)
     if isinstance(settings, Segmenting):
         return results.segment(file, settings, began=began)
-    return results.upsample(file, settings, progress=progress, began=began)
+    return results.upsample(file, settings, progress=progress, began=began, uncertain=uncertain)
 
 
 def _suffix(settings: Settings) -> str:

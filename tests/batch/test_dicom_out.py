@@ -109,3 +109,15 @@ def test_labels_may_be_dicom_seg(tmp_path: Path, manifest: Path, settings: Setti
     found = [figures["dice"] for figures in scores.values() if figures["reference_ml"]]
     assert found
     assert found == [pytest.approx(1)] * len(found)
+
+
+def test_the_uncertainty_in_both_formats(models: Path, tmp_path: Path, manifest: Path) -> None:
+    thin = {"job": "throughplane", "factor": 2, "samples": 2, "steps": 2}
+    make_all(
+        manifest, tmp_path / "out", {"dicom": True, "upsampled": {"thin": thin}, "zones": None}
+    )
+    study = tmp_path / "out" / "sub-dicom"
+    assert set(states_of(study).values()) == {"done"}
+    volume = read_volume(study / "upsampled" / "thin.nii.gz")
+    assert read_volume(study / "uncertainty" / "thin.nii.gz").shape == volume.shape
+    assert dcmread(study / "dicom" / "thin_uncertainty.dcm").NumberOfFrames == volume.shape[2]
