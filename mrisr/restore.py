@@ -346,7 +346,7 @@ def resolved(sampling: AnySampling, model: Model) -> AnySampling:
     card, restorer = model.card, model.restorer
     several = (sampling.samples or 1) > 1 and "samples" in restorer.options
     drawn = uncertainty.sampled(card) if several else None
-    own = {
+    own: dict[str, Any] = {
         "steps": drawn.steps if drawn else card.default_steps,
         "sampler": "corrected",
         "eta": drawn.eta if drawn else card.default_eta,

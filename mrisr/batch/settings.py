@@ -12,6 +12,7 @@ from mrisr.core.errors import InputError, UsageError
 from mrisr.core.options import (
     InPlane,
     Job,
+    OptionError,
     Precision,
     Segmenting,
     ThroughPlane,
@@ -48,6 +49,13 @@ class ThreePlaneVolume(ThroughPlane):
 
     job: Literal["threeplane"] = option("threeplane")  # type: ignore[assignment]
     of: Literal["axial"] = option("axial")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.samples is not None:
+            raise OptionError(
+                "samples: are for one stack (job: throughplane), not for several planes"
+            )
 
 
 @dataclass(frozen=True)

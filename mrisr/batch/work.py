@@ -84,8 +84,8 @@ class Work:
         return replace(part, notes=read.notes)
 
     def upsample(self, part: Part) -> Part:
-        """Super-resolve a stack, or all of a study; volume and record, where asked for its uncertainty, and in
-        DICOM."""
+        """Super-resolve a stack, or all of a study; volume and record, its uncertainty and DICOM where asked
+        for."""
         from mrisr.runs.results import join_planes, upsample
 
         options = self.settings.upsampling(part.name)
