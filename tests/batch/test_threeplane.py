@@ -64,7 +64,11 @@ def test_planes_are_joined_as_far_as_they_can_be_used(
     assert len(json.loads((both / "upsampled" / "iso.json").read_bytes())["planes"]) == 1
 
     by_itself = mrisr.throughplane(
-        tmp_path / "axial.nii.gz", model="bspline", spacing=2, device="cpu"
+        tmp_path / "axial.nii.gz",
+        model="bspline",
+        spacing=2,
+        device="cpu",
+        output=tmp_path / "one.nii.gz",
     )
     made = read_volume(alone / "upsampled" / "iso.nii.gz")
     np.testing.assert_array_equal(made.array, read_volume(by_itself).array)
