@@ -82,7 +82,7 @@ def test_times_are_those_of_the_source_zone(tmp_path, derive):
 
 
 @pytest.mark.parametrize(
-    ("plane", "grid"), zip(["axial", "coronal", "sagittal"], GRIDS, strict=True)
+    ("plane", "grid"), [*zip(("axial", "coronal", "sagittal"), GRIDS, strict=True)]
 )
 def test_validators(tmp_path, derive, plane, grid):
     series = hospital_series(tmp_path / "s", plane=plane, size=16, slices=4)
