@@ -116,7 +116,14 @@ def figures_tables(card: Card) -> list[Figures]:
 
 def coverage_table(figures: Mapping[str, Any]) -> Figures:
     """What a model's standard deviations cover, mean over patients, as shares of the intensity range."""
-    shown = {"50%": ".3f", "80%": ".3f", "95%": ".3f", "mean sd": ".4f", "rms error": ".4f", "r": ".2f"}
+    shown = {
+        "50%": ".3f",
+        "80%": ".3f",
+        "95%": ".3f",
+        "mean sd": ".4f",
+        "rms error": ".4f",
+        "r": ".2f",
+    }
     cells = [
         [f"x{row['factor']:g}", f"{100 * row['noise']:g}%", row["region"], row["way"]]
         + [f"{row[name]:{form}}" for name, form in shown.items()]
