@@ -66,7 +66,8 @@ What is bundled with mrisr, as the JSON card beside each weights file states it;
 that the model has not seen. *Gain* is PSNR over interpolation, *texture* the power of fine detail
 against the reference's (0 dB is as much, blur is negative), *spectrum error* how far the power is off
 over all frequencies, too much and too little alike, *residual* the disagreement with the
-measurement as a share of the intensity range.
+measurement as a share of the intensity range. What a standard deviation is and covers:
+[](../how-to/trust-the-result.md).
 
 Read the gains with two things in mind. The low-resolution images were made by the very operator that
 the model is told of, without noise unless a card states some, so they are an easier case than a

@@ -346,13 +346,15 @@ def resolved(sampling: AnySampling, model: Model) -> AnySampling:
     card, restorer = model.card, model.restorer
     several = (sampling.samples or 1) > 1 and "samples" in restorer.options
     drawn = uncertainty.sampled(card) if several else None
-    own: dict[str, Any] = {
-        "steps": drawn.steps if drawn else card.default_steps,
+    steps = sampling.steps
+    if steps is None:
+        steps = drawn.steps if drawn else card.default_steps
+    own = {
+        "steps": steps,
         "sampler": "corrected",
         "eta": drawn.eta if drawn else card.default_eta,
         "seed": 0,
     }
-    steps = sampling.steps if sampling.steps is not None else own["steps"]
     restorer.evaluations(replace(sampling, steps=steps))  # steps that the method cannot do
     taken = restorer.takes(replace(sampling, steps=steps))
     filled: dict[str, Any] = {}

@@ -18,8 +18,8 @@ from mrisr.core.options import Sampling
 from mrisr.models.card import Calibration, ModelCard, Uncertainty
 from mrisr.physics.measurement import Measurement
 
-#: Samples where none are asked for, and how a model is sampled that nobody has calibrated.
-SAMPLES, UNCALIBRATED = 8, Uncertainty(steps=4, eta=1.0, calibration=())
+#: Samples where none are asked for, and the fewest steps of a model that nobody has calibrated.
+SAMPLES, FEWEST = 8, 4
 #: Edge in voxels of the squares over which features and spreads are averaged.
 WINDOW = 5
 #: Features weaker than this, on the scaled range of 2, are all alike.
@@ -38,7 +38,8 @@ class Deviation:
 
 def sampled(card: ModelCard) -> Uncertainty:
     """How a model is sampled where nothing else is asked."""
-    return card.uncertainty or UNCALIBRATED
+    steps = max(card.default_steps, FEWEST)
+    return card.uncertainty or Uncertainty(steps=steps, eta=1.0, calibration=())
 
 
 def default_samples(card: ModelCard) -> int:

@@ -21,7 +21,7 @@ from mrisr.physics.measurement import Measurement, measure_in_plane
 from mrisr.restore import effective, resolved, restore
 from tests.dicom.synthetic import hospital_series
 
-CPU = {"device": "cpu", "precision": "fp32"}
+CPU: dict[str, Any] = {"device": "cpu", "precision": "fp32"}
 #: Scalars 2 (x2) and 6 (x8); one answer's deviation is 0.02 and 0.08 of the range of 2, whatever the image.
 CALIBRATION = tuple(
     Calibration(factor=f, noise=n, scalar=s + 10 * n, weights=(float(np.log(d)), 0.0, 0.0, 0.0))
