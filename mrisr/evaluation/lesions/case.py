@@ -124,12 +124,15 @@ class LesionsCase(Case):
                     pair = np.stack([around(x, lesion, pixel) for x in (absent, present)])
                     pair = (pair - truth.min()) / scaling(truth)[1]
                     shown.setdefault(f"{lesion.contrast:.0%}", pair)
-        costs = {"seconds": wall / len(truth), "cpu_seconds": processor / len(truth)}
+        costs = {
+            "seconds": wall / len(truth),
+            "cpu_seconds": processor / len(truth),
+            "evaluations": method.evaluations,
+        }
         return Scored(
             figures=summary(found)
             | self._without_lesions(absent, image, zones, scale.factor)
-            | costs
-            | {"evaluations": method.evaluations},
+            | (costs if method.model else {}),
             pictures=shown,
             facts={"noise_level": settings.noise, "kinds": kinds(found)},
         )

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import correlate, distance_transform_edt, gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.signal import fftconvolve
 
 from mrisr.core.labels import ZONES
 
@@ -94,14 +95,21 @@ def contrast_map(images: Floats, level: Floats, diameter: float, pixel: Pixel) -
     ``level``."""
     disc, ring = template(diameter, pixel)
     weights = ring / ring.sum() - disc / disc.sum()
-    found = correlate(images, weights[None], mode="nearest")
-    return np.asarray(found / np.maximum(level, 1e-6), dtype=np.float32)
+    found = _weighted(images, weights) / np.maximum(level, 1e-6)
+    return np.asarray(found, dtype=np.float32)
 
 
 def surround(images: Floats, diameter: float, pixel: Pixel) -> Floats:
     """Mean of the ring around every pixel."""
     ring = template(diameter, pixel).ring
-    return np.asarray(correlate(images, (ring / ring.sum())[None], mode="nearest"))
+    return _weighted(images, ring / ring.sum())
+
+
+def _weighted(images: Floats, weights: Floats) -> Floats:
+    """Sums of symmetric weights around every pixel; beyond the edge the images go on as they end."""
+    (h, w), none = (n // 2 for n in weights.shape), (0, 0)
+    padded = np.pad(images, (none, (h, h), (w, w)), mode="edge")
+    return np.asarray(fftconvolve(padded, weights[None], mode="valid", axes=(1, 2)), np.float32)
 
 
 def draw_lesions(
