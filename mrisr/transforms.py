@@ -97,7 +97,8 @@ class SuperResolved(MapTransform, InvertibleTransform):
 
     Args:
         keys: images ``(1, i, j, k)``.
-        job, **options: as of :class:`SuperResolve`.
+        job: as of :class:`SuperResolve`.
+        **options: the same.
         allow_missing_keys: as in MONAI.
     """
 

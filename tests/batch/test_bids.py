@@ -98,7 +98,8 @@ def test_a_derivative(raw: Path, tmp_path: Path, run: Run, models: Path, zones_m
         issues = json.loads(subprocess.run(asked, capture_output=True, check=False).stdout)
         assert issues["issues"]["issues"] == []
     # A study that fails later has no volume in the derivative any more.
-    (raw / "sub-02" / "anat" / "sub-02_T2w.nii.gz").write_bytes(b"\x1f\x8b and no more")
+    run_2 = "sub-01/ses-a/anat/sub-01_ses-a_acq-axial_run-2"
+    (raw / f"{run_2}_T2w.nii.gz").write_bytes(b"\x1f\x8b and no more")
     assert run("batch", "--bids", raw, "-o", out, "-c", config, "--jobs", 1, "-q")[0] == 8
-    assert not sr.exists()
+    assert not list(out.glob(f"{run_2}_*"))
     assert len(list(out.glob("sub-*/**/*.nii.gz"))) == 2 * 5
