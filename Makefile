@@ -16,8 +16,10 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --d
 # Byte code is made once, and not anew by each of the processes that the tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Sphinx's builder: the gate's reads and resolves every page, and writes none.
+# Sphinx's builder: the gate's reads and resolves every page, and writes none; in one process, since the tests
+# have the other cores.
 DOCS ?= html
+DOCS_JOBS := $(if $(filter dummy,$(DOCS)),1,auto)
 
 # What each part of the gate says stands in one piece, where make can do that (not the 3.81 of macOS).
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync)
@@ -75,7 +77,7 @@ layers: $(STAMP) ## import-linter: imports point downward
 
 docs: $(STAMP) ## the documentation, into docs/_build/html
 	rm -rf docs/_build docs/reference/api
-	$(BIN)/python -m sphinx -W --keep-going -q --jobs auto -b $(DOCS) docs docs/_build/$(DOCS)
+	$(BIN)/python -m sphinx -W --keep-going -q --jobs $(DOCS_JOBS) -b $(DOCS) docs docs/_build/$(DOCS)
 
 format: $(STAMP) ## let ruff format and mend
 	$(BIN)/ruff check --fix

@@ -34,6 +34,7 @@ myst_heading_anchors = 3
 autosummary_generate = True
 autosummary_imported_members = False
 autodoc_typehints = "signature"
+autodoc_use_type_comments = False
 autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"
 python_maximum_signature_line_length = 90
