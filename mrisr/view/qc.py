@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 #: By how much a second row enlarges the middle, at least.
 _ZOOM = 3
 #: Standard deviations of the noise, or percent of the range, at which a residual has its full colour.
-_REACH = 4.0
+_REACH = 3.0
 #: Red, green, blue of the outlines of zones: as the DICOM segmentations recommend for display, told apart
 #: with any kind of colour vision and on grey.
 ZONE_COLOURS = {"PZ": (230, 159, 0), "TZ": (86, 180, 233)}
@@ -44,7 +44,7 @@ _EDGE = 4.0  # standard deviation in pixels of the blur under which edges are fo
 _DPI = 100
 _MARGIN, _HEADER, _GAP = 26, 24, 4  # of the page, in pixels
 #: Colours of differences: below nothing blue, nothing black as the page, above it orange.
-_DIFFERENCE = ("#3fa9ff", "#123a5c", "black", "#5c3412", "#ff9a3f")
+_DIFFERENCE = ("#4fb3ff", "black", "#ffa24f")
 _LETTERS = ("RL", "AP", "SI")  # at the positive and the negative end of each world axis
 
 
@@ -234,7 +234,8 @@ def _annotate(axes: Axes, plane: str, side: int, extent_mm: float, size: int) ->
         _text(axes, x, y, letter, transform=axes.transAxes, fontsize=size)
     bar = next((b for b in (20, 10, 5, 2) if b <= extent_mm / 3), 1)
     start, length, row = 0.05 * side, bar / extent_mm * side, 0.95 * side
-    axes.plot([start, start + length], [row, row], color="white", linewidth=2.5)
+    for colour, wide in (("black", 4.5), ("white", 2.5)):
+        axes.plot([start, start + length], [row, row], color=colour, linewidth=wide)
     _text(
         axes,
         0.05 + bar / extent_mm / 2,

@@ -31,7 +31,7 @@ def doubts(labels: Volume) -> tuple[str, ...]:
     """Reasons to look at zones, in words; none where they are plausible."""
     from scipy import ndimage
 
-    gland = labels.array.astype(bool)
+    gland = labels.array != 0
     middle = centroid(labels, gland)
     if middle is None:
         return ("no prostate was found",)
@@ -60,7 +60,7 @@ def doubts(labels: Volume) -> tuple[str, ...]:
 def disagreements(labels: Volume, measured: Volume) -> tuple[str, ...]:
     """Contradictions between zones found in a volume and in the measured one it was made of, in words."""
     volumes = labels, measured
-    here, there = (centroid(v, v.array.astype(bool)) for v in volumes)
+    here, there = (centroid(v, v.array != 0) for v in volumes)
     if here is None or there is None:
         return ()
     found = []

@@ -120,8 +120,7 @@ class ZonesSegmenter(Segmenter):
     def label(self, volume: Volume) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
         """Labels of the largest connected gland; a note where it took a second look."""
         lps = volume.reoriented(_AXES)
-        labels = self._largest_gland(lps.array, lps.spacing)
-        notes: tuple[str, ...] = ()
+        labels, notes = self._largest_gland(lps.array, lps.spacing), tuple[str, ...]()
         if doubts(lps.with_array(labels)):
             again, box = np.zeros_like(labels), _middle(lps)
             again[box] = self._largest_gland(_evened(lps)[box], lps.spacing)

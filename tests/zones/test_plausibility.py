@@ -1,6 +1,7 @@
 """Zones that are nowhere near a prostate, or do not look like one, give reasons to look."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def test_a_prostate_is_not_in_doubt() -> None:
         (lambda a: np.where(abs(np.arange(SHAPE[2]) - 12) == 2, 0, a), "in pieces apart"),
     ],
 )
-def test_what_is_no_prostate_is(spoil, told: str) -> None:
+def test_what_is_no_prostate_is(spoil: Any, told: str) -> None:
     labels = gland()
     reasons = doubts(changed(labels, spoil(labels.array)))
     assert any(told in reason for reason in reasons), reasons
