@@ -10,7 +10,7 @@ from mrisr.config.base import Settings
 from mrisr.core.options import InPlane, Job, ThroughPlane
 from mrisr.core.stages import STAGES, Spent, Stage
 
-#: Voxels of the study (rows, columns, slices), and their size in mm: x6 through the plane is isotropic.
+#: Voxels of the study along each axis, and their size in mm: x6 through the plane is isotropic.
 STUDY: tuple[int, int, int] = (192, 192, 20)
 SMALL: tuple[int, int, int] = (96, 96, 8)
 SPACING = (0.6, 0.6, 3.6)
@@ -20,7 +20,7 @@ NOISE = 0.02
 CURVE: tuple[tuple[int, int, int], ...] = ((96, 96, 20), (384, 384, 20), (1024, 1024, 60))
 
 
-class Row(Settings):
+class Timed(Settings):
     """One run: a job by a method.
 
     Attributes:
@@ -49,33 +49,33 @@ class Row(Settings):
         return ThroughPlane(factor=self.factor, method=self.method, steps=self.steps, device=device)
 
 
-DEFAULT = Row(name="PartDiff, default", repeats=2)
+DEFAULT = Timed(name="PartDiff, default", repeats=2)
 ONE, TWENTY = (
-    Row(name=f"PartDiff 50, {n}", method="partdiff50", steps=n, repeats=2) for n in (1, 20)
+    Timed(name=f"PartDiff 50, {n}", method="partdiff50", steps=n, repeats=2) for n in (1, 20)
 )
 _METHODS = (
-    Row(name="B-spline", method="bspline", repeats=2),
-    Row(name="regression", method="regression", repeats=2),
+    Timed(name="B-spline", method="bspline", repeats=2),
+    Timed(name="regression", method="regression", repeats=2),
     DEFAULT,
-    *(Row(name=f"InvSR, {n}", method="invsr", steps=n, repeats=2) for n in range(1, 6)),
+    *(Timed(name=f"InvSR, {n}", method="invsr", steps=n, repeats=2) for n in range(1, 6)),
     ONE,
     TWENTY,
-    Row(name="PartDiff 25, 25", method="partdiff25", steps=25),
-    Row(name="PartDiff 50, 50", method="partdiff50", steps=50),
-    Row(name="SR3, 100", method="sr3", steps=100),
-    Row(name="default, x4", factor=4.0),
-    Row(name="default, slices x6", job="throughplane", factor=6.0),
+    Timed(name="PartDiff 25, 25", method="partdiff25", steps=25),
+    Timed(name="PartDiff 50, 50", method="partdiff50", steps=50),
+    Timed(name="SR3, 100", method="sr3", steps=100),
+    Timed(name="default, x4", factor=4.0),
+    Timed(name="default, slices x6", job="throughplane", factor=6.0),
 )
 #: Those that stand for all of them in a quick run.
 _QUICK = ("B-spline", "regression", "InvSR, 1", DEFAULT.name, ONE.name, TWENTY.name)
 
 
-def planned(quick: bool) -> list[Row]:
+def planned(quick: bool) -> list[Timed]:
     """The rows of a benchmark, or of a quick one on a small study."""
     if quick:
         few = [r for r in _METHODS if r.name in (*_QUICK, "default, slices x6")]
         return [r.model_copy(update={"shape": SMALL, "repeats": 3}) for r in few]
-    sizes = (Row(name="x".join(map(str, s)), shape=s, of="curve") for s in CURVE)
+    sizes = (Timed(name="x".join(map(str, s)), shape=s, of="curve") for s in CURVE)
     return [*_METHODS, *sizes]
 
 
@@ -99,11 +99,11 @@ class Measured(Settings):
         first: time from the start of the process until the first image was restored.
         operations: of the network in all, a multiplication and an addition counted as two.
         memory: peak in GiB, of the process and of a CUDA device.
-        device, precision, threads: where and how it was computed.
+        precision, threads, device: how and where it was computed.
         peaks: of the device, right after the run.
     """
 
-    row: Row
+    row: Timed
     model: str
     evaluations: int
     voxels: int

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from mrisr import __version__
-from mrisr.benchmark.rows import DEFAULT, NOISE, SPACING, STUDY, Benchmark, Measured, Row, planned
+from mrisr.benchmark.rows import DEFAULT, NOISE, SPACING, STUDY, Benchmark, Measured, Timed, planned
 from mrisr.core.errors import InputError, MrisrError
 from mrisr.core.volume import Volume
 from mrisr.data.phantom import phantom
@@ -90,7 +90,7 @@ def resized(volume: Volume, shape: tuple[int, int, int]) -> Volume:
     return replace(volume, array=np.pad(volume.array, more, mode="wrap")[fitting].copy())
 
 
-def in_own_process(row: Row, study: Path, device: str, trace: Path | None = None) -> Measured:
+def in_own_process(row: Timed, study: Path, device: str, trace: Path | None = None) -> Measured:
     """Measure a row in a fresh process. Raises MrisrError if it fails."""
     asked: dict[str, Any] = {
         "row": row.model_dump(),

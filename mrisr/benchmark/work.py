@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mrisr.benchmark.rows import Measured, Peaks, Row
+from mrisr.benchmark.rows import Measured, Peaks, Timed
 from mrisr.core.options import Files
 from mrisr.core.stages import STAGES, Clock, Spent
 from mrisr.core.volume import VolumeFile
@@ -31,7 +31,7 @@ COPIED = {"cpu": 2**28, "cuda": 2**31}
 
 
 def measure(
-    row: Row, study: Path, device: str, began: Spent | None = None, trace: Path | None = None
+    row: Timed, study: Path, device: str, began: Spent | None = None, trace: Path | None = None
 ) -> Measured:
     """Run a row on a study's file and measure it; ``trace`` is of one more run, for a viewer of traces."""
     from mrisr.runs.outputs import FileRun
@@ -52,7 +52,7 @@ def measure(
 
 
 def _measured(
-    row: Row, settings: InPlane | ThroughPlane, made: Result, clocks: list[Clock]
+    row: Timed, settings: InPlane | ThroughPlane, made: Result, clocks: list[Clock]
 ) -> Measured:
     import torch
 
@@ -172,7 +172,7 @@ def main() -> None:
     asked = json.load(sys.stdin)
     began = Spent(asked["began"], 0.0)
     trace = Path(asked["trace"]) if asked["trace"] else None
-    row = Row.model_validate(asked["row"])
+    row = Timed.model_validate(asked["row"])
     print(measure(row, Path(asked["study"]), asked["device"], began, trace).model_dump_json())
 
 

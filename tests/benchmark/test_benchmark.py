@@ -15,7 +15,7 @@ from mrisr.benchmark.rows import (
     Benchmark,
     Measured,
     Peaks,
-    Row,
+    Timed,
     planned,
 )
 from mrisr.core import stages
@@ -79,7 +79,7 @@ def test_a_clock_ends_where_a_run_fails() -> None:
 def test_a_row_is_measured(study: Path, tmp_path: Path) -> None:
     """Operations by hand: four convolutions of 8 channels on images folded by 2, for each evaluation."""
     trace = tmp_path / "trace.json"
-    row = Row(name="three", steps=3, shape=SHAPE, repeats=2)
+    row = Timed(name="three", steps=3, shape=SHAPE, repeats=2)
     found = work.measure(row, study, "cpu", trace=trace)
     per_pixel = 2 * 9 * (2 * 4 * 8 + 2 * 8 * 8 + 8 * 4) / 4
     assert found.voxels == 4 * 32 * 32 * 4
@@ -91,7 +91,7 @@ def test_a_row_is_measured(study: Path, tmp_path: Path) -> None:
     events = {event.get("name") for event in json.loads(trace.read_text())["traceEvents"]}
     assert used - {"start-up"} < events
     assert not list(study.parent.glob("result-*.nii.gz"))
-    across = Row(name="slices", job="throughplane", factor=6.0, shape=SHAPE)
+    across = Timed(name="slices", job="throughplane", factor=6.0, shape=SHAPE)
     deep = work.measure(across, study, "cpu")
     both = 2 * per_pixel * deep.voxels  # rows against slices, and columns against slices
     assert deep.operations == pytest.approx(both, rel=0.05)
@@ -111,7 +111,7 @@ def test_a_cuda_device_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert measured(DEFAULT, device="cuda: a card").unit == "wall"
 
 
-def measured(row: Row, device: str = "cpu: x, 1 threads", **change: float) -> Measured:
+def measured(row: Timed, device: str = "cpu: x, 1 threads", **change: float) -> Measured:
     """A row that was not run: network in proportion to voxels, 5% beyond it, on a device of 1 GFLOP/s."""
     evaluations = row.steps or 1
     voxels = row.shape[0] * row.shape[1] * row.shape[2] * 4
@@ -234,7 +234,7 @@ def test_the_command(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -
 @pytest.mark.slow
 @pytest.mark.usefixtures("models")
 def test_a_row_has_a_process_of_its_own(study: Path) -> None:
-    found = run.in_own_process(Row(name="small", shape=SHAPE), study, "cpu")
+    found = run.in_own_process(Timed(name="small", shape=SHAPE), study, "cpu")
     assert found.first.processor > 0.1  # the interpreter and its libraries
     with pytest.raises(MrisrError, match=r"ended with 1: .*no model 'other-inplane'"):
-        run.in_own_process(Row(name="other", method="other", shape=SHAPE), study, "cpu")
+        run.in_own_process(Timed(name="other", method="other", shape=SHAPE), study, "cpu")
