@@ -12,7 +12,7 @@ import pytest
 from mrisr.core.errors import InputError, UsageError
 from mrisr.data.phantom import label_volume, phantom, phantom_affine
 from mrisr.evaluation.experiment import Evaluation, Switches
-from mrisr.evaluation.lesions import case
+from mrisr.evaluation.lesions import case, figures
 from mrisr.evaluation.lesions.case import zones_on
 from mrisr.evaluation.lesions.experiment import evaluate_lesions
 from mrisr.evaluation.settings import LesionsSettings
@@ -53,6 +53,15 @@ def patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
             coronal = phantom((60, 72, 5), plane="coronal", spacing=(1, 1, 4), seed=seed)
             write_volume(coronal, folder / name / "t2w_cor.nii")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are drawn only where a test looks at them."""
+    if "report" not in request.node.name:
+        monkeypatch.setattr(figures, "png", lambda figure: b"png")
+        for name in ("chart", "windows"):
+            monkeypatch.setattr(figures, name, lambda *arguments: None)
 
 
 @pytest.fixture
@@ -123,8 +132,8 @@ def test_the_card(scored: Run, run: Callable[..., tuple[int, str, str]]) -> None
     into_card = Switches(device="cpu", into_card=True)
     with pytest.raises(UsageError, match="has no figures yet; `mrisr evaluate --card` comes first"):
         scored(into_card)
-    figures = {"command": "c", "patients": [], "means": [], "baseline": "b", "default": "d"}
-    write_card(read_any_card(path).model_copy(update={"figures": figures}), path)
+    before = {"command": "c", "patients": [], "means": [], "baseline": "b", "default": "d"}
+    write_card(read_any_card(path).model_copy(update={"figures": before}), path)
     done = scored(into_card)
     lesions = read_any_card(path).figures["lesions"]
     assert lesions["command"].endswith("--data DATA --output OUT --card")
