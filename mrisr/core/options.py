@@ -304,7 +304,7 @@ class Files(Options):
         flags=("--deidentify",),
     )
     qc: Path | None = option(
-        None, "PNG to draw: input, interpolation and result, or zones, in three planes."
+        None, "PNG to draw: input, interpolation, result and residual, or the zones."
     )
     series: str | None = option(None, "DICOM series to take: its UID, number or description.")
     frame: int | None = option(
