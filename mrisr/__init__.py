@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 process.make_ready()
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:
     if name in ("inplane", "throughplane", "run", "segment"):
         from mrisr.runs import run as runs

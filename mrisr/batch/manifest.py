@@ -15,7 +15,7 @@ from mrisr.batch.names import ROLES, STACKS
 from mrisr.batch.workflow import pipelines
 from mrisr.core.errors import OutputError
 from mrisr.io.atomic import write_bytes
-from mrisr.io.tables import Row, ManifestError, read_rows
+from mrisr.io.tables import ManifestError, Row, read_rows
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ Nothing heavy is imported before a command runs, so ``mrisr --help`` answers at 
 """
 
 import errno
+import inspect
 import logging
 import os
 import signal
@@ -22,8 +23,6 @@ from mrisr.core.errors import MrisrError, out_of_memory
 
 app = typer.Typer(
     help="Super-resolution of prostate MRI: sharp, isotropic volumes that overlay on the original.",
-    no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -37,35 +36,58 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _common(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        typer.echo(_FIRST)
 
 
-for _command in (
-    study.inplane,
-    study.throughplane,
-    study.segment,
-    models.prepare,
-    models.train,
-    models.models,
-    models.export,
-    models.benchmark,
-    study.info,
-    study.demo,
-    study.fetch,
-    study.send,
-    study.manifest,
-    study.batch,
-):
-    app.command()(_command)
+_FIRST = """\
+Super-resolution of prostate MRI. For research only. Type next
+
+  mrisr info STUDY                         what a study holds, and which command fits
+  mrisr inplane STUDY --qc look.png        smaller pixels, and a picture of it
+  mrisr throughplane STUDY --qc look.png   thinner slices
+  mrisr demo                               no study at hand: a phantom, before and after
+  mrisr --help                             all commands"""
+#: Commands by the boxes in which the help shows them.
+_COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
+    "A study": (study.inplane, study.throughplane, study.segment, study.info, study.demo),
+    "Many studies": (study.manifest, study.batch),
+    "An archive": (study.fetch, study.send),
+    "Models": (
+        models.models,
+        models.prepare,
+        models.train,
+        models.export,
+        models.benchmark,
+    ),
+}
+_EXAMPLES = {
+    study.inplane: (
+        "mrisr inplane study.nii.gz --scale 2 --qc look.png",
+        "mrisr inplane exam/ --series t2_tse_tra --output exam_sr/",
+    ),
+    study.throughplane: (
+        "mrisr throughplane ax.nii.gz --qc look.png",
+        "mrisr throughplane ax.nii.gz --coronal cor.nii.gz --sagittal sag.nii.gz",
+    ),
+    study.segment: ("mrisr segment study.nii.gz --output zones.nii.gz --qc zones.png",),
+}
+for _panel, _group in _COMMANDS.items():
+    for _command in _group:
+        _told = [inspect.getdoc(_command) or ""]
+        if _command in _EXAMPLES:
+            _told.append("\b\n" + "\n".join(_EXAMPLES[_command]))
+        app.command(help="\n\n".join(_told), rich_help_panel=_panel)(_command)
 app.command(hidden=True)(study.chunk)  # which the workflow calls
-app.add_typer(models.evaluations, name="evaluate")
-app.add_typer(models.analyses, name="analyze")
+app.add_typer(models.evaluations, name="evaluate", rich_help_panel="Models")
+app.add_typer(models.analyses, name="analyze", rich_help_panel="Models")
 
 
 @cache

@@ -21,6 +21,7 @@ from mrisr.cli.terminal import (
     progress_bar,
     say,
     stage_bars,
+    study_argument,
     study_option,
     takes,
 )
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _FORMATS = "NIfTI, MHA/MHD, NRRD or a DICOM series folder"
 _STACK = f"Stack: {_FORMATS}. Coronal and sagittal stacks do as well."
+_SAME = "The study, as an option instead."
 _OTHER = f"Further stack of the same exam, across the first: {_FORMATS}."
 _IMAGE = f"T2-weighted study of axial slices, or of voxels of one size: {_FORMATS}."
 STUDY = "A volume, a DICOM folder with one or many series, or a folder of volumes."
@@ -57,19 +59,21 @@ Url = Annotated[
 def inplane(
     settings: InPlane,
     files: Files,
-    input: Annotated[Path, study_option(f"Study: {_FORMATS}.", "--input", "-i")],
+    study: Annotated[Path | None, study_argument(f"Study: {_FORMATS}.")] = None,
+    input: Annotated[Path | None, study_option(_SAME, "--input", "-i")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Make the pixels of every slice smaller."""
-    _run(input, settings, files, quiet, as_json)
+    _run(_one(study, input), settings, files, quiet, as_json)
 
 
 @takes(settings=ThroughPlane, files=Files)
 def throughplane(
     settings: ThroughPlane,
     files: Files,
-    axial: Annotated[Path, study_option(_STACK, "--axial", "-a")],
+    study: Annotated[Path | None, study_argument(_STACK)] = None,
+    axial: Annotated[Path | None, study_option(_SAME, "--axial", "-a", "--input", "-i")] = None,
     coronal: Annotated[Path | None, study_option(_OTHER, "--coronal")] = None,
     sagittal: Annotated[Path | None, study_option(_OTHER, "--sagittal")] = None,
     quiet: Quiet = False,
@@ -77,19 +81,28 @@ def throughplane(
 ) -> None:
     """Make the slices thinner; out of several planes of a patient, one isotropic volume."""
     others = tuple(path for path in (coronal, sagittal) if path is not None)
-    _run(axial, settings, files, quiet, as_json, others)
+    _run(_one(study, axial, "--axial"), settings, files, quiet, as_json, others)
 
 
 @takes(settings=Segmenting, files=Files)
 def segment(
     settings: Segmenting,
     files: Files,
-    input: Annotated[Path, study_option(_IMAGE, "--input", "-i")],
+    study: Annotated[Path | None, study_argument(_IMAGE)] = None,
+    input: Annotated[Path | None, study_option(_SAME, "--input", "-i")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Label the zones of the prostate: 1 peripheral, 2 transition zone."""
-    _run(input, settings, files, quiet, as_json)
+    _run(_one(study, input), settings, files, quiet, as_json)
+
+
+def _one(study: Path | None, given: Path | None, option: str = "--input") -> Path:
+    """The study, named as an argument or by its option. Raises UsageError: by neither, or by both."""
+    if (study is None) == (given is None):
+        found = "neither" if study is None else f"{study} and {given}"
+        raise UsageError(f"STUDY or {option}: expected one of them, found {found}")
+    return study or given  # type: ignore[return-value]
 
 
 def _run(
@@ -137,7 +150,7 @@ def info(
     if as_json:
         typer.echo(json.dumps([asdict(s) for s in found], indent=2))
     else:
-        typer.echo(survey_text(found))
+        typer.echo(survey_text(found, study))
     if found and all(s.problems for s in found):
         raise typer.Exit(2)
 

@@ -1,7 +1,9 @@
 """Models, cards and surveys as plain text."""
 
 import io
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -193,8 +195,9 @@ def card_markdown(card: Card) -> str:
     return "\n".join([f"---\n{head}---\n", *card_sections(card), use]).rstrip()
 
 
-def survey_text(found: Sequence[SeriesInfo]) -> str:
-    """One row per series, and below each what is wrong with it or worth knowing."""
+def survey_text(found: Sequence[SeriesInfo], study: Path | None = None) -> str:
+    """One row per series, localizers and what is refused among them; below it what is wrong with each or
+    worth knowing and, for the study at a path, the commands that fit."""
     if not found:
         return "no volumes found"
     rows, remarks = [], []
@@ -203,10 +206,36 @@ def survey_text(found: Sequence[SeriesInfo]) -> str:
         spacing = " x ".join(f"{v:.4g}" for v in s.spacing or ())
         thickness = f"{s.slice_thickness:g}" if s.slice_thickness else ""
         noise = "" if s.noise is None else f"{100 * s.noise:.1f}"
-        known = (s.plane, shape, spacing, thickness, s.orientation, s.dtype, noise)
+        slices = s.files if s.shape is None else s.shape[_across(s)]
+        known = (s.plane, str(slices), shape, spacing, thickness, s.orientation, s.dtype, noise)
         rows.append((s.name, s.kind, *(value or "-" for value in known), s.description))
         remarks += [f"note: {s.name}: {note}" for note in s.notes]
-        remarks += [f"problem: {problem}" for problem in s.problems]
-    named = ("plane", "shape", "spacing mm", "thickness mm", "axes", "type", "noise %")
+        remarks += [f"problem: {s.name}: {problem}" for problem in s.problems]
+    named = ("plane", "slices", "shape", "spacing mm", "thickness mm", "axes", "type", "noise %")
     columns = ("series", "kind", *named, "description")
-    return "\n".join([table_text(columns, rows), *remarks])
+    hints = [] if study is None else next_commands(found, study)
+    return "\n".join([table_text(columns, rows), *remarks, *hints])
+
+
+def next_commands(found: Sequence[SeriesInfo], study: Path) -> list[str]:
+    """Command lines that fit a study: for its first axial series that can be read, else its first at all."""
+    usable = [s for s in found if not s.problems and s.spacing]
+    series = next((s for s in usable if s.plane == "axial"), usable[0] if usable else None)
+    if series is None or series.spacing is None:
+        return []
+    where = str(study)
+    if study.is_dir() and series.kind != "dicom":
+        where = str(study / f"{series.name}{series.ending}")
+    told = shlex.quote(where)
+    if series.kind == "dicom" and len(found) > 1:
+        told += f" --series {shlex.quote(series.name)}"
+    commands = [f"mrisr inplane --input {told}"]
+    if series.spacing[_across(series)] > 1.5 * min(series.spacing):
+        commands.append(f"mrisr throughplane --axial {told}")
+    return [f"next: {command}" for command in commands]
+
+
+def _across(series: SeriesInfo) -> int:
+    """The array axis of the slices, that of the coarsest spacing."""
+    spacing = series.spacing or (0.0, 0.0, 1.0)
+    return spacing.index(max(spacing))

@@ -7,6 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import MISSING
 from functools import wraps
 from pathlib import Path
@@ -14,7 +15,22 @@ from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
-from mrisr.core.options import Declared, Options, current_names, declared
+from mrisr.core.options import Declared, Files, Options, current_names, declared
+
+#: Boxes of the help of the three jobs, and the options in each; others stand among the first.
+PANELS: Mapping[str, str] = {
+    name: panel
+    for panel, names in {
+        "Input": "input axial coronal sagittal series frame affine slice_thickness noise degradation "
+        "register",
+        "Output": "scale factor spacing output qc force quiet as_json",
+        "Model": "model method bundle nnunet table margin",
+        "Sampling": "steps sampler eta start seed consistency",
+        "Hardware": "device precision tile max_voxels",
+        "DICOM": "format template deidentify",
+    }.items()
+    for name in names.split()
+}
 
 
 def option(help: str, *flags: str, **limits: Any) -> Any:
@@ -25,6 +41,11 @@ def option(help: str, *flags: str, **limits: Any) -> Any:
 def study_option(help: str, *flags: str) -> Any:
     """The option that names a study; whether it can be read is for the reader to say, with its exit code."""
     return typer.Option(*flags, help=help, readable=False)
+
+
+def study_argument(help: str) -> Any:
+    """A study named without an option."""
+    return typer.Argument(help=help, readable=False, metavar="STUDY")
 
 
 Cache = Annotated[Path, option("Cache made by `mrisr prepare`.")]
@@ -59,11 +80,25 @@ def takes(**kinds: type[Options]) -> Callable[[Callable[..., None]], Callable[..
 
         parameters = [*(p for p in own if p.name not in kinds), *added.values()]
         keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+        if Files in kinds.values():
+            order = dict(zip(PANELS, range(len(PANELS)), strict=True))
+            keyword = sorted(map(_in_panel, keyword), key=lambda p: order.get(p.name, -1))
         with_options.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
         with_options.__annotations__ = {p.name: p.annotation for p in keyword}
         return with_options
 
     return decorate
+
+
+def _in_panel(parameter: inspect.Parameter) -> inspect.Parameter:
+    """A parameter that the help shows in its box."""
+    kind, *told = get_args(parameter.annotation)
+    shown = []
+    for info in told:
+        info = copy(info)  # an option such as Quiet is another command's too
+        info.rich_help_panel = PANELS.get(parameter.name)
+        shown.append(info)
+    return parameter.replace(annotation=Annotated[(kind, *shown)])
 
 
 def _made(kind: type[Options], given: Mapping[str, Any]) -> Options:

@@ -310,7 +310,7 @@ class Files(Options):
         flags=("--deidentify",),
     )
     qc: Path | None = option(
-        None, "PNG to draw: input, interpolation and result, or zones, in three planes."
+        None, "PNG to draw: input, interpolation, result and residual, or the zones."
     )
     uncertainty: Path | None = option(
         None,

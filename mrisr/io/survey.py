@@ -25,6 +25,7 @@ class SeriesInfo:
     uid: str | None = None  #: SeriesInstanceUID, DICOM only
     description: str = ""  #: SeriesDescription on one line, DICOM only
     files: int = 1  #: how many it consists of
+    ending: str = ""  #: of a volume's file, which the name leaves out
     plane: str | None = None  #: ``"axial"``, ``"coronal"`` or ``"sagittal"``
     shape: tuple[int, int, int] | None = None  #: voxels along the array axes
     spacing: tuple[float, float, float] | None = None  #: mm along the array axes
@@ -64,7 +65,8 @@ def survey(path: str | PathLike[str]) -> list[SeriesInfo]:
 
 def _volume_file(path: Path, root: Path) -> SeriesInfo:
     name = (path.parent.relative_to(root) / stem(path)).as_posix()
-    return _describe(SeriesInfo(name, input_format(path)), lambda: read_file(path))
+    known = SeriesInfo(name, input_format(path), ending=path.name.removeprefix(stem(path)))
+    return _describe(known, lambda: read_file(path))
 
 
 def _dicom_series(path: Path) -> list[SeriesInfo]:

@@ -140,7 +140,28 @@ def test_stopped_by_the_user(run: Run, study: Path, monkeypatch: pytest.MonkeyPa
 
 def test_version_and_help(run: Run) -> None:
     assert run("--version") == Outcome(0, f"{mrisr.__version__}\n", "")
-    assert run("inplane", "--help").code == 0
+    alone = run()
+    assert (alone.code, alone.err) == (0, "")
+    assert "mrisr info STUDY" in alone.out
+    told = run("inplane", "--help")
+    assert told.code == 0
+    panels = ("Input", "Output", "Model", "Sampling", "Hardware", "DICOM")
+    boxes = (f"─ {panel} ─" for panel in panels)
+    places = [told.out.index(text) for text in ("study.nii.gz --scale 2", *boxes)]
+    assert places == sorted(places), "an example first, then the boxes"
+    assert places[1] < told.out.index("--noise") < places[2] < told.out.index("--scale ", places[2])
+    assert "--install-completion" in run("--help").out
+    assert set(mrisr.__all__) == set(dir(mrisr))
+
+
+def test_the_study_is_named_with_or_without_an_option(run: Run, study: Path) -> None:
+    options = ("-q", "--factor", 2, "--method", "bspline", "--device", "cpu")
+    for number, named in enumerate(([study], ["--input", study], ["--axial", study])):
+        assert run("throughplane", *named, *options, "-o", f"{number}.nii").code == 0
+    assert Path("0.nii").read_bytes() == Path("1.nii").read_bytes() == Path("2.nii").read_bytes()
+    both = run("throughplane", study, "--input", study, "-o", "3.nii")
+    assert both.code == 1
+    assert "expected one of them" in both.err
 
 
 def test_models(run: Run) -> None:
@@ -164,7 +185,10 @@ def test_models(run: Run) -> None:
 
 
 def test_info(run: Run, study: Path, tmp_path: Path) -> None:
-    assert "24x20x4" in run("info", study).out
+    told = run("info", study).out
+    assert "24x20x4" in told
+    assert f"next: mrisr throughplane --axial {study}" in told
+    assert f"next: mrisr inplane --input {study}" in run("info", study.parent).out
     (found,) = json.loads(run("info", study, "--json").out)
     assert (found["plane"], found["shape"]) == ("axial", [24, 20, 4])
     bad = tmp_path / "bad.nii.gz"
@@ -305,7 +329,7 @@ def test_survey_text() -> None:
         notes=("positions win",),
     )
     _, row, note = survey_text([info]).splitlines()
-    assert row.split() == "t2w dicom axial - 0.75 x 0.75 x 3 - - - 1.8".split()
+    assert row.split() == "t2w dicom axial 1 - 0.75 x 0.75 x 3 - - - 1.8".split()
     assert note == "note: t2w: positions win"
 
 
