@@ -15,7 +15,7 @@ from mrisr.core.volume import VolumeFile
 from mrisr.demo import study_of, truths
 from mrisr.physics.measurement import Measurement
 from mrisr.runs.results import upsample
-from mrisr.view.cuts import Row, anatomical_directions, cuts, display_window, middle_slice
+from mrisr.view.cuts import PanelRow, anatomical_directions, cuts, display_window, middle_slice
 from mrisr.view.qc import Column, page_png
 
 SIDE = 250  # pixels of a panel
@@ -31,7 +31,7 @@ def main(path: Path) -> None:
         measurement = made.measurement
         assert isinstance(measurement, Measurement)
         plane, extent = ROWS[name]
-        rows.append(Row(plane, extent, extent / SIDE))
+        rows.append(PanelRow(plane, extent, extent / SIDE))
         centre, _ = middle_slice(study)
         window = display_window(study, centre, extent)
         interpolated = measurement.placed.volume(measurement.interpolated())

@@ -57,7 +57,14 @@ Super-resolution of prostate MRI. For research only. Type next
   mrisr --help                             all commands"""
 #: Commands by the boxes in which the help shows them.
 _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "A study": (study.inplane, study.throughplane, study.segment, study.info, study.demo),
+    "A study": (
+        study.inplane,
+        study.throughplane,
+        study.segment,
+        study.info,
+        study.view,
+        study.demo,
+    ),
     "Many studies": (study.manifest, study.batch),
     "An archive": (study.fetch, study.send),
     "Models": (

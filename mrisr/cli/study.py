@@ -45,6 +45,7 @@ STUDIES = (
 )
 #: Failed studies that are listed on the terminal.
 MOST_LISTED = 20
+_RESULT = "What a run has written; or the folder of a batch, or of a study of one."
 OUTPUT = "Folder for the study, the results and the picture."
 Url = Annotated[
     str,
@@ -153,6 +154,30 @@ def info(
         typer.echo(survey_text(found, study))
     if found and all(s.problems for s in found):
         raise typer.Exit(2)
+
+
+def view(
+    result: Annotated[Path, typer.Argument(help=_RESULT, readable=False)],
+    input: Annotated[
+        Path | None, study_option("Study that the result was made of.", "--input", "-i")
+    ] = None,
+    series: Annotated[
+        str | None, option("DICOM series of it: its UID, number or description.")
+    ] = None,
+    open_page: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open the page in a browser, or only write it.")
+    ] = True,
+    force: Force = False,
+) -> None:
+    """Show before and after on a page with a slider, which it writes beside a result."""
+    import webbrowser
+
+    from mrisr.batch.report.single import page_of
+
+    page = page_of(result, input, series=series, force=force)
+    typer.echo(page)
+    if open_page and not webbrowser.open(page.absolute().as_uri()):
+        typer.echo("no browser could be opened", err=True)
 
 
 def demo(

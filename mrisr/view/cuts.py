@@ -22,7 +22,7 @@ ROWS = ("axial", "coronal", "sagittal")
 SCREEN = {"axial": (0, 1), "coronal": (0, 2), "sagittal": (1, 2)}
 
 
-class CutRow(NamedTuple):
+class PanelRow(NamedTuple):
     """A row of the picture: its plane, and the sides of its panels and of their pixels in mm."""
 
     plane: str
@@ -137,7 +137,7 @@ def page_pixel(volume: Volume, extent_mm: float = EXTENT_MM) -> float:
 
 
 def cuts(
-    volume: Volume, rows: Sequence[CutRow], centre: ArrayLike, directions: ArrayLike
+    volume: Volume, rows: Sequence[PanelRow], centre: ArrayLike, directions: ArrayLike
 ) -> list[NDArray[np.float32]]:
     """The panels of a volume, one for each row; voxels finer than the pixels are averaged in them."""
     fine = float(volume.spacing.min())

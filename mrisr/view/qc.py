@@ -21,7 +21,7 @@ from mrisr.view.cuts import (
     EXTENT_MM,
     ROWS,
     SCREEN,
-    CutRow,
+    PanelRow,
     anatomical_directions,
     cuts,
     display_window,
@@ -100,7 +100,7 @@ def qc_png(
     return page_png(columns, rows, window, " - ".join(part for part in (number, title) if part))
 
 
-def _rows(result: Volume, source: Volume, extent_mm: float) -> list[CutRow]:
+def _rows(result: Volume, source: Volume, extent_mm: float) -> list[PanelRow]:
     """The planes in which a result differs from its source: the slices' own, whole and enlarged, or three."""
     pixel = page_pixel(result, extent_mm)
     axis = geometry.world_axes(source.affine)[source.slice_axis]
@@ -108,12 +108,12 @@ def _rows(result: Volume, source: Volume, extent_mm: float) -> list[CutRow]:
         float(v.spacing[geometry.world_axes(v.affine).index(axis)]) for v in (source, result)
     ]
     if between[1] < 0.9 * between[0] or not source.is_stack:
-        return [CutRow(plane, extent_mm, pixel) for plane in ROWS]
+        return [PanelRow(plane, extent_mm, pixel) for plane in ROWS]
     voxels = max(1, round(pixel / float(result.spacing.min())))
     zoom = voxels * int(np.ceil(_ZOOM / voxels))  # voxels stay whole
     return [
-        CutRow(source.plane, extent_mm, pixel),
-        CutRow(source.plane, extent_mm / zoom, pixel / zoom),
+        PanelRow(source.plane, extent_mm, pixel),
+        PanelRow(source.plane, extent_mm / zoom, pixel / zoom),
     ]
 
 
@@ -139,7 +139,7 @@ def planes_png(
     directions = anatomical_directions(first.affine)
     centre, number = middle_slice(first)
     planes = {volume.plane: volume for volume in reversed(measured)}
-    rows = [CutRow(plane, extent_mm, page_pixel(result, extent_mm)) for plane in ROWS]
+    rows = [PanelRow(plane, extent_mm, page_pixel(result, extent_mm)) for plane in ROWS]
 
     def shown(volumes: Sequence[Volume]) -> list[NDArray[np.float32]]:
         pairs = zip(volumes, rows, strict=True)
@@ -178,7 +178,7 @@ def _edges(image: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def page_png(
-    columns: Sequence[Column], rows: Sequence[CutRow], window: tuple[float, float], title: str
+    columns: Sequence[Column], rows: Sequence[PanelRow], window: tuple[float, float], title: str
 ) -> bytes:
     """Lay the panels out so that one array element is one pixel of the page, as the bytes of a PNG.
 

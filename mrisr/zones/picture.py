@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from mrisr.core.volume import Volume
 from mrisr.view import qc
-from mrisr.view.cuts import ROWS, CutRow, anatomical_directions, cuts, display_window, page_pixel
+from mrisr.view.cuts import ROWS, PanelRow, anatomical_directions, cuts, display_window, page_pixel
 from mrisr.zones.labels import ZONES
 
 #: Side of the square shown, mm.
@@ -24,7 +24,7 @@ def zones_png(image: Volume, labels: Volume, *, title: str = "") -> bytes:
     """
     centre = gland_centre(labels)
     where = centre, anatomical_directions(image.affine)
-    rows = [CutRow(plane, EXTENT_MM, page_pixel(image, EXTENT_MM)) for plane in ROWS]
+    rows = [PanelRow(plane, EXTENT_MM, page_pixel(image, EXTENT_MM)) for plane in ROWS]
     window = display_window(image, centre, EXTENT_MM)
     plain, zones = cuts(image, rows, *where), cuts(labels, rows, *where)
     outlined = [_outlined(p, z, window) for p, z in zip(plain, zones, strict=True)]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mrisr.batch import run
-from mrisr.batch.names import HIDDEN, STATUS, chunk_file
+from mrisr.batch.names import HIDDEN, STATUS, chunk_file, read_json
 from mrisr.batch.report.page import write_subject_page
 from mrisr.batch.run import DIED, run_chunk, supervise
 from mrisr.batch.start import progress, write_outcome
@@ -83,9 +83,16 @@ def test_the_page_is_that_of_the_files(batch: Batch) -> None:
     folder = batch.out / "sub-a"
     page = (folder / "report.html").read_text()
     assert write_subject_page(folder).read_text() == page
-    assert "sub-a: done" in page
+    assert "sub-a: check" in page, "random weights find no prostate"
+    assert "What needs a look" in page
     status = read_status(folder)
-    assert [s.state for s in write_outcome(batch.out).values()] == ["done", "done"]
+    outcome = write_outcome(batch.out)
+    assert [s.state for s in outcome.values()] == ["check", "check"]
+    reasons = read_json(batch.out / "outcome.json")["studies"][0]["check"]
+    assert reasons == outcome["sub-a"].check != []
+    record = read_json(folder / "zones" / "source.json")
+    assert [f"source: {told}" for told in record["check"]] == reasons[: len(record["check"])]
+    assert reasons[0] in (batch.out / "outcome.csv").read_text()
     batch.settings["upsampled"]["inplane-x2"]["seed"] = 3
     batch.plan()
     assert [s.state for s in write_outcome(batch.out).values()] == ["unfinished"] * 2

@@ -164,6 +164,20 @@ def test_the_study_is_named_with_or_without_an_option(run: Run, study: Path) -> 
     assert "expected one of them" in both.err
 
 
+def test_view_writes_a_page_that_stands_alone(run: Run, study: Path) -> None:
+    bare = ("-q", "--factor", 2, "--method", "bspline", "--device", "cpu", "-o", "thin.nii.gz")
+    assert run("throughplane", study, *bare).code == 0
+    done = run("view", "thin.nii.gz", "--input", study, "--no-open")
+    assert (done.code, done.out) == (0, "thin.html\n"), done.err
+    page = Path("thin.html").read_text()
+    assert "through-plane ×2" in page
+    assert page.count("data:image/jpeg") > 6
+    assert "all studies" not in page
+    assert "not finished" not in page
+    assert run("view", "thin.nii.gz", "--input", study, "--no-open").code == 3, "it exists"
+    assert run("view", "thin.nii.gz", "--no-open").code == 2
+
+
 def test_models(run: Run) -> None:
     done = run("models")
     assert done.code == 0

@@ -281,7 +281,7 @@ class StudyResults:
         return None if volume == SOURCE or after is None or before is None else after - before
 
 
-def write_subject_page(folder: Path, read: Read = read_volume) -> Path:
+def write_subject_page(folder: Path, read: Read = read_volume, back: str | None = None) -> Path:
     """Write ``report.html`` into the folder of a study, from what lies in it and nothing else; its path.
 
     The page needs no other file and no network. A study that failed has a page as well. Raises OutputError.
@@ -289,14 +289,18 @@ def write_subject_page(folder: Path, read: Read = read_volume) -> Path:
     Args:
         folder: ``sub-X`` or ``sub-X/ses-Y`` of a batch.
         read: reads a volume, as :func:`mrisr.io.read_volume`, or has it in memory.
+        back: where the page of all studies lies, relative to this one; ``""`` where there is none, and then
+            no state nor links to volumes either. Left out: in the batch's folder.
     """
     study = read_study(folder)
     viewers, problems = make_pictures(study, read)
+    if back is None:
+        back = f"{'../' * (2 if folder.name.startswith('ses-') else 1)}{PAGE}"
     return write_page(
         folder / PAGE,
         "subject.html",
         study=study,
-        back=f"{'../' * (2 if folder.name.startswith('ses-') else 1)}{PAGE}",
+        back=back,
         viewers=viewers,
         notes=notes(study, problems),
         measured=SOURCE,
