@@ -23,9 +23,9 @@ PANELS: Mapping[str, str] = {
     for panel, names in {
         "Input": "input axial coronal sagittal series frame affine slice_thickness noise degradation "
         "register",
-        "Output": "scale factor spacing output qc force quiet as_json",
+        "Output": "scale factor spacing output uncertainty qc force quiet as_json",
         "Model": "model method bundle nnunet table margin",
-        "Sampling": "steps sampler eta start seed consistency",
+        "Sampling": "steps sampler eta start seed samples consistency",
         "Hardware": "device precision tile max_voxels",
         "DICOM": "format template deidentify",
     }.items()
