@@ -1,7 +1,7 @@
 """The page of results is what its commands make."""
 
+import csv
 import importlib.util
-import re
 from pathlib import Path
 from types import ModuleType
 
@@ -33,7 +33,11 @@ def section(script: ModuleType, name: str) -> str:
 
 @pytest.mark.parametrize(
     "name",
-    ["inplane", "throughplane", "reference", "zones", "zones-throughplane", "zones-measured"],
+    [
+        *("inplane", "inplane-noisy", "inplane-measured", "rescan"),
+        *("throughplane", "throughplane-noisy", "throughplane-measured", "reference"),
+        *("zones", "zones-throughplane", "zones-measured"),
+    ],
 )
 def test_every_method_has_its_row_at_every_scale(script: ModuleType, name: str) -> None:
     """And every model is one of the bundled."""
@@ -43,14 +47,22 @@ def test_every_method_has_its_row_at_every_scale(script: ModuleType, name: str) 
     assert f"evaluate {'zones ' * zones}--config configs/{file.name}" in text
     kind: type[ComparisonSettings] = ZonesSettings if zones else EvaluationSettings
     settings = load_settings(file, kind)
+    with (script.FOLDER / f"{name}-means.csv").open(encoding="utf-8") as given:
+        means = list(csv.DictReader(given))
     for scale in settings.scales:
-        heading = f"### {scale}: {'against the labels, ' * zones}mean over \\d+ patients?"
-        (table,) = re.findall(rf"{heading}.*?\n\n(.*?)\n\n", text, re.DOTALL)
-        rows = {line.split("|")[1].strip("* ") for line in table.splitlines()[2:]}
+        assert f"**{scale}: {'against the labels, ' * zones}mean over" in text
+        rows = {r["method"] for r in means if r["table"].startswith(f"{scale}: ")}
         original = {ORIGINAL[scale.scoring]} if zones else set()
         assert rows == original | {m.name for m in settings.compared}
+    assert all(f"results/{file}" in text for file in _files(script, name))
     models = {m.model for m in settings.compared if m.model is not None}
     assert models <= {*available(), *INTERPOLATIONS}
+
+
+def _files(script: ModuleType, name: str) -> list[str]:
+    kinds = ("means", *script.WHOLE)
+    files = [f"{name}-{kind}.csv" for kind in kinds]
+    return [file for file in files if (script.FOLDER / file).exists()]
 
 
 def test_a_section_is_replaced_and_nothing_else(script: ModuleType) -> None:

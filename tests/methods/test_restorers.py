@@ -69,10 +69,10 @@ def test_steps_that_a_method_cannot_do(
 @pytest.mark.parametrize(
     ("name", "steps", "takes"),
     [
-        ("aligned", 1, {"steps", "sampler", "seed", "tile"}),
-        ("aligned", 2, {"steps", "sampler", "eta", "seed", "tile"}),
-        ("plain", 2, {"steps", "eta", "start", "seed", "tile"}),
-        ("inversion", 2, {"steps", "seed", "tile"}),
+        ("aligned", 1, {"steps", "sampler", "seed", "samples", "tile"}),
+        ("aligned", 2, {"steps", "sampler", "eta", "seed", "samples", "tile"}),
+        ("plain", 2, {"steps", "eta", "start", "seed", "samples", "tile"}),
+        ("inversion", 2, {"steps", "seed", "samples", "tile"}),
         ("regression", 1, {"tile"}),
         ("implicit", 1, {"tile"}),
         ("bspline", 1, set()),
