@@ -18,8 +18,8 @@ def motion_of(shift: tuple[float, ...], angles: tuple[float, ...]) -> geometry.A
     return motion
 
 
-SPACING = (1.0, 1.0, 4.0)
-SHAPE = (72, 72, 16)
+SPACING = (1.4, 1.4, 4.2)
+SHAPE = (52, 52, 16)
 MOTIONS = {
     "axial": np.eye(4),
     "coronal": motion_of((2.0, -3.0, 1.5), (1.0, -2.0, 2.0)),
