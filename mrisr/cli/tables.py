@@ -223,15 +223,21 @@ def next_commands(found: Sequence[SeriesInfo], study: Path) -> list[str]:
     series = next((s for s in usable if s.plane == "axial"), usable[0] if usable else None)
     if series is None or series.spacing is None:
         return []
-    where = str(study)
-    if study.is_dir() and series.kind != "dicom":
-        where = str(study / f"{series.name}{series.ending}")
-    told = shlex.quote(where)
+
+    def place(s: SeriesInfo) -> str:
+        inside = study.is_dir() and s.kind != "dicom"
+        return shlex.quote(str(study / f"{s.name}{s.ending}" if inside else study))
+
+    told = place(series)
     if series.kind == "dicom" and len(found) > 1:
         told += f" --series {shlex.quote(series.name)}"
     commands = [f"mrisr inplane --input {told}"]
     if series.spacing[_across(series)] > 1.5 * min(series.spacing):
         commands.append(f"mrisr throughplane --axial {told}")
+        planes = {s.plane: s for s in reversed(usable) if s.plane in ("coronal", "sagittal")}
+        if planes and series.plane == "axial" and series.kind != "dicom":
+            further = (f"--{plane} {place(s)}" for plane, s in sorted(planes.items()))
+            commands.append(f"{commands[-1]} {' '.join(further)}")
     return [f"next: {command}" for command in commands]
 
 
