@@ -35,7 +35,7 @@ def section(script: ModuleType, name: str) -> str:
     "name",
     [
         *("inplane", "inplane-noisy", "inplane-measured", "rescan"),
-        *("throughplane", "throughplane-noisy", "throughplane-measured", "reference"),
+        *("throughplane", "throughplane-noisy", "throughplane-measured", "reference", "planes"),
         *("zones", "zones-throughplane", "zones-measured"),
     ],
 )
