@@ -49,15 +49,16 @@ class Timed(Settings):
         return ThroughPlane(factor=self.factor, method=self.method, steps=self.steps, device=device)
 
 
-DEFAULT = Timed(name="PartDiff, default", repeats=2)
+DEFAULT = Timed(name="PartDiff, default", repeats=6)
 ONE, TWENTY = (
-    Timed(name=f"PartDiff 50, {n}", method="partdiff50", steps=n, repeats=2) for n in (1, 20)
+    Timed(name=f"PartDiff 50, {n}", method="partdiff50", steps=n, repeats=6 if n == 1 else 2)
+    for n in (1, 20)
 )
 _METHODS = (
-    Timed(name="B-spline", method="bspline", repeats=2),
-    Timed(name="regression", method="regression", repeats=2),
+    Timed(name="B-spline", method="bspline", repeats=6),
+    Timed(name="regression", method="regression", repeats=6),
     DEFAULT,
-    *(Timed(name=f"InvSR, {n}", method="invsr", steps=n, repeats=2) for n in range(1, 6)),
+    *(Timed(name=f"InvSR, {n}", method="invsr", steps=n, repeats=6) for n in range(1, 6)),
     ONE,
     TWENTY,
     Timed(name="PartDiff 25, 25", method="partdiff25", steps=25),
