@@ -86,7 +86,8 @@ class Work:
     def upsample(self, part: Part) -> Part:
         """Super-resolve a stack, or all of a study; volume and record, its uncertainty and DICOM where asked
         for."""
-        from mrisr.runs.results import join_planes, upsample
+        from mrisr.runs.joined import join_planes
+        from mrisr.runs.results import upsample
 
         options = self.settings.upsampling(part.name)
         file, others = _named(self._measured(options.of), options.of), list[VolumeFile]()

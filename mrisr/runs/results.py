@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +15,6 @@ from mrisr.core.stages import stage
 from mrisr.core.volume import Volume, VolumeFile
 from mrisr.runs.record import (
     ModelRecord,
-    PlaneRecord,
     Record,
     Residual,
     UncertaintyRecord,
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from mrisr.models.card import ModelCard
     from mrisr.models.store import Model
     from mrisr.physics.measurement import Measurement
-    from mrisr.planes.joint import Joint, Used
+    from mrisr.planes.joint import Joint
     from mrisr.restore import Progress, Restored
     from mrisr.zones.segmenter import Segmenter
 
@@ -107,11 +106,11 @@ def upsample(
     began = time.perf_counter() if began is None else began
     if isinstance(settings, ThroughPlane) and settings.register == "off":
         raise UsageError("register: has no effect on one stack; leave it out")
-    settings, kind = _degraded(settings)
+    settings, kind = with_degradation(settings)
     model = model or model_of(settings, settings.job)
     if uncertain and settings.samples is None:
         settings = replace(settings, samples=default_samples(model.card))
-    measurement, parameters = _measured(file.volume, settings, kind, model)
+    measurement, parameters = measured_as(file.volume, settings, kind, model)
     if settings.noise_level is None:
         measurement = measurement.with_estimated_noise()
     restored = restore(measurement, model, settings, progress)
@@ -125,7 +124,7 @@ def upsample(
     factor = parameters["factor" if measurement.views else "scale"]
     record = Record(
         job=settings.job,
-        model=_model_record(card),
+        model=model_record(card),
         parameters={**parameters, **effective(restored.sampling)},
         input=VolumeRecord.of(file.volume, file.sha256),
         output=VolumeRecord.of(volume),
@@ -149,141 +148,18 @@ def upsample(
     return Result(volume, record, draw, measurement, deviation, volume)
 
 
-def join_planes(
-    file: VolumeFile,
-    others: Sequence[VolumeFile],
-    settings: ThroughPlane,
-    *,
-    model: Model | None = None,
-    progress: Progress | None = None,
-    began: float | None = None,
-) -> Result:
-    """Make one isotropic volume out of several stacks of an exam, in the frame of the first.
-
-    Args:
-        file: the stack that gives frame, field of view and units.
-        others: further stacks, across the first.
-        settings: ``spacing`` or ``factor`` (of the first stack) give the voxels' size, by default the finest
-            pixel of all stacks.
-        model, progress, began: as for :func:`upsample`.
-
-    Raises:
-        InputError: a stack has a single slice, two are of one plane, or they do not overlap.
-        UsageError: as :func:`upsample`.
-    """
-    from mrisr.planes.joint import join
-    from mrisr.restore import effective, model_of
-
-    began = time.perf_counter() if began is None else began
-    if settings.samples is not None:
-        raise UsageError("uncertainty, samples: are for one stack, not for several planes")
-    settings, kind = _degraded(settings)
-    if kind != "gaussian":
-        raise UsageError(f"degradation: several planes are joined by gaussian, found {kind}")
-    model = model or model_of(settings, settings.job)
-    card, files = model.card, (file, *others)
-    _check_across([f.volume for f in files])
-    spacing = _common_spacing([f.volume for f in files], settings, card.factors[1])
-    each = replace(settings, factor=None, spacing=spacing)
-    measured = [_measured(f.volume, each, kind, model) for f in files]
-    measurements = [
-        m if settings.noise_level is not None else m.with_estimated_noise() for m, _ in measured
-    ]
-    joint = join(measurements, model, settings, spacing, settings.register == "auto", progress)
-    restored = joint.lead
-    parameters = {
-        "spacing_mm": round(spacing, 6),
-        "slice_thickness_mm": [p["slice_thickness_mm"] for _, p in measured],
-        "register": settings.register,
-        "noise": [m.noise for m in joint.measurements],
-        **effective(restored.sampling),
-    }
-    record = Record(
-        job=settings.job,
-        model=_model_record(card),
-        parameters=parameters,
-        input=VolumeRecord.of(file.volume, file.sha256),
-        output=VolumeRecord.of(joint.volume),
-        residual=Residual(**joint.residual(joint.volume)),
-        planes=tuple(_plane_record(f, used) for f, used in zip(others, joint.used, strict=True)),
-        device=device_name(restored.device),
-        precision=restored.precision,
-        seconds=round(time.perf_counter() - began, 2),
-        peak_memory_gib=peak_memory_gib(restored.device),
-        notes=_notes_of_planes(files, joint),
-    )
-
-    def draw(shown: Volume, title: str) -> bytes:
-        from mrisr.view.qc import planes_png
-
-        moved = [stack.moved(joint.grid) for stack in joint.stacks]
-        return planes_png(shown, moved, restored.volume, title=title)
-
-    return Result(joint.volume, record, draw, joint, image=joint.volume)
-
-
-def _check_across(volumes: Sequence[Volume]) -> None:
-    """Refuse a stack given twice, or two of one plane, which would count as one that is surer. Raises
-    InputError."""
-    seen: dict[str, Volume] = {}
-    for volume in volumes:
-        if volume.plane in seen:
-            expected = f"a stack across {seen[volume.plane].name}"
-            raise InputError(volume.name, expected=expected, found=f"another {volume.plane} one")
-        seen[volume.plane] = volume
-
-
-def _notes_of_planes(files: Sequence[VolumeFile], joint: Joint) -> tuple[str, ...]:
-    """Notes of the readers, of the restorations and on stacks that were left out."""
-    return (
-        *(note for f in files for note in f.notes),
-        *dict.fromkeys((*joint.lead.notes, *joint.notes)),
-        *(f"the {u.volume.plane} stack was left out: {u.why}" for u in joint.used if u.why),
-    )
-
-
-def _plane_record(file: VolumeFile, used: Used) -> PlaneRecord:
-    """The record of a further stack."""
-    motion: dict[str, Any] = {}
-    if used.fit is not None:
-        motion = {
-            "shift_mm": used.fit.shift_mm.round(3).tolist(),
-            "angles_deg": used.fit.angles_deg.round(3).tolist(),
-            "matrix_ras_mm": used.fit.matrix.round(6).tolist(),
-            "correlation": round(used.fit.correlation, 4),
-            "uncertainty_mm": round(used.fit.uncertainty_mm, 3),
-        }
-    return PlaneRecord(
-        input=VolumeRecord.of(file.volume, file.sha256),
-        agreement=round(used.agreement, 3),
-        left_out=used.why,
-        **motion,
-    )
-
-
-def _model_record(card: ModelCard) -> ModelRecord:
+def model_record(card: ModelCard) -> ModelRecord:
+    """What a record says of a model."""
     return ModelRecord(name=card.name, method=card.method, version=card.version, sha256=card.sha256)
 
 
-def _degraded(settings: AnyJob) -> tuple[AnyJob, Kind]:
+def with_degradation(settings: AnyJob) -> tuple[AnyJob, Kind]:
     """The settings with the degradation that is assumed. Raises UsageError: it is of another job."""
     kinds = KINDS_OF[settings.job]
     kind = settings.degradation or kinds[0]
     if kind not in kinds:
         raise UsageError(f"degradation: expected one of {', '.join(kinds)}, found {kind}")
     return replace(settings, degradation=kind), kind
-
-
-def _common_spacing(volumes: Sequence[Volume], settings: ThroughPlane, largest: float) -> float:
-    """Voxel size in mm of several stacks together: asked for, or their finest pixel as far as the model's
-    largest factor reaches."""
-    between = [float(v.spacing[v.slice_axis]) for v in volumes]
-    if settings.spacing is not None:
-        return settings.spacing
-    if settings.factor is not None:
-        return between[0] / settings.factor
-    finest = min(float(s) for v in volumes for s in v.spacing)
-    return max(finest, max(between) / largest)
 
 
 def segment(
@@ -331,7 +207,7 @@ def segment(
 
 
 @stage("to grid")
-def _measured(
+def measured_as(
     volume: Volume, settings: InPlane | ThroughPlane, kind: Kind, model: Model
 ) -> tuple[Measurement, dict[str, Any]]:
     """The measurement that a job is to explain, and the parameters of the job for the record."""

@@ -16,7 +16,7 @@ from mrisr.core.volume import VolumeFile
 from mrisr.io import as_file, like
 from mrisr.io.atomic import as_output_error, json_bytes, staged
 from mrisr.io.files import locked
-from mrisr.runs import results
+from mrisr.runs import joined, results
 from mrisr.runs.outputs import DEFAULTS, FileRun, Output
 from mrisr.runs.results import Result
 
@@ -211,7 +211,7 @@ def _made(
             raise UsageError("further planes are for through-plane super-resolution")
         if uncertain:
             settings = replace(settings, samples=1)  # which is refused
-        return results.join_planes(file, others, settings, progress=progress, began=began)
+        return joined.join_planes(file, others, settings, progress=progress, began=began)
     if isinstance(settings, Segmenting):
         return results.segment(file, settings, began=began)
     return results.upsample(file, settings, progress=progress, began=began, uncertain=uncertain)
