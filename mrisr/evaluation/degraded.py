@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from mrisr.physics.measurement import (
     stack_order,
 )
 from mrisr.physics.noise import grain
+from mrisr.planes.joint import Joint
 from mrisr.restore import Restored
 
 T = TypeVar("T")
@@ -107,6 +108,15 @@ def notes_of(*notes: Iterable[str]) -> dict[str, list[str]]:
     """Notes, each once, as a fact of a score."""
     every = list(dict.fromkeys(note for some in notes for note in some))
     return {"notes": every} if every else {}
+
+
+def planes_of(made: Joint) -> dict[str, Any]:
+    """What became of the further planes of a joint volume, as a fact of a score."""
+    used = [
+        {"plane": u.volume.plane, "agreement": round(u.agreement, 3), "left_out": u.why}
+        for u in made.used
+    ]
+    return {"planes": used}
 
 
 def clocked(work: Callable[[], T]) -> tuple[T, float, float]:

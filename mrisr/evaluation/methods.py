@@ -1,6 +1,6 @@
 """The methods of an evaluation, ready to run: models are loaded, and held to the patients they may see."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from mrisr.core.errors import InputError, UsageError
-from mrisr.core.options import Sampling
+from mrisr.core.options import Kind, Sampling
+from mrisr.core.volume import Volume
 from mrisr.evaluation.settings import (
     ComparisonSettings,
     EvaluationSettings,
@@ -22,7 +23,8 @@ from mrisr.io.files import file_sha256
 from mrisr.models.card import ModelCard, card_path, model_for, read_card
 from mrisr.models.store import Model, load_model
 from mrisr.networks import resolve_device, resolve_precision
-from mrisr.physics.measurement import Measurement
+from mrisr.physics.measurement import Measurement, measure_through_plane
+from mrisr.planes.joint import Joint, join
 from mrisr.restore import Restored, effective, resolved, restore
 
 Report = Callable[[str], None]
@@ -50,6 +52,31 @@ class Method:
         if self.model is None:
             raise UsageError(f"{self.name}: volumes cannot be compared with degraded slices")
         return restore(measurement, self.model, self.entry)
+
+    def join(
+        self, measurement: Measurement, further: Mapping[str, Volume], kind: Kind, spacing: float
+    ) -> Joint:
+        """The product's isotropic volume of a measured axial stack and the further planes that the method
+        names, ``further`` by plane.
+
+        Args:
+            kind: of the degradation along the further stacks' slices.
+            spacing: of the joint volume, mm.
+
+        Raises:
+            InputError: a plane is missing.
+        """
+        missing = [plane for plane in self.entry.planes if plane not in further]
+        if missing or self.model is None:
+            expected = f"a stack that is axial and one that is {' and one that is '.join(missing)}"
+            raise InputError(measurement.placed.measured.name, expected=expected, found="none")
+        volumes = [further[plane] for plane in self.entry.planes]
+        factors = [float(v.spacing[v.slice_axis]) / spacing for v in volumes]
+        others = [
+            measure_through_plane(v, factor, kind).with_estimated_noise()
+            for v, factor in zip(volumes, factors, strict=True)
+        ]
+        return join([measurement, *others], self.model, self.entry, spacing)
 
     @property
     def evaluations(self) -> int:

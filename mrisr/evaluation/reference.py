@@ -7,7 +7,6 @@ neighbouring A-P rows over the coronal slice's thickness, compare. docs/explanat
 the registration, the overlap and the fit of intensities.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -33,9 +32,8 @@ from mrisr.evaluation.overlap import Overlap, find_overlap, overlap_centre, upri
 from mrisr.evaluation.settings import EvaluationSettings
 from mrisr.io import read_volume, stem
 from mrisr.io.checks import read_json
-from mrisr.physics.measurement import Measurement, measure_through_plane
+from mrisr.physics.measurement import Measurement
 from mrisr.physics.noise import grain
-from mrisr.planes.joint import join
 from mrisr.planes.registration import Registration, register_rigid
 
 Images = Sequence[NDArray[np.float64]]
@@ -145,43 +143,22 @@ class ReferenceCase(Case):
         self, method: Method, scale: Scale
     ) -> tuple[Volume, dict[str, float], dict[str, Any]]:
         """The isotropic volume of the axial stack and further ones, as :meth:`_upsampled`."""
-        missing = [plane for plane in method.entry.planes if plane not in self.further]
-        if missing or method.model is None:
-            expected = f"a stack that is {' and one that is '.join(missing)}"
-            raise InputError(self.name, expected=expected, found="none")
         spacing = float(self.axial.spacing[self.axial.slice_axis]) / scale.factor
-        volumes = [self.further[plane] for plane in method.entry.planes]
-        measurements = [
-            self.measurement(scale),
-            *(
-                measure_through_plane(
-                    v, float(v.spacing[v.slice_axis]) / spacing, self.settings.kind
-                )
-                for v in volumes
-            ),
-        ]
-        measurements[1:] = [m.with_estimated_noise() for m in measurements[1:]]
-        model, began = method.model, time.process_time()
-        wall = time.perf_counter()
-        made = join(measurements, model, method.entry, spacing)
-        images = sum(m.y.shape[3 - view] for m in measurements for view in m.views)
-        cost = {
-            "seconds": (time.perf_counter() - wall) / images,
-            "cpu_seconds": (time.process_time() - began) / images,
-        }
+        measurement = self.measurement(scale)
+        made, wall, processor = degraded.clocked(
+            lambda: method.join(measurement, self.further, self.settings.kind, spacing)
+        )
+        images = sum(m.y.shape[3 - view] for m in made.measurements for view in m.views)
+        cost = {"seconds": wall / images, "cpu_seconds": processor / images}
         slices = torch.from_numpy(made.volume.array.transpose(made.grid.order).astype(np.float32))
-        scan = grain(measurements[0].y) * made.grid.scale / 2
+        scan = grain(measurement.y) * made.grid.scale / 2
         figures = {
             "noise": grain(slices) / max(scan, 1e-9),
             "residual": made.residual(made.volume)["rms_of_range"],
             "evaluations": made.lead.evaluations,
             **cost,
         }
-        used = [
-            {"plane": u.volume.plane, "agreement": round(u.agreement, 3), "left_out": u.why}
-            for u in made.used
-        ]
-        return made.volume, figures, {"planes": used, **degraded.notes_of(made.notes)}
+        return made.volume, figures, degraded.planes_of(made) | degraded.notes_of(made.notes)
 
     def measurement(self, scale: Scale) -> Measurement:
         """The part of the axial stack that is needed, with the intensity scale of the whole; in-plane the

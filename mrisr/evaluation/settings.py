@@ -35,7 +35,7 @@ class MethodEntry(Sampling):
     )
     planes: tuple[str, ...] = option(
         (),
-        "Further planes of the patient to join; only for `scoring: reference` through the plane.",
+        "Further planes of the patient to join; only through the plane, against another scan or zones.",
     )
 
     def __post_init__(self) -> None:
@@ -48,9 +48,9 @@ class MethodEntry(Sampling):
             raise OptionError(
                 f"{self.name}: planes are joined by a model, volumes are taken as they are"
             )
-        if not set(self.planes) <= {"sagittal"}:
+        if not set(self.planes) <= {"coronal", "sagittal"}:
             raise OptionError(
-                f"{self.name}: planes: the axial one is joined with sagittal, the coronal is held out"
+                f"{self.name}: planes: the axial one is joined with coronal and sagittal"
             )
 
 
@@ -171,6 +171,9 @@ class EvaluationSettings(ComparisonSettings):
             raise ValueError(
                 f"{', '.join(joined)}: planes need `scoring: reference` through the plane"
             )
+        held = [m.name for m in self.methods if "coronal" in m.planes]
+        if held:
+            raise ValueError(f"{', '.join(held)}: planes: the coronal scan is held out")
         if self.scoring != "degraded":
             self.check_kind()
         return self
@@ -225,6 +228,11 @@ class ZonesSettings(ComparisonSettings):
             raise ValueError("factors: name those that stacks are degraded by, or `measured` ones")
         self.check_kind()
         self.check_no_volumes("volumes made elsewhere cannot be scored here")
+        joined = [m.name for m in self.methods if m.planes]
+        if joined and (self.job != "throughplane" or self.factors):
+            raise ValueError(
+                f"{', '.join(joined)}: planes need `measured` alone, through the plane"
+            )
         return self
 
     @property

@@ -20,6 +20,8 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 ZONES = zones.SETTINGS
 ONE: dict[str, Any] = {"reference": None}
+REFERENCE = ONE | THROUGH | {"scoring": "reference"}
+JOINED = {"name": "a", "model": "bspline", "planes": ["coronal"]}
 
 
 @pytest.mark.parametrize(
@@ -41,6 +43,14 @@ ONE: dict[str, Any] = {"reference": None}
         (ZONES, {"factors": [1]}, "factors"),
         (ZONES, {"kind": "gaussian"}, "kind: expected one of bicubic, kspace, found gaussian"),
         (ZONES, {"job": "throughplane"}, "kind: expected one of gaussian, box, found bicubic"),
+        (
+            SETTINGS,
+            ONE | {"methods": [{"name": "a", "planes": ["oblique"]}]},
+            "joined with coronal",
+        ),
+        (SETTINGS, ONE | {"methods": [JOINED]}, "a: planes need `scoring: reference`"),
+        (SETTINGS, REFERENCE | {"methods": [JOINED]}, "a: planes: the coronal scan is held out"),
+        (ZONES, {"methods": [JOINED]}, "a: planes need `measured` alone"),
         (ZONES, {"methods": [{"name": "a", "volumes": "{case}"}]}, "a: volumes made elsewhere"),
         (ZONES, {"segmentor": "zones"}, "segmentor"),
         (ZONES, {"segmenter": {"margin": 0.6}}, "margin: expected 0 to 0.49"),

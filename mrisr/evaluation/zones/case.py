@@ -1,7 +1,7 @@
 """Labelled stacks: what restoration makes of them, segmented and scored; and the patients that may be."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -57,19 +57,21 @@ def load_frozen(asked: Segmenting) -> Frozen:
 
 @dataclass(frozen=True, eq=False)
 class ZonesCase(Case):
-    """A patient's axial stack and the labels of its zones, on one grid; ``segmented`` keeps what the
-    segmenter finds in a part of the image, by its shape."""
+    """A patient's axial stack and the labels of its zones, on one grid; his ``further`` stacks by plane;
+    ``segmented`` keeps what the segmenter finds in a part of the image, by its shape."""
 
     image: Volume
     labels: Volume
     settings: ZonesSettings
     frozen: Frozen
+    further: Mapping[str, Volume] = field(default_factory=dict)
     segmented: dict[tuple[int, ...], Segmentation] = field(default_factory=dict)
 
     @cached_property
     def digest(self) -> str:
         segmenter = self.frozen.segmenter
-        return degraded.digest_of(self.image, self.labels, more=segmenter.sha256 or segmenter.name)
+        volumes = (self.image, self.labels, *self.further.values())
+        return degraded.digest_of(*volumes, more=segmenter.sha256 or segmenter.name)
 
     def part(self, scale: Scale) -> tuple[Volume, Volume]:
         """Image and labels as far as a scale uses them: a degraded grid must end where the stack does. Raises
@@ -94,8 +96,18 @@ class ZonesCase(Case):
                 facts=degraded.notes_of(unrestored.notes),
             )
         measurement = degraded.measurement_of(image, self.settings, scale)
-        restored, wall, processor = degraded.clocked(lambda: method.restore(measurement))
-        volume, slices, axis = restored.volume, len(restored.stack), image.slice_axis
+        axis, facts = image.slice_axis, {}
+        if method.entry.planes:
+            spacing = float(image.spacing[axis]) / scale.factor
+            joint, wall, processor = degraded.clocked(
+                lambda: method.join(measurement, self.further, self.settings.kind, spacing)
+            )
+            restored, volume, notes = joint.lead, joint.volume, joint.notes
+            facts = degraded.planes_of(joint)
+        else:
+            restored, wall, processor = degraded.clocked(lambda: method.restore(measurement))
+            volume, notes = restored.volume, restored.notes
+        slices = len(restored.stack)
         if job == "throughplane":
             thickness = float(volume.spacing[axis])
             volume = replace(volume, slice_thickness=thickness, stacked_along=axis)
@@ -112,7 +124,7 @@ class ZonesCase(Case):
                 "evaluations": restored.evaluations,
             },
             pictures=picture_of(volume, fine.labels, labels, job, image),
-            facts=degraded.notes_of(fine.notes, restored.notes),
+            facts=facts | degraded.notes_of(fine.notes, notes),
         )
 
 
@@ -163,7 +175,7 @@ def picture_of(
 def find_cases(
     data: Path,
     settings: ZonesSettings,
-    methods: Iterable[Method],
+    methods: Sequence[Method],
     frozen: Frozen,
     report: Report = lambda line: None,
 ) -> list[ZonesCase]:
@@ -178,7 +190,8 @@ def find_cases(
         UsageError: a model was trained on a patient to score, and that was not allowed.
     """
     entries: dict[str, list[Entry]] = {}
-    for entry in (e for e in find_sources(data, report) if e.labels):
+    sources = find_sources(data, report)
+    for entry in (e for e in sources if e.labels):
         entries.setdefault(entry.case, []).append(entry)
     if not entries:
         raise InputError(data, expected="patients with labelled zones", found="none")
@@ -189,11 +202,13 @@ def find_cases(
     known = {f"segmenter {frozen.segmenter.name}": frozen.trained or ()}
     known |= training_cases(trained_models(methods), report)
     seen = {n: tuple(m for m, cases in known.items() if n in cases) for n in entries}
+    planes = {plane for method in methods for plane in method.entry.planes}
     cases = []
     for name in _allowed(settings, seen):
         stack = labelled_stack(entries[name])
         if stack is not None:
-            cases.append(ZonesCase(name, *stack, settings, frozen, seen=seen[name]))
+            further = _further(planes, (e for e in sources if e.case == name and not e.labels))
+            cases.append(ZonesCase(name, *stack, settings, frozen, further, seen=seen[name]))
         elif name in settings.cases:
             raise InputError(data / name, expected="an axial stack with labels", found="none")
         else:
@@ -216,6 +231,14 @@ def _allowed(settings: ZonesSettings, seen: Mapping[str, Sequence[str]]) -> list
     if not new:
         raise UsageError(f"some model was trained on every labelled patient ({allowed})")
     return new
+
+
+def _further(planes: Collection[str], entries: Iterable[Entry]) -> dict[str, Volume]:
+    """The first stack of each of these planes."""
+    if not planes:
+        return {}
+    volumes = [read_volume(e.path) for e in sorted(entries, key=lambda e: e.series)]
+    return {v.plane: v for v in reversed(volumes) if v.plane in planes}
 
 
 def labelled_stack(entries: Iterable[Entry]) -> tuple[str, Volume, Volume] | None:
