@@ -10,10 +10,13 @@ from hypothesis import settings
 
 os.environ["MPLBACKEND"] = "Agg"
 # Set before torch loads. Many containers show more cores than they may use; four are plenty here. Where
-# pytest-xdist runs several processes, each has one.
+# pytest-xdist runs several processes, each has one thread, whatever it inherits from the one that started
+# it: threads that outnumber the cores wait for each other, up to fifty times as long as they compute.
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-_THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else min(4, _CORES)
-os.environ.setdefault("OMP_NUM_THREADS", str(_THREADS))
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
+else:
+    os.environ.setdefault("OMP_NUM_THREADS", str(min(4, _CORES)))
 
 # The same examples in every run, and no deadline: the first call of a kernel may be slow.
 settings.register_profile("mrisr", deadline=None, derandomize=True)
