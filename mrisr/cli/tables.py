@@ -3,6 +3,7 @@
 import io
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,14 @@ from mrisr.evaluation.zones.experiment import dice_of, zones_tables
 from mrisr.io.survey import SeriesInfo
 from mrisr.models.card import Card, ModelCard, ZonesCard
 
+#: Heading of what tells how much of a model's results to believe.
+TRUST = "How far to trust it"
+#: Keys of a card's figures and the titles of their tables.
+_FURTHER = {
+    "with_noise": "With noise",
+    "measured": "Real scans as they were measured",
+    "reference": "Against another scan of the patient",
+}
 #: Licences of weights by the names that a hub has for them.
 _HUB_LICENCES = ("apache-2.0", "mit", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0")
 
@@ -109,17 +118,33 @@ def _own_facts(card: Card) -> dict[str, str]:
 
 
 def figures_tables(card: Card) -> list[Figures]:
-    """The tables of the figures that an evaluation put into a card."""
+    """The tables of the figures that an evaluation put into a card: of models that restore, those without
+    noise against the truth."""
     if not card.figures:
         return []
     if isinstance(card, ZonesCard):
         return zones_tables(card.figures)
-    noisy = card.figures.get("with_noise")
-    more = [patients_table(noisy), *means_tables(noisy)] if noisy else []
-    more += lesions_tables(card.figures)
-    if isinstance(card, ModelCard) and card.uncertainty is not None and card.uncertainty.figures:
-        more.append(coverage_table(card.uncertainty.figures))
-    return [patients_table(card.figures), *means_tables(card.figures), *more]
+    return [patients_table(card.figures), *means_tables(card.figures)]
+
+
+def trust_tables(card: Card) -> list[tuple[str, list[Figures]]]:
+    """What tells how far to trust a model that restores: the command that measured it, and its tables."""
+    if not isinstance(card, ModelCard):
+        return []
+    found = []
+    for key, title in _FURTHER.items():
+        if figures := card.figures.get(key):
+            tables = [patients_table(figures)] if figures["patients"] else []
+            tables += means_tables(figures)
+            known = sorted(set(figures.get("cases", ())) & set(card.training.cases))
+            after = f" (it was trained on {', '.join(known)})" if known else ""
+            tables = [replace(t, title=f"{title}, {t.title}{after}") for t in tables]
+            found.append((figures["command"], tables))
+    if lesions := card.figures.get("lesions"):
+        found.append((lesions["command"], lesions_tables(card.figures)))
+    if card.uncertainty is not None and (figures := card.uncertainty.figures):
+        found.append((figures["command"], [coverage_table(figures)]))
+    return found
 
 
 def coverage_table(figures: Mapping[str, Any]) -> Figures:
@@ -137,22 +162,21 @@ def coverage_table(figures: Mapping[str, Any]) -> Figures:
         + [f"{row[name]:{form}}" for name, form in shown.items()]
         for row in figures["rows"]
     ]
-    title = f"coverage of the standard deviation, by {figures['command']}"
-    return Figures(title, ["factor", "noise", "region", "from", *shown], cells)
+    return Figures(
+        "coverage of the standard deviation", ["factor", "noise", "region", "from", *shown], cells
+    )
 
 
 def card_text(card: Card) -> str:
     """A model card for reading."""
     facts = {"model": card.name, "description": card.description, **card_facts(card)}
     parts: list[object] = [plain_table(("", ""), facts.items())]
-    if card.figures:
-        parts += ["", f"held-out figures, by: {card.figures['command']}"]
-        if "with_noise" in card.figures:
-            parts.append(f"the tables with noise, by: {card.figures['with_noise']['command']}")
-        if "lesions" in card.figures:
-            parts.append(f"lesions, by: {card.figures['lesions']['command']}")
-        for table in figures_tables(card):
-            parts += ["", table.title, plain_table(table.columns, table.cells)]
+    measured = [(card.figures["command"], figures_tables(card))] if card.figures else []
+    for heading, found in (("held-out figures", measured), (TRUST, trust_tables(card))):
+        for i, (command, tables) in enumerate(found):
+            parts += ["", *([heading] if i == 0 else []), f"by: {command}"]
+            for table in tables:
+                parts += ["", table.title, plain_table(table.columns, table.cells)]
     return rendered(*parts)
 
 
@@ -164,17 +188,24 @@ def card_sections(card: Card) -> list[str]:
 
 
 def figures_sections(card: Card) -> list[str]:
-    """The tables of the figures that ``mrisr evaluate --card`` put into the card."""
+    """The tables of the figures that ``mrisr evaluate --card`` put into the card, and how far to trust it."""
     figures = card.figures
     if not figures:
         return ["Not scored yet."]
-    head = [f"```console\n$ {figures['command']}\n```\n"]
-    head += [f"{figures['protocol']}.\n"] if "protocol" in figures else []
-    if noisy := figures.get("with_noise"):
-        head += [f"The tables with noise:\n\n```console\n$ {noisy['command']}\n```\n"]
-    if lesions := figures.get("lesions"):
-        head += [f"Lesions:\n\n```console\n$ {lesions['command']}\n```\n"]
-    return [*head, *(table.as_markdown() for table in figures_tables(card))]
+    parts = [_command(figures["command"])]
+    parts += [f"{figures['protocol']}.\n"] if "protocol" in figures else []
+    parts += [table.as_markdown() for table in figures_tables(card)]
+    trusted = trust_tables(card)
+    if trusted:
+        parts.append(f"### {TRUST}\n")
+        parts += [f"- {limitation}" for limitation in card.limitations] + [""]
+    for command, tables in trusted:
+        parts += [_command(command), *(table.as_markdown() for table in tables)]
+    return parts
+
+
+def _command(line: str) -> str:
+    return f"```console\n$ {line}\n```\n"
 
 
 def card_markdown(card: Card) -> str:

@@ -17,8 +17,13 @@ from mrisr.view.pages import embedded, render
 
 #: Where a card's figures have those of images with noise.
 WITH_NOISE = "with_noise"
+#: Keys of a card's figures for what is measured otherwise than without noise against the truth.
+FURTHER = (WITH_NOISE, "measured", "reference", "lesions")
 #: Figures of a card, for each patient and as means.
-FIGURES = ("psnr", "ssim", "spectrum", "texture", "lpips", "residual", "cpu_seconds", "evaluations")
+FIGURES = (
+    *("psnr", "ssim", "spectrum", "texture", "lpips", "residual", "cpu_seconds", "evaluations"),
+    *("noise", "band1", "band2", "band3"),
+)
 
 
 def write_report(done: Evaluation, output: Path) -> None:
@@ -169,27 +174,25 @@ def as_markdown(done: Evaluation) -> str:
 
 
 def write_figures(evaluation: Evaluation, model: str | None) -> None:
-    """Put the figures of the file's model into its card, those with noise beside those without; of a file
-    without a model, those of every model that it samples by its defaults, unless that card's figures were
-    made by another command.
+    """Put the figures of the file's model into its card, those with noise and of real scans beside those
+    without; of a file without a model, those of every model that it samples by its defaults, unless that
+    card's figures of this kind were made by another command.
 
     Raises:
         UsageError: there is no such model, or no method samples it by default.
         OutputError: a card cannot be written.
     """
     methods = [m for m in evaluation.methods if not m.is_interpolation]
-    in_noise = evaluation.experiment.settings.noise > 0
-    cards = {}
+    key, cards = _key(evaluation), {}
     for name, found in {m.entry.model: m.model for m in methods if m.model}.items():
         own = [m for m in methods if m.model is found]
-        others = dict(found.card.figures)
-        noisy = others.pop(WITH_NOISE, {})
-        made_by = (noisy if in_noise else others).get("command", evaluation.command)
+        old = found.card.figures
+        made_by = (old.get(key, {}) if key else old).get("command", evaluation.command)
         may_replace = made_by == evaluation.command and any(m.is_default for m in own)
         if name == model or (model is None and may_replace):
             figures = card_figures(evaluation, own)
-            kept = {k: v for k, v in found.card.figures.items() if k in (WITH_NOISE, "lesions")}
-            figures = {**others, WITH_NOISE: figures} if in_noise else figures | kept
+            kept = {k: v for k, v in old.items() if k in FURTHER}
+            figures = {**old, key: figures} if key else figures | kept
             cards[found.path] = found.card.model_copy(update={"figures": figures})
     if not cards:
         raise UsageError("--card: name the model in the file (model), or give --model")
@@ -197,12 +200,22 @@ def write_figures(evaluation: Evaluation, model: str | None) -> None:
         write_card(card, path)
 
 
+def _key(evaluation: Evaluation) -> str | None:
+    """Key of the card's figures where those of an evaluation stand; None for those without noise."""
+    settings = evaluation.experiment.settings
+    (scoring,) = {scale.scoring for scale in settings.scales}
+    if scoring == "degraded":
+        return WITH_NOISE if settings.noise > 0 else None
+    return scoring
+
+
 def card_figures(evaluation: Evaluation, own: Sequence[Method]) -> dict[str, Any]:
-    """Figures of a model's methods, and of the interpolations beside them, patient by patient and as
-    means over patients; ``default`` names the method that is the model's own default.
+    """Figures of a model's methods, and of the interpolations beside them, as means over patients and,
+    where the truth is known, patient by patient; ``default`` names the method that is the model's own.
 
     Raises:
-        UsageError: no method is the model's default, or the baseline was not scored on every stack.
+        UsageError: no method is the model's default, or the truth is known and the baseline was not scored on
+            every stack.
     """
     default = next((m.name for m in own if m.is_default), None)
     if default is None:
@@ -210,7 +223,8 @@ def card_figures(evaluation: Evaluation, own: Sequence[Method]) -> dict[str, Any
     shown = {m.name for m in evaluation.methods if m.is_interpolation} | {m.name for m in own}
     baseline = evaluation.experiment.baseline
     patients = []
-    for r in (r for r in evaluation.results if r.method in shown):
+    known = _key(evaluation) in (None, WITH_NOISE)
+    for r in (r for r in evaluation.results if known and r.method in shown):
         gain = evaluation.gain(r)
         if gain is None:
             where = f"{r.case} {r.series} {r.scale}, so that {r.method} has no gain there"
@@ -219,25 +233,26 @@ def card_figures(evaluation: Evaluation, own: Sequence[Method]) -> dict[str, Any
         patients.append(head | _shown(r.scored.means(), gain))
     means = []
     for row in evaluation.rows:
-        if row.method in shown and row.gain is not None:
+        if row.method in shown and (row.gain is not None or not known):
             figures = {name: mean.value for name, mean in row.means.items()}
             head = {"method": row.method, "factor": row.scale.factor}
-            means.append(head | _shown(figures, row.gain.value))
+            means.append(head | _shown(figures, row.gain.value if known and row.gain else None))
     return {
         "command": evaluation.command,
         "protocol": evaluation.experiment.protocol,
         "machine": evaluation.machine,
         "baseline": baseline,
         "default": default,
+        "cases": sorted({r.case for r in evaluation.results}),
         "patients": patients,
         "means": means,
     }
 
 
-def _shown(figures: Mapping[str, float], gain: float) -> dict[str, float]:
-    """The figures of a card with six digits, and the gain with four decimals."""
+def _shown(figures: Mapping[str, float], gain: float | None) -> dict[str, float]:
+    """The figures of a card with six digits, and a gain with four decimals."""
     kept = {name: float(f"{v:.6g}") for name, v in figures.items() if name in FIGURES}
-    return kept | {"gain": round(gain, 4)}
+    return kept | ({} if gain is None else {"gain": round(gain, 4)})
 
 
 def gains(figures: Mapping[str, Any]) -> dict[float, float]:
@@ -273,6 +288,7 @@ def means_tables(figures: Mapping[str, Any]) -> list[Table]:
         for n in names:
             cells = [f"{r[n]:{METRICS[n].format}}" if n in r else "" for r in rows]
             columns.append(Column(METRICS[n].title, cells))
-        columns.append(Column("gain dB", [f"{r['gain']:+.2f}" for r in rows]))
+        if "gain" in rows[0]:
+            columns.append(Column("gain dB", [f"{r['gain']:+.2f}" for r in rows]))
         found.append(table_of(f"x{factor:g}, mean over patients", columns))
     return found

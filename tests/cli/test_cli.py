@@ -323,7 +323,7 @@ def test_a_card_says_everything(card: ModelCard, scored: ModelCard) -> None:
     assert "held-out figures" not in plain
     text = card_text(scored)
     for words in (
-        f"held-out figures, by: {scored.figures['command']}",
+        f"held-out figures\nby: {scored.figures['command']}",
         "26.50 / 0.8120",
         "28.50 / 0.8120",
         "+1.50",

@@ -217,6 +217,19 @@ def test_figures_go_into_the_card_when_asked(own: Path, compared: Run) -> None:
     assert [len(t.cells) for t in means_tables(figures)] == [4, 4]
 
 
+def test_figures_of_real_scans_stand_beside_the_others(own: Path, compared: Run) -> None:
+    compared(INTO_CARD, factors=[2])
+    done = compared(INTO_CARD, factors=[2], scoring="measured")
+    card = read_card(own / "partdiff-inplane.json")
+    scan = card.figures.pop("measured")
+    assert scan["cases"] == ["unseen", "unseen-too"]
+    (row,) = (r for r in scan["means"] if r["method"] == scan["default"])
+    (found,) = (r for r in done.rows if r.method == "default")
+    assert row["noise"] == pytest.approx(found.means["noise"].value, rel=1e-4)
+    assert "gain" not in row
+    assert list(gains(card.figures)) == [2.0]
+
+
 def test_a_comparison_fills_the_cards_that_are_its_own(own: Path, compared: Run) -> None:
     """Not those that it samples only otherwise than by default, nor those that another command has filled."""
     methods = [
