@@ -63,7 +63,8 @@ def test_a_user_without_a_name() -> None:
     import mrisr.cli
     sys.argv = ["mrisr", "--help"]
     try: mrisr.cli.main()
-    except SystemExit: import mrisr.zones.network, matplotlib.font_manager
+    except SystemExit: import mrisr.zones.network, matplotlib
+    matplotlib.get_cachedir()
     """
     names = ("LOGNAME", "USER", "LNAME", "USERNAME", "MPLCONFIGDIR")
     environment = {k: v for k, v in os.environ.items() if k not in names} | {"HOME": "/dev/null"}

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -272,6 +273,23 @@ def repeated(volume: Volume, factors: tuple[float, float, float], more: int = 0)
 
 def write_made(folder: Path, seed: int = 0, *, labels: bool = True, zones: bool = True) -> Path:
     """A study that went through: measured, two upsampled volumes, zones of all three."""
+    for name, content in made_files(seed, labels, zones).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+@cache
+def made_files(seed: int, labels: bool, zones: bool) -> dict[str, bytes]:
+    """The files of such a study, by their paths."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = make_study(Path(name), seed, labels, zones)
+        paths = [path for path in folder.rglob("*") if path.is_file()]
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def make_study(folder: Path, seed: int, labels: bool, zones: bool) -> Path:
+    """The files of a study that went through, made."""
     for room in ("source", "upsampled", "zones"):
         (folder / room).mkdir(parents=True, exist_ok=True)
     axial, reference = scanned(seed)

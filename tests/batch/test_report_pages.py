@@ -2,13 +2,14 @@
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mrisr.batch.report import pictures
 from mrisr.batch.report.overview import chart, titles_of, worth, write_overview
 from mrisr.batch.report.page import StudyResults, advice, agreement, read_study, write_subject_page
 from mrisr.batch.report.pictures import make_pictures
@@ -86,6 +87,14 @@ def check_alone(page: Page) -> None:
     assert set(page.of("link", "href")) == {"data:,"}
     assert not page.of("script", "src")
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_pictures() -> Iterator[None]:
+    """What pictures show has tests of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pictures, "SLICES", 3)
+        yield
 
 
 @pytest.fixture(scope="module")

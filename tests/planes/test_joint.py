@@ -135,7 +135,12 @@ def test_a_derived_series_names_the_slices_of_all_planes(tmp_path: Path) -> None
         tmp_path / "coronal", size=48, slices=10, plane="coronal", number=6, SliceThickness="3.5"
     )
     mrisr.throughplane(
-        axial, coronal=coronal, register="off", model="bspline", output=tmp_path / "joint"
+        axial,
+        coronal=coronal,
+        spacing=1.5,
+        register="off",
+        model="bspline",
+        output=tmp_path / "joint",
     )
     source = read_source(axial)
     other = read_source(coronal)

@@ -92,6 +92,7 @@ def test_the_slices_are_registered_to_a_tenth_of_a_millimetre(axial: Volume) -> 
     assert found.correlation > 0.8
 
 
+@pytest.mark.slow
 def test_another_patient_is_doubted_or_hardly_correlates(axial: Volume) -> None:
     affine = phantom_affine(SHAPE, "coronal", (1.1, 1.1, 3.0))
     noise = np.random.default_rng(0).normal(500, 100, SHAPE).astype(np.float32)
