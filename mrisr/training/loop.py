@@ -35,6 +35,8 @@ from mrisr.training.bookkeeping import (
     load_checkpoint,
     save_checkpoint,
 )
+from mrisr.training.figures import duration, figures_line, write_curves
+from mrisr.training.finetune import check_held_out
 
 CHECKPOINT = "checkpoint.safetensors"
 CROPS, DEVICE, DROPOUT = 1, 2, 3  # purposes of a step's generators
@@ -235,13 +237,16 @@ def drawn_ahead(trainee: Trainee[Batch], first: int, last: int) -> Iterator[tupl
 
 
 def run_loop(run: Trainee[Any], log: Log) -> None:
-    """Take all remaining steps, with log entries, checkpoints and validation when they are due."""
+    """Take all remaining steps, with log entries, checkpoints and validation when they are due; before the
+    first step there is a validation too."""
     t, fabric = run.settings, run.fabric
     clock = time.process_time if fabric.device.type == "cpu" else time.perf_counter
+    if fabric.is_global_zero and run.progress.step == 0:
+        _validated(run, log)
     began, before = time.perf_counter(), run.progress.seconds
     running, counted = torch.zeros((), device=fabric.device), 0
     steps = drawn_ahead(run, run.progress.step, t.iterations)
-    share = run.share_done()
+    share = first_share = run.share_done()
     for step_before, batch in steps if share < 1 else ():
         lap = clock()
         loss, lr = run.step(batch, step_before, share)
@@ -258,17 +263,31 @@ def run_loop(run: Trainee[Any], log: Log) -> None:
                 raise UsageError(
                     f"{run.output}: the loss is not finite at step {step}; lower lr or use fp32"
                 )
-            log(step=step, loss=mean, lr=lr, seconds=run.progress.seconds)
+            seconds = run.progress.seconds
+            left = duration((seconds - before) * (1 - share) / (share - first_share))
+            total = "" if t.minutes else f" of {t.iterations}"  # then the most that are made
+            done = f"step {step}{total} ({share:.0%})"
+            line = f"{done}: loss {mean:.4g}, lr {lr:.2g}; {duration(seconds)} gone, {left} left"
+            log(line, step, loss=mean, lr=lr, seconds=round(seconds, 2))
             running.zero_()
             counted = 0
-        due = step % t.validate_every == 0 or last
-        if fabric.is_global_zero and run.validates and due:
-            log(step=step, **run.validate())
+        if fabric.is_global_zero and (step % t.validate_every == 0 or last):
+            _validated(run, log)
         if fabric.is_global_zero and (step % t.checkpoint_every == 0 or last):
             # after the validation: a kill during it repeats it on resumption
             save_checkpoint(run.checkpoint, run.state, run.progress)
         if last:
             break
+
+
+def _validated(run: Trainee[Any], log: Log) -> None:
+    """Log a validation, if there are patients for one, and draw the curves."""
+    step = run.progress.step
+    if run.validates:
+        found = run.validate()
+        log(f"validation at step {step}: {figures_line(found)}", step, **found)
+    if step:
+        write_curves(run.output)
 
 
 def train(
@@ -278,27 +297,31 @@ def train(
     *,
     resume: bool = False,
     device: str = "auto",
+    tensorboard: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Train ``config`` on the cache ``data``; the run's folder ``output`` receives everything.
 
-    The folder holds ``config.yaml`` (resolved), ``metrics.jsonl``, ``checkpoint.safetensors``,
-    ``examples/`` and, at the end, ``model.safetensors`` with ``model.json``.
+    The folder holds ``config.yaml`` (resolved), ``metrics.jsonl``, ``curves.png``,
+    ``checkpoint.safetensors``, ``examples/`` and, at the end, ``model.safetensors`` with ``model.json``.
 
     Args:
         resume: continue from the checkpoint, or start if there is none.
         device: ``auto``, ``cpu`` or ``cuda``.
-        report: receives one line per log entry.
+        tensorboard: also write events for TensorBoard, into the folder ``tensorboard``.
+        report: receives the validation patients, and one line per log entry.
 
     Returns:
         The path of the final model's card.
 
     Raises:
-        UsageError: the folder holds a run and ``resume`` is not given, or the run has other settings.
+        UsageError: the folder holds a run and ``resume`` is not given, the run has other settings, or a
+            model that it starts from was trained on a patient to validate on.
         InputError: the cache is unusable or has no slices for this configuration.
     """
     if (output / CHECKPOINT).exists() and not resume:
         raise UsageError(f"{output}: holds a run; --resume continues it")
+    check_held_out(config, report)
     fabric = make_fabric(device)
     fabric.launch()
     run = _trainee(config, data, output, fabric)
@@ -307,7 +330,10 @@ def train(
     if fabric.is_global_zero:
         make_folder(output)
         write_bytes(output / "config.yaml", config.dump().encode())
-    log = Log(output, run.progress.step, fabric.is_global_zero, report)
+    main = fabric.is_global_zero
+    if main:
+        report(f"validation: {', '.join(config.data.validation) or 'no patients'}")
+    log = Log(output, run.progress.step, main, report, tensorboard=tensorboard)
     run_loop(run, log)
     fabric.barrier()
     if fabric.is_global_zero:
