@@ -45,7 +45,8 @@ python_maximum_signature_line_length = 90
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
-source_suffix = {".md": "markdown", ".ipynb": "markdown"}
+#: reStructuredText are the stubs that autosummary writes.
+source_suffix = {".rst": "restructuredtext", ".md": "markdown", ".ipynb": "markdown"}
 html_theme = "furo"
 html_title = f"mrisr {release}"
 html_static_path = ["_static"]

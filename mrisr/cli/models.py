@@ -87,17 +87,18 @@ def train(
 ) -> None:
     """Train a model, or fine-tune one; start with torchrun for several devices."""
     from mrisr.cli.tables import table_text
-    from mrisr.config import load_config
+    from mrisr.config import Config, ZonesConfig, load_config
     from mrisr.training import train as run
     from mrisr.training.figures import before_after
     from mrisr.training.finetune import fine_tuning
 
-    if (config is None) == (base is None):
-        raise UsageError("expected --config FILE, or --from MODEL to fine-tune that model")
-    if config is not None and (validation or iterations):
-        raise UsageError("--validation, --iterations: go with --from; else they stand in the file")
-    if base is not None:
+    settings: Config | ZonesConfig
+    if base is not None and config is None:
         settings = fine_tuning(base, data, tuple(validation or ()), iterations)
+    elif config is None or base is not None:
+        raise UsageError("expected --config FILE, or --from MODEL to fine-tune that model")
+    elif validation or iterations:
+        raise UsageError("--validation, --iterations: go with --from; else they stand in the file")
     else:
         settings = load_config(config)
     report = say(quiet or os.environ.get("RANK", "0") != "0")  # one of torchrun's processes speaks
@@ -260,7 +261,7 @@ def models(
     as_json: Json = False,
 ) -> None:
     """List the models that are bundled or installed, or show the card of one."""
-    from mrisr.cli.tables import card_markdown, card_text, listing
+    from mrisr.cli.tables import card_markdown, card_text, listing, rendered
     from mrisr.models.card import LEFT_OUT, available, card_path, left_out, read_any_card
 
     if card_md and (name is None or as_json):
@@ -275,7 +276,7 @@ def models(
     else:
         typer.echo(card_text(cards[0]) if name else listing(cards))
         if not name and (absent := left_out()):
-            typer.echo(f"\nalso {', '.join(sorted(absent))}: {LEFT_OUT}")
+            typer.echo(rendered("", f"also {', '.join(sorted(absent))}: {LEFT_OUT}"))
 
 
 def export(
