@@ -1,7 +1,11 @@
-"""Fine-tuning: a configuration that continues a model on other patients, and whom it is validated on."""
+"""Training from another model: its weights, the configuration that goes on from it, and whom that may be
+validated on."""
 
 from collections.abc import Callable
 from pathlib import Path
+
+import torch.nn.functional as F
+from torch import nn
 
 from mrisr.config import Config, ZonesConfig
 from mrisr.config.base import checked, read_mapping
@@ -13,6 +17,8 @@ from mrisr.models.card import card_path, read_any_card, read_card
 
 #: Share of a cache's patients that are validated on where nobody names any.
 HELD_OUT = 0.2
+#: Weights that what a network is told enters by, and the residual blocks, of which it may have more.
+TOLD, GROWING = "embed.mlp.0.weight", "body."
 
 
 def fine_tuning(
@@ -84,3 +90,24 @@ def check_held_out(config: Config | ZonesConfig, report: Callable[[str], None]) 
                         f"data.validation: {name} was trained on {', '.join(both)}; validate on "
                         "other patients"
                     )
+
+
+def take_weights(network: nn.Module, other: nn.Module, name: str) -> None:
+    """Start from the weights of a model called ``name``.
+
+    The network may have more residual blocks, and be told more, than that model: what is new begins without
+    effect (after Net2Net, Chen et al. 2016), so the network begins as that model.
+
+    Raises:
+        UsageError: its network is another.
+    """
+    mine, theirs = network.state_dict(), other.state_dict()
+    for key, value in theirs.items():
+        if key.endswith(TOLD) and key in mine and mine[key].shape[0] == value.shape[0]:
+            theirs[key] = F.pad(value, (0, max(0, mine[key].shape[1] - value.shape[1])))
+    try:
+        missing, unexpected = network.load_state_dict(theirs, strict=False)
+    except RuntimeError as error:
+        missing, unexpected = [str(error)], []
+    if unexpected or any(not key.startswith(GROWING) for key in missing):
+        raise UsageError(f"train.initialize: {name} has another network than the configuration")

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
-import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
@@ -40,8 +39,6 @@ from mrisr.training.finetune import check_held_out
 
 CHECKPOINT = "checkpoint.safetensors"
 CROPS, DEVICE, DROPOUT = 1, 2, 3  # purposes of a step's generators
-#: Weights that what a network is told enters by, and the residual blocks, of which it may have more.
-TOLD, GROWING = "embed.mlp.0.weight", "body."
 #: What the CPU draws for a step and the device learns from.
 Batch = TypeVar("Batch")
 
@@ -205,27 +202,6 @@ def per_process(batch: int, world: int, groups: int = 1) -> int:
     return share
 
 
-def take_weights(network: nn.Module, other: nn.Module, name: str) -> None:
-    """Start from the weights of a model called ``name``.
-
-    The network may have more residual blocks, and be told more, than that model: what is new begins without
-    effect (after Net2Net, Chen et al. 2016), so the network begins as that model.
-
-    Raises:
-        UsageError: its network is another.
-    """
-    mine, theirs = network.state_dict(), other.state_dict()
-    for key, value in theirs.items():
-        if key.endswith(TOLD) and key in mine and mine[key].shape[0] == value.shape[0]:
-            theirs[key] = F.pad(value, (0, max(0, mine[key].shape[1] - value.shape[1])))
-    try:
-        missing, unexpected = network.load_state_dict(theirs, strict=False)
-    except RuntimeError as error:
-        missing, unexpected = [str(error)], []
-    if unexpected or any(not key.startswith(GROWING) for key in missing):
-        raise UsageError(f"train.initialize: {name} has another network than the configuration")
-
-
 def drawn_ahead(trainee: Trainee[Batch], first: int, last: int) -> Iterator[tuple[int, Batch]]:
     """Iterate over steps and their batches; the next one is drawn while the device works."""
     with ThreadPoolExecutor(1) as pool:
@@ -258,17 +234,9 @@ def run_loop(run: Trainee[Any], log: Log) -> None:
         share = run.share_done()
         last = share == 1
         if step % t.log_every == 0 or last:
-            mean = float(running) / counted
-            if not math.isfinite(mean):
-                raise UsageError(
-                    f"{run.output}: the loss is not finite at step {step}; lower lr or use fp32"
-                )
-            seconds = run.progress.seconds
-            left = duration((seconds - before) * (1 - share) / (share - first_share))
-            total = "" if t.minutes else f" of {t.iterations}"  # then the most that are made
-            done = f"step {step}{total} ({share:.0%})"
-            line = f"{done}: loss {mean:.4g}, lr {lr:.2g}; {duration(seconds)} gone, {left} left"
-            log(line, step, loss=mean, lr=lr, seconds=round(seconds, 2))
+            taken = run.progress.seconds - before
+            left = taken * (1 - share) / (share - first_share)
+            _logged(run, log, float(running) / counted, lr, share, left)
             running.zero_()
             counted = 0
         if fabric.is_global_zero and (step % t.validate_every == 0 or last):
@@ -278,6 +246,20 @@ def run_loop(run: Trainee[Any], log: Log) -> None:
             save_checkpoint(run.checkpoint, run.state, run.progress)
         if last:
             break
+
+
+def _logged(run: Trainee[Any], log: Log, loss: float, lr: float, share: float, left: float) -> None:
+    """Log the mean loss with the share of the run that is done and the seconds that are left. Raises
+    UsageError: the loss is not finite."""
+    step, seconds, t = run.progress.step, run.progress.seconds, run.settings
+    if not math.isfinite(loss):
+        raise UsageError(
+            f"{run.output}: the loss is not finite at step {step}; lower lr or use fp32"
+        )
+    total = "" if t.minutes else f" of {t.iterations}"  # then the most that are made
+    line = f"step {step}{total} ({share:.0%}): loss {loss:.4g}, lr {lr:.2g}"
+    line += f"; {duration(seconds)} gone, {duration(left)} left"
+    log(line, step, loss=loss, lr=lr, seconds=round(seconds, 2))
 
 
 def _validated(run: Trainee[Any], log: Log) -> None:

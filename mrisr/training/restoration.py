@@ -28,7 +28,8 @@ from mrisr.physics.noise import TYPICAL
 from mrisr.restore import restore
 from mrisr.training.bookkeeping import State, frozen_model, new_card
 from mrisr.training.figures import Example, write_examples
-from mrisr.training.loop import CROPS, DEVICE, Trainee, per_process, pinned, take_weights
+from mrisr.training.finetune import take_weights
+from mrisr.training.loop import CROPS, DEVICE, Trainee, per_process, pinned
 
 
 class Critic(nn.Module):
