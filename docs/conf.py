@@ -158,7 +158,9 @@ def write_formula(translator: Any, node: nodes.math | nodes.math_block) -> None:
     """Write a formula of a page, or of a line, as MathML."""
     block = isinstance(node, nodes.math_block)
     formula = convert(node.astext(), display="block" if block else "inline")
-    translator.body.append(f'<div class="math">{formula}</div>' if block else formula)
+    if block:  # wide ones scroll
+        formula = f'<div style="overflow: auto hidden; padding: 0.3em">{formula}</div>'
+    translator.body.append(formula)
     raise nodes.SkipNode
 
 

@@ -69,17 +69,17 @@ def write_curves(folder: Path) -> None:
     figure = Figure(
         figsize=(8.0, 3.2)
     )  # without constrained layout, which takes as long as the rest
-    figure.subplots_adjust(left=0.08, right=0.99, bottom=0.16, top=0.97, wspace=0.2)
+    figure.subplots_adjust(left=0.09, right=0.99, bottom=0.16, top=0.9, wspace=0.2)
     left, *right = figure.subplots(1, 2 if found else 1, squeeze=False)[0]
     left.plot([r["step"] for r in losses], [r["loss"] for r in losses])
-    left.set(xlabel="step", ylabel="loss")
+    left.set(xlabel="step", title="loss")
     for axes in right:
         for key in shown:
             psnr = found[-1].get(key.replace(GAIN, PSNR)) if gains else None
             label = key.removesuffix(GAIN) + (f": {psnr:.2f} dB" if psnr else "")
             axes.plot([r["step"] for r in found], [r[key] for r in found], "o-", label=label)
-        axes.set(xlabel="step", ylabel="PSNR over interpolation, dB" if gains else "Dice")
-        axes.legend()
+        axes.set(xlabel="step", title="PSNR over interpolation, dB" if gains else "Dice")
+        axes.legend(fontsize="small", framealpha=0.6)
     write_bytes(folder / "curves.png", png(figure))
 
 
