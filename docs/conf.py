@@ -3,11 +3,16 @@ the models' page from their cards."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from docutils import nodes
+from latex2mathml.converter import convert
+
+from mrisr import __version__
 
 if TYPE_CHECKING:
     from mrisr.models.card import Card, ModelCard
@@ -15,13 +20,12 @@ if TYPE_CHECKING:
 project = "mrisr"
 author = "The mrisr authors"
 project_copyright = "2026, The mrisr authors"
-version = release = installed_version("mrisr")
+version = release = __version__
 
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
@@ -41,10 +45,14 @@ python_maximum_signature_line_length = 90
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
+#: reStructuredText are the stubs that autosummary writes.
+source_suffix = {".rst": "restructuredtext", ".md": "markdown", ".ipynb": "markdown"}
 html_theme = "furo"
 html_title = f"mrisr {release}"
 html_static_path = ["_static"]
 html_show_sphinx = False
+#: Formulas are MathML, which browsers draw by themselves: no script, no network.
+html_math_renderer = "mathml"
 
 COMMANDS_MARKER = "<!-- commands -->"
 
@@ -56,6 +64,23 @@ def write_commands(_app: Any, _page: str, source: list[str]) -> None:
     command = [sys.executable, "-m", "typer", "mrisr.cli", "utils", "docs", "--name", "mrisr"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     source[0] = source[0].replace(COMMANDS_MARKER, text[text.index("\n## ") :])
+
+
+def show_notebook(app: Any, page: str, source: list[str]) -> None:
+    """Turn a notebook with its outputs into Markdown."""
+    if Path(app.env.doc2path(page)).suffix != ".ipynb":
+        return
+    parts = []
+    for cell in json.loads(source[0])["cells"]:
+        text = "".join(cell["source"])
+        parts.append(f"```python\n{text}\n```" if cell["cell_type"] == "code" else text)
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            said = "".join(output.get("text", data.get("text/plain", "")))
+            picture = "".join(data.get("image/png", "")).replace("\n", "")
+            shown = f"![](data:image/png;base64,{picture})" if picture else f"```text\n{said}\n```"
+            parts.append(shown)
+    source[0] = "\n\n".join(parts)
 
 
 MODELS_HEAD = """<!-- Written by the docs build from the cards in mrisr/models; do not edit. -->
@@ -129,7 +154,19 @@ def comparison_section(cards: list[ModelCard]) -> str:
     return COMPARISON_HEAD + "\n".join(lines) + "\n"
 
 
+def write_formula(translator: Any, node: nodes.math | nodes.math_block) -> None:
+    """Write a formula of a page, or of a line, as MathML."""
+    block = isinstance(node, nodes.math_block)
+    formula = convert(node.astext(), display="block" if block else "inline")
+    if block:  # wide ones scroll
+        formula = f'<div style="overflow: auto hidden; padding: 0.3em">{formula}</div>'
+    translator.body.append(formula)
+    raise nodes.SkipNode
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    app.add_html_math_renderer("mathml", (write_formula, None), (write_formula, None))
     app.connect("builder-inited", write_models)
     app.connect("source-read", write_commands)
+    app.connect("source-read", show_notebook)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mrisr.core import process
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "InPlane",
     "Segmenting",

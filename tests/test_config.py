@@ -38,6 +38,18 @@ def test_every_configuration_loads(path: Path) -> None:
     assert again == config
 
 
+def test_files_of_the_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What begins with configs/ is found anywhere, unless a file of that name is nearer."""
+    monkeypatch.chdir(tmp_path)
+    assert load_config("configs/smoke.yaml").name == "smoke"
+    (tmp_path / "configs").mkdir()
+    write(tmp_path / "configs", SMALL, "smoke.yaml")
+    assert load_config("configs/smoke.yaml").name == "small"
+    for path in ("configs/none.yaml", "none.yaml", "."):
+        with pytest.raises(InputError):
+            load_config(path)
+
+
 def test_published_settings() -> None:
     config = load_config(CONFIGS / "published-inplane.yaml")
     assert (config.diffusion.path, config.diffusion.prediction) == ("aligned", "noise")

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mrisr.batch.names import ROLES, STACKS
-from mrisr.batch.workflow import pipelines
 from mrisr.core.errors import OutputError
+from mrisr.core.shipped import shipped
 from mrisr.io.atomic import write_bytes
 from mrisr.io.tables import ManifestError, Row, read_rows
 
@@ -43,7 +43,7 @@ class Study:
 @cache
 def _schema() -> dict[str, Any]:
     """The JSON schema of a row: its ``properties`` are the columns, a ``pattern`` for the cells of each."""
-    return dict(json.loads((pipelines() / "manifest.schema.json").read_bytes()))
+    return dict(json.loads((shipped("pipelines") / "manifest.schema.json").read_bytes()))
 
 
 def read_manifest(path: Path) -> list[Study]:

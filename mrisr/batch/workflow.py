@@ -11,9 +11,9 @@ from pathlib import Path
 
 import yaml
 
-import mrisr
 from mrisr.batch.names import HIDDEN
 from mrisr.core.errors import InputError, UsageError
+from mrisr.core.shipped import shipped
 from mrisr.io.atomic import json_bytes, write_bytes
 
 #: Studies that share a process where the profile does not say.
@@ -32,15 +32,6 @@ class Profile:
     has_resources: bool = False  #: whether it says what this machine has for all jobs together
 
 
-def pipelines() -> Path:
-    """The folder with the Snakefile: in the package, or in a checkout beside it. Raises UsageError."""
-    package = Path(mrisr.__file__).parent
-    for folder in (package / "pipelines", package.parent / "pipelines"):
-        if (folder / "Snakefile").is_file():
-            return folder
-    raise UsageError(f"the workflow is missing: no pipelines/Snakefile in {package}")
-
-
 def check_snakemake() -> None:
     """Say what to do where Snakemake is missing. Raises UsageError."""
     if importlib.util.find_spec("snakemake") is None:
@@ -57,7 +48,7 @@ def find_profile(name: str) -> Profile:
         UsageError: there is no such profile.
         InputError: its file cannot be read.
     """
-    bundled = pipelines() / "profiles"
+    bundled = shipped("pipelines") / "profiles"
     path = bundled / name if (bundled / name).is_dir() and os.sep not in name else Path(name)
     file = path
     if path.is_dir():
@@ -107,7 +98,7 @@ def snakemake_command(out: Path, profile: Profile, jobs: int | None, gpu: bool) 
         limits += ["gpu=1"] if gpu else []
     return [
         *(sys.executable, "-m", "snakemake", "--nolock"),
-        *("--snakefile", str(pipelines() / "Snakefile")),
+        *("--snakefile", str(shipped("pipelines") / "Snakefile")),
         *("--workflow-profile", str(profile.path)),
         *("--directory", str(hidden)),
         *("--configfile", str(hidden / "config.json")),

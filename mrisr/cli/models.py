@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,6 +36,8 @@ Folder = Annotated[Path, option("Folder for tables and figures.", "--output", "-
 Trained = Annotated[str, option("Name of a model or the path of one.")]
 DATA = "Folder with a folder per patient, or a manifest CSV (case, path[, series])."
 CARD_MD = "Print the card as the README.md of a repository on a hub, with metadata in YAML."
+BASE = "Fine-tune this model (name or path) instead: settings of configs/finetune-JOB.yaml."
+VALIDATION = "Patient to validate on, with --from; repeat it. Default: a fifth of the new patients."
 EDGE = "Reduce pictures to this many pixels along the shorter edge, before the crop."
 
 
@@ -69,20 +72,45 @@ def prepare(
 
 
 def train(
-    config: Annotated[
-        Path, option("Configuration, e.g. configs/partdiff-inplane.yaml.", "--config", "-c")
-    ],
     data: Cache,
     output: Annotated[Path, option("Folder of the run.", "--output", "-o")],
+    config: Annotated[
+        Path | None, option("Configuration, e.g. configs/partdiff-inplane.yaml.", "--config", "-c")
+    ] = None,
+    base: Annotated[str | None, option(BASE, "--from")] = None,
+    validation: Annotated[list[str] | None, option(VALIDATION)] = None,
+    iterations: Annotated[int | None, option("Steps, with --from.", min=1)] = None,
     resume: Annotated[bool, option("Continue from the last checkpoint.", "--resume")] = False,
+    tensorboard: Annotated[bool, option("Also write events.", "--tensorboard")] = False,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Train a model; start with torchrun for several devices."""
-    from mrisr.config import load_config
+    """Train a model, or fine-tune one; start with torchrun for several devices."""
+    from mrisr.cli.tables import table_text
+    from mrisr.config import Config, ZonesConfig, load_config
     from mrisr.training import train as run
+    from mrisr.training.figures import before_after
+    from mrisr.training.finetune import fine_tuning
 
-    card = run(load_config(config), data, output, resume=resume, device=device, report=say(quiet))
+    settings: Config | ZonesConfig
+    if base is not None and config is None:
+        settings = fine_tuning(base, data, tuple(validation or ()), iterations)
+    elif config is None or base is not None:
+        raise UsageError("expected --config FILE, or --from MODEL to fine-tune that model")
+    elif validation or iterations:
+        raise UsageError("--validation, --iterations: go with --from; else they stand in the file")
+    else:
+        settings = load_config(config)
+    report = say(quiet or os.environ.get("RANK", "0") != "0")  # one of torchrun's processes speaks
+    card = run(
+        settings, data, output, resume=resume, device=device, tensorboard=tensorboard, report=report
+    )
+    if changes := before_after(output):
+        report(table_text(("", "before", "after", "change"), changes))
+    report(f"curves: {output / 'curves.png'}")
+    report(
+        f"next: mrisr {'segment' if settings.job == 'zones' else settings.job} STUDY --model {output}"
+    )
     typer.echo(str(card))
 
 
@@ -233,12 +261,12 @@ def models(
     as_json: Json = False,
 ) -> None:
     """List the models that are bundled or installed, or show the card of one."""
-    from mrisr.cli.tables import card_markdown, card_text, listing
-    from mrisr.models.card import available, card_path, read_any_card
+    from mrisr.cli.tables import card_markdown, card_text, listing, rendered
+    from mrisr.models.card import LEFT_OUT, available, card_path, left_out, read_any_card
 
     if card_md and (name is None or as_json):
         raise UsageError("--card-md: expected the name of one model, and no --json")
-    paths = [card_path(name)] if name else list(available().values())
+    paths = [card_path(name, weights=False)] if name else list(available().values())
     cards = [read_any_card(path) for path in paths]
     if card_md:
         typer.echo(card_markdown(cards[0]))
@@ -247,6 +275,8 @@ def models(
         typer.echo(json.dumps(content[0] if name else content, indent=2))
     else:
         typer.echo(card_text(cards[0]) if name else listing(cards))
+        if not name and (absent := left_out()):
+            typer.echo(rendered("", f"also {', '.join(sorted(absent))}: {LEFT_OUT}"))
 
 
 def export(

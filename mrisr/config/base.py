@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mrisr.core.errors import InputError
+from mrisr.core.shipped import shipped
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -35,7 +36,10 @@ def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_mapping(path: Path, children: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Read the settings of a YAML file as they stand, its ``base`` resolved. Raises InputError."""
+    """Read the settings of a YAML file as they stand, its ``base`` resolved. A relative path that begins with
+    ``configs/`` and leads nowhere is that of a file of the installation. Raises InputError."""
+    if path.parts[:1] == ("configs",) and not path.exists():
+        path = shipped("configs").joinpath(*path.parts[1:])
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

@@ -1,7 +1,6 @@
 """The methods of an evaluation, ready to run: models are loaded, and held to the patients they may see."""
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -20,7 +19,8 @@ from mrisr.evaluation.settings import (
 )
 from mrisr.io.checks import readable
 from mrisr.io.files import file_sha256
-from mrisr.models.card import ModelCard, card_path, model_for, read_card
+from mrisr.models.ancestry import training_cases
+from mrisr.models.card import ModelCard, model_for
 from mrisr.models.store import Model, load_model
 from mrisr.networks import resolve_device, resolve_precision
 from mrisr.physics.measurement import Measurement, measure_through_plane
@@ -217,7 +217,7 @@ def held_out_cases(
     names = settings.cases or tuple(n for n in (held or [()])[0] if all(n in h for h in held))
     if not names:
         raise UsageError("no patient was held out by all models; name patients in the file (cases)")
-    for model, cases in training_cases(models, report).items():
+    for model, cases in training_cases(cards_of(models), report).items():
         both = sorted(set(names) & set(cases))
         if both and settings.include_trained:
             report(f"note: {model} was trained on {', '.join(both)}, which flatters it")
@@ -226,36 +226,12 @@ def held_out_cases(
     return list(names)
 
 
-def training_cases(
-    models: Iterable[Model], report: Report = lambda line: None
-) -> dict[str, tuple[str, ...]]:
-    """The patients that models, and those that their weights began with, were trained on, by a name such as
-    ``b began as a, which``. Models trained side by side lie in neighbouring folders. An earlier model that is
-    not here is reported."""
-    found = {}
-    for model in models:
-        own, name = model.card.name, model.card.training.initialized_from
-        found[own] = model.card.training.cases
-        seen = {own}
-        while name is not None and name not in seen:
-            seen.add(name)
-            card = _card_of(name, model.path.parent.parent / name)
-            if card is None:
-                report(f"note: {own} began as {name}, which is not here to be checked")
-                break
-            found[f"{own} began as {card.name}, which"] = card.training.cases
-            name = card.training.initialized_from
-    return found
-
-
-def _card_of(*places: str | Path) -> ModelCard | None:
-    for place in places:
-        with suppress(UsageError, InputError):
-            return read_card(card_path(place))
-    return None
-
-
 def trained_models(methods: Iterable[Method]) -> list[Model]:
     """The models of the methods that were trained, each once."""
     models = {m.model.card.name: m.model for m in methods if m.model is not None}
     return [m for m in models.values() if m.card.training.cases]
+
+
+def cards_of(models: Iterable[Model]) -> list[tuple[ModelCard, Path]]:
+    """The cards of models, and their files."""
+    return [(m.card, m.path) for m in models]

@@ -1,1 +1,1 @@
-"""mrisr where its users work: MONAI bundles, 3D Slicer."""
+"""mrisr where its users work: MONAI bundles, 3D Slicer, napari."""

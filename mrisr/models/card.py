@@ -25,7 +25,7 @@ from mrisr.core.options import Kind
 from mrisr.physics.rows import Interpolation, condition_length
 
 BUNDLED = Path(__file__).parent
-#: The methods of the published comparison, each trained for the same few minutes.
+#: The methods of the published comparison, each trained for a few minutes. Wheels hold the cards alone.
 COMPARISON = BUNDLED / "comparison"
 #: Folder with further models, searched before the bundled ones.
 FOLDER_VARIABLE = "MRISR_MODELS"
@@ -159,6 +159,13 @@ class ZonesCard(Card):
     slice_spacing: tuple[float, float]
 
 
+#: Where the weights are that wheels and sdists leave out.
+LEFT_OUT = (
+    "weights are no part of the installed package; MRISR_MODELS names a folder with them, "
+    "a copy of mrisr/models/comparison of the repository"
+)
+
+
 def available() -> dict[str, Path]:
     """Map names to card files of every model that is bundled or installed; the first hit wins."""
     extra = os.environ.get(FOLDER_VARIABLE)
@@ -170,6 +177,12 @@ def available() -> dict[str, Path]:
     return found
 
 
+def left_out() -> dict[str, Path]:
+    """Map names to card files of the models of the comparison whose weights are not here."""
+    cards = {card.stem: card for card in sorted(COMPARISON.glob("*.json"))}
+    return {name: cards[name] for name in cards.keys() - available().keys()}
+
+
 def model_for(job: Job, method: str | None = None) -> str:
     """Name of a job's model: of a method (``sr3``, ``invsr``, ``bicubic`` ...), or its default one."""
     if method is None:
@@ -177,11 +190,13 @@ def model_for(job: Job, method: str | None = None) -> str:
     return method if method in INTERPOLATIONS else f"{method}-{job}"
 
 
-def card_path(name_or_path: str | Path) -> Path:
+def card_path(name_or_path: str | Path, *, weights: bool = True) -> Path:
     """Find the card of a model given by name, by its weights or card file, or by a training run's folder.
 
+    ``weights`` says whether they are needed too.
+
     Raises:
-        UsageError: there is no such model; the message lists those there are.
+        UsageError: there is no such model, or its weights are not here; the message lists those there are.
     """
     path = Path(name_or_path)
     if path.is_dir():
@@ -191,6 +206,10 @@ def card_path(name_or_path: str | Path) -> Path:
     if path.suffix in (".pt", ".pth", ".ckpt", ".bin", ".pkl"):
         raise UsageError(f"{path}: only safetensors weights are loaded, never pickles")
     known = available()
+    if (absent := left_out().get(str(name_or_path))) is not None:
+        if not weights:
+            return absent
+        raise UsageError(f"model {name_or_path}: {LEFT_OUT}")
     if str(name_or_path) not in known:
         raise UsageError(
             f"no model {str(name_or_path)!r}; there are: {', '.join([*known, *INTERPOLATIONS])}"

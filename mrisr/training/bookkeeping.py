@@ -140,29 +140,47 @@ def hardware(device: torch.device, world: int) -> str:
 
 
 class Log:
-    """Log of a run: lines of JSON in ``metrics.jsonl``, cut back to the checkpoint on resumption.
+    """Log of a run: lines of JSON in ``metrics.jsonl``, cut back to the checkpoint on resumption; on request
+    the same figures as events for TensorBoard. It is silent on other ranks.
 
-    It is silent on other ranks.
+    Args:
+        folder: of the run.
+        resumed_at: step that the checkpoint stands at; 0 begins anew.
+        main: whether this is the process that writes.
+        report: receives a line for each entry.
+        tensorboard: whether to write events, into the folder ``tensorboard``.
     """
 
     def __init__(
-        self, folder: Path, resumed_at: int, main: bool, report: Callable[[str], None]
+        self,
+        folder: Path,
+        resumed_at: int,
+        main: bool,
+        report: Callable[[str], None],
+        *,
+        tensorboard: bool = False,
     ) -> None:
         self.path, self.main, self.report = folder / "metrics.jsonl", main, report
         if main and self.path.exists():
             lines = [line for line in self.path.read_text().splitlines() if line.endswith("}")]
             kept = [line for line in lines if json.loads(line)["step"] <= resumed_at]
             write_bytes(self.path, "".join(f"{line}\n" for line in kept if resumed_at).encode())
+        self.events = None
+        if main and tensorboard:
+            from tensorboardX import SummaryWriter
 
-    def __call__(self, **row: Any) -> None:
+            self.events = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_at + 1)
+
+    def __call__(self, line: str, step: int, **row: float) -> None:
+        """Write an entry, and report it by a line."""
         if self.main:
             with as_output_error(self.path), self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            self.report(
-                "  ".join(
-                    f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()
-                )
-            )
+                file.write(json.dumps({"step": step, **row}) + "\n")
+            if self.events is not None:
+                for name, value in row.items():
+                    self.events.add_scalar(name, value, step)
+                self.events.flush()
+            self.report(line)
 
 
 @dataclass

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
-import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
@@ -35,11 +34,11 @@ from mrisr.training.bookkeeping import (
     load_checkpoint,
     save_checkpoint,
 )
+from mrisr.training.figures import duration, figures_line, write_curves
+from mrisr.training.finetune import check_held_out
 
 CHECKPOINT = "checkpoint.safetensors"
 CROPS, DEVICE, DROPOUT = 1, 2, 3  # purposes of a step's generators
-#: Weights that what a network is told enters by, and the residual blocks, of which it may have more.
-TOLD, GROWING = "embed.mlp.0.weight", "body."
 #: What the CPU draws for a step and the device learns from.
 Batch = TypeVar("Batch")
 
@@ -203,27 +202,6 @@ def per_process(batch: int, world: int, groups: int = 1) -> int:
     return share
 
 
-def take_weights(network: nn.Module, other: nn.Module, name: str) -> None:
-    """Start from the weights of a model called ``name``.
-
-    The network may have more residual blocks, and be told more, than that model: what is new begins without
-    effect (after Net2Net, Chen et al. 2016), so the network begins as that model.
-
-    Raises:
-        UsageError: its network is another.
-    """
-    mine, theirs = network.state_dict(), other.state_dict()
-    for key, value in theirs.items():
-        if key.endswith(TOLD) and key in mine and mine[key].shape[0] == value.shape[0]:
-            theirs[key] = F.pad(value, (0, max(0, mine[key].shape[1] - value.shape[1])))
-    try:
-        missing, unexpected = network.load_state_dict(theirs, strict=False)
-    except RuntimeError as error:
-        missing, unexpected = [str(error)], []
-    if unexpected or any(not key.startswith(GROWING) for key in missing):
-        raise UsageError(f"train.initialize: {name} has another network than the configuration")
-
-
 def drawn_ahead(trainee: Trainee[Batch], first: int, last: int) -> Iterator[tuple[int, Batch]]:
     """Iterate over steps and their batches; the next one is drawn while the device works."""
     with ThreadPoolExecutor(1) as pool:
@@ -235,13 +213,16 @@ def drawn_ahead(trainee: Trainee[Batch], first: int, last: int) -> Iterator[tupl
 
 
 def run_loop(run: Trainee[Any], log: Log) -> None:
-    """Take all remaining steps, with log entries, checkpoints and validation when they are due."""
+    """Take all remaining steps, with log entries, checkpoints and validation when they are due; before the
+    first step there is a validation too."""
     t, fabric = run.settings, run.fabric
     clock = time.process_time if fabric.device.type == "cpu" else time.perf_counter
+    if fabric.is_global_zero and run.progress.step == 0:
+        _validated(run, log)
     began, before = time.perf_counter(), run.progress.seconds
     running, counted = torch.zeros((), device=fabric.device), 0
     steps = drawn_ahead(run, run.progress.step, t.iterations)
-    share = run.share_done()
+    share = first_share = run.share_done()
     for step_before, batch in steps if share < 1 else ():
         lap = clock()
         loss, lr = run.step(batch, step_before, share)
@@ -253,22 +234,42 @@ def run_loop(run: Trainee[Any], log: Log) -> None:
         share = run.share_done()
         last = share == 1
         if step % t.log_every == 0 or last:
-            mean = float(running) / counted
-            if not math.isfinite(mean):
-                raise UsageError(
-                    f"{run.output}: the loss is not finite at step {step}; lower lr or use fp32"
-                )
-            log(step=step, loss=mean, lr=lr, seconds=run.progress.seconds)
+            taken = run.progress.seconds - before
+            left = taken * (1 - share) / (share - first_share)
+            _logged(run, log, float(running) / counted, lr, share, left)
             running.zero_()
             counted = 0
-        due = step % t.validate_every == 0 or last
-        if fabric.is_global_zero and run.validates and due:
-            log(step=step, **run.validate())
+        if fabric.is_global_zero and (step % t.validate_every == 0 or last):
+            _validated(run, log)
         if fabric.is_global_zero and (step % t.checkpoint_every == 0 or last):
             # after the validation: a kill during it repeats it on resumption
             save_checkpoint(run.checkpoint, run.state, run.progress)
         if last:
             break
+
+
+def _logged(run: Trainee[Any], log: Log, loss: float, lr: float, share: float, left: float) -> None:
+    """Log the mean loss with the share of the run that is done and the seconds that are left. Raises
+    UsageError: the loss is not finite."""
+    step, seconds, t = run.progress.step, run.progress.seconds, run.settings
+    if not math.isfinite(loss):
+        raise UsageError(
+            f"{run.output}: the loss is not finite at step {step}; lower lr or use fp32"
+        )
+    total = "" if t.minutes else f" of {t.iterations}"  # then the most that are made
+    line = f"step {step}{total} ({share:.0%}): loss {loss:.4g}, lr {lr:.2g}"
+    line += f"; {duration(seconds)} gone, {duration(left)} left"
+    log(line, step, loss=loss, lr=lr, seconds=round(seconds, 2))
+
+
+def _validated(run: Trainee[Any], log: Log) -> None:
+    """Log a validation, if there are patients for one, and draw the curves."""
+    step = run.progress.step
+    if run.validates:
+        found = run.validate()
+        log(f"validation at step {step}: {figures_line(found)}", step, **found)
+    if step:
+        write_curves(run.output)
 
 
 def train(
@@ -278,27 +279,31 @@ def train(
     *,
     resume: bool = False,
     device: str = "auto",
+    tensorboard: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Train ``config`` on the cache ``data``; the run's folder ``output`` receives everything.
 
-    The folder holds ``config.yaml`` (resolved), ``metrics.jsonl``, ``checkpoint.safetensors``,
-    ``examples/`` and, at the end, ``model.safetensors`` with ``model.json``.
+    The folder holds ``config.yaml`` (resolved), ``metrics.jsonl``, ``curves.png``,
+    ``checkpoint.safetensors``, ``examples/`` and, at the end, ``model.safetensors`` with ``model.json``.
 
     Args:
         resume: continue from the checkpoint, or start if there is none.
         device: ``auto``, ``cpu`` or ``cuda``.
-        report: receives one line per log entry.
+        tensorboard: also write events for TensorBoard, into the folder ``tensorboard``.
+        report: receives the validation patients, and one line per log entry.
 
     Returns:
         The path of the final model's card.
 
     Raises:
-        UsageError: the folder holds a run and ``resume`` is not given, or the run has other settings.
+        UsageError: the folder holds a run and ``resume`` is not given, the run has other settings, or a
+            model that it starts from was trained on a patient to validate on.
         InputError: the cache is unusable or has no slices for this configuration.
     """
     if (output / CHECKPOINT).exists() and not resume:
         raise UsageError(f"{output}: holds a run; --resume continues it")
+    check_held_out(config, report)
     fabric = make_fabric(device)
     fabric.launch()
     run = _trainee(config, data, output, fabric)
@@ -307,7 +312,10 @@ def train(
     if fabric.is_global_zero:
         make_folder(output)
         write_bytes(output / "config.yaml", config.dump().encode())
-    log = Log(output, run.progress.step, fabric.is_global_zero, report)
+    main = fabric.is_global_zero
+    if main:
+        report(f"validation: {', '.join(config.data.validation) or 'no patients'}")
+    log = Log(output, run.progress.step, main, report, tensorboard=tensorboard)
     run_loop(run, log)
     fabric.barrier()
     if fabric.is_global_zero:

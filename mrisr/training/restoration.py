@@ -1,6 +1,5 @@
 """Training of a model that restores, its validation, and the critic of adversarial training."""
 
-import io
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +9,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
@@ -19,7 +17,6 @@ from mrisr.config import AdversarialSettings, Config
 from mrisr.core.errors import InputError
 from mrisr.core.options import Sampling
 from mrisr.data import cache, pairs
-from mrisr.io.atomic import make_folder, write_bytes
 from mrisr.methods import build_restorer
 from mrisr.methods.base import Restorer
 from mrisr.methods.diffusion import InversionRestorer
@@ -30,7 +27,9 @@ from mrisr.networks.unshuffle import ByNoise
 from mrisr.physics.noise import TYPICAL
 from mrisr.restore import restore
 from mrisr.training.bookkeeping import State, frozen_model, new_card
-from mrisr.training.loop import CROPS, DEVICE, Trainee, per_process, pinned, take_weights
+from mrisr.training.figures import Example, write_examples
+from mrisr.training.finetune import take_weights
+from mrisr.training.loop import CROPS, DEVICE, Trainee, per_process, pinned
 
 
 class Critic(nn.Module):
@@ -63,14 +62,6 @@ MEASURES = (("psnr", "gain", metrics.psnr), ("ssim", "ssim_gain", metrics.ssim))
 #: Pictures that figures are computed on (of more, some spread over all), and rows of the example picture.
 MOST_PICTURES = 64
 MOST_EXAMPLES = 16
-
-
-class Example(NamedTuple):
-    """Interpolated, restored and reference slice on 0..1: ``(h, w)``, or ``(h, w, 3)`` in colours."""
-
-    interpolated: Tensor
-    restored: Tensor
-    reference: Tensor
 
 
 def _drawn(config: Config, images: int) -> list[tuple[pairs.Drawn, str]]:
@@ -137,25 +128,6 @@ def _some(stacks: Sequence[cache.Stack]) -> Sequence[cache.Stack]:
 def _shown(image: Tensor) -> Tensor:
     """An image ``(c, h, w)`` as it is drawn: its one channel, or the colours last."""
     return (image[0] if len(image) == 1 else image.movedim(0, -1)).cpu()
-
-
-def write_examples(path: Path, examples: Sequence[Example]) -> None:
-    """One PNG: a row per example with the interpolated, the restored and the reference slice."""
-    if not examples:
-        return
-    from matplotlib.image import imsave
-
-    width = max(e.reference.shape[1] for e in examples)
-    rows = [np.concatenate([_padded(x, width) for x in example], axis=1) for example in examples]
-    make_folder(path.parent)
-    picture = io.BytesIO()
-    imsave(picture, np.concatenate(rows), cmap="gray", vmin=0, vmax=1, format="png")
-    write_bytes(path, picture.getvalue())
-
-
-def _padded(image: Tensor, width: int) -> NDArray[np.float32]:
-    """The image with black to its right, ``width`` columns in all."""
-    return np.pad(image.numpy(), [(0, 0), (0, width - image.shape[1]), (0, 0)][: image.ndim])
 
 
 class Batch(NamedTuple):

@@ -13,7 +13,8 @@ from mrisr.core.errors import InputError
 from mrisr.data import cache
 from mrisr.models.card import ZonesCard
 from mrisr.training.bookkeeping import first_record
-from mrisr.training.loop import CROPS, DEVICE, Trainee, per_process, pinned, take_weights
+from mrisr.training.finetune import take_weights
+from mrisr.training.loop import CROPS, DEVICE, Trainee, per_process, pinned
 from mrisr.zones.data import (
     WHOLE,
     LabelledStack,

@@ -17,8 +17,9 @@ import yaml
 
 from mrisr.batch import workflow
 from mrisr.batch.names import HIDDEN, lock_file
-from mrisr.batch.workflow import chunk_size, find_profile, pipelines, snakemake_command
+from mrisr.batch.workflow import chunk_size, find_profile, snakemake_command
 from mrisr.core.errors import InputError, UsageError
+from mrisr.core.shipped import shipped
 from tests.batch.conftest import SETTINGS, Batch, tree, write_rows, write_studies, write_study
 
 pytest.importorskip("snakemake", reason="Snakemake 9 needs Python 3.11")
@@ -216,7 +217,8 @@ def test_memory_of_a_container(tmp_path: Path) -> None:
 
 def test_profiles_name_the_rules_that_there_are() -> None:
     for name in ("local", "slurm"):
-        profile = yaml.safe_load((pipelines() / "profiles" / name / "config.yaml").read_text())
+        file = shipped("pipelines") / "profiles" / name / "config.yaml"
+        profile = yaml.safe_load(file.read_text())
         named = [*profile.get("set-threads", ()), *profile["set-resources"]]
         assert {entry.replace("=", ":").split(":")[0] for entry in named} == {"studies"}
         assert (profile["keep-going"], profile["retries"]) == (True, 1)

@@ -231,6 +231,13 @@ def test_prepare_train_evaluate(run: Run, tmp_path: Path) -> None:
     assert done.code == 0
     assert Path(done.out.strip()) == folder / "model.json"
     refused(run(*train), 1, "--resume")
+    tuned = ("--data", cache, "--output", tmp_path / "tuned", "--device", "cpu", "--iterations", 1)
+    refused(run("train", *tuned), 1, "--from MODEL")
+    refused(run("train", *train[1:3], *tuned), 1, "go with --from")
+    refused(run("train", "--from", folder, *tuned, "--validation", "two"), 1, "trained on two")
+    done = run("train", "--from", folder, *tuned)
+    assert done.err.startswith("validation: held-out\nvalidation at step 0: x2 ")
+    assert f"next: mrisr inplane STUDY --model {tmp_path / 'tuned'}" in done.err
     evaluation = tmp_path / "evaluate.yaml"
     settings = {"job": "inplane", "model": str(folder), "planes": ["axial"], "kind": "bicubic"}
     methods = [{"name": "own"}]

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from mrisr.core.errors import UsageError
-from mrisr.evaluation.methods import held_out_cases, load_methods, training_cases
+from mrisr.evaluation.methods import cards_of, held_out_cases, load_methods
 from mrisr.evaluation.settings import EvaluationSettings
+from mrisr.models.ancestry import training_cases
 from mrisr.models.store import load_model
 from tests.evaluation.conftest import METHODS, SETTINGS, THROUGH
 
@@ -128,7 +129,7 @@ def test_the_training_of_earlier_models_counts_too(own: Path) -> None:
     words = "partdiff-inplane began as first, which was trained on unseen"
     with pytest.raises(UsageError, match=words):
         held_out_cases(asked, load_methods(asked, device="cpu"))
-    found = training_cases([load_model("partdiff-inplane")])
+    found = training_cases(cards_of([load_model("partdiff-inplane")]))
     assert list(found.values()) == [("x",), ("y",), ("unseen",)]
 
 

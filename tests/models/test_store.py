@@ -4,6 +4,7 @@ Damaged and hostile weights are rows of the reliability table.
 """
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,21 @@ def test_installed_models_are_found_and_listed(
     assert "tiny" in message.split("there are:")[1]
     (saved / "tiny.safetensors").unlink()
     assert "tiny" not in cards.available()
+
+
+def test_weights_that_a_package_leaves_out(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their cards can be read; the weights are asked for in one line, and found in a copy of the folder."""
+    monkeypatch.setattr(cards, "COMPARISON", tmp_path / "comparison")
+    shutil.copytree(saved, tmp_path / "comparison")
+    assert cards.available()["tiny"].parent.name == "comparison"
+    assert cards.left_out() == {}
+    (tmp_path / "comparison" / "tiny.safetensors").unlink()
+    assert cards.card_path("tiny", weights=False).parent.name == "comparison"
+    assert "MRISR_MODELS" in refused("tiny", UsageError)
+    monkeypatch.setenv(cards.FOLDER_VARIABLE, str(saved))
+    assert store.load_model("tiny").path == saved / "tiny.json"
 
 
 def test_weights_that_wait_do_not_hide_damage(saved: Path) -> None:

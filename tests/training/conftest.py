@@ -24,3 +24,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         entries.append(cache.write_stack(folder, stack, i))
     cache.write_index(folder, entries)
     return folder
+
+
+@pytest.fixture
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw no curves: drawing takes longer than a training of a few steps."""
+    monkeypatch.setattr("mrisr.training.loop.write_curves", lambda folder: None)

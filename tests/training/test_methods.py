@@ -17,6 +17,8 @@ from mrisr.restore import restore
 from mrisr.training import train
 from tests.training.helpers import CRITIC, rows, smoke, variant
 
+pytestmark = pytest.mark.usefixtures("no_curves")
+
 LIIF = {"type": "liif", "width": 8, "blocks": 1, "hidden": 8, "layers": 2}
 
 

@@ -15,7 +15,8 @@ from mrisr.data.phantom import phantom
 from mrisr.data.prepare import Entry, make_stack
 from mrisr.models.store import load_model
 from mrisr.restore import restore
-from mrisr.training.restoration import Example, validate, validation_planes, write_examples
+from mrisr.training.figures import Example, write_examples
+from mrisr.training.restoration import validate, validation_planes
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

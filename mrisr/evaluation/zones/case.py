@@ -22,9 +22,10 @@ from mrisr.data.labels import read_labels
 from mrisr.data.prepare import Entry, find_sources
 from mrisr.evaluation import degraded
 from mrisr.evaluation.case import Case, Scale, Scored
-from mrisr.evaluation.methods import Method, Report, trained_models, training_cases
+from mrisr.evaluation.methods import Method, Report, cards_of, trained_models
 from mrisr.evaluation.settings import ZonesSettings
 from mrisr.io import read_volume
+from mrisr.models.ancestry import training_cases
 from mrisr.models.card import card_path, read_zones_card
 from mrisr.view import cuts
 from mrisr.zones.network import DEFAULT
@@ -200,7 +201,7 @@ def find_cases(
         expected = f"labelled zones of {', '.join(missing)}"
         raise InputError(data, expected=expected, found=f"those of {', '.join(entries)}")
     known = {f"segmenter {frozen.segmenter.name}": frozen.trained or ()}
-    known |= training_cases(trained_models(methods), report)
+    known |= training_cases(cards_of(trained_models(methods)), report)
     seen = {n: tuple(m for m, cases in known.items() if n in cases) for n in entries}
     planes = {plane for method in methods for plane in method.entry.planes}
     cases = []
