@@ -1,7 +1,7 @@
 """What neighbouring reformats know of each other's noise: ``python docs/scripts/neighbours.py``.
 
-Prints the table of docs/explanation/consistency.md: on phantoms whose truth is known, degraded to x6 with Rician
-noise, what a second family of reformats, a further pass by the in-plane network, agreement enforced by
+Prints the table of docs/explanation/consistency.md: on phantoms whose truth is known, degraded to x6 with
+Rician noise, what a second family of reformats, a further pass by the in-plane network, agreement enforced by
 conjugate gradients and a mean of adjacent reformats are worth.
 """
 
