@@ -35,6 +35,8 @@ templates_path = ["_templates"]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "amsmath"]
 myst_heading_anchors = 3
 
+#: Options of a command keep their two hyphens.
+smartquotes = False
 autosummary_generate = True
 autosummary_imported_members = False
 autodoc_typehints = "signature"

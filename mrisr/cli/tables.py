@@ -182,7 +182,10 @@ def card_text(card: Card) -> str:
 
 def card_sections(card: Card) -> list[str]:
     """One card: what it is, its figures per patient, its ways to sample at each factor."""
-    rows = [f"| {key} | {value.replace('|', ' ')} |" for key, value in card_facts(card).items()]
+    facts = {
+        key: value.replace("|", " ").replace("*", r"\*") for key, value in card_facts(card).items()
+    }
+    rows = [f"| {key} | {value} |" for key, value in facts.items()]
     parts = [f"## {card.name}\n", card.description, "\n| | |\n|---|---|", *rows, ""]
     return [*parts, *figures_sections(card), ""]
 

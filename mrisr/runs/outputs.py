@@ -73,7 +73,7 @@ class Output(ABC):
     def check(self) -> None:
         """Make sure that writing destroys nothing and can succeed. Raises OutputError, UsageError."""
         beside = [self.record, *(p for p in (self.qc, self.uncertainty) if p is not None)]
-        files = [*beside, *self._check_own(beside)]
+        files = [*self._check_own(beside), *beside]
         if len({f.resolve() for f in (*beside, self.path)}) < 1 + len(beside):
             raise OutputError(
                 f"{self.path}: the volume, its record, its picture and its uncertainty need different "
