@@ -50,14 +50,19 @@ def make_fabric(device: str) -> Fabric:
     kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     if kind.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"--device {device}: no CUDA device is available")
-    with warnings.catch_warnings():  # Slurm's srun need not start what torchrun starts
+    return quiet_fabric(
+        accelerator=kind,
+        devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        num_nodes=max(1, world // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))),
+        strategy="ddp" if world > 1 else "auto",
+    )
+
+
+def quiet_fabric(**settings: Any) -> Fabric:
+    """A Fabric that does not advise Slurm's srun, which need not start what torchrun or nobody starts."""
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*srun.* command is available")
-        return Fabric(
-            accelerator=kind,
-            devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
-            num_nodes=max(1, world // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))),
-            strategy="ddp" if world > 1 else "auto",
-        )
+        return Fabric(**settings)
 
 
 def learning_rate(step: int, share: float, settings: TrainSettings) -> float:
@@ -87,7 +92,7 @@ class Trainee(ABC, Generic[Batch]):
 
     Args:
         config: of the model and its training.
-        output: folder of the run.
+        output: folder of the run; None leaves nothing on the disk.
         fabric: launched.
         module: what is trained, with what of it is not.
         network: the part whose weights are averaged and released.
@@ -95,13 +100,15 @@ class Trainee(ABC, Generic[Batch]):
 
     #: Whether there are patients to validate on.
     validates: bool
+    #: Whether a budget of time is one of the clock also on a CPU, whatever else runs there.
+    by_clock = False
     #: Card of the model as it stands before the first step.
     card: ModelCard | ZonesCard
 
     def __init__(
         self,
         config: Config | ZonesConfig,
-        output: Path,
+        output: Path | None,
         fabric: Fabric,
         *,
         module: nn.Module,
@@ -109,7 +116,7 @@ class Trainee(ABC, Generic[Batch]):
     ) -> None:
         self.output, self.fabric = output, fabric
         self.settings = settings = config.train
-        self.checkpoint = output / CHECKPOINT
+        self.checkpoint = output and output / CHECKPOINT
         trained = [p for p in module.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
             trained, settings.lr, settings.betas, weight_decay=settings.weight_decay
@@ -141,6 +148,7 @@ class Trainee(ABC, Generic[Batch]):
         }
         record = self.card.training.model_copy(update=ended)
         card = self.card.model_copy(update={"training": record})
+        assert self.output is not None
         save_model(card, self.ema, self.output, "model", self.settings.store)
 
     def after_step(self) -> None:
@@ -153,6 +161,7 @@ class Trainee(ABC, Generic[Batch]):
 
     def resume(self) -> None:
         """Take up the checkpoint. Raises InputError if it is unusable, UsageError if settings differ."""
+        assert self.checkpoint is not None
         progress = load_checkpoint(self.checkpoint, self.state)
         if progress.fingerprint != self.progress.fingerprint:
             raise UsageError(
@@ -234,10 +243,11 @@ def drawn_ahead(trainee: Trainee[Batch], first: int, last: int) -> Iterator[tupl
             yield step, batch
 
 
-def run_loop(run: Trainee[Any], log: Log) -> None:
+def run_loop(run: Trainee[Any], log: Callable[..., None]) -> None:
     """Take all remaining steps, with log entries, checkpoints and validation when they are due."""
     t, fabric = run.settings, run.fabric
-    clock = time.process_time if fabric.device.type == "cpu" else time.perf_counter
+    on_cpu = fabric.device.type == "cpu" and not run.by_clock
+    clock = time.process_time if on_cpu else time.perf_counter
     began, before = time.perf_counter(), run.progress.seconds
     running, counted = torch.zeros((), device=fabric.device), 0
     steps = drawn_ahead(run, run.progress.step, t.iterations)
@@ -255,8 +265,9 @@ def run_loop(run: Trainee[Any], log: Log) -> None:
         if step % t.log_every == 0 or last:
             mean = float(running) / counted
             if not math.isfinite(mean):
+                name = run.output or run.card.name
                 raise UsageError(
-                    f"{run.output}: the loss is not finite at step {step}; lower lr or use fp32"
+                    f"{name}: the loss is not finite at step {step}; lower lr or use fp32"
                 )
             log(step=step, loss=mean, lr=lr, seconds=run.progress.seconds)
             running.zero_()
@@ -264,7 +275,8 @@ def run_loop(run: Trainee[Any], log: Log) -> None:
         due = step % t.validate_every == 0 or last
         if fabric.is_global_zero and run.validates and due:
             log(step=step, **run.validate())
-        if fabric.is_global_zero and (step % t.checkpoint_every == 0 or last):
+        due = step % t.checkpoint_every == 0 or last
+        if fabric.is_global_zero and run.checkpoint is not None and due:
             # after the validation: a kill during it repeats it on resumption
             save_checkpoint(run.checkpoint, run.state, run.progress)
         if last:
@@ -302,7 +314,7 @@ def train(
     fabric = make_fabric(device)
     fabric.launch()
     run = _trainee(config, data, output, fabric)
-    if run.checkpoint.exists():
+    if (output / CHECKPOINT).exists():
         run.resume()
     if fabric.is_global_zero:
         make_folder(output)
