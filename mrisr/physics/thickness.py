@@ -2,8 +2,8 @@
 
 Within its slices a scan shows what the same tissue looks like when it is sharp. Blurred there by profiles
 of several widths and sampled at the distance of the slices, lines of pixels come to vary as much from one
-sample to the next as real neighbouring slices do; the width at which they do is the thickness. It holds as
-far as the anatomy is as fine along the slices' normal as within them, and that is what makes it unsure.
+sample to the next as neighbouring slices do; the width at which they do is the thickness. It holds as far as
+the anatomy is as fine along the slices' normal as within them, and that is what makes it unsure.
 """
 
 from collections.abc import Sequence
@@ -64,22 +64,20 @@ def _quarters(y: Tensor) -> list[Tensor]:
 
 
 def _width(y: Tensor, dim: int, factor: float, sd: float) -> float | None:
-    """The width at which lines along ``dim`` vary as the slices do; None where none of those tried does."""
-    wanted = _roughness(y, 0, sd)
+    """The width at which lines along ``dim``, blurred and sampled, vary as the slices of the result do; None
+    where that is none of those tried. Either direction has then lost the same by the other's blur."""
     lines = y.movedim(dim, -1).double()
-    n = lines.shape[-1]
-    found = []
+    excess = []
     for width in WIDTHS:
         # a pixel is itself about one pixel wide
         own = max(float(width**2 - factor**-2), 1e-4) ** 0.5
-        rows = torch.tensor(degradation_matrix("gaussian", n, factor, own))
-        left = sd * float(rows.square().sum(1).mean().sqrt())
-        found.append(_roughness(lines @ rows.T, -1, left))
-    known = np.array(found)
-    if not np.isfinite(wanted) or not known.min() <= wanted <= known.max():
+        rows = torch.tensor(degradation_matrix("gaussian", lines.shape[-1], factor, own))
+        coarse, left = lines @ rows.T, sd * float(rows.square().sum(1).mean().sqrt())
+        excess.append(_roughness(coarse, -1, left) - _roughness(coarse, 0, left))
+    falling = np.minimum.accumulate(excess)
+    if not np.isfinite(falling).all() or not falling[-1] < 0 < falling[0]:
         return None
-    falling = np.minimum.accumulate(known)
-    return float(np.interp(-wanted, -falling, WIDTHS))
+    return float(np.interp(0.0, -falling, WIDTHS))
 
 
 def _roughness(x: Tensor, dim: int, sd: float) -> float:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 AnyJob = TypeVar("AnyJob", bound=InPlane | ThroughPlane)
 #: Where a slice thickness comes from that nobody states, and by how many standard deviations an estimate
 #: must differ from it to be taken instead.
-UNKNOWN, SURE = "slice spacing", 2.0
+UNKNOWN, SURE = "slice spacing", 3.0
 
 
 @dataclass(frozen=True, eq=False)

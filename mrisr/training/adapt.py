@@ -127,7 +127,7 @@ def adapted(
         run = OwnSlices(model, sources, _settings(minutes, steps, seed), device)
         run.progress.spent = 2 * (time.perf_counter() - began)  # what judging took, and will take
         run_loop(run, lambda **row: told(run))
-    new = run.model()
+        new = run.model()
     after = _psnr(new, sources, device)
     report = Adaptation(
         base=card.name,
