@@ -216,6 +216,8 @@ class Record(Settings):
             told["check"] = ", ".join(self.check or ()) or None
         else:
             told |= {**self.parameters, "device": self.device, "precision": self.precision}
+        if self.adaptation is not None and self.adaptation.kept:
+            told["adapted_from"] = self.adaptation.base_sha256
         if self.residual is not None:
             told["residual_rms_of_range"] = f"{self.residual.rms_of_range:.2e}"
             told["residual_rms_of_noise"] = self.residual.rms_of_noise
