@@ -186,10 +186,9 @@ def adapted_to(
     model, report = adapted(
         model,
         measurements,
+        settings,
         minutes=settings.adapt,
         steps=settings.adapt_steps,
-        seed=settings.seed or 0,
-        device=settings.device,
         progress=progress,
     )
     known = tuple(f.sha256 for f in files if f.sha256 is not None)

@@ -10,6 +10,7 @@ import hashlib
 import platform
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -28,7 +29,7 @@ from mrisr.models.store import Model, serialised
 from mrisr.networks import channels_last, resolve_device
 from mrisr.physics.measurement import Measurement
 from mrisr.physics.separable import resample_pixels
-from mrisr.restore import Progress, restore
+from mrisr.restore import Progress, resolved, restore
 from mrisr.training.bookkeeping import hardware
 from mrisr.training.loop import CROPS, DEVICE, Trainee, pinned, quiet_fabric, run_loop
 from mrisr.training.restoration import Batch
@@ -87,11 +88,10 @@ def own_images(measurement: Measurement) -> list[Source]:
 def adapted(
     model: Model,
     measurements: Sequence[Measurement],
+    sampling: Sampling | None = None,
     *,
     minutes: float | None = None,
     steps: int | None = None,
-    seed: int = 0,
-    device: str = "auto",
     progress: Progress | None = None,
 ) -> tuple[Model, Adaptation]:
     """Fine-tune a copy of a model on the slices of a scan, or of all planes of one patient.
@@ -99,10 +99,10 @@ def adapted(
     Args:
         model: is not changed.
         measurements: of the stacks, with their noise; at least 5 slices each.
+        sampling: how the model is to restore: with its ``steps`` it is judged, and in one step it learns the
+            first signal level alone. ``seed`` is that of crops and noise; ``device`` counts too.
         minutes: on the clock, judging included. What is learned then depends on the machine's speed.
         steps: instead of minutes: the same model again, on the same machine.
-        seed: of crops and noise.
-        device: as in :class:`~mrisr.core.options.Sampling`.
         progress: told how much is done, and of how much: seconds, or steps.
 
     Returns:
@@ -121,14 +121,16 @@ def adapted(
             raise InputError(name, expected=f"{FEWEST} slices to adapt to", found=f"{len(m.y)}")
     began = time.perf_counter()
     sources = [source for m in measurements for source in own_images(m)]
-    before = _psnr(model, sources, device)
+    sampling = resolved(replace(sampling or Sampling(), samples=None), model)
+    before = _psnr(model, sources, sampling)
     told = _reporter(progress, minutes, steps)
     with torch.random.fork_rng(devices=[]):
-        run = OwnSlices(model, sources, _settings(minutes, steps, seed), device)
+        train = _settings(minutes, steps, sampling.seed or 0)
+        run = OwnSlices(model, sources, train, sampling)
         run.progress.spent = 2 * (time.perf_counter() - began)  # what judging took, and will take
         run_loop(run, lambda **row: told(run))
         new = run.model()
-    after = _psnr(new, sources, device)
+    after = _psnr(new, sources, sampling)
     report = Adaptation(
         base=card.name,
         base_sha256=card.sha256,
@@ -156,7 +158,7 @@ class OwnSlices(Trainee[Batch]):
     card: ModelCard
 
     def __init__(
-        self, model: Model, sources: Sequence[Source], train: TrainSettings, device: str
+        self, model: Model, sources: Sequence[Source], train: TrainSettings, sampling: Sampling
     ) -> None:
         self.start, self.sources = model, sources
         learned = [source.split()[0] for source in sources]
@@ -167,10 +169,10 @@ class OwnSlices(Trainee[Batch]):
         self.job = config.job
         self.data = config.data
         self.crops = [pairs.Crops([_stack(x)], config.data, config.job) for x in learned]
-        restorer = build_restorer(model.card, model.card.condition)
+        restorer = build_restorer(_at_levels(model.card, sampling), model.card.condition)
         restorer.network.load_state_dict(model.restorer.network.state_dict())
         self.card = model.card
-        on = resolve_device(device)
+        on = resolve_device(sampling.device)
         devices = 1 if on.index is None else [on.index]
         fabric = quiet_fabric(accelerator=on.type, devices=devices)
         module = channels_last(restorer)
@@ -204,6 +206,15 @@ class OwnSlices(Trainee[Batch]):
         digest = hashlib.sha256(serialised(self.ema)).hexdigest()
         card = _card(self.card, self, digest)
         return Model(card, restorer.eval().requires_grad_(False), self.start.path)
+
+
+def _at_levels(card: ModelCard, sampling: Sampling) -> MethodSettings:
+    """A model's method, its training confined to the start where one step is all that is asked of it."""
+    if sampling.steps != 1:
+        return card
+    return card.model_copy(
+        update={"diffusion": card.diffusion.model_copy(update={"at_start": 1.0})}
+    )
 
 
 def _stack(images: Tensor) -> cache.Stack:
@@ -281,10 +292,8 @@ def _card(base: ModelCard, run: OwnSlices, digest: str) -> ModelCard:
     )
 
 
-def _psnr(model: Model, sources: Sequence[Source], device: str) -> float:
+def _psnr(model: Model, sources: Sequence[Source], sampling: Sampling) -> float:
     """Mean PSNR in dB of the images held back, degraded and restored."""
-    steps = model.restorer.quick_steps if "steps" in model.restorer.options else None
-    sampling = Sampling(steps=steps, device=device, precision="fp32")
     found = []
     for source in sources:
         images = source.split()[1][:, None]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import mrisr
 from mrisr.core.errors import InputError, OutputError, UsageError
+from mrisr.core.options import Sampling
 from mrisr.core.volume import Volume
 from mrisr.data.phantom import phantom
 from mrisr.io import read_volume, write_volume
@@ -72,7 +73,7 @@ def test_a_copy_gains_on_slices_held_back(job: str, volume: Volume) -> None:
     assert new.card.name == f"partdiff-{job}-adapted"
     assert new.card.training.initialized_from == f"partdiff-{job}"
     again, _ = adapted(model, [measured(volume, job)], steps=STEPS)
-    other, _ = adapted(model, [measured(volume, job)], steps=STEPS, seed=1)
+    other, _ = adapted(model, [measured(volume, job)], Sampling(seed=1), steps=STEPS)
     assert same(weights(new), weights(again))
     assert not same(weights(new), weights(other))
 
