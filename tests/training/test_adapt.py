@@ -17,8 +17,9 @@ from mrisr.core.volume import Volume
 from mrisr.data.phantom import phantom
 from mrisr.io import read_volume, write_volume
 from mrisr.models.store import Model, load_model
+from mrisr.physics import thickness
 from mrisr.physics.measurement import Measurement, measure_in_plane, measure_through_plane
-from mrisr.physics.thickness import estimated_thickness
+from mrisr.physics.thickness import Thickness, estimated_thickness
 from mrisr.training import adapt
 from mrisr.training.adapt import adapted, own_images
 
@@ -212,22 +213,22 @@ def test_all_planes_of_a_patient_are_learned_from(tmp_path: Path) -> None:
 # --- slice thickness ------------------------------------------------------------------------------
 
 
-def texture(thickness: float, seed: int) -> Tensor:
+def texture(mm: float, seed: int) -> Tensor:
     """Slices 3 mm apart of an isotropic random texture, with 0.5 mm pixels, in -1..1."""
     rng = np.random.default_rng(seed)
     f = [np.fft.fftfreq(n, 0.5) for n in (144, 96, 96)]
     square = f[0][:, None, None] ** 2 + f[1][:, None] ** 2 + f[2] ** 2
     spectrum = np.fft.fftn(rng.normal(size=square.shape)) / (1 + square / 0.05**2)
-    spectrum *= np.exp(-(f[0][:, None, None] ** 2) * (np.pi * thickness) ** 2 / (4 * np.log(2)))
+    spectrum *= np.exp(-(f[0][:, None, None] ** 2) * (np.pi * mm) ** 2 / (4 * np.log(2)))
     slices = np.fft.ifftn(spectrum).real[::6]
     return torch.from_numpy(slices / (3 * slices.std())).float()
 
 
-@pytest.mark.parametrize("thickness", [2.0, 3.0, 4.5])
-def test_thickness_is_found_where_tissue_is_alike_in_all_directions(thickness: float) -> None:
-    found = estimated_thickness(texture(thickness, 1), (3.0, 0.5, 0.5))
+@pytest.mark.parametrize("mm", [2.0, 3.0, 4.5])
+def test_thickness_is_found_where_tissue_is_alike_in_all_directions(mm: float) -> None:
+    found = estimated_thickness(texture(mm, 1), (3.0, 0.5, 0.5))
     assert found is not None
-    assert 3 * found.ratio == pytest.approx(thickness, rel=0.15)
+    assert 3 * found.ratio == pytest.approx(mm, rel=0.15)
     assert 0 < found.sd < 0.5
 
 
@@ -235,3 +236,26 @@ def test_thickness_cannot_be_told_from_a_few_slices_or_even_voxels() -> None:
     y = texture(3.0, 1)
     assert estimated_thickness(y[:5], (3.0, 0.5, 0.5)) is None
     assert estimated_thickness(y, (1.0, 1.0, 1.0)) is None
+
+
+@pytest.mark.parametrize(
+    ("ratio", "sd", "taken", "why"),
+    [(0.5, 0.05, 1.2, "estimate"), (0.8, 0.1, 2.4, "slice spacing")],
+)
+def test_an_estimate_counts_where_it_is_sure(
+    study: Path, monkeypatch: pytest.MonkeyPatch, ratio: float, sd: float, taken: float, why: str
+) -> None:
+    """And where nobody states the thickness; the record has it either way."""
+    found = Thickness(ratio, sd)
+    monkeypatch.setattr(thickness, "estimated_thickness", lambda *of: found)
+    volume = read_volume(study)
+    told = mrisr.run(volume, mrisr.ThroughPlane(factor=3, adapt_steps=1)).record
+    assert told.parameters["slice_thickness_mm"] == taken
+    assert told.parameters["slice_thickness_from"] == why
+    assert told.parameters["slice_thickness_estimate_mm"] == [2.4 * ratio, 2.4 * sd]
+    said = f"estimated from the volume: {2.4 * ratio:g} mm (SD {2.4 * sd:g}); {taken:g} mm assumed"
+    assert any(said in note for note in told.notes)
+    settings = mrisr.ThroughPlane(factor=3, adapt_steps=1, slice_thickness=2.0)
+    assert mrisr.run(volume, settings).record.parameters["slice_thickness_from"] == "option"
+    plain = mrisr.run(volume, mrisr.ThroughPlane(factor=3)).record
+    assert "slice_thickness_estimate_mm" not in plain.parameters
