@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from mrisr import metrics
-from mrisr.core.options import KINDS_OF, Job, Sampling
+from mrisr.core.options import KINDS_OF, Job
 from mrisr.core.statistics import scaling
 from mrisr.core.volume import Volume
 from mrisr.evaluation.degraded import central, cut, degraded_shape
@@ -91,7 +91,7 @@ def images(volume: Volume, measured: Measurement) -> Tensor:
 
 def figures(model: Model, found: Task) -> dict[str, float]:
     """Mean PSNR and SSIM of what a model restores."""
-    result = restore(found.measured, model, Sampling(noise=str(found.measured.noise))).volume
+    result = restore(found.measured, model).volume
     pair = [images(v, found.measured).split(8) for v in (result, found.truth)]
     measures = {"psnr": metrics.psnr, "ssim": metrics.ssim}
     batches = list(zip(*pair, strict=True))

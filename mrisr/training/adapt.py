@@ -38,8 +38,8 @@ from mrisr.training.restoration import Batch
 #: those from which on an adapted model is kept.
 FEWEST, HELD, LEAST_GAIN = 5, 6, 0.02
 #: Crops of a step, largest edge of one, and margin around it that is degraded with it.
-BATCH, CROP, MARGIN = 8, 128, 24
-LEARNING_RATE, WARMUP, EMA = 2e-4, 20, 0.99
+BATCH, CROP, MARGIN = 4, 128, 24
+LEARNING_RATE, WARMUP, EMA = 5e-4, 10, 0.99
 #: Pixels that differ by less are one size.
 SAME = 0.02
 
