@@ -7,7 +7,6 @@ TMI 40(3)) and ECLARE (Remedios et al. 2025, arXiv 2503.11787) do; in the plane 
 """
 
 import hashlib
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -30,7 +29,7 @@ from mrisr.networks import channels_last, resolve_device
 from mrisr.physics.measurement import Measurement
 from mrisr.physics.separable import resample_pixels
 from mrisr.restore import Progress, resolved, restore
-from mrisr.training.bookkeeping import hardware
+from mrisr.training.bookkeeping import first_record
 from mrisr.training.loop import CROPS, DEVICE, Trainee, pinned, quiet_fabric, run_loop
 from mrisr.training.restoration import Batch
 
@@ -112,13 +111,9 @@ def adapted(
         UsageError: the model has nothing to adapt, or its loss is not finite.
         InputError: a stack has too few slices.
     """
-    card = model.card
-    if card.method == "interpolation":
-        raise UsageError(f"adapt: has no effect on {card.name}; leave it out")
-    for m in measurements:
-        if len(m.y) < FEWEST:
-            name = m.grid.measured.name if m.grid else "the stack"
-            raise InputError(name, expected=f"{FEWEST} slices to adapt to", found=f"{len(m.y)}")
+    _check(model, measurements)
+    if (minutes is None) == (steps is None):
+        raise UsageError("adapt: expected minutes or steps")
     began = time.perf_counter()
     sources = [source for m in measurements for source in own_images(m)]
     sampling = resolved(replace(sampling or Sampling(), samples=None), model)
@@ -132,8 +127,8 @@ def adapted(
         new = run.model()
     after = _psnr(new, sources, sampling)
     report = Adaptation(
-        base=card.name,
-        base_sha256=card.sha256,
+        base=model.card.name,
+        base_sha256=model.card.sha256,
         sha256=new.card.sha256,
         minutes=minutes,
         steps=run.progress.step,
@@ -148,6 +143,16 @@ def adapted(
         return model, report
     new_card = new.card.model_copy(update={"adaptation": report})
     return Model(new_card, new.restorer, new.path), report
+
+
+def _check(model: Model, measurements: Sequence[Measurement]) -> None:
+    """Refuse what has nothing to adapt, or nothing to adapt to. Raises UsageError, InputError."""
+    if model.card.method == "interpolation":
+        raise UsageError(f"adapt: has no effect on {model.card.name}; leave it out")
+    for m in measurements:
+        if len(m.y) < FEWEST:
+            name = m.grid.measured.name if m.grid else "the stack"
+            raise InputError(name, expected=f"{FEWEST} slices to adapt to", found=f"{len(m.y)}")
 
 
 class OwnSlices(Trainee[Batch]):
@@ -204,8 +209,7 @@ class OwnSlices(Trainee[Batch]):
         restorer = build_restorer(self.card, self.card.condition)
         restorer.network.load_state_dict(self.ema)
         digest = hashlib.sha256(serialised(self.ema)).hexdigest()
-        card = _card(self.card, self, digest)
-        return Model(card, restorer.eval().requires_grad_(False), self.start.path)
+        return Model(_card(self, digest), restorer.eval().requires_grad_(False), self.start.path)
 
 
 def _at_levels(card: ModelCard, sampling: Sampling) -> MethodSettings:
@@ -260,23 +264,16 @@ def _config(
     return Config(name=card.name, job=card.job or "inplane", data=data, train=train, **method)
 
 
-def _card(base: ModelCard, run: OwnSlices, digest: str) -> ModelCard:
+def _card(run: OwnSlices, digest: str) -> ModelCard:
     """The card of an adapted model. No figure and no calibration of the base model holds for it."""
-    training = base.training.model_copy(
-        update={
-            "iterations": run.progress.step,
-            "minutes": run.settings.minutes,
-            "batch": BATCH,
-            "crop": run.data.crop,
-            "slices": sum(len(source.split()[0]) for source in run.sources),
-            "seconds": round(run.progress.seconds, 1),
-            "hardware": hardware(run.fabric.device, 1),
-            "precision": "fp32",
-            "seed": run.settings.seed,
-            "software": f"mrisr {mrisr.__version__}, torch {torch.__version__}, "
-            f"Python {platform.python_version()}",
-            "initialized_from": base.name,
-        }
+    base = run.card
+    record = first_record(
+        run.settings,
+        cases=base.training.cases,
+        validation=base.training.validation_cases,
+        slices=sum(len(source.split()[0]) for source in run.sources),
+        crop=run.data.crop,
+        initialized_from=base.name,
     )
     return base.model_copy(
         update={
@@ -284,7 +281,7 @@ def _card(base: ModelCard, run: OwnSlices, digest: str) -> ModelCard:
             "description": f"{base.name}, fine-tuned on one scan. {base.description}",
             "version": mrisr.__version__,
             "sha256": digest,
-            "training": training,
+            "training": run.ended(record),
             "figures": {},
             "uncertainty": None,
             "limitations": ("Adapted to one scan, and judged on that alone.", *base.limitations),

@@ -24,7 +24,7 @@ from mrisr.config import Config, TrainSettings, ZonesConfig
 from mrisr.core.errors import UsageError
 from mrisr.core.statistics import seeded
 from mrisr.io.atomic import make_folder, write_bytes
-from mrisr.models.card import ModelCard, ZonesCard
+from mrisr.models.card import ModelCard, TrainingRecord, ZonesCard
 from mrisr.models.store import save_model
 from mrisr.training.bookkeeping import (
     Log,
@@ -138,17 +138,21 @@ class Trainee(ABC, Generic[Batch]):
     def validate(self) -> dict[str, float]:
         """Compute figures of the averaged weights on held-out patients, by their names in the log."""
 
+    def ended(self, record: TrainingRecord) -> TrainingRecord:
+        """Complete the record of a run that has ended."""
+        return record.model_copy(
+            update={
+                "iterations": self.progress.step,
+                "minutes": self.settings.minutes,
+                "seconds": round(self.progress.seconds, 1),
+                "hardware": hardware(self.fabric.device, self.fabric.world_size),
+            }
+        )
+
     def export(self) -> None:
         """Write the averaged weights and the card of the run that has ended."""
-        ended = {
-            "iterations": self.progress.step,
-            "minutes": self.settings.minutes,
-            "seconds": round(self.progress.seconds, 1),
-            "hardware": hardware(self.fabric.device, self.fabric.world_size),
-        }
-        record = self.card.training.model_copy(update=ended)
-        card = self.card.model_copy(update={"training": record})
         assert self.output is not None
+        card = self.card.model_copy(update={"training": self.ended(self.card.training)})
         save_model(card, self.ema, self.output, "model", self.settings.store)
 
     def after_step(self) -> None:

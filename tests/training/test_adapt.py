@@ -125,6 +125,8 @@ def test_what_cannot_be_adapted_is_refused(volume: Volume) -> None:
     few = replace(volume, array=volume.array[..., :4], stacked_along=2)
     with pytest.raises(InputError, match="expected 5 slices to adapt to, found 4"):
         adapted(load_model("partdiff-inplane"), [measured(few, "inplane")], steps=1)
+    with pytest.raises(UsageError, match="expected minutes or steps"):
+        adapted(load_model("partdiff-inplane"), [measured(volume, "inplane")])
 
 
 # --- runs -----------------------------------------------------------------------------------------
