@@ -19,6 +19,7 @@ from mrisr.cli.terminal import (
     Quiet,
     option,
     progress_bar,
+    progress_bars,
     say,
     stage_bars,
     study_argument,
@@ -120,8 +121,9 @@ def _run(
 
     labels = isinstance(settings, Segmenting)
     images = "slices" if isinstance(settings, InPlane) else "images"
-    with progress_bar(images, quiet or labels) as progress:
-        made = run_files(FileRun(source, files, labels, others), settings, progress)
+    unit = "seconds" if getattr(settings, "adapt", None) else "steps"
+    with progress_bars(quiet or labels, images, f"{unit} of adaptation") as bars:
+        made = run_files(FileRun(source, files, labels, others), settings, *bars)
     record = made.record
     for note in () if quiet else record.notes:
         typer.echo(f"note: {note}", err=True)

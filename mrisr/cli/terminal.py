@@ -24,7 +24,7 @@ PANELS: Mapping[str, str] = {
         "Input": "input axial coronal sagittal series frame affine slice_thickness noise degradation "
         "register",
         "Output": "scale factor spacing output uncertainty qc force quiet as_json",
-        "Model": "model method bundle nnunet table margin",
+        "Model": "model method adapt adapt_steps save_adapted bundle nnunet table margin",
         "Sampling": "steps sampler eta start seed samples consistency",
         "Hardware": "device precision tile max_voxels",
         "DICOM": "format template deidentify",
@@ -140,28 +140,55 @@ def say(quiet: bool) -> Callable[[str], None]:
     return (lambda line: None) if quiet else (lambda line: typer.echo(line, err=True))
 
 
+#: Told how much is done, and of how much.
+Told = Callable[[int, int], None]
+
+
 @contextmanager
-def progress_bar(what: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+def progress_bar(what: str, quiet: bool) -> Iterator[Told | None]:
     """A bar with the time left on a terminal, a line every tenth in a log, nothing if quiet."""
+    with progress_bars(quiet, what) as (told,):
+        yield told
+
+
+@contextmanager
+def progress_bars(quiet: bool, *whats: str) -> Iterator[tuple[Told | None, ...]]:
+    """A :func:`progress_bar` for each of several things, which appears when it begins."""
     if quiet:
-        yield None
+        yield (None,) * len(whats)
     elif sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import Progress
 
         with Progress(console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(what, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+            yield tuple(_shown(bar, what) for what in whats)
     else:
-        tenth = -1
+        yield tuple(map(_lines, whats))
 
-        def line(done: int, total: int) -> None:
-            nonlocal tenth
-            if done * 10 // total > tenth:
-                tenth = done * 10 // total
-                typer.echo(f"{done} of {total} {what}", err=True)
 
-        yield line
+def _shown(bar: Any, what: str) -> Told:
+    """A bar of a display."""
+    tasks: list[Any] = []
+
+    def show(done: int, total: int) -> None:
+        if not tasks:
+            tasks.append(bar.add_task(what, total=total))
+        bar.update(tasks[0], completed=done, total=total)
+
+    return show
+
+
+def _lines(what: str) -> Told:
+    """A line every tenth."""
+    tenth = -1
+
+    def line(done: int, total: int) -> None:
+        nonlocal tenth
+        if done * 10 // total > tenth:
+            tenth = done * 10 // total
+            typer.echo(f"{done} of {total} {what}", err=True)
+
+    return line
 
 
 @contextmanager

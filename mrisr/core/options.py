@@ -203,7 +203,32 @@ class Sampling(Options):
 
 
 @dataclass(frozen=True)
-class InPlane(Sampling):
+class Adapting(Sampling):
+    """Options of restoring with a model that is first fine-tuned on the scan itself."""
+
+    adapt: float | None = option(
+        None,
+        "Minutes in which the model is fine-tuned on the scan's own slices first, for another scanner, "
+        "sequence or organ. Where slices held back gain nothing, the model stays as it was.",
+        (0.01, 1440),
+    )
+    adapt_steps: int | None = option(
+        None, "Steps of that instead of minutes, which can be repeated.", (1, 1_000_000)
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.adapt is not None and self.adapt_steps is not None:
+            raise OptionError("give --adapt or --adapt-steps, not both")
+
+    @property
+    def adapts(self) -> bool:
+        """Whether the model is fine-tuned first."""
+        return (self.adapt, self.adapt_steps) != (None, None)
+
+
+@dataclass(frozen=True)
+class InPlane(Adapting):
     """In-plane super-resolution: ``scale`` times as many pixels along both axes of every slice."""
 
     scale: float = option(4.0, "1.5 to 8, fractions allowed.", (1.5, 8))
@@ -214,7 +239,7 @@ class InPlane(Sampling):
 
 
 @dataclass(frozen=True)
-class ThroughPlane(Sampling):
+class ThroughPlane(Adapting):
     """Through-plane super-resolution: thinner slices out of a stack."""
 
     factor: float | None = option(None, "Slices made of one. Left out: isotropic with the pixels.")
@@ -225,7 +250,7 @@ class ThroughPlane(Sampling):
     slice_thickness: float | None = option(
         None,
         "Slice thickness in mm (it is not the spacing). Left out: what the source states, else the "
-        "spacing.",
+        "spacing; with --adapt an estimate, where it is sure.",
     )
     register: Literal["auto", "off"] = option(
         "auto",
@@ -316,6 +341,11 @@ class Files(Options):
         None,
         "Map of each voxel's standard deviation to write: a volume's file; of a DICOM series a "
         "Parametric Map, with a name ending in .dcm.",
+    )
+    save_adapted: Path | None = option(
+        None,
+        "Folder to keep the fine-tuned model of --adapt in; --model FOLDER takes it. Left out: it is "
+        "discarded.",
     )
     series: str | None = option(None, "DICOM series to take: its UID, number or description.")
     frame: int | None = option(

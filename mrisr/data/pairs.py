@@ -158,13 +158,15 @@ def _draw_noise(settings: DataSettings, n: int, generator: torch.Generator) -> d
     """Levels of ``n`` images, weak ones more often than strong ones and some without noise; and a colour."""
     u = torch.rand(n, 2, generator=generator, dtype=torch.float64)
     levels = torch.where(u[:, 0] < settings.noise_free, 0, settings.noise * u[:, 1].square())
+    return {"noise": tuple(levels.tolist()), "colour": draw_colour(settings, generator)}
+
+
+def draw_colour(settings: DataSettings, generator: torch.Generator) -> Colour:
+    """Draw the spectrum of a group's noise: white, or as a scanner leaves it."""
     coloured, rows, columns, elliptic = torch.rand(4, generator=generator).tolist()
     low, high = settings.bandwidth
     colour = Colour(low + rows * (high - low), low + columns * (high - low), elliptic < 0.5)
-    return {
-        "noise": tuple(levels.tolist()),
-        "colour": colour if coloured < settings.coloured else Colour(),
-    }
+    return colour if coloured < settings.coloured else Colour()
 
 
 def pair_operator(job: Job, drawn: Drawn, high: tuple[int, int]) -> SeparableOperator:

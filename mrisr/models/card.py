@@ -88,6 +88,41 @@ class Uncertainty(Settings):
     figures: dict[str, Any] = Field(default_factory=dict)
 
 
+class Adaptation(Settings):
+    """Fine-tuning of a model on one scan (:mod:`mrisr.training.adapt`), as record and card keep it.
+
+    ``base`` is the model that it started from. ``minutes`` are None where steps were asked for, by which
+    it can be repeated. Slices ``held_back`` were not learned from: their PSNR in dB, degraded and
+    restored, by either model, decides whether the adapted one is ``kept``. ``sha256`` is that of its
+    weights, kept or not.
+    """
+
+    base: str
+    base_sha256: str
+    sha256: str
+    #: Of the scans; of those that came from no file there is none.
+    inputs_sha256: tuple[str, ...] = ()
+    minutes: float | None
+    steps: int
+    seconds: float
+    slices: int
+    held_back: int
+    psnr_before: float
+    psnr_after: float
+    kept: bool
+
+    @property
+    def in_words(self) -> str:
+        """What came of it, in one line."""
+        gain, n = self.psnr_after - self.psnr_before, self.held_back
+        on = f"{gain:+.2f} dB on {n} of its slices held back"
+        if self.kept:
+            return f"adapted to the scan in {self.steps} steps: {on}"
+        return (
+            f"adaptation gained nothing in {self.steps} steps ({on}): {self.base} was used as it is"
+        )
+
+
 class Card(Settings):
     """Card of any model: JSON beside the weights. ``sha256`` is that of the weights file,
     empty where there are none."""
@@ -126,6 +161,8 @@ class ModelCard(Card, MethodSettings):
     default_consistency: float = 1.0
     #: None: nobody has calibrated the spread of its answers.
     uncertainty: Uncertainty | None = None
+    #: Of a model that was fine-tuned on one scan.
+    adaptation: Adaptation | None = None
 
     @model_validator(mode="before")
     @classmethod

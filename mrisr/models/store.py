@@ -127,6 +127,14 @@ def _next_weights(path: Path) -> Path:
     return path.with_name(f"{path.stem}.next{path.suffix}")
 
 
+def serialised(
+    weights: Mapping[str, Tensor], store: Literal["float32", "float16"] = "float32"
+) -> bytes:
+    """Weights as the content of a safetensors file."""
+    dtype = getattr(torch, store)
+    return save_tensors({k: v.detach().to("cpu", dtype).contiguous() for k, v in weights.items()})
+
+
 def save_model(
     card: AnyCard,
     weights: dict[str, Tensor],
@@ -140,8 +148,7 @@ def save_model(
     decides, and :func:`load_model` finds its weights under the one name or the other.
     """
     make_folder(folder)
-    dtype = getattr(torch, store)
-    data = save_tensors({k: v.detach().to("cpu", dtype).contiguous() for k, v in weights.items()})
+    data = serialised(weights, store)
     digest = hashlib.sha256(data).hexdigest()
     card = card.model_copy(update={"sha256": digest})
     file, path = folder / f"{name}.safetensors", folder / f"{name}.json"

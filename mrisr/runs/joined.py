@@ -18,7 +18,16 @@ from mrisr.runs.record import (
     device_name,
     peak_memory_gib,
 )
-from mrisr.runs.results import Result, measured_as, model_record, with_degradation
+from mrisr.runs.results import (
+    Result,
+    adapted_to,
+    asked_to_adapt,
+    measured_as,
+    model_record,
+    thickness_notes,
+    with_degradation,
+    with_noise,
+)
 
 if TYPE_CHECKING:
     from mrisr.models.store import Model
@@ -34,6 +43,7 @@ def join_planes(
     model: Model | None = None,
     progress: Progress | None = None,
     began: float | None = None,
+    adapting: Progress | None = None,
 ) -> Result:
     """Make one isotropic volume out of several stacks of an exam, in the frame of the first.
 
@@ -42,7 +52,7 @@ def join_planes(
         others: further stacks, across the first.
         settings: ``spacing`` or ``factor`` (of the first stack) give the voxels' size, by default the finest
             pixel of all stacks.
-        model, progress, began: as for :func:`upsample`.
+        model, progress, began, adapting: as for :func:`upsample`.
 
     Raises:
         InputError: a stack has a single slice, two are of one plane, or they do not overlap.
@@ -63,9 +73,9 @@ def join_planes(
     spacing = _common_spacing([f.volume for f in files], settings, card.factors[1])
     each = replace(settings, factor=None, spacing=spacing)
     measured = [measured_as(f.volume, each, kind, model) for f in files]
-    measurements = [
-        m if settings.noise_level is not None else m.with_estimated_noise() for m, _ in measured
-    ]
+    measurements = [with_noise(m, settings) for m, _ in measured]
+    model, adaptation = adapted_to(files, measurements, settings, model, adapting)
+    card = model.card
     joint = join(measurements, model, settings, spacing, settings.register == "auto", progress)
     restored = joint.lead
     parameters = {
@@ -73,6 +83,7 @@ def join_planes(
         "slice_thickness_mm": [p["slice_thickness_mm"] for _, p in measured],
         "register": settings.register,
         "noise": [m.noise for m in joint.measurements],
+        **asked_to_adapt(settings),
         **effective(restored.sampling),
     }
     record = Record(
@@ -82,12 +93,17 @@ def join_planes(
         input=VolumeRecord.of(file.volume, file.sha256),
         output=VolumeRecord.of(joint.volume),
         residual=Residual(**joint.residual(joint.volume)),
+        adaptation=adaptation,
         planes=tuple(_plane_record(f, used) for f, used in zip(others, joint.used, strict=True)),
         device=device_name(restored.device),
         precision=restored.precision,
         seconds=round(time.perf_counter() - began, 2),
         peak_memory_gib=peak_memory_gib(restored.device),
-        notes=_notes_of_planes(files, joint),
+        notes=(
+            *(note for _, parameters in measured for note in thickness_notes(parameters)),
+            *((adaptation.in_words,) if adaptation else ()),
+            *_notes_of_planes(files, joint),
+        ),
     )
 
     def draw(shown: Volume, title: str) -> bytes:
@@ -96,7 +112,8 @@ def join_planes(
         moved = [stack.moved(joint.grid) for stack in joint.stacks]
         return planes_png(shown, moved, restored.volume, title=title)
 
-    return Result(joint.volume, record, draw, joint, image=joint.volume)
+    kept = model if adaptation is not None and adaptation.kept else None
+    return Result(joint.volume, record, draw, joint, adapted=kept, image=joint.volume)
 
 
 def _check_across(volumes: Sequence[Volume]) -> None:

@@ -16,6 +16,7 @@ import mrisr
 from mrisr.config import Settings
 from mrisr.core import geometry
 from mrisr.core.volume import Volume
+from mrisr.models.card import Adaptation
 
 if TYPE_CHECKING:
     from mrisr.dicom.derivation import Derivation
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 #: Raised when a key of the record changes its name or its meaning.
 FORMAT = 2
 DISCLAIMER = "For research use only. Not for diagnosis."
+#: Bytes of a NIfTI description.
+_LINE = 79
 #: Added to 100 times the source's SeriesNumber.
 _SERIES_OFFSET = {"inplane": 81, "throughplane": 82, "segment": 83}
 
@@ -121,6 +124,7 @@ class Record(Settings):
     output: VolumeRecord
     residual: Residual | None = None
     uncertainty: UncertaintyRecord | None = None
+    adaptation: Adaptation | None = None
     planes: tuple[PlaneRecord, ...] | None = None
     volumes_ml: dict[str, float] | None = None
     #: Reasons to look at the zones; left out where there are none.
@@ -136,7 +140,8 @@ class Record(Settings):
 
     def as_dict(self) -> dict[str, Any]:
         """The record as JSON-ready values; keys without a value for this job are left out."""
-        optional = {"residual", "uncertainty", "planes", "volumes_ml", "check", "precision"}
+        names = "residual uncertainty adaptation planes volumes_ml check precision"
+        optional = set(names.split())
         without: dict[str, Any] = {k: True for k in optional if getattr(self, k) is None}
         if self.model.version is None:
             without["model"] = {"version"}
@@ -167,10 +172,11 @@ class Record(Settings):
         return "\n".join([line, *(f"check: {reason}" for reason in self.check or ())])
 
     def line(self) -> str:
-        """The record in the 79 bytes of a NIfTI description."""
+        """The record in a NIfTI description; a long name of a model is cut."""
         name, weights = self.model.name, self.model.sha256[:8]
-        made = f"{self.job} {self.size} {name}" if self.size else f"zones by {name[:24]}"
-        return f"mrisr {self.mrisr} {made} {weights}; research use"
+        made = f"{self.job} {self.size} " if self.size else "zones by "
+        before, after = f"mrisr {self.mrisr} {made}", f" {weights}; research use"
+        return f"{before}{name[: _LINE - len(before) - len(after)]}{after}"
 
     def derivation(self, *, templated: bool = False) -> Derivation:
         """The record in the attributes of a derived DICOM object.
@@ -210,6 +216,8 @@ class Record(Settings):
             told["check"] = ", ".join(self.check or ()) or None
         else:
             told |= {**self.parameters, "device": self.device, "precision": self.precision}
+        if self.adaptation is not None and self.adaptation.kept:
+            told["adapted_from"] = self.adaptation.base_sha256
         if self.residual is not None:
             told["residual_rms_of_range"] = f"{self.residual.rms_of_range:.2e}"
             told["residual_rms_of_noise"] = self.residual.rms_of_noise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,15 +24,19 @@ from mrisr.runs.record import (
 )
 
 if TYPE_CHECKING:
-    from mrisr.models.card import ModelCard
+    from mrisr.models.card import Adaptation, ModelCard
     from mrisr.models.store import Model
     from mrisr.physics.measurement import Measurement
+    from mrisr.physics.thickness import Thickness
     from mrisr.planes.joint import Joint
     from mrisr.restore import Progress, Restored
     from mrisr.zones.segmenter import Segmenter
 
 
 AnyJob = TypeVar("AnyJob", bound=InPlane | ThroughPlane)
+#: Where a slice thickness comes from that nobody states, and by how many standard deviations an estimate
+#: must differ from it to be taken instead.
+UNKNOWN, SURE = "slice spacing", 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +50,7 @@ class Result:
         measurement: what a super-resolved volume explains, of one stack or of several; None for labels.
         uncertainty: standard deviation of each voxel of a super-resolved volume, in its units, where it was
             asked for.
+        adapted: the model that was fine-tuned on the input, where it was and is better for it.
         image: the same as the kind of image that was given.
         path: where it was written; None for an image in memory.
     """
@@ -55,6 +60,7 @@ class Result:
     draw: Callable[[Volume, str], bytes]
     measurement: Measurement | Joint | None = None
     uncertainty: Any = None
+    adapted: Model | None = None
     image: Any = None
     path: Path | None = None
 
@@ -85,6 +91,7 @@ def upsample(
     progress: Progress | None = None,
     began: float | None = None,
     uncertain: bool = False,
+    adapting: Progress | None = None,
 ) -> Result:
     """Super-resolve a volume.
 
@@ -95,9 +102,10 @@ def upsample(
         progress: told how many images are done, and of how many.
         began: ``time.perf_counter()`` when the work on this study began, for the record.
         uncertain: ask for the uncertainty as well, where the settings do not say by how many samples.
+        adapting: as ``progress``, of the seconds or steps in which the model is adapted.
 
     Raises:
-        InputError: the stack has a single slice.
+        InputError: the stack has a single slice, or too few to adapt to.
         UsageError: an option is out of range or has no effect, or the model is for another job.
     """
     from mrisr.restore import effective, model_of, restore
@@ -108,11 +116,11 @@ def upsample(
         raise UsageError("register: has no effect on one stack; leave it out")
     settings, kind = with_degradation(settings)
     model = model or model_of(settings, settings.job)
+    measurement, parameters = measured_as(file.volume, settings, kind, model)
+    measurement = with_noise(measurement, settings)
+    model, adaptation = adapted_to([file], [measurement], settings, model, adapting)
     if uncertain and settings.samples is None:
         settings = replace(settings, samples=default_samples(model.card))
-    measurement, parameters = measured_as(file.volume, settings, kind, model)
-    if settings.noise_level is None:
-        measurement = measurement.with_estimated_noise()
     restored = restore(measurement, model, settings, progress)
     measurement, volume, card = restored.measurement, restored.volume, model.card
     deviation = restored.uncertainty
@@ -125,16 +133,23 @@ def upsample(
     record = Record(
         job=settings.job,
         model=model_record(card),
-        parameters={**parameters, **effective(restored.sampling)},
+        parameters={**parameters, **asked_to_adapt(settings), **effective(restored.sampling)},
         input=VolumeRecord.of(file.volume, file.sha256),
         output=VolumeRecord.of(volume),
         residual=Residual(**measurement.residual(volume)),
         uncertainty=_uncertainty_record(restored),
+        adaptation=adaptation,
         device=device_name(restored.device),
         precision=restored.precision,
         seconds=round(time.perf_counter() - began, 2),
         peak_memory_gib=peak_memory_gib(restored.device),
-        notes=(*file.notes, *restored.notes, *_doubts(restored, factor)),
+        notes=(
+            *file.notes,
+            *thickness_notes(parameters),
+            *((adaptation.in_words,) if adaptation else ()),
+            *restored.notes,
+            *_doubts(restored, factor),
+        ),
     )
 
     def draw(shown: Volume, title: str) -> bytes:
@@ -145,7 +160,58 @@ def upsample(
         residual = measurement.residual_map(shown), unit
         return qc_png(shown, file.volume, interpolated, title=title, residual=residual)
 
-    return Result(volume, record, draw, measurement, deviation, volume)
+    kept = model if adaptation is not None and adaptation.kept else None
+    return Result(volume, record, draw, measurement, deviation, kept, volume)
+
+
+def with_noise(measurement: Measurement, settings: InPlane | ThroughPlane) -> Measurement:
+    """A measurement with the noise that the settings state, or else its estimate."""
+    if settings.noise_level is None:
+        return measurement.with_estimated_noise()
+    return replace(measurement, noise=settings.noise_level)
+
+
+def adapted_to(
+    files: Sequence[VolumeFile],
+    measurements: Sequence[Measurement],
+    settings: InPlane | ThroughPlane,
+    model: Model,
+    progress: Progress | None,
+) -> tuple[Model, Adaptation | None]:
+    """The model that restores, and what came of adapting it to the scans, where that is asked for."""
+    if not settings.adapts:
+        return model, None
+    from mrisr.training.adapt import adapted
+
+    model, report = adapted(
+        model,
+        measurements,
+        settings,
+        minutes=settings.adapt,
+        steps=settings.adapt_steps,
+        progress=progress,
+    )
+    known = tuple(f.sha256 for f in files if f.sha256 is not None)
+    report = report.model_copy(update={"inputs_sha256": known})
+    if report.kept:
+        card = model.card.model_copy(update={"adaptation": report})
+        model = replace(model, card=card)
+    return model, report
+
+
+def asked_to_adapt(settings: InPlane | ThroughPlane) -> dict[str, Any]:
+    """The parameters of an adaptation for the record."""
+    asked = {"adapt": settings.adapt, "adapt_steps": settings.adapt_steps}
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def thickness_notes(parameters: Mapping[str, Any]) -> Iterator[str]:
+    """A note on a slice thickness that was estimated."""
+    found = parameters.get("slice_thickness_estimate_mm")
+    if found is not None:
+        mm, sd = found
+        taken = parameters["slice_thickness_mm"]
+        yield f"slice thickness estimated from the volume: {mm:g} mm (SD {sd:g}); {taken:g} mm assumed"
 
 
 def model_record(card: ModelCard) -> ModelRecord:
@@ -222,12 +288,29 @@ def measured_as(
     thickness, why = _thickness(volume, settings.slice_thickness)
     measured = measure_through_plane(volume, factor, kind, thickness)
     between = float(volume.spacing[volume.slice_axis])
+    told: dict[str, Any] = {}
+    estimate = _estimate(measured) if settings.adapts and why == UNKNOWN else None
+    if estimate is not None:
+        if abs(estimate.ratio - 1) > SURE * estimate.sd:
+            thickness, why = round(min(max(estimate.ratio, 0.3), 2.0), 4), "estimate"
+            measured = measure_through_plane(volume, factor, kind, thickness)
+        told["slice_thickness_estimate_mm"] = [round(v * between, 2) for v in estimate]
     return measured, {
         "factor": factor,
         "slice_thickness_mm": round(thickness * between, 4),
         "slice_thickness_from": why,
         "reformats": len(measured.views),
+        **told,
     }
+
+
+def _estimate(measurement: Measurement) -> Thickness | None:
+    """The slice thickness that a stack's voxels tell."""
+    from mrisr.physics.thickness import estimated_thickness
+
+    grid = measurement.placed
+    spacing = [float(grid.measured.spacing[a]) for a in grid.order]
+    return estimated_thickness(measurement.y, spacing, measurement.with_estimated_noise().noise)
 
 
 def _uncertainty_record(restored: Restored) -> UncertaintyRecord | None:
@@ -281,4 +364,4 @@ def _thickness(volume: Volume, asked: float | None) -> tuple[float, str]:
     stated = volume.slice_thickness
     if stated is not None and 0.1 * between <= stated <= 4 * between:
         return round(stated / between, 4), "source"
-    return 1.0, "slice spacing"
+    return 1.0, UNKNOWN

@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from mrisr.core.errors import UsageError
+from mrisr.core.errors import OutputError, UsageError
 from mrisr.core.options import Files, InPlane, Segmenting, ThroughPlane, split_options
 from mrisr.core.stages import stage
 from mrisr.core.volume import VolumeFile
@@ -22,6 +22,7 @@ from mrisr.runs.results import Result
 
 if TYPE_CHECKING:
     from mrisr.dicom.source import Source
+    from mrisr.models.store import Model
     from mrisr.restore import Progress
 
 Image = TypeVar("Image")
@@ -85,15 +86,43 @@ def _run(
     return replace(made, image=like(made.volume, image), uncertainty=told)
 
 
-def run_files(on: FileRun, settings: Settings, progress: Progress | None = None) -> Result:
-    """Restore or segment a study on files and write image, record and picture."""
+def run_files(
+    on: FileRun,
+    settings: Settings,
+    progress: Progress | None = None,
+    adapting: Progress | None = None,
+) -> Result:
+    """Restore or segment a study on files and write image, record and picture, and the adapted model."""
     began = time.perf_counter()
     output = on.output(_suffix(settings))
+    _check_adapted(on.files, settings)
     file = on.read()
     others = on.read_others()
     source = on.dicom_source(file, others)
-    made = _made(file, settings, progress, others, began, output.uncertainty is not None)
+    uncertain = output.uncertainty is not None
+    made = _made(file, settings, progress, others, began, uncertain, adapting)
+    folder = on.files.save_adapted
+    if folder is not None and made.adapted is not None:
+        save_model(made.adapted, folder)
     return write(made, output, source, deidentify=on.files.deidentify)
+
+
+def _check_adapted(files: Files, settings: Settings) -> None:
+    """Make sure that an adapted model can be kept. Raises UsageError, OutputError."""
+    folder = files.save_adapted
+    if folder is None:
+        return
+    if isinstance(settings, Segmenting) or not settings.adapts:
+        raise UsageError("save-adapted: has no effect without --adapt; leave it out")
+    if (folder / "model.json").exists() and not files.force:
+        raise OutputError(f"{folder}: holds a model; --force replaces it")
+
+
+def save_model(model: Model, folder: Path) -> None:
+    """Write a model that ``--model FOLDER`` takes. Raises OutputError."""
+    from mrisr.models import store
+
+    store.save_model(model.card, model.restorer.network.state_dict(), folder, "model")
 
 
 @stage("write")
@@ -205,16 +234,21 @@ def _made(
     others: Sequence[VolumeFile] = (),
     began: float | None = None,
     uncertain: bool = False,
+    adapting: Progress | None = None,
 ) -> Result:
     if others:
         if not isinstance(settings, ThroughPlane):
             raise UsageError("further planes are for through-plane super-resolution")
         if uncertain:
             settings = replace(settings, samples=1)  # which is refused
-        return joined.join_planes(file, others, settings, progress=progress, began=began)
+        return joined.join_planes(
+            file, others, settings, progress=progress, began=began, adapting=adapting
+        )
     if isinstance(settings, Segmenting):
         return results.segment(file, settings, began=began)
-    return results.upsample(file, settings, progress=progress, began=began, uncertain=uncertain)
+    return results.upsample(
+        file, settings, progress=progress, began=began, uncertain=uncertain, adapting=adapting
+    )
 
 
 def _suffix(settings: Settings) -> str:

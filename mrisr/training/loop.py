@@ -23,7 +23,7 @@ from mrisr.config import Config, TrainSettings, ZonesConfig
 from mrisr.core.errors import UsageError
 from mrisr.core.statistics import seeded
 from mrisr.io.atomic import make_folder, write_bytes
-from mrisr.models.card import ModelCard, ZonesCard
+from mrisr.models.card import ModelCard, TrainingRecord, ZonesCard
 from mrisr.models.store import save_model
 from mrisr.training.bookkeeping import (
     Log,
@@ -49,14 +49,19 @@ def make_fabric(device: str) -> Fabric:
     kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     if kind.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"--device {device}: no CUDA device is available")
-    with warnings.catch_warnings():  # Slurm's srun need not start what torchrun starts
+    return quiet_fabric(
+        accelerator=kind,
+        devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        num_nodes=max(1, world // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))),
+        strategy="ddp" if world > 1 else "auto",
+    )
+
+
+def quiet_fabric(**settings: Any) -> Fabric:
+    """A Fabric that does not advise Slurm's srun, which need not start what torchrun or nobody starts."""
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*srun.* command is available")
-        return Fabric(
-            accelerator=kind,
-            devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
-            num_nodes=max(1, world // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))),
-            strategy="ddp" if world > 1 else "auto",
-        )
+        return Fabric(**settings)
 
 
 def learning_rate(step: int, share: float, settings: TrainSettings) -> float:
@@ -86,7 +91,7 @@ class Trainee(ABC, Generic[Batch]):
 
     Args:
         config: of the model and its training.
-        output: folder of the run.
+        output: folder of the run; None leaves nothing on the disk.
         fabric: launched.
         module: what is trained, with what of it is not.
         network: the part whose weights are averaged and released.
@@ -94,13 +99,15 @@ class Trainee(ABC, Generic[Batch]):
 
     #: Whether there are patients to validate on.
     validates: bool
+    #: Whether a budget of time is one of the clock also on a CPU, whatever else runs there.
+    by_clock = False
     #: Card of the model as it stands before the first step.
     card: ModelCard | ZonesCard
 
     def __init__(
         self,
         config: Config | ZonesConfig,
-        output: Path,
+        output: Path | None,
         fabric: Fabric,
         *,
         module: nn.Module,
@@ -108,7 +115,7 @@ class Trainee(ABC, Generic[Batch]):
     ) -> None:
         self.output, self.fabric = output, fabric
         self.settings = settings = config.train
-        self.checkpoint = output / CHECKPOINT
+        self.checkpoint = output and output / CHECKPOINT
         trained = [p for p in module.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
             trained, settings.lr, settings.betas, weight_decay=settings.weight_decay
@@ -130,16 +137,21 @@ class Trainee(ABC, Generic[Batch]):
     def validate(self) -> dict[str, float]:
         """Compute figures of the averaged weights on held-out patients, by their names in the log."""
 
+    def ended(self, record: TrainingRecord) -> TrainingRecord:
+        """Complete the record of a run that has ended."""
+        return record.model_copy(
+            update={
+                "iterations": self.progress.step,
+                "minutes": self.settings.minutes,
+                "seconds": round(self.progress.seconds, 1),
+                "hardware": hardware(self.fabric.device, self.fabric.world_size),
+            }
+        )
+
     def export(self) -> None:
         """Write the averaged weights and the card of the run that has ended."""
-        ended = {
-            "iterations": self.progress.step,
-            "minutes": self.settings.minutes,
-            "seconds": round(self.progress.seconds, 1),
-            "hardware": hardware(self.fabric.device, self.fabric.world_size),
-        }
-        record = self.card.training.model_copy(update=ended)
-        card = self.card.model_copy(update={"training": record})
+        assert self.output is not None
+        card = self.card.model_copy(update={"training": self.ended(self.card.training)})
         save_model(card, self.ema, self.output, "model", self.settings.store)
 
     def after_step(self) -> None:
@@ -152,6 +164,7 @@ class Trainee(ABC, Generic[Batch]):
 
     def resume(self) -> None:
         """Take up the checkpoint. Raises InputError if it is unusable, UsageError if settings differ."""
+        assert self.checkpoint is not None
         progress = load_checkpoint(self.checkpoint, self.state)
         if progress.fingerprint != self.progress.fingerprint:
             raise UsageError(
@@ -212,11 +225,12 @@ def drawn_ahead(trainee: Trainee[Batch], first: int, last: int) -> Iterator[tupl
             yield step, batch
 
 
-def run_loop(run: Trainee[Any], log: Log) -> None:
+def run_loop(run: Trainee[Any], log: Callable[..., None]) -> None:
     """Take all remaining steps, with log entries, checkpoints and validation when they are due; before the
     first step there is a validation too."""
     t, fabric = run.settings, run.fabric
-    clock = time.process_time if fabric.device.type == "cpu" else time.perf_counter
+    on_cpu = fabric.device.type == "cpu" and not run.by_clock
+    clock = time.process_time if on_cpu else time.perf_counter
     if fabric.is_global_zero and run.progress.step == 0:
         _validated(run, log)
     began, before = time.perf_counter(), run.progress.seconds
@@ -241,34 +255,41 @@ def run_loop(run: Trainee[Any], log: Log) -> None:
             counted = 0
         if fabric.is_global_zero and (step % t.validate_every == 0 or last):
             _validated(run, log)
-        if fabric.is_global_zero and (step % t.checkpoint_every == 0 or last):
+        due = step % t.checkpoint_every == 0 or last
+        if fabric.is_global_zero and run.checkpoint is not None and due:
             # after the validation: a kill during it repeats it on resumption
             save_checkpoint(run.checkpoint, run.state, run.progress)
         if last:
             break
 
 
-def _logged(run: Trainee[Any], log: Log, loss: float, lr: float, share: float, left: float) -> None:
+def _logged(
+    run: Trainee[Any],
+    log: Callable[..., None],
+    loss: float,
+    lr: float,
+    share: float,
+    left: float,
+) -> None:
     """Log the mean loss with the share of the run that is done and the seconds that are left. Raises
     UsageError: the loss is not finite."""
     step, seconds, t = run.progress.step, run.progress.seconds, run.settings
     if not math.isfinite(loss):
-        raise UsageError(
-            f"{run.output}: the loss is not finite at step {step}; lower lr or use fp32"
-        )
+        name = run.output or run.card.name
+        raise UsageError(f"{name}: the loss is not finite at step {step}; lower lr or use fp32")
     total = "" if t.minutes else f" of {t.iterations}"  # then the most that are made
     line = f"step {step}{total} ({share:.0%}): loss {loss:.4g}, lr {lr:.2g}"
     line += f"; {duration(seconds)} gone, {duration(left)} left"
     log(line, step, loss=loss, lr=lr, seconds=round(seconds, 2))
 
 
-def _validated(run: Trainee[Any], log: Log) -> None:
+def _validated(run: Trainee[Any], log: Callable[..., None]) -> None:
     """Log a validation, if there are patients for one, and draw the curves."""
     step = run.progress.step
     if run.validates:
         found = run.validate()
         log(f"validation at step {step}: {figures_line(found)}", step, **found)
-    if step:
+    if step and run.output is not None:
         write_curves(run.output)
 
 
@@ -307,7 +328,7 @@ def train(
     fabric = make_fabric(device)
     fabric.launch()
     run = _trainee(config, data, output, fabric)
-    if run.checkpoint.exists():
+    if (output / CHECKPOINT).exists():
         run.resume()
     if fabric.is_global_zero:
         make_folder(output)

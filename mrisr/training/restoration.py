@@ -251,6 +251,7 @@ class Restoration(Trainee[Batch]):
 
     def validate(self) -> dict[str, float]:
         """Compute figures of the averaged weights on the held-out patients; write the example picture."""
+        assert self.output is not None
         averaged = build_restorer(self.card, self.card.condition)
         averaged.network.load_state_dict(self.ema)
         model = Model(self.card, averaged.eval(), self.output)
