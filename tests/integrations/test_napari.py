@@ -1,5 +1,8 @@
 """What napari is given, without napari: layers that lie where the study lies."""
 
+import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +51,10 @@ def test_a_result_lies_over_its_study(models: Path, tmp_path: Path) -> None:
 
 
 def test_manifest() -> None:
-    """It is valid, and every function that it names is there."""
-    npe2 = pytest.importorskip("npe2")
-    manifest = npe2.PluginManifest.from_file(FOLDER / "napari.yaml")
-    manifest.validate_imports()
-    assert manifest.contributions.readers[0].command == "mrisr.read"
+    """It is valid, and every function that it names is there: napari's own engine says so."""
+    if importlib.util.find_spec("npe2") is None:
+        pytest.skip("needs npe2, of the extra dev")
+    command = [sys.executable, "-m", "npe2", "validate", str(FOLDER / "napari.yaml"), "--imports"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "valid" in done.stdout + done.stderr
