@@ -45,7 +45,7 @@ LEARNING_RATE, WARMUP, EMA = 5e-4, 10, 0.99
 SAME = 0.02
 
 
-class Source(NamedTuple):
+class LearnedScan(NamedTuple):
     """Images to learn from ``(n, rows, columns)`` in -1..1, with how they are degraded: along their rows'
     axis or, in the plane, both."""
 
@@ -66,14 +66,14 @@ class Source(NamedTuple):
         return pairs.Drawn(axis.kind, axis.factor, axis.thickness, noise=noise)
 
 
-def own_images(measurement: Measurement) -> list[Source]:
+def own_images(measurement: Measurement) -> list[LearnedScan]:
     """A scan's own sharp images, turned so that the axis along which they are to be degraded is their rows'.
 
     Through the plane every axis of the slices that is fine enough serves, resampled to the target's spacing
     where that is coarser; the other axis is that of the reformatted images' columns.
     """
     if not measurement.views:
-        return [Source(measurement.y, measurement)]
+        return [LearnedScan(measurement.y, measurement)]
     grid, axis = measurement.placed, measurement.operator.axes[-3]
     spacing = [float(grid.measured.spacing[a]) for a in grid.order]
     target = spacing[0] / axis.factor
@@ -82,7 +82,7 @@ def own_images(measurement: Measurement) -> list[Source]:
         images = measurement.y if view == 1 else measurement.y.mT
         if spacing[view] < (1 - SAME) * target:
             images = resample_pixels(images, (spacing[view], target), target)
-        found.append(Source(images.contiguous(), measurement))
+        found.append(LearnedScan(images.contiguous(), measurement))
     return found
 
 
@@ -165,7 +165,7 @@ class OwnSlices(Trainee[Batch]):
     card: ModelCard
 
     def __init__(
-        self, model: Model, sources: Sequence[Source], train: TrainSettings, sampling: Sampling
+        self, model: Model, sources: Sequence[LearnedScan], train: TrainSettings, sampling: Sampling
     ) -> None:
         self.start, self.sources = model, sources
         learned = [source.split()[0] for source in sources]
@@ -248,7 +248,7 @@ def _settings(minutes: float | None, steps: int | None, seed: int) -> TrainSetti
 
 
 def _config(
-    card: ModelCard, sources: Sequence[Source], train: TrainSettings, **sizes: int
+    card: ModelCard, sources: Sequence[LearnedScan], train: TrainSettings, **sizes: int
 ) -> Config:
     """A configuration by which a training run would learn the same."""
     drawn = [source.drawn(0, told=False) for source in sources]
@@ -291,7 +291,7 @@ def _card(run: OwnSlices, digest: str) -> ModelCard:
     )
 
 
-def _psnr(model: Model, sources: Sequence[Source], sampling: Sampling) -> float:
+def _psnr(model: Model, sources: Sequence[LearnedScan], sampling: Sampling) -> float:
     """Mean PSNR in dB of the images held back, degraded and restored."""
     found = []
     for source in sources:

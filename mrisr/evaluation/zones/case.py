@@ -208,7 +208,7 @@ def find_cases(
     for name in _allowed(settings, seen):
         stack = labelled_stack(entries[name])
         if stack is not None:
-            further = _further(planes, (e for e in sources if e.case == name and not e.labels))
+            further = _further(planes, (e for e in sources if e.case == name))
             cases.append(ZonesCase(name, *stack, settings, frozen, further, seen=seen[name]))
         elif name in settings.cases:
             raise InputError(data / name, expected="an axial stack with labels", found="none")
