@@ -128,7 +128,8 @@ def test_killed_jobs_and_a_killed_controller(
     assert done.returncode == 8, done.stderr[-2000:]
     assert "3 of 4 studies done" in done.stdout
     outcome = json.loads((out / "outcome.json").read_bytes())
-    assert outcome["counts"] == {"done": 3, "failed": 1}
+    # zones by random weights are nowhere near a prostate
+    assert outcome["counts"] == {"check": 3, "failed": 1}
     here = tmp_path / "here"
     local = _command(*studies, here, "--jobs", "1", "--quiet")
     assert subprocess.run(local, capture_output=True, timeout=600, check=False).returncode == 8
