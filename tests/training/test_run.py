@@ -47,11 +47,11 @@ def test_smoke_run_makes_a_model(data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_training_learns(data: Path, tmp_path: Path) -> None:
-    """A fresh network returns the interpolated image: every dB above it was learned."""
+    """A fresh network returns the interpolated image, projected: every dB above it was learned."""
     config = smoke(iterations=150, lr=5e-3, lr_final=0.0, log_every=50, validate_every=150)
     train(config, data, tmp_path, device="cpu")
     before, after = (row for row in rows(tmp_path) if "x2_gain" in row)
-    assert after["x2_gain"] - before["x2_gain"] > 0.3
+    assert after["x2_gain"] - before["x2_gain"] > 0.2
 
 
 def test_same_seed_same_weights_other_seed_others(data: Path, tmp_path: Path) -> None:

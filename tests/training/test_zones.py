@@ -59,7 +59,8 @@ def test_it_learns(labelled: Path, tmp_path: Path) -> None:
     settings = config(iterations=80, validate_every=80, log_every=20, ema=0.9)
     card = train(settings, labelled, tmp_path / "run", device="cpu")
     logged = rows(tmp_path / "run")
-    assert logged[3]["loss"] < 0.75 * logged[0]["loss"]
+    losses = [row["loss"] for row in logged if "loss" in row]
+    assert losses[3] < 0.75 * losses[0]
     assert logged[-1]["dice_TZ"] > 0.6
     assert logged[-1]["dice_PZ"] > 0.5
     model = load_zones_model(card)
