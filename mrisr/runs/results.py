@@ -183,20 +183,15 @@ def adapted_to(
         return model, None
     from mrisr.training.adapt import adapted
 
-    model, report = adapted(
+    return adapted(
         model,
         measurements,
         settings,
         minutes=settings.adapt,
         steps=settings.adapt_steps,
+        inputs_sha256=tuple(f.sha256 for f in files if f.sha256 is not None),
         progress=progress,
     )
-    known = tuple(f.sha256 for f in files if f.sha256 is not None)
-    report = report.model_copy(update={"inputs_sha256": known})
-    if report.kept:
-        card = model.card.model_copy(update={"adaptation": report})
-        model = replace(model, card=card)
-    return model, report
 
 
 def asked_to_adapt(settings: InPlane | ThroughPlane) -> dict[str, Any]:

@@ -93,6 +93,7 @@ def adapted(
     *,
     minutes: float | None = None,
     steps: int | None = None,
+    inputs_sha256: tuple[str, ...] = (),
     progress: Progress | None = None,
 ) -> tuple[Model, Adaptation]:
     """Fine-tune a copy of a model on the slices of a scan, or of all planes of one patient.
@@ -104,6 +105,7 @@ def adapted(
             first signal level alone. ``seed`` is that of crops and noise; ``device`` counts too.
         minutes: on the clock, judging included. What is learned then depends on the machine's speed.
         steps: instead of minutes: the same model again, on the same machine.
+        inputs_sha256: digests of the scans' files, for the report.
         progress: told how much is done, and of how much: seconds, or steps.
 
     Returns:
@@ -132,6 +134,7 @@ def adapted(
         base=model.card.name,
         base_sha256=model.card.sha256,
         sha256=new.card.sha256,
+        inputs_sha256=inputs_sha256,
         minutes=minutes,
         steps=run.progress.step,
         seconds=round(time.perf_counter() - began, 1),

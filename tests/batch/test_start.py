@@ -70,10 +70,8 @@ def test_a_batch_with_a_damaged_study(tmp_path: Path, run: Run, zones_model: str
     for page in (out / "report.html", out / "sub-bad" / "report.html"):
         assert page.stat().st_size > 1000
     outcome = json.loads((out / "outcome.json").read_bytes())
-    assert outcome["counts"] == {
-        "check": 1,
-        "failed": 1,
-    }  # zones by random weights are nowhere near
+    # zones by random weights are nowhere near a prostate
+    assert outcome["counts"] == {"check": 1, "failed": 1}
     rows = list(csv.DictReader((out / "outcome.csv").read_text().splitlines()))
     assert [(r["subject"], r["state"]) for r in rows] == [("good", "check"), ("bad", "failed")]
     assert rows[0]["throughplane_PZ_volume_ml"] != ""
