@@ -19,8 +19,9 @@ from pathlib import Path
 
 import yaml
 
-from mrisr.batch.settings import load_batch
+from mrisr.batch.settings import load_batch, options_of
 from mrisr.batch.work import Models
+from mrisr.core.process import keep_freed_memory
 from mrisr.core.volume import VolumeFile
 from mrisr.data.phantom import label_volume, phantom
 from mrisr.io import read_file, write_volume
@@ -68,6 +69,7 @@ def recorded_seconds(out: Path) -> float:
 
 def inference_alone(folder: Path, config: Path) -> float:
     """Processor seconds of the same inference in this process, models loaded once and warm."""
+    keep_freed_memory()
     models = Models(load_batch(config))
     paths = sorted(folder.glob("data/*/t2w_ax.nii.gz"))
     infer(models, paths[0])
@@ -82,7 +84,7 @@ def infer(models: Models, path: Path) -> None:
     files = {"source": read_file(path)}
     for name in models.settings.upsampled:
         options = models.settings.upsampling(name)
-        made = upsample(files["source"], options, model=models.restoring(options))
+        made = upsample(files["source"], options_of(options), model=models.restoring(options))
         files[name] = VolumeFile(made.volume)
     for name in models.settings.segmented:
         segment(files[name], segmenter=models.segmenter)

@@ -1,20 +1,24 @@
 """What might make the default network faster on a CPU: ``python docs/scripts/faster.py``.
 
 Each way is timed in processor seconds of one evaluation, the fastest of five, and compared with the network
-as it is released: contiguous instead of channels-last images, bf16, ``torch.compile`` and a frozen trace with
-oneDNN's fusions.
+as it is released: contiguous instead of channels-last images, bf16, ``torch.compile``, a frozen trace with
+oneDNN's fusions and, where they are installed (``pip install openvino onnxruntime onnx``), OpenVINO and ONNX
+Runtime.
 """
 
 from __future__ import annotations
 
+import io
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from copy import deepcopy
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from mrisr.core.process import keep_freed_memory
 from mrisr.evaluation.statistics import Table
 from mrisr.models.store import load_model
 from mrisr.networks import channels_last
@@ -58,7 +62,37 @@ def ways() -> Iterator[tuple[str, Callable[[], Tensor]]]:
     began = time.perf_counter()
     compiled(*given)
     took = time.perf_counter() - began
-    yield f"torch.compile ({took:.0f} s to compile, by a C++ compiler)", lambda: compiled(*given)
+    yield f"torch.compile ({took:.0f} s to compile)", lambda: compiled(*given)
+    with suppress(ImportError):
+        yield in_openvino(plain, given)
+    with suppress(ImportError):
+        yield in_onnx_runtime(plain, given)
+
+
+def in_openvino(network: nn.Module, given: tuple[Tensor, ...]) -> tuple[str, Callable[[], Tensor]]:
+    """The network as OpenVINO runs it, in fp32."""
+    import openvino
+
+    found = openvino.convert_model(network, example_input=given)
+    hint = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.compile_model(found, "CPU", hint)
+    arrays = [x.numpy() for x in given]
+    return f"OpenVINO {openvino.__version__[:6]}", lambda: torch.from_numpy(compiled(arrays)[0])
+
+
+def in_onnx_runtime(
+    network: nn.Module, given: tuple[Tensor, ...]
+) -> tuple[str, Callable[[], Tensor]]:
+    """The network as ONNX Runtime runs it."""
+    import onnx  # noqa: F401 (the export needs it)
+    import onnxruntime
+
+    file, names = io.BytesIO(), ["x", "low", "g", "condition"]
+    torch.onnx.export(network, given, file, input_names=names, dynamo=False)
+    session = onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
+    arrays = dict(zip(names, (x.numpy() for x in given), strict=True))
+    name = f"ONNX Runtime {onnxruntime.__version__}"
+    return name, lambda: torch.from_numpy(session.run(None, arrays)[0])
 
 
 def trials() -> Table:
@@ -79,4 +113,5 @@ def trials() -> Table:
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
+    keep_freed_memory()
     print(trials().as_markdown())

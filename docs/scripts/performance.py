@@ -49,7 +49,7 @@ def section(name: str, output: Path, again: bool) -> str:
     file = output / f"{name}.txt"
     if not again:
         script = HERE / ("faster.py" if name == "faster" else "batch_overhead.py")
-        batch = ("--studies", "6", "--shape", "192", "192", "20", "--spacing", "0.6", "0.6", "3.6")
+        batch = ("--studies", "4", "--shape", "256", "256", "20", "--spacing", "0.7", "0.7", "3.0")
         file.write_text(ran(script, *(batch if name == "batch" else ())), encoding="utf-8")
     text = file.read_text(encoding="utf-8").strip()
     if name == "faster":

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from mrisr.benchmark.rows import Measured, Peaks, Timed
 from mrisr.core.options import Files
+from mrisr.core.process import keep_freed_memory
 from mrisr.core.stages import STAGES, Clock, Spent
 from mrisr.core.volume import VolumeFile
 
@@ -169,6 +170,7 @@ def _trace(run: Callable[[], object], path: Path) -> None:
 
 def main() -> None:
     """Measure the row that standard input asks for, and print what was measured."""
+    keep_freed_memory()
     asked = json.load(sys.stdin)
     began = Spent(asked["began"], 0.0)
     trace = Path(asked["trace"]) if asked["trace"] else None

@@ -20,6 +20,7 @@ import typer
 
 from mrisr.cli import models, study
 from mrisr.core.errors import MrisrError, out_of_memory
+from mrisr.core.process import keep_freed_memory
 
 app = typer.Typer(
     help="Super-resolution of prostate MRI: sharp, isotropic volumes that overlay on the original.",
@@ -115,6 +116,7 @@ def main() -> None:
     ``MRISR_TRACEBACK=1`` shows where an error arose, for a bug report.
     """
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells where its cache lies
+    keep_freed_memory()
     try:
         with _terminable():
             code = command()(standalone_mode=False) or 0

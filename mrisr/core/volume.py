@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from mrisr.core import geometry
 
+#: Voxels that are brought to their storage at once.
+_PART = 1 << 20
+
 
 @dataclass(frozen=True)
 class Storage:
@@ -24,11 +27,19 @@ class Storage:
         dtype = self.dtype.newbyteorder("=")
         if self.slope == 1.0 and self.intercept == 0.0 and values.dtype == dtype:
             return values
-        stored = (np.asarray(values, dtype=np.float64) - self.intercept) / self.slope
-        if np.issubdtype(dtype, np.integer):
-            info = np.iinfo(dtype)
-            stored = np.clip(np.rint(stored), info.min, info.max)
-        return stored.astype(dtype)
+        info = np.iinfo(dtype) if np.issubdtype(dtype, np.integer) else None
+        stored = np.empty_like(values, dtype=dtype, subok=False)
+        flat, found = values.ravel(order="K"), stored.ravel(order="K")
+        for first in range(
+            0, flat.size, _PART
+        ):  # float64 of a large volume would be all its memory
+            part = flat[first : first + _PART].astype(np.float64)
+            part -= self.intercept
+            part /= self.slope
+            if info is not None:
+                np.clip(np.rint(part, out=part), info.min, info.max, out=part)
+            found[first : first + _PART] = part
+        return stored
 
     def decode(self, stored: NDArray[np.generic]) -> NDArray[np.generic]:
         """Stored numbers to values: untouched without scaling, otherwise float64."""

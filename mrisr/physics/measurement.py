@@ -1,6 +1,6 @@
 """The measurement ``y = A x + n`` of the image to be found, and where its voxels lie."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -105,9 +105,8 @@ class Measurement:
 
     def apply(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """A method of the operator on a stack; slice by slice where it acts within slices, to save memory."""
-        if -3 in self.operator.axes:
-            return function(x)
-        return torch.cat([function(part) for part in x.split(1)])
+        found = [function(part) for (part,) in self._parts(x)]
+        return found[0] if len(found) == 1 else torch.cat(found)
 
     def interpolated(self) -> Tensor:
         """The measurement interpolated on the target grid: x_LR, what a result is compared with."""
@@ -122,17 +121,18 @@ class Measurement:
         and noise filtering by use of local statistics", eq. 14). What is left is about as strong as the
         noise: weaker means that noise was copied, stronger that something measured was left out.
         """
+        done = torch.empty_like(stack)
+        for out, x, y in self._parts(done, stack, self.y):
+            out.copy_(self._projected(x, y, weight)).clamp_(*self.bounds)
+        return done
+
+    def _projected(self, x: Tensor, y: Tensor, weight: float | None) -> Tensor:
         if weight is None and self.noise:
-            found = [self._up_to_noise(x, y) for x, y in self._parts(stack)]
-            return torch.cat(found).clamp(*self.bounds)
-        weight = 1.0 if weight is None else weight
-        done = []
-        for x, y in self._parts(stack):
-            x = self.operator.project(x, y, weight)
-            if weight == 1:
-                x = self.operator.project_within(x, y, self.bounds, tolerance=TOLERANCE)
-            done.append(x.clamp(*self.bounds))
-        return torch.cat(done)
+            return self._up_to_noise(x, y)
+        x = self.operator.project(x, y, 1.0 if weight is None else weight)
+        if weight in (None, 1):
+            x = self.operator.project_within(x, y, self.bounds, tolerance=TOLERANCE)
+        return x
 
     def _up_to_noise(self, x: Tensor, y: Tensor) -> Tensor:
         residual = y - self.operator(x)
@@ -140,12 +140,10 @@ class Measurement:
         explained = (power - (2 * self.noise) ** 2).clamp(min=0) / power.clamp(min=1e-12)
         return x + self.operator.pinv(explained * residual)
 
-    def _parts(self, stack: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Parts of a stack with what was measured of them: slice by slice where ``A`` acts within slices."""
-        parts = [(stack, self.y)]
-        if -3 not in self.operator.axes:
-            parts = list(zip(stack.split(1), self.y.split(1), strict=True))
-        return parts
+    def _parts(self, *stacks: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Parts of stacks that belong together: slices where ``A`` acts within slices."""
+        one = -3 not in self.operator.axes
+        return zip(*(stack.split(1 if one else len(stack)) for stack in stacks), strict=True)
 
     @stage("to grid")
     def with_estimated_noise(self) -> "Measurement":

@@ -10,23 +10,12 @@ from typing import TYPE_CHECKING, Any
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.options import ThroughPlane
 from mrisr.core.volume import Volume, VolumeFile
-from mrisr.runs.record import (
-    PlaneRecord,
-    Record,
-    Residual,
-    VolumeRecord,
-    device_name,
-    peak_memory_gib,
-)
+from mrisr.runs.measured import measured_as, thickness_notes, with_degradation, with_noise
+from mrisr.runs.record import PlaneRecord, VolumeRecord
 from mrisr.runs.results import (
     Result,
     adapted_to,
-    asked_to_adapt,
-    measured_as,
-    model_record,
-    thickness_notes,
-    with_degradation,
-    with_noise,
+    record_of,
 )
 
 if TYPE_CHECKING:
@@ -59,7 +48,7 @@ def join_planes(
         UsageError: as :func:`upsample`.
     """
     from mrisr.planes.joint import join
-    from mrisr.restore import effective, model_of
+    from mrisr.restore import model_of
 
     began = time.perf_counter() if began is None else began
     if settings.samples is not None:
@@ -68,42 +57,35 @@ def join_planes(
     if kind != "gaussian":
         raise UsageError(f"degradation: several planes are joined by gaussian, found {kind}")
     model = model or model_of(settings, settings.job)
-    card, files = model.card, (file, *others)
+    files = (file, *others)
     _check_across([f.volume for f in files])
-    spacing = _common_spacing([f.volume for f in files], settings, card.factors[1])
+    spacing = _common_spacing([f.volume for f in files], settings, model.card.factors[1])
     each = replace(settings, factor=None, spacing=spacing)
     measured = [measured_as(f.volume, each, kind, model) for f in files]
     measurements = [with_noise(m, settings) for m, _ in measured]
     model, adaptation = adapted_to(files, measurements, settings, model, adapting)
-    card = model.card
     joint = join(measurements, model, settings, spacing, settings.register == "auto", progress)
     restored = joint.lead
-    parameters = {
-        "spacing_mm": round(spacing, 6),
-        "slice_thickness_mm": [p["slice_thickness_mm"] for _, p in measured],
-        "register": settings.register,
-        "noise": [m.noise for m in joint.measurements],
-        **asked_to_adapt(settings),
-        **effective(restored.sampling),
-    }
-    record = Record(
-        job=settings.job,
-        model=model_record(card),
-        parameters=parameters,
-        input=VolumeRecord.of(file.volume, file.sha256),
-        output=VolumeRecord.of(joint.volume),
-        residual=Residual(**joint.residual(joint.volume)),
-        adaptation=adaptation,
-        planes=tuple(_plane_record(f, used) for f, used in zip(others, joint.used, strict=True)),
-        device=device_name(restored.device),
-        precision=restored.precision,
-        seconds=round(time.perf_counter() - began, 2),
-        peak_memory_gib=peak_memory_gib(restored.device),
+    record = record_of(
+        settings,
+        model.card,
+        file,
+        restored,
+        joint.volume,
+        joint,
+        {
+            "spacing_mm": round(spacing, 6),
+            "slice_thickness_mm": [p["slice_thickness_mm"] for _, p in measured],
+            "register": settings.register,
+            "noise": [m.noise for m in joint.measurements],
+        },
+        adaptation,
+        began=began,
         notes=(
             *(note for _, parameters in measured for note in thickness_notes(parameters)),
-            *((adaptation.in_words,) if adaptation else ()),
             *_notes_of_planes(files, joint),
         ),
+        planes=tuple(_plane_record(f, used) for f, used in zip(others, joint.used, strict=True)),
     )
 
     def draw(shown: Volume, title: str) -> bytes:

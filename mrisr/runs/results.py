@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from mrisr.core.errors import InputError, UsageError
-from mrisr.core.options import KINDS_OF, InPlane, Kind, Segmenting, ThroughPlane
-from mrisr.core.stages import stage
+from mrisr.core.errors import UsageError
+from mrisr.core.options import InPlane, Segmenting, ThroughPlane
 from mrisr.core.volume import Volume, VolumeFile
+from mrisr.runs.measured import measured_as, thickness_notes, with_degradation, with_noise
 from mrisr.runs.record import (
     ModelRecord,
     Record,
@@ -27,16 +26,9 @@ if TYPE_CHECKING:
     from mrisr.models.card import Adaptation, ModelCard
     from mrisr.models.store import Model
     from mrisr.physics.measurement import Measurement
-    from mrisr.physics.thickness import Thickness
     from mrisr.planes.joint import Joint
     from mrisr.restore import Progress, Restored
     from mrisr.zones.segmenter import Segmenter
-
-
-AnyJob = TypeVar("AnyJob", bound=InPlane | ThroughPlane)
-#: Where a slice thickness comes from that nobody states, and by how many standard deviations an estimate
-#: must differ from it to be taken instead.
-UNKNOWN, SURE = "slice spacing", 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +100,7 @@ def upsample(
         InputError: the stack has a single slice, or too few to adapt to.
         UsageError: an option is out of range or has no effect, or the model is for another job.
     """
-    from mrisr.restore import effective, model_of, restore
+    from mrisr.restore import model_of, restore
     from mrisr.uncertainty import default_samples
 
     began = time.perf_counter() if began is None else began
@@ -130,26 +122,23 @@ def upsample(
         thickness = float(volume.spacing[volume.slice_axis])
         volume = replace(volume, slice_thickness=thickness)
     factor = parameters["factor" if measurement.views else "scale"]
-    record = Record(
-        job=settings.job,
-        model=model_record(card),
-        parameters={**parameters, **asked_to_adapt(settings), **effective(restored.sampling)},
-        input=VolumeRecord.of(file.volume, file.sha256),
-        output=VolumeRecord.of(volume),
-        residual=Residual(**measurement.residual(volume)),
-        uncertainty=_uncertainty_record(restored),
-        adaptation=adaptation,
-        device=device_name(restored.device),
-        precision=restored.precision,
-        seconds=round(time.perf_counter() - began, 2),
-        peak_memory_gib=peak_memory_gib(restored.device),
+    record = record_of(
+        settings,
+        model.card,
+        file,
+        restored,
+        volume,
+        measurement,
+        parameters,
+        adaptation,
+        began=began,
         notes=(
             *file.notes,
             *thickness_notes(parameters),
-            *((adaptation.in_words,) if adaptation else ()),
             *restored.notes,
             *_doubts(restored, factor),
         ),
+        uncertainty=_uncertainty_record(restored),
     )
 
     def draw(shown: Volume, title: str) -> bytes:
@@ -158,17 +147,12 @@ def upsample(
         interpolated = measurement.placed.volume(measurement.interpolated())
         unit = "SD of the noise" if measurement.noise else "% of the range"
         residual = measurement.residual_map(shown), unit
-        return qc_png(shown, file.volume, interpolated, title=title, residual=residual)
+        return qc_png(
+            shown, file.volume, interpolated, title=title, residual=residual, uncertainty=deviation
+        )
 
     kept = model if adaptation is not None and adaptation.kept else None
     return Result(volume, record, draw, measurement, deviation, kept, volume)
-
-
-def with_noise(measurement: Measurement, settings: InPlane | ThroughPlane) -> Measurement:
-    """A measurement with the noise that the settings state, or else its estimate."""
-    if settings.noise_level is None:
-        return measurement.with_estimated_noise()
-    return replace(measurement, noise=settings.noise_level)
 
 
 def adapted_to(
@@ -194,33 +178,53 @@ def adapted_to(
     )
 
 
-def asked_to_adapt(settings: InPlane | ThroughPlane) -> dict[str, Any]:
-    """The parameters of an adaptation for the record."""
+def record_of(
+    settings: InPlane | ThroughPlane,
+    card: ModelCard,
+    file: VolumeFile,
+    restored: Restored,
+    volume: Volume,
+    measurement: Measurement | Joint,
+    parameters: dict[str, Any],
+    adaptation: Adaptation | None,
+    *,
+    began: float,
+    notes: Sequence[str],
+    **more: Any,
+) -> Record:
+    """The record of a super-resolved volume, of one stack or of several.
+
+    Args:
+        restored: of the stack that the volume lies on.
+        measurement: what the volume explains.
+        parameters: of the job; the options that took effect are added.
+        began: ``time.perf_counter()`` when the work on this study began.
+        more: further fields of :class:`~mrisr.runs.record.Record`.
+    """
+    from mrisr.restore import effective
+
     asked = {"adapt": settings.adapt, "adapt_steps": settings.adapt_steps}
-    return {name: value for name, value in asked.items() if value is not None}
-
-
-def thickness_notes(parameters: Mapping[str, Any]) -> Iterator[str]:
-    """A note on a slice thickness that was estimated."""
-    found = parameters.get("slice_thickness_estimate_mm")
-    if found is not None:
-        mm, sd = found
-        taken = parameters["slice_thickness_mm"]
-        yield f"slice thickness estimated from the volume: {mm:g} mm (SD {sd:g}); {taken:g} mm assumed"
+    asked = {name: value for name, value in asked.items() if value is not None}
+    return Record(
+        job=settings.job,
+        model=model_record(card),
+        parameters={**parameters, **asked, **effective(restored.sampling)},
+        input=VolumeRecord.of(file.volume, file.sha256),
+        output=VolumeRecord.of(volume),
+        residual=Residual(**measurement.residual(volume)),
+        adaptation=adaptation,
+        device=device_name(restored.device),
+        precision=restored.precision,
+        seconds=round(time.perf_counter() - began, 2),
+        peak_memory_gib=peak_memory_gib(restored.device),
+        notes=(*((adaptation.in_words,) if adaptation else ()), *notes),
+        **more,
+    )
 
 
 def model_record(card: ModelCard) -> ModelRecord:
     """What a record says of a model."""
     return ModelRecord(name=card.name, method=card.method, version=card.version, sha256=card.sha256)
-
-
-def with_degradation(settings: AnyJob) -> tuple[AnyJob, Kind]:
-    """The settings with the degradation that is assumed. Raises UsageError: it is of another job."""
-    kinds = KINDS_OF[settings.job]
-    kind = settings.degradation or kinds[0]
-    if kind not in kinds:
-        raise UsageError(f"degradation: expected one of {', '.join(kinds)}, found {kind}")
-    return replace(settings, degradation=kind), kind
 
 
 def segment(
@@ -267,47 +271,6 @@ def segment(
     return Result(labels, record, draw, image=labels)
 
 
-@stage("to grid")
-def measured_as(
-    volume: Volume, settings: InPlane | ThroughPlane, kind: Kind, model: Model
-) -> tuple[Measurement, dict[str, Any]]:
-    """The measurement that a job is to explain, and the parameters of the job for the record."""
-    from mrisr.physics.measurement import measure_in_plane, measure_through_plane
-
-    if isinstance(settings, InPlane):
-        measured = measure_in_plane(volume, settings.scale, kind)
-        return measured, {"scale": settings.scale}
-    if volume.shape[volume.slice_axis] < 2:
-        raise InputError(volume.name, expected="at least 2 slices", found="1")
-    factor = _factor(volume, settings, model.card.factors)
-    thickness, why = _thickness(volume, settings.slice_thickness)
-    measured = measure_through_plane(volume, factor, kind, thickness)
-    between = float(volume.spacing[volume.slice_axis])
-    told: dict[str, Any] = {}
-    estimate = _estimate(measured) if settings.adapts and why == UNKNOWN else None
-    if estimate is not None:
-        if abs(estimate.ratio - 1) > SURE * estimate.sd:
-            thickness, why = round(min(max(estimate.ratio, 0.3), 2.0), 4), "estimate"
-            measured = measure_through_plane(volume, factor, kind, thickness)
-        told["slice_thickness_estimate_mm"] = [round(v * between, 2) for v in estimate]
-    return measured, {
-        "factor": factor,
-        "slice_thickness_mm": round(thickness * between, 4),
-        "slice_thickness_from": why,
-        "reformats": len(measured.views),
-        **told,
-    }
-
-
-def _estimate(measurement: Measurement) -> Thickness | None:
-    """The slice thickness that a stack's voxels tell."""
-    from mrisr.physics.thickness import estimated_thickness
-
-    grid = measurement.placed
-    spacing = [float(grid.measured.spacing[a]) for a in grid.order]
-    return estimated_thickness(measurement.y, spacing, measurement.with_estimated_noise().noise)
-
-
 def _uncertainty_record(restored: Restored) -> UncertaintyRecord | None:
     """The record of a standard deviation."""
     found, grid = restored.deviation, restored.measurement.placed
@@ -329,34 +292,3 @@ def _doubts(restored: Restored, factor: float) -> Iterator[str]:
         yield f"x{factor:g} lies outside the model's x{low:g} to x{high:g}"
     if restored.deviation is not None and not restored.deviation.calibrated:
         yield "the uncertainty is the mere spread of samples: the model is not calibrated for such ones"
-
-
-def _factor(volume: Volume, settings: ThroughPlane, trained: tuple[float, float]) -> float:
-    """The through-plane factor asked for, or the one that makes the volume isotropic."""
-    between = float(volume.spacing[volume.slice_axis])
-    pixel = min(float(s) for a, s in enumerate(volume.spacing) if a != volume.slice_axis)
-    low, high = 1.5, trained[1]
-    # Rounded, because spacings are: a NIfTI's 2.999998 mm is the DICOM's 3 mm, and both mean x6.
-    chosen = settings.factor or round(between / (settings.spacing or pixel), 4)
-    if settings.factor is None and settings.spacing is None:
-        chosen = min(chosen, high)
-    if not (math.isfinite(chosen) and low <= chosen <= high):
-        raise UsageError(
-            f"factor: expected {low:g} to {high:g} (slices {between:.4g} mm apart), found {chosen:.4g}"
-        )
-    return chosen
-
-
-def _thickness(volume: Volume, asked: float | None) -> tuple[float, str]:
-    """Slice thickness over slice spacing, and where it comes from."""
-    between = float(volume.spacing[volume.slice_axis])
-    if asked is not None:
-        if not 0.1 * between <= asked <= 4 * between:
-            raise UsageError(
-                f"slice thickness: expected {0.1 * between:.3g} to {4 * between:.3g} mm, found {asked:g}"
-            )
-        return round(asked / between, 4), "option"
-    stated = volume.slice_thickness
-    if stated is not None and 0.1 * between <= stated <= 4 * between:
-        return round(stated / between, 4), "source"
-    return 1.0, UNKNOWN

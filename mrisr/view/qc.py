@@ -2,8 +2,8 @@
 
 Rows are the planes in which something has changed: the slice itself and a part of it enlarged, or three
 planes where slices were made thinner. Columns are the measured voxels, the interpolation, the result and,
-where they are given, a reference and the residual. All panels of a row sample the same points of the
-world, so the same structure lies at the same place in each.
+where they are given, a reference, the residual and the result's standard deviation. All panels of a row
+sample the same points of the world, so the same structure lies at the same place in each.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ def qc_png(
     title: str = "",
     reference: Volume | None = None,
     residual: tuple[Volume, str] | None = None,
+    uncertainty: Volume | None = None,
     extent_mm: float = EXTENT_MM,
 ) -> bytes:
     """The picture as the bytes of a PNG.
@@ -75,6 +76,7 @@ def qc_png(
             caller; neither names nor paths of the volumes are shown.
         reference: a volume of the same scale to compare with; adds itself and result minus reference.
         residual: a map on the source's grid, and its unit.
+        uncertainty: standard deviation of the result's voxels, on its grid, in its units.
         extent_mm: side of the square shown, mm.
     """
     directions = anatomical_directions(source.affine)
@@ -97,6 +99,9 @@ def qc_png(
     if residual is not None:
         label = f"residual (±{_REACH:g} {residual[1]})"
         columns.append(column(label, residual[0], (-_REACH, _REACH)))
+    if uncertainty is not None:
+        top = display_window(uncertainty, centre, extent_mm)[1]
+        columns.append(column(f"standard deviation (to {top:.3g})", uncertainty, (-top, top)))
     return page_png(columns, rows, window, " - ".join(part for part in (number, title) if part))
 
 

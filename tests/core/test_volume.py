@@ -45,3 +45,19 @@ def test_with_array_keeps_the_rest():
 def test_a_volume_has_three_axes():
     with pytest.raises(ValueError, match="3 axes"):
         Volume(np.zeros((2, 2)), np.eye(4))
+
+
+@pytest.mark.parametrize("storage", ["i2", "u1", "f4"])
+def test_storage_in_parts_and_in_any_layout(storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is stored is the formula's, however the voxels lie in memory, and they stay where they lay."""
+    monkeypatch.setattr("mrisr.core.volume._PART", 7)
+    values = 300 * np.random.default_rng(0).normal(size=(4, 5, 6))
+    found = Storage(np.dtype(storage), 2.0, 3.0)
+    expected = (values - 3) / 2
+    if storage != "f4":
+        info = np.iinfo(storage)
+        expected = np.clip(np.rint(expected), info.min, info.max)
+    for turned in (lambda v: v, lambda v: v.transpose(2, 0, 1), lambda v: v[::-1, :, ::2]):
+        stored = found.encode(turned(values))
+        np.testing.assert_array_equal(stored, turned(expected).astype(storage))
+    assert found.encode(values.transpose(2, 0, 1)).transpose(1, 2, 0).flags.c_contiguous

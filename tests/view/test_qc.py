@@ -148,6 +148,22 @@ def test_picture_shows_input_interpolation_and_result(
     assert np.abs(measured - interpolated)[rows].mean() > 0.005
 
 
+def test_the_last_column_shows_the_standard_deviation(
+    source: Volume, repeated: Volume, smooth: Volume
+) -> None:
+    """Dark where the result is sure, in colour where it is not."""
+    values = np.zeros(repeated.shape, np.float32)
+    values[repeated.shape[0] // 2 :] = 3.0  # one half of the patient
+    drawn = qc_png(repeated, source, smooth, uncertainty=repeated.with_array(values))
+    last = columns(drawn, 4)[-1][-3 * 364 :]
+    rows = slice(None, 300)
+    middle = last.shape[1] // 2
+    halves = sorted(
+        last[rows, part].mean() for part in (slice(20, middle - 20), slice(middle + 20, -20))
+    )
+    assert halves[0] < 0.1 < 0.4 < halves[1]
+
+
 def test_more_pixels_are_shown_whole_and_enlarged(source: Volume) -> None:
     """Two rows; what is finer than a pixel of the page is averaged in it, not left out."""
     affine = source.affine @ np.diag([1 / 16, 1 / 16, 1, 1])
