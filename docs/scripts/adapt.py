@@ -7,6 +7,9 @@ names another model.
 In the plane the degraded scan itself is what the model is adapted to, and so it is through the plane for a
 volume of even voxels. Of a stack of thick slices nobody knows what lies between them: the model is adapted to
 the first half of them as they were measured, and restores the others, degraded along their rows.
+
+``--peer FOLDER`` leaves what was measured of a volume there, as ``NAME/t2w_ax.nii.gz``, and scores what
+another program that learns from one volume has made of it, ``NAME.nii.gz`` (docs/scripts/peers/eclare.py).
 """
 
 import argparse
@@ -24,7 +27,7 @@ from mrisr.core.options import KINDS_OF, Job
 from mrisr.core.statistics import scaling
 from mrisr.core.volume import Volume
 from mrisr.evaluation.degraded import central, cut, degraded_shape
-from mrisr.io import read_volume
+from mrisr.io import read_volume, write_volume
 from mrisr.models.store import Model, load_model
 from mrisr.physics.measurement import (
     Measurement,
@@ -34,6 +37,7 @@ from mrisr.physics.measurement import (
     noise_level,
     noisy,
 )
+from mrisr.planes.reconstruction import brought
 from mrisr.restore import restore
 from mrisr.training.adapt import adapted
 
@@ -89,13 +93,25 @@ def images(volume: Volume, measured: Measurement) -> Tensor:
     return stack.movedim(across, 0)[:, None].clamp(0, 1)
 
 
-def figures(model: Model, found: Task) -> dict[str, float]:
-    """Mean PSNR and SSIM of what a model restores."""
-    result = restore(found.measured, model).volume
+def figures(result: Volume, found: Task) -> dict[str, float]:
+    """Mean PSNR and SSIM of a result."""
     pair = [images(v, found.measured).split(8) for v in (result, found.truth)]
     measures = {"psnr": metrics.psnr, "ssim": metrics.ssim}
     batches = list(zip(*pair, strict=True))
     return {k: float(torch.cat([f(*b) for b in batches]).mean()) for k, f in measures.items()}
+
+
+def of_peer(folder: Path, name: str, found: Task) -> str | None:
+    """A row's text of what another program has made; what it needs is written where it has made nothing."""
+    made, needed = folder / f"{name}.nii.gz", folder / name / "t2w_ax.nii.gz"
+    if made.exists():
+        volume = read_volume(made)
+        array = brought(volume, found.truth.shape, found.truth.affine, np.eye(4)).numpy()
+        score = figures(found.truth.with_array(array), found)
+        return f"by another program: {score['psnr']:.2f} dB, SSIM {score['ssim']:.4f}"
+    needed.parent.mkdir(parents=True, exist_ok=True)
+    write_volume(found.measured.placed.measured, needed, force=True)
+    return None
 
 
 def interpolated(job: Job) -> Model:
@@ -112,6 +128,7 @@ def main() -> None:
     parser.add_argument("--model", help="default: the job's")
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--steps", type=int, help="instead of minutes")
+    parser.add_argument("--peer", type=Path, help="folder of another program's volumes")
     asked = parser.parse_args()
     factor = asked.factor or (2.0 if asked.job == "inplane" else 6.0)
     model = load_model(asked.model or f"partdiff-{asked.job}")
@@ -122,12 +139,19 @@ def main() -> None:
     print("|---" * 9 + "|")
     for path in asked.volumes:
         found = task(scaled(path), asked.job, factor)
-        base = figures(interpolated(asked.job), found)
-        before = figures(model, found)
+        name = path.parent.name or path.stem
+        if asked.peer and (said := of_peer(asked.peer, name, found)):
+            print(f"<!-- {name} {said} -->", flush=True)
+        base, before = (
+            figures(restore(found.measured, m).volume, found)
+            for m in (interpolated(asked.job), model)
+        )
         new, report = adapted(model, [found.known], **budget)
-        after = figures(new, found) if report.kept else before
+        after = before
+        if report.kept:
+            after = figures(restore(found.measured, new).volume, found)
         cells = [
-            path.parent.name or path.stem,
+            name,
             f"{100 * found.measured.noise:.1f}%",
             f"{base['psnr']:.2f}",
             f"{before['psnr']:.2f}",

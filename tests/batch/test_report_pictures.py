@@ -135,6 +135,26 @@ def test_pictures_show_the_volumes_at_the_same_place(tmp_path: Path) -> None:
     assert coronal.lines[0] > coronal.lines[-1]  # the first cut lies nearest to the feet
 
 
+def test_the_standard_deviation_has_pictures_of_its_own(tmp_path: Path) -> None:
+    """Black where the result is sure, white where it is least sure."""
+    folder = write_made(tmp_path / "sub-01")
+    fine = read_volume(folder / "upsampled" / "inplane-x2.nii.gz")
+    values = np.zeros(fine.shape, np.float32)
+    values[fine.shape[0] // 2 :] = 5
+    (folder / "uncertainty").mkdir()
+    write_volume(Volume(values, fine.affine), folder / "uncertainty" / "inplane-x2.nii.gz")
+    (viewer,), problems = pictures.make_pictures(read_study(folder))
+    assert problems == []
+    layer = viewer.right[-1]
+    assert [x.key for x in viewer.right] == ["throughplane", "inplane-x2", "sd:inplane-x2"]
+    assert layer.title == "standard deviation of in-plane ×2 (white: 5)"
+    axial = viewer.figures[0]
+    (image,) = (decoded(p.image) for p in axial.pictures if (p.layer, p.position) == (layer, 0))
+    half = image.shape[1] // 2
+    sides = sorted((np.median(image[:, : half - 8]), np.median(image[:, half + 8 :])))
+    assert sides[0] < 5 < 250 < sides[1]
+
+
 def test_what_cannot_be_read_is_told_and_left_out(tmp_path: Path) -> None:
     folder = write_made(tmp_path / "sub-01")
     for path in (folder / "upsampled" / "inplane-x2.nii.gz", folder / "zones" / "source.nii.gz"):

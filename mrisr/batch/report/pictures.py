@@ -147,15 +147,15 @@ def make_pictures(study: StudyResults, read: Read = read_volume) -> tuple[list[V
     zones = found("zones", *study.zones, labels=True)
     labels = found("source", LABELS, labels=True).get(LABELS)
     for plane, names in study.by_stack(stacks).items():
-        made = found("upsampled", *names)
+        made, unsure = (found(room, *names) for room in ("upsampled", "uncertainty"))
         if not made:
             continue
-        slices = min(SLICES, max(3, PICTURES // (1 + len(made) + len(stacks)) - 2))
+        slices = min(SLICES, max(3, PICTURES // (1 + len(made) + len(unsure) + len(stacks)) - 2))
         segmented = zones.get(SOURCE)  # in doubt, they may lie anywhere
         own = None if segmented is None or doubts(segmented) else segmented
         glands = (g for g in (own, labels) if g is not None and g.array.any())
         frame = gland_frame(stacks[plane], next(glands, None), slices)
-        layers = _layers(study, plane, stacks, made, zones, frame)
+        layers = _layers(study, plane, stacks, made, unsure, zones, frame)
         left, right = ([x for x in layers if x.side == side] for side in ("left", "right"))
         figures = [figure(frame, shown, layers, labels) for shown in cuts.ROWS]
         through = study.records[right[0].key].get("job") == "throughplane"
@@ -169,10 +169,12 @@ def _layers(
     plane: str,
     stacks: dict[str, Volume],
     made: dict[str, Volume],
+    unsure: dict[str, Volume],
     zones: dict[str, Volume],
     frame: Frame,
 ) -> list[Layer]:
-    """The measured stack, the same interpolated, the volumes made of it, the patient's other stacks."""
+    """The measured stack, the same interpolated, the volumes made of it with the maps of their standard
+    deviation, the patient's other stacks."""
     source = stacks[plane]
     shown = frame.centre, frame.extent_mm
     window, own = cuts.display_window(source, *shown), zones.get(SOURCE)
@@ -184,6 +186,10 @@ def _layers(
     for name, volume in made.items():
         title = study.title(name)
         layers.append(Layer(name, title, "right", volume, window, zones=zones.get(name)))
+        if name in unsure:
+            top = cuts.display_window(unsure[name], *shown)[1]
+            title = f"standard deviation of {title} (white: {top:.3g})"
+            layers.append(Layer(f"sd:{name}", title, "right", unsure[name], (0.0, top)))
     for other, volume in stacks.items():
         if other != plane:
             key, brightness = f"scan:{other}", cuts.display_window(volume, *shown)
