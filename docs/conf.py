@@ -118,7 +118,7 @@ def write_models(_app: Any) -> None:
 
 def models_page(cards: list[Card]) -> str:
     """The page of all cards as Markdown."""
-    from mrisr.cli.tables import card_sections
+    from mrisr.cli.cards import card_sections
 
     parts = [section for card in cards for section in card_sections(card)]
     return "\n".join([MODELS_HEAD, *(parts or ["No model is bundled yet.\n"])])

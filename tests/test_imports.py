@@ -20,7 +20,7 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("module", ["mrisr", "mrisr.cli", "mrisr.io"])
+@pytest.mark.parametrize("module", ["mrisr", "mrisr.cli", "mrisr.cli.cards", "mrisr.io"])
 def test_import_loads_nothing_heavy(module: str) -> None:
     code = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
     loaded = set(json.loads(run("-c", code)))

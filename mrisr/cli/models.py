@@ -261,7 +261,8 @@ def models(
     as_json: Json = False,
 ) -> None:
     """List the models that are bundled or installed, or show the card of one."""
-    from mrisr.cli.tables import card_markdown, card_text, listing, rendered
+    from mrisr.cli.cards import card_markdown, card_text, listing
+    from mrisr.cli.tables import rendered
     from mrisr.models.card import LEFT_OUT, available, card_path, left_out, read_any_card
 
     if card_md and (name is None or as_json):
@@ -288,7 +289,7 @@ def export(
     """Write a model as other programs take it: a MONAI bundle, which runs where mrisr is installed."""
     if to != "bundle":
         raise UsageError(f"--to: expected bundle, found {to}")
-    from mrisr.cli.tables import card_markdown
+    from mrisr.cli.cards import card_markdown
     from mrisr.integrations.bundle import export_bundle
     from mrisr.models.card import card_path, read_card
 

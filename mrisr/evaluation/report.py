@@ -255,12 +255,6 @@ def _shown(figures: Mapping[str, float], gain: float | None) -> dict[str, float]
     return kept | ({} if gain is None else {"gain": round(gain, 4)})
 
 
-def gains(figures: Mapping[str, Any]) -> dict[float, float]:
-    """Factor -> mean gain over the baseline of the model's default, dB."""
-    rows = figures.get("means", [])
-    return {r["factor"]: r["gain"] for r in rows if r["method"] == figures["default"]}
-
-
 def patients_table(figures: Mapping[str, Any]) -> Table:
     """The model's default against the interpolation, patient by patient."""
     by_place: dict[tuple[str, str, float], dict[str, Any]] = {}

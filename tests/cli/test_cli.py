@@ -10,7 +10,8 @@ import yaml
 
 import mrisr
 from mrisr.cli import main
-from mrisr.cli.tables import card_text, listing, rendered, survey_text
+from mrisr.cli.cards import card_text, listing
+from mrisr.cli.tables import rendered, survey_text
 from mrisr.data.phantom import phantom
 from mrisr.io import read_volume, write_volume
 from mrisr.io.survey import SeriesInfo

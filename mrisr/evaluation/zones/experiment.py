@@ -5,8 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mrisr.config import load_settings
 from mrisr.core.errors import UsageError
 from mrisr.evaluation.case import METRICS, ORIGINAL, Metric, Scale, Scored, finite
@@ -16,7 +14,7 @@ from mrisr.evaluation.methods import Method, Report
 from mrisr.evaluation.settings import MethodEntry, ZonesSettings
 from mrisr.evaluation.statistics import Column, Row, Table, metric_column, patients_in, table_of
 from mrisr.evaluation.zones.case import Frozen, ZonesCase, crops, find_cases, load_frozen
-from mrisr.models.card import Card, card_path, read_zones_card
+from mrisr.models.card import card_path, read_zones_card
 from mrisr.models.store import write_card
 from mrisr.zones.labels import ZONES
 from mrisr.zones.network import DEFAULT
@@ -236,13 +234,6 @@ def _columns(rows: Sequence[Row], kind: str = "") -> list[Column]:
                 metric_column(rows, f"{zone}.{kind}{name}", titled, [*ORIGINAL.values()])
             )
     return columns
-
-
-def dice_of(card: Card) -> dict[str, float]:
-    """Zone -> mean Dice over the card's held-out patients; empty where it was not scored."""
-    scores = card.figures.get("held_out", {}).values()
-    found = {z: [s[z]["dice"] for s in scores if s[z]["dice"] is not None] for z in ZONES}
-    return {zone: float(np.mean(values)) for zone, values in found.items() if values}
 
 
 def zones_tables(figures: Mapping[str, Any]) -> list[Table]:
