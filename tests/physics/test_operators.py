@@ -20,6 +20,7 @@ from mrisr.physics.separable import (
     CONDITION,
     Axis,
     SeparableOperator,
+    blocks_of,
     describe,
     in_plane_operator,
     through_plane_operator,
@@ -304,3 +305,23 @@ def test_only_lines_that_disagree_are_iterated() -> None:
     assert bool(inside.any())
     assert not bool(inside.all())
     assert torch.equal(found[:, inside], x[:, inside])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("role", ["degrade", "adjoint", "pinv", "interpolate"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_matrices_in_blocks_are_the_whole_ones(kind: Kind, role: str, dtype: torch.dtype) -> None:
+    """Also where every block reaches over few of the columns."""
+    operator = SeparableOperator({dim: Axis(400, 200, 2.0, kind) for dim in (-1, -2, -3)})
+    for dim in operator.axes:
+        matrix = operator.matrix(role, dim)
+        shape = [3, 4, 5]
+        shape[dim] = matrix.shape[1]
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        blocks = blocks_of(matrix, dtype, x.device)
+        found = torch.cat([block(x.to(dtype), dim) for block in blocks], dim)
+        wanted = np.moveaxis(np.moveaxis(x.numpy(), dim, -1) @ matrix.T, -1, dim)
+        scale = np.abs(matrix).sum(1).max()
+        np.testing.assert_allclose(found, wanted, atol=16 * torch.finfo(dtype).eps * scale)
+    if kind == "bicubic" and role != "pinv":
+        assert max(block.columns.stop - block.columns.start for block in blocks[:-1]) < 200
