@@ -139,8 +139,8 @@ that of the card's default over interpolation.
 
 def comparison_section(cards: list[ModelCard]) -> str:
     """A line for each model of the comparison."""
-    from mrisr.evaluation.report import gains
     from mrisr.methods import build_restorer
+    from mrisr.models.card import gains
 
     lines = []
     for card in cards:

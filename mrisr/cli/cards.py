@@ -11,7 +11,7 @@ import yaml
 
 from mrisr.cli.tables import plain_table, rendered, table_text
 from mrisr.core.labels import ZONES
-from mrisr.models.card import Card, ModelCard, ZonesCard
+from mrisr.models.card import Card, ModelCard, ZonesCard, gains
 
 if TYPE_CHECKING:
     from mrisr.evaluation.statistics import Table as Figures
@@ -211,12 +211,6 @@ def card_markdown(card: Card) -> str:
     head = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)
     use = f"With card and weights in one folder: `--model FOLDER/{card.name}.json`.\n"
     return "\n".join([f"---\n{head}---\n", *card_sections(card), use]).rstrip()
-
-
-def gains(figures: Mapping[str, Any]) -> dict[float, float]:
-    """Factor -> mean gain over the baseline of the model's default, dB."""
-    rows = figures.get("means", [])
-    return {r["factor"]: r["gain"] for r in rows if r["method"] == figures["default"]}
 
 
 def dice_of(card: Card) -> dict[str, float]:

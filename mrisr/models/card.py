@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -303,3 +304,9 @@ def _job(content: bytes) -> object:
     except ValueError:
         return None
     return card.get("job") if isinstance(card, dict) else None
+
+
+def gains(figures: Mapping[str, Any]) -> dict[float, float]:
+    """Factor -> mean gain over the baseline of the model's default, dB."""
+    rows = figures.get("means", [])
+    return {r["factor"]: r["gain"] for r in rows if r["method"] == figures["default"]}

@@ -16,8 +16,8 @@ from mrisr.evaluation.case import Scale
 from mrisr.evaluation.degraded import DegradedCase
 from mrisr.evaluation.experiment import Evaluation, Switches
 from mrisr.evaluation.images import Images, evaluate
-from mrisr.evaluation.report import as_markdown, gains, means_tables, patients_table
-from mrisr.models.card import read_card
+from mrisr.evaluation.report import as_markdown, means_tables, patients_table
+from mrisr.models.card import gains, read_card
 from mrisr.models.store import load_model, write_card
 from tests.evaluation.conftest import METHODS
 
