@@ -82,8 +82,8 @@ def main() -> None:
                 "--force",
             )
             continue
-        page = PAGE.read_text(encoding="utf-8")
         text = section(name, asked.output, asked.again)
+        page = PAGE.read_text(encoding="utf-8")  # which may have been edited meanwhile
         PAGE.write_text(with_section(page, name, text), encoding="utf-8")
 
 
