@@ -14,7 +14,7 @@ from mrisr.core.labels import ZONES
 from mrisr.models.card import Card, ModelCard, ZonesCard, gains
 
 if TYPE_CHECKING:
-    from mrisr.evaluation.statistics import Table as Figures
+    from mrisr.evaluation.statistics import Table
 
 #: Heading of what tells how much of a model's results to believe.
 TRUST = "How far to trust it"
@@ -92,7 +92,7 @@ def _own_facts(card: Card) -> dict[str, str]:
     return facts
 
 
-def figures_tables(card: Card) -> list[Figures]:
+def figures_tables(card: Card) -> list[Table]:
     """The tables of the figures that an evaluation put into a card: of models that restore, those without
     noise against the truth."""
     if not card.figures:
@@ -106,7 +106,7 @@ def figures_tables(card: Card) -> list[Figures]:
     return [patients_table(card.figures), *means_tables(card.figures)]
 
 
-def trust_tables(card: Card) -> list[tuple[str, list[Figures]]]:
+def trust_tables(card: Card) -> list[tuple[str, list[Table]]]:
     """What tells how far to trust a model that restores: the command that measured it, and its tables."""
     if not isinstance(card, ModelCard):
         return []
@@ -129,7 +129,7 @@ def trust_tables(card: Card) -> list[tuple[str, list[Figures]]]:
     return found
 
 
-def coverage_table(figures: Mapping[str, Any]) -> Figures:
+def coverage_table(figures: Mapping[str, Any]) -> Table:
     """What a model's standard deviations cover, mean over patients, as shares of the intensity range."""
     from mrisr.evaluation.statistics import Table
 

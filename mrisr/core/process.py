@@ -1,9 +1,7 @@
 """What a process has to be told on behalf of the libraries that it will load."""
 
-import ctypes
 import getpass
 import os
-import platform
 import sys
 
 #: Of glibc's malloc.h: parameters of ``mallopt``, and the bytes below which it shall keep what is freed.
@@ -36,6 +34,9 @@ def keep_freed_memory() -> None:
     and every new one's pages would be fetched and cleared again: a quarter of an inference on a CPU. For
     programs of our own; a process that merely imports the package is left as it is.
     """
+    import ctypes
+    import platform
+
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         for parameter in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):

@@ -150,9 +150,8 @@ def _tissue_spectrum(images: Tensor) -> Tensor | None:
     shown = (windows - windows.mean((1, 2), keepdim=True)) * taper
     power = torch.fft.fft2(shown).abs().square() / taper.square().sum()
     half = edge // 2
-    low = torch.from_numpy(
-        np.quantile(power.numpy(), QUANTILE, axis=0)
-    )  # PyTorch's sorts, four times as long
+    # PyTorch's quantile sorts, which takes four times as long
+    low = torch.from_numpy(np.quantile(power.numpy(), QUANTILE, axis=0))
     wrapped = torch.fft.fftshift(low / -np.log(1 - QUANTILE))
     wrapped = F.pad(wrapped[None], (0, 1, 0, 1), "circular")[0]
     upper, lower = wrapped[half:], wrapped[: half + 1].flip(0)
