@@ -7,6 +7,7 @@ and renamed over the target. A failure, or a kill at any moment, leaves the old 
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -113,9 +114,10 @@ def write_json(path: str | PathLike[str], obj: Any, *, overwrite: bool = True) -
 
 
 def json_bytes(obj: Any) -> bytes:
-    """The bytes that ``write_json`` writes."""
+    """The bytes that ``write_json`` writes: indented, with lists of numbers on one line each."""
     text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    return text.encode()
+    # Strings hold no newline as such, so that these are the lists' own.
+    return re.sub(r"\[\n([^][{}\"]*)\n *\]", lambda m: f"[{' '.join(m[1].split())}]", text).encode()
 
 
 def make_folder(path: str | PathLike[str]) -> Path:

@@ -51,7 +51,7 @@ class Fit:
     doubt: str | None = None
 
 
-def register_slices(stack: Volume, volume: Volume, centre: Points, start: Fit | None = None) -> Fit:
+def register_slices(stack: Volume, volume: Volume, centre: Points) -> Fit:
     """Find the rigid motion by which a volume predicts the thick slices of a stack, around the gland.
 
     Mutual information in two balls (:func:`register_rigid`) and the identity start Gauss-Newton iterations on
@@ -62,13 +62,10 @@ def register_slices(stack: Volume, volume: Volume, centre: Points, start: Fit | 
         stack: thick slices of any orientation.
         volume: another scan of the patient, restored or isotropic.
         centre: of the gland in the stack's world, RAS mm.
-        start: an earlier fit, from which alone the search is to begin.
 
     Raises:
         InputError: the two do not overlap around the gland.
     """
-    if start is not None:
-        return _improved(stack, volume, centre, start.matrix)
     starts = [np.eye(4)]
     for diameter in BALLS:
         found = register_rigid(stack, volume, (centre, diameter))

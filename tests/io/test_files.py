@@ -55,8 +55,10 @@ def test_umask_decides_the_mode(tmp_path):
 
 
 def test_json(tmp_path):
-    path = write_json(tmp_path / "a.json", {"é": [1, 2.5, None]})
-    assert json.loads(path.read_text()) == {"é": [1, 2.5, None]}
+    told = {"é": [1, 2.5, None], "affine": [[1.0, 0.0], [0.0, 2.0]], "text": ["[\n 1\n]", "[ 2 ]"]}
+    path = write_json(tmp_path / "a.json", told | {"empty": [], "one": {"size": [3]}})
+    assert json.loads(path.read_text()) == told | {"empty": [], "one": {"size": [3]}}
+    assert "    [1.0, 0.0],\n    [0.0, 2.0]\n" in path.read_text()
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "b.json", float("nan"))
     assert names(tmp_path) == ["a.json"]

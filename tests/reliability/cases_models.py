@@ -14,6 +14,7 @@ from tests.reliability.expect import (
     assert_line,
     done,
     refusal,
+    refused,
     said,
     same,
     unchanged,
@@ -21,7 +22,7 @@ from tests.reliability.expect import (
 )
 from tests.reliability.models import save_model
 from tests.reliability.runner import models_folder, run_cli
-from tests.reliability.volume_files import cut, flip, late, nifti
+from tests.reliability.volume_files import VOXELS, cut, flip, late, nifti
 
 CASES = Cases("Models")
 _NAME, _FILE = "zero-inplane", "zero-inplane.safetensors"
@@ -170,6 +171,18 @@ def _without_weights(models: Path) -> object:
     return models / "zero-inplane.json"
 
 
+@late
+def _few_slices(folder: Path) -> str:
+    source = nifti(folder, voxels=VOXELS[:, :, :4])
+    return refused(folder, source, "5 slices", "4", options=("--adapt", 1))
+
+
+def _kept_before(models: Path) -> object:
+    """An adapted model where another is to be kept."""
+    shutil.copytree(models, models.parent / "kept")
+    shutil.copy(models / "zero-inplane.json", models.parent / "kept" / "model.json")
+
+
 def _empty_folder(models: Path) -> object:
     (models / "run").mkdir()
     return models / "run"
@@ -209,6 +222,34 @@ bad("a model of the other job", lambda m: "zero-throughplane", "inplane", code=1
 bad("a name that no model has", lambda m: "no-such-model", "zero-inplane", code=1)
 bad("a path instead of a name", lambda m: "../../etc/passwd", "no model", code=1)
 bad("an empty folder as model", _empty_folder, code=1)
+
+def adapt(
+    name: str, *options: object, words: Sequence[str], prepare: Prepare = lambda m: _NAME
+) -> None:
+    """A case of an adaptation that cannot be."""
+    bad(name, prepare, *words, code=1, options=options)
+
+
+CASES.add("--adapt of a stack of four slices", refusal("5 slices", "4"), _few_slices)
+adapt(
+    "--adapt of an interpolation",
+    *("--adapt", 1),
+    words=("adapt", "no effect", "bicubic"),
+    prepare=lambda m: "bicubic",
+)
+for minutes in ("0", "-1", "nan", "inf"):
+    adapt(f"--adapt {minutes}", "--adapt", minutes, words=("adapt", "0.01 to 1440"))
+both = ("--adapt", 1, "--adapt-steps", 5)
+adapt("--adapt by minutes and by steps", *both, words=("--adapt or --adapt-steps",))
+keep = ("--save-adapted", "../kept")
+adapt("--save-adapted without --adapt", *keep, words=("save-adapted", "no effect"))
+bad(
+    "--save-adapted where a model lies",
+    _kept_before,
+    "holds a model",
+    code=3,
+    options=(*keep, "--adapt", 1),
+)
 same_result = "no overflow; the result is that of fp32"
 CASES.add("features beyond the range of float16", same_result, _range(_beyond_float16, ""))
 again = "found, computed again in fp32, with a note in the record"

@@ -111,7 +111,7 @@ def tiles(rows: Sequence[StudyResults]) -> list[tuple[str, str, str]]:
     seconds = [s for row in rows if (s := row.status.seconds)]
     if seconds:
         mean = duration(sum(seconds) / len(seconds))
-        found.append(("Time", duration(sum(seconds)), f"in sum; {mean} a study"))
+        found.append(("Time", duration(sum(seconds)), f"all studies together; {mean} each"))
     peaks = (row.status.peak_memory_gib for row in rows)
     most = max((peak.get("process", 0.0) for peak in peaks), default=0.0)
     return [*found, *([("Peak memory", memory(most), "of a stage")] if most else [])]
