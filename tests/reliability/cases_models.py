@@ -223,6 +223,7 @@ bad("a name that no model has", lambda m: "no-such-model", "zero-inplane", code=
 bad("a path instead of a name", lambda m: "../../etc/passwd", "no model", code=1)
 bad("an empty folder as model", _empty_folder, code=1)
 
+
 def adapt(
     name: str, *options: object, words: Sequence[str], prepare: Prepare = lambda m: _NAME
 ) -> None:
