@@ -47,6 +47,8 @@ def mean_interval(values: ArrayLike) -> Interval:
 
 #: Share of the range below which a voxel is dark, and least share of the voxels that make an object.
 DARK, OBJECT = 0.05, 1e-4
+#: Share of the range by which a few voxels lie below all others before they are cold.
+COLD = 0.2
 
 
 def scaling(values: NDArray[np.generic]) -> tuple[float, float]:
@@ -54,12 +56,16 @@ def scaling(values: NDArray[np.generic]) -> tuple[float, float]:
 
     Where the percentile lies below a twentieth of the maximum, and at least one voxel in 10,000 above that,
     the image is a small object on an empty background: the percentile is then that of the object. Fewer are
-    hot voxels, which scale nothing.
+    hot voxels, which scale nothing; nor do as few that lie far below all others.
     """
-    low, high, top = np.percentile(values.astype(np.float64), [0.0, 99.5, 100.0])
+    few = max(OBJECT * values.size, 8)
+    ranks = [0.0, min(100 * few / values.size, 0.5), 99.5, 100.0]
+    low, least, high, top = np.percentile(values.astype(np.float64), ranks)
+    if least - low > COLD * (high - least):
+        low = least
     if high - low < DARK * (top - low):
         bright = values[values.astype(np.float64) > low + DARK * (top - low)]
-        if bright.size >= max(OBJECT * values.size, 8):
+        if bright.size >= few:
             high = np.percentile(bright.astype(np.float64), 99.5)
     return float(low), float(np.maximum(high - low, np.finfo(np.float32).tiny))
 

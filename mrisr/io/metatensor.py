@@ -24,6 +24,9 @@ def from_image(tensor: MetaTensor, *, allow_constant: bool = False) -> VolumeFil
     if len(shape) not in (3, 4) or (len(shape) == 4 and shape[0] != 1):
         raise InputError(_SOURCE, expected="shape (i, j, k) or (1, i, j, k)", found=str(shape))
     values = tensor.as_tensor().detach().cpu()
+    if values.is_complex() or (values.is_floating_point() and values.itemsize < 2):
+        expected = "real voxels, floating-point ones of 16 bits or more"
+        raise InputError(_SOURCE, expected=expected, found=str(values.dtype))
     if str(values.dtype) == "torch.bfloat16":  # which numpy does not have
         values = values.float()
     array = values.numpy().reshape(shape[-3:])

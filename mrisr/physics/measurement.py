@@ -333,10 +333,11 @@ def _bounds(grid: TargetGrid) -> tuple[float, float]:
 
 
 def within_reach(y: Tensor, bounds: tuple[float, float]) -> tuple[float, float]:
-    """Bounds of a result that is no brighter than what was measured by more than a share of its range: beside
-    the rim of a masked image sharpening would reach twice the brightest voxel."""
-    top = float(y.max())
-    return bounds[0], min(bounds[1], top + OVERSHOOT * (top - float(y.min())))
+    """Bounds of a result that is no brighter or darker than what was measured by more than a share of its
+    range: beside the rim of a masked image sharpening would reach twice the brightest voxel."""
+    low, high = float(y.min()), float(y.max())
+    reach = OVERSHOOT * (high - low)
+    return max(bounds[0], low - reach), min(bounds[1], high + reach)
 
 
 def _reformats(grid: TargetGrid) -> tuple[int, ...]:

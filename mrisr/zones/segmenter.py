@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mrisr.core import geometry
 from mrisr.core.errors import InputError, MrisrError, one_line, out_of_memory
 from mrisr.core.options import Segmenting
-from mrisr.core.statistics import DARK
+from mrisr.core.statistics import DARK, scaling
 from mrisr.core.volume import Storage, Volume
 from mrisr.data import cache
 from mrisr.io.checks import readable
@@ -181,7 +181,7 @@ def _evened(volume: Volume) -> NDArray[np.float32]:
     """Intensities divided by their own blur, which is that of the body alone, as a share of it."""
     from scipy.ndimage import gaussian_filter
 
-    values = volume.array.astype(np.float32) - np.float32(volume.array.min())
+    values = (volume.array.astype(np.float32) - np.float32(scaling(volume.array)[0])).clip(0)
     bright = np.minimum(values, np.percentile(values, 99.5))
     body = (values > DARK * np.percentile(values, 95)).astype(np.float32)
     around, inside = (gaussian_filter(x, _SHADING_MM / volume.spacing) for x in (bright, body))

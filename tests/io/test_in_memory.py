@@ -103,6 +103,9 @@ def test_metatensor_rules(make_volume):
         as_volume(MetaTensor(torch.rand(2, 3, 3, 3), affine=torch.eye(4)))
     with pytest.raises(InputError, match="NaN"):
         as_volume(MetaTensor(torch.full((3, 3, 3), torch.nan), affine=torch.eye(4)))
+    for dtype in (torch.complex64, torch.float8_e4m3fn):
+        with pytest.raises(InputError, match=f"real voxels.* found {dtype}"):
+            as_volume(MetaTensor(torch.ones(3, 3, 3).to(dtype), affine=torch.eye(4)))
 
 
 def test_other_kinds(make_volume):
