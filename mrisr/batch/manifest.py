@@ -113,25 +113,25 @@ def _row(row: Row, base: Path) -> tuple[list[str], Study | None]:
     """Check a row: its faults, and the study where its name is usable."""
     if None in row or None in row.values():
         return ["expected as many cells as columns"], None
-    cells = {name: value.strip() for name, value in row.items()}
     faults = [
-        f"{name}: expected {_expected(name)}, found {cells.get(name, '')!r}"
+        f"{name}: expected {_expected(name)}, found {row.get(name, '')!r}"
         for name, column in _schema()["properties"].items()
-        if not re.search(column["pattern"], cells.get(name, ""))
+        if not re.search(column["pattern"], row.get(name, ""))
     ]
     for stack in STACKS:
-        if cells.get(f"{stack}_series") and not cells.get(stack):
+        if row.get(f"{stack}_series") and not row.get(stack):
             faults.append(f"{stack}_series: a series without {stack}")
     if any(fault.startswith(("subject", "session")) for fault in faults):
         return faults, None
-    sources = {
-        role: StackSource(
-            base / Path(cells[role]).expanduser(), cells.get(f"{role}_series") or None
-        )
-        for role in ROLES
-        if cells.get(role)
-    }
-    return faults, Study(cells["subject"], cells.get("session", ""), sources)
+    sources = {}
+    for role in (r for r in ROLES if row.get(r)):
+        try:
+            path = base / Path(row[role]).expanduser()
+        except RuntimeError:  # no such user, or one without a home
+            faults.append(f"{role}: expected a path, found {row[role]!r}, whose ~ is no home here")
+        else:
+            sources[role] = StackSource(path, row.get(f"{role}_series") or None)
+    return faults, Study(row["subject"], row.get("session", ""), sources)
 
 
 def _expected(column: str) -> str:

@@ -68,7 +68,8 @@ def _from_manifest(path: Path) -> list[Entry]:
     def check(names: Sequence[str]) -> list[str]:
         if {"case", "path"} <= set(names):
             return []
-        return [f"expected the columns case, path, found {', '.join(names) or 'none'}"]
+        found = ", ".join(map(repr, names)) or "none"
+        return [f"expected the columns case, path, found {found}"]
 
     entries: list[Entry] = []
     faults: list[str] = []
@@ -77,19 +78,18 @@ def _from_manifest(path: Path) -> list[Entry]:
         if None in row or None in row.values():
             faults.append(f"line {line}: expected as many cells as columns")
             continue
-        cells = {name: value.strip() for name, value in row.items()}
         faults += [
-            f"line {line}: {n}: expected one, found none" for n in ("case", "path") if not cells[n]
+            f"line {line}: {n}: expected one, found none" for n in ("case", "path") if not row[n]
         ]
-        volume = path.parent / cells["path"]
-        named = [p for p in cells.get("labels", "").split(";") if p.strip()]
+        volume = path.parent / row["path"]
+        named = [p for p in row.get("labels", "").split(";") if p.strip()]
         labels = tuple(path.parent / p.strip() for p in named)
-        series = cells.get("series") or stem(volume)
-        first = lines.setdefault((cells["case"], series), line)
+        series = row.get("series") or stem(volume)
+        first = lines.setdefault((row["case"], series), line)
         if first != line:
-            told = f"{cells['case']} {series} stands in line {first} already"
+            told = f"{row['case']} {series} stands in line {first} already"
             faults.append(f"line {line}: {told}; a column series tells volumes apart")
-        entries.append(Entry(cells["case"], series, volume, labels))
+        entries.append(Entry(row["case"], series, volume, labels))
     if faults:
         raise ManifestError(path, faults, "volumes")
     return entries

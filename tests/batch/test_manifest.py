@@ -73,6 +73,11 @@ def test_comes_back_as_written(tmp_path: Path) -> None:
         ("subject,session,axial\na,1,x\na,1,y\na,2,x\n", ["line 3: sub-a/ses-1"]),
         ("subject,axial,coronal,coronal_series\na,x,,5\n", ["a series without coronal"]),
         ('subject,axial\na,"x\n', ["line"]),
+        (
+            "subject,axial\na,~nobody-4711/x\n",
+            ["line 2: axial: expected a path, found '~nobody-4711/x'"],
+        ),
+        ("subject,\u200b axial x\n", ["no column axial", r"unknown column 'axial x'"]),
     ],
 )
 def test_each_fault_has_a_line(tmp_path: Path, text: str, faults: list[str]) -> None:

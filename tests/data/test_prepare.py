@@ -273,12 +273,39 @@ def test_manifests_of_spreadsheets(study: Path, mark: str, encoding: str, ends: 
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeff\ufeffcase,path\np,{}\n",
+        "sep=;\r\ncase;path\r\np;{}\r\n",
+        '"sep=,"\ncase,path\np,{}\n',
+        "\n\ncase,path\np,{}\n",
+        'case, path\np, "{}"\n',
+        " case\xa0,\u200bpath \np,{}\u200b\xa0\n",
+        "case,path\np,{}\n,\n,,,\n",
+        "case,path,,\np,{},,\n",
+        "case,path\np,{},,\n",
+        'case;path;"note, free"\np;{};\n',
+    ],
+)
+def test_what_spreadsheets_leave_around_cells(study: Path, text: str) -> None:
+    path = study / "m.csv"
+    path.write_text(text.format("one/t2w_ax.nii.gz"), encoding="utf-8", newline="")
+    assert find_sources(path) == [Entry("p", "t2w_ax", study / "one/t2w_ax.nii.gz")]
+
+
+def test_columns_are_told_apart_as_they_are_written(study: Path) -> None:
+    (study / "m.csv").write_text("case,pa\u200bth\n")
+    with pytest.raises(InputError, match=r"columns case, path, found 'case', 'pa\\u200bth'"):
+        find_sources(study / "m.csv")
+
+
+@pytest.mark.parametrize(
     ("rows", "faults"),
     [
         (b"p,one/t2w_ax.nii.gz\nM\xfcller,x\n", ["line 3: no UTF-8 text"]),
         (b"p,one/t2w_ax.nii.gz\nq\n", ["line 3: expected as many cells"]),
         (b"p,a,b\n", ["line 2: expected as many cells"]),
-        (b",\n", ["line 2: case: expected one", "line 2: path: expected one"]),
+        (b"p,\n\n,a\n", ["line 2: path: expected one", "line 4: case: expected one"]),
         (b"p,a/t2.nii\nq,a/t2.nii\np,b/t2.nii\n", ["line 4: p t2 stands in line 2 already"]),
     ],
 )
