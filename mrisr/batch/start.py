@@ -122,14 +122,15 @@ def dry_run(request: Request, report: Report) -> str:
         command = _command(plan, digests, request, profile, Path(folder), report)
         if not command:
             return "nothing to do"
-        done = subprocess.run(
-            [*command, "--dry-run", "--quiet", "rules"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=_environment(),
-            text=True,
-            check=False,
-        )
+        with _runnable(command[0]):
+            done = subprocess.run(
+                [*command, "--dry-run", "--quiet", "rules"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=_environment(Path(folder)),
+                text=True,
+                check=False,
+            )
     if done.returncode:
         raise MrisrError(f"the workflow cannot run: {_last_line(done.stdout)}")
     _, _, stats = done.stdout.rpartition("Job stats:\n")
@@ -189,20 +190,17 @@ def _run(command: list[str], plan: Plan, out: Path, show: Show, lock: int) -> in
     log = out / LOG
     make_folder(log.parent)
     pause = LOOK_S + LOOK_EACH_S * len(plan.studies)
-    with as_output_error(log), log.open("wb") as file:
-        try:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env=_environment(),
-                pass_fds=(lock,),
-                start_new_session=True,
-                preexec_fn=die_with_parent,
-            )
-        except OSError as error:
-            raise MrisrError(f"{command[0]}: cannot be run: {error.strerror}") from error
+    with as_output_error(log), log.open("wb") as file, _runnable(command[0]):
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=_environment(out),
+            pass_fds=(lock,),
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
     try:
         while process.poll() is None:
             show(progress(plan, out))
@@ -312,10 +310,34 @@ def _told(plan: Plan, request: Request, profile: Profile) -> dict[str, Any]:
     }
 
 
-def _environment() -> dict[str, str]:
-    """The environment of the workflow, which works in another folder than this process."""
-    models = os.environ.get(FOLDER_VARIABLE)
-    return os.environ | ({FOLDER_VARIABLE: str(Path(models).absolute())} if models else {})
+@contextmanager
+def _runnable(program: str) -> Iterator[None]:
+    """Say which program cannot be run. Raises MrisrError."""
+    try:
+        yield
+    except OSError as error:
+        raise MrisrError(f"{program}: cannot be run: {error.strerror}") from error
+
+
+def _environment(out: Path) -> dict[str, str]:
+    """The environment of the workflow, which works in another folder than this process.
+
+    In a container a user may have no home, or none that can be written: Snakemake has one in the batch's.
+    """
+    own, changed = str(out.absolute() / HIDDEN / "home"), {}
+    if models := os.environ.get(FOLDER_VARIABLE):
+        changed[FOLDER_VARIABLE] = str(Path(models).absolute())
+    home = os.environ.get("HOME")
+    if home is None:
+        with suppress(RuntimeError):
+            home = str(Path.home())
+    if not home:
+        home = changed["HOME"] = own
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or home, ".cache")
+    there = next(p for p in (cache, *cache.parents) if os.access(p, os.F_OK))
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        changed["XDG_CACHE_HOME"] = own
+    return os.environ | changed
 
 
 def _last_line(text: str) -> str:

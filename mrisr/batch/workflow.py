@@ -33,7 +33,11 @@ class Profile:
 
 
 def check_snakemake() -> None:
-    """Say what to do where Snakemake is missing. Raises UsageError."""
+    """Say what to do where Snakemake, or the way to run it, is missing. Raises UsageError."""
+    if not sys.executable:
+        raise UsageError(
+            "this Python does not know its own program (sys.executable), which would run Snakemake"
+        )
     if importlib.util.find_spec("snakemake") is None:
         needed = "mrisr batch needs Python 3.11 or later, as Snakemake 9 does; this is"
         if sys.version_info < (3, 11):

@@ -3,6 +3,7 @@
 import csv
 import fcntl
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import yaml
 
 from mrisr.batch import workflow
 from mrisr.batch.names import HIDDEN, lock_file
+from mrisr.batch.start import _environment as workflow_environment
 from mrisr.batch.workflow import chunk_size, find_profile, snakemake_command
 from mrisr.core.errors import InputError, UsageError
 from mrisr.core.shipped import shipped
@@ -153,13 +155,48 @@ def test_a_workflow_that_fails_names_its_log(
     assert "snakemake.log" in said
 
 
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
 def test_an_interpreter_that_cannot_be_run_is_named(
-    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
 ) -> None:
     manifest, config = data(tmp_path, SETTINGS, "a")
+    asked = ("batch", "-m", manifest, "-o", tmp_path / "out", "-c", config, "-q", *more)
     monkeypatch.setattr("mrisr.batch.start.snakemake_command", lambda *given: [str(manifest)])
-    code, _, said = run("batch", "-m", manifest, "-o", tmp_path / "out", "-c", config, "-q")
+    code, _, said = run(*asked)
     assert (code, said) == (1, f"mrisr: {manifest}: cannot be run: Permission denied\n")
+    monkeypatch.setattr(sys, "executable", None)
+    code, _, said = run(*asked)
+    assert code == 1
+    assert said.startswith("mrisr: this Python does not know its own program")
+
+
+@pytest.mark.parametrize(
+    ("variables", "changed"),
+    [
+        ({"HOME": "/dev/null"}, {"XDG_CACHE_HOME"}),
+        ({"HOME": ""}, {"HOME"}),
+        ({"HOME": "", "XDG_CACHE_HOME": "/dev/null"}, {"HOME", "XDG_CACHE_HOME"}),
+        ({}, {"HOME"}),
+        ({"HOME": "{tmp}/new"}, set()),
+        ({"HOME": "/dev/null", "XDG_CACHE_HOME": "{tmp}"}, set()),
+    ],
+)
+def test_a_user_without_a_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], changed: set[str]
+) -> None:
+    """As in a container that runs as any number."""
+
+    def nobody(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value.format(tmp=tmp_path))
+    found = workflow_environment(tmp_path)
+    assert {name for name, value in found.items() if value != os.environ.get(name)} == changed
+    assert {found[name] for name in changed} <= {str(tmp_path / HIDDEN / "home")}
 
 
 def test_without_snakemake(monkeypatch: pytest.MonkeyPatch) -> None:
