@@ -74,12 +74,15 @@ def test_a_user_without_a_name() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked here")
-def test_a_forked_child_goes_on() -> None:
+@pytest.mark.parametrize("imports", ["parent", "child"])
+def test_a_forked_child_goes_on(imports: str) -> None:
     """PyTorch's threads do not survive a fork; here they have been used before."""
-    code = "import multiprocessing, torch, mrisr\ntorch.set_num_threads(2)\n"
+    code = f"import multiprocessing, torch{', mrisr' if imports == 'parent' else ''}\n"
+    code += "torch.set_num_threads(2)\n"
     code += "def work(_): x = torch.ones(600, 600); return float((x @ x).sum())\n"
+    code += "def child(_): import mrisr; return work(_)\n"
     code += "first = work(0)\nwith multiprocessing.get_context('fork').Pool(2) as pool:\n"
-    code += "    assert pool.map(work, range(2)) == [first, first]"
+    code += "    assert pool.map(child, range(2)) == [first, first]"
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
     done = subprocess.run([sys.executable, "-c", code], timeout=120, check=False, env=environment)
     assert done.returncode == 0

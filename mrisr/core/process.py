@@ -12,7 +12,8 @@ def make_ready() -> None:
     """Give a user without a name one, and let PyTorch work in forked children.
 
     MONAI asks for the user's name when it is imported, which fails in a container whose user stands in no
-    list. PyTorch's threads do not survive a fork: a child that waits for them waits for ever.
+    list. PyTorch's threads do not survive a fork: a child that waits for them waits for ever, also one that
+    is the first to import this package.
     """
     try:
         getpass.getuser()
@@ -20,6 +21,16 @@ def make_ready() -> None:
         os.environ["LOGNAME"] = "unknown"
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_one_thread)
+    if _is_forked():
+        _one_thread()
+
+
+def _is_forked() -> bool:
+    """Tell whether multiprocessing has forked this process; one that it spawns has a command of its own."""
+    running = sys.modules.get("multiprocessing.process")
+    if running is None or running.parent_process() is None:
+        return False
+    return not any(word.startswith("from multiprocessing.") for word in sys.orig_argv)
 
 
 def _one_thread() -> None:
