@@ -3,6 +3,7 @@
 import math
 from collections import ChainMap
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -35,7 +36,7 @@ LABELS = (
     "AcquisitionTime",
 )
 
-_COMPONENT = "component in ImageType"
+_KIND = "kind of image in ImageType"
 #: Attributes that tell two contrasts, or two stacks, apart, and from which relative difference numbers do.
 #: Repetition times vary with a trigger, flip angles a little with the power that a patient may receive.
 CONTRASTS = {
@@ -47,18 +48,45 @@ CONTRASTS = {
     "StackID": 0.0,
     "FrameType": 0.0,
     "ComplexImageComponent": 0.0,
-    _COMPONENT: 0.0,
+    _KIND: 0.0,
     "FlipAngle": 0.2,
     "RepetitionTime": 0.5,
+    "SequenceName": 0.0,
+    "EchoNumbers": 0.0,
+    "ScanningSequence": 0.0,
+    "ScanOptions": 0.0,
+    "AcquisitionContrast": 0.0,
+    "SpectrallySelectedSuppression": 0.0,
+    "DiffusionDirectionality": 0.0,
+    "TemporalPositionIdentifier": 0.0,
+    "TemporalPositionIndex": 0.0,
+    "ContrastBolusAgent": 0.0,
+    "SeriesDescription": 0.0,
+    "ProtocolName": 0.0,
+    "Modality": 0.0,
+    "SOPClassUID": 0.0,
 }
-#: Values of ImageType that tell what an image shows: parts of the complex signal, or of fat and water.
-_COMPONENTS = {"M", "P", "R", "I", "W", "F", "IP", "OP", "WATER", "FAT", "IN_PHASE", "OUT_PHASE"}
-_COMPONENTS |= {"OPP_PHASE", "PHASE MAP", "MAGNITUDE", "PHASE", "REAL", "IMAGINARY"}
+#: Those of them that may count slices.
+_COUNTING = {"SequenceName", "EchoNumbers", "TemporalPositionIdentifier", "TemporalPositionIndex"}
+#: Vendors' own elements, by group, creator and element, and the attribute that says the same.
+_PRIVATE = (
+    (0x0019, "SIEMENS MR HEADER", 0x100C, "DiffusionBValue"),
+    (0x2001, "Philips Imaging DD 001", 0x1003, "DiffusionBValue"),
+    (0x0043, "GEMS_PARM_01", 0x1039, "DiffusionBValue"),
+    (0x0043, "GEMS_PARM_01", 0x102F, "ComplexImageComponent"),
+)
+#: The first items of ImageType tell what an image shows, but for those of filters and corrections; further
+#: ones where they are parts of the complex signal, or of fat and water, or maps.
+_KIND_ITEMS = 4
+_CORRECTIONS = {"ND", "NORM", "DIS2D", "DIS3D", "FIL", "MFSPLIT", "NONE"}
+_KINDS = {"M", "P", "R", "I", "W", "F", "IP", "OP", "WATER", "FAT", "IN", "OPP", "IN_PHASE"}
+_KINDS |= {"OUT_PHASE", "OPP_PHASE", "PHASE MAP", "MAGNITUDE", "PHASE", "REAL", "IMAGINARY"}
+_KINDS |= {"ADC", "TRACEW", "FA", "CALC_BVALUE", "T1 MAP", "T2 MAP", "T2_STAR MAP"}
 
 #: Slice gaps may differ from their median by this fraction (the rule of highdicom).
 GAP_TOLERANCE = 0.01
 _ANGLE_TOLERANCE = 1e-3
-_TOLD = tuple(dict.fromkeys((*LABELS, *(key for key in CONTRASTS if key != _COMPONENT))))
+_TOLD = tuple(dict.fromkeys((*LABELS, *(key for key in CONTRASTS if key != _KIND))))
 _GEOMETRY = ("SliceThickness", "SpacingBetweenSlices", "ImageOrientationPatient", "PixelSpacing")
 
 
@@ -153,7 +181,8 @@ def _frame(file: File, number: int, get: Callable[[str], Any]) -> Frame:
         raise InputError(path, expected="a linear rescale", found="a ModalityLUTSequence")
     thickness = _optional(get, "SliceThickness", path)
     labels = {key: _label(get(key)) for key in _TOLD if get(key) not in (None, "")}
-    components = [v for v in labels.get("ImageType", "").split("\\")[2:] if v in _COMPONENTS]
+    items = enumerate(labels.get("ImageType", "").split("\\"))
+    kind = [v for k, v in items if v in _KINDS or (k < _KIND_ITEMS and v not in _CORRECTIONS)]
     return Frame(
         path=path,
         header=file.header,
@@ -168,8 +197,21 @@ def _frame(file: File, number: int, get: Callable[[str], Any]) -> Frame:
         between=_optional(get, "SpacingBetweenSlices", path),
         slope=1.0 if slope is None else slope,
         intercept=_optional(get, "RescaleIntercept", path) or 0.0,
-        labels=labels | {_COMPONENT: "\\".join(components)},
+        labels=_private(file.header) | labels | {_KIND: "\\".join(kind)},
     )
+
+
+def _private(header: Dataset) -> dict[str, str]:
+    """Attributes that a file may state in its vendor's own elements only."""
+    found = {}
+    for group, creator, element, key in _PRIVATE:
+        with suppress(Exception):  # there is none, or pydicom cannot make a number of it
+            if header[group, 0x10].value == creator:
+                value = header[group, element].value
+                text = value.decode() if isinstance(value, bytes) else _label(value)
+                number = float(text.split("\\")[0]) % 1e6  # GE adds 1e9 to b-values
+                found[key] = f"{number:g}"
+    return found
 
 
 def _numbers(get: Callable[[str], Any], key: str, count: int, path: Path) -> NDArray[np.float64]:
@@ -291,8 +333,16 @@ def _listed(values: Sequence[str] | dict[str, list[Frame]]) -> str:
 
 def _contrasts(frames: Sequence[Frame]) -> dict[str, list[str]]:
     """Attributes by which the frames show more than one contrast, with their values."""
-    found = {key: sorted(set(_values(frames, key)), key=_natural) for key in CONTRASTS}
-    return {key: values for key, values in found.items() if len(values) > 1}
+    found = {}
+    for key in CONTRASTS:
+        values = set(_values(frames, key))
+        if key in _COUNTING:
+            values.discard("")
+            if len(values) > 2 and 2 * len(values) >= len(frames):
+                continue
+        if len(values) > 1:
+            found[key] = sorted(values, key=_natural)
+    return found
 
 
 def _values(frames: Sequence[Frame], key: str) -> list[str]:

@@ -120,6 +120,76 @@ def test_jpeg_of_12_bits_says_what_unpacks_it():
         read_pixels(path, path.read_bytes())
 
 
+ORIGINAL = ["ORIGINAL", "PRIMARY", "M", "NORM"]
+KIND = "kind of image in ImageType"
+
+
+@pytest.mark.parametrize(
+    ("keyword", "values", "told"),
+    [
+        (
+            "ImageType",
+            [ORIGINAL, ["DERIVED", "PRIMARY", "M", "ND"]],
+            f"{KIND}: DERIVED\\PRIMARY\\M, ",
+        ),
+        ("ImageType", [ORIGINAL, ["ORIGINAL", "PRIMARY", "M", "T2 MAP"]], f"{KIND}: "),
+        ("ImageType", [["DERIVED", "PRIMARY", "DIFFUSION", v] for v in ("ADC", "TRACEW")], KIND),
+        ("ImageType", [["ORIGINAL", "PRIMARY", "DIXON", v] for v in ("IN", "OPP")], KIND),
+        ("ImageType", [[*ORIGINAL, "DIS2D", v] for v in ("W", "F")], r"M\F, ORIGINAL\PRIMARY\M\W"),
+        ("SequenceName", ["ep_b50t", "ep_b800t"], ""),
+        ("EchoNumbers", [1, 2], ""),
+        ("ScanningSequence", ["GR", "SE"], ""),
+        ("ScanOptions", ["FS", "PFP"], ""),
+        ("ContrastBolusAgent", [None, "Gadovist"], "ContrastBolusAgent: none, Gadovist"),
+        ("TemporalPositionIdentifier", [1, 2], ""),
+        ("SeriesDescription", ["adc", "t2_tse"], ""),
+        ("ProtocolName", ["adc", "t2_tse"], ""),
+        ("Modality", ["CT", "MR"], ""),
+        ("AcquisitionContrast", ["PROTON_DENSITY", "T2"], ""),
+        ("SpectrallySelectedSuppression", ["FAT", "NONE"], ""),
+        ("DiffusionDirectionality", ["ISOTROPIC", "NONE"], ""),
+        ("TemporalPositionIndex", [1, 2], ""),
+    ],
+)
+@pytest.mark.parametrize("second", [lambda k: k % 2, lambda k: k > 1])
+def test_slices_of_two_contrasts(make_series, refused, keyword, values, told, second):
+    """Each position once: slice by slice, or one after the other."""
+    folder = make_series(edit=lambda d, k: setattr(d, keyword, values[second(k)]))
+    refused(folder, "2 volumes", told or f"{keyword}: {values[0]}, {values[1]}", "--frame 1 to 2")
+
+
+@pytest.mark.parametrize(
+    ("group", "creator", "element", "vr", "values"),
+    [
+        (0x0019, "SIEMENS MR HEADER", 0x0C, "IS", (50, 800)),
+        (0x0019, "SIEMENS MR HEADER", 0x0C, "OB", (b"50", b"800 ")),
+        (0x2001, "Philips Imaging DD 001", 0x03, "FL", (50.0, 800.0)),
+        (0x0043, "GEMS_PARM_01", 0x39, "IS", ([1000000050, 8, 0, 0], [1000000800, 8, 0, 0])),
+    ],
+)
+def test_b_values_that_only_the_vendor_states(
+    make_series, refused, group, creator, element, vr, values
+):
+    def edit(d, k):
+        block = d.private_block(group, creator, create=True)
+        block.add_new(element, vr, values[k % 2])
+
+    refused(make_series(edit=edit), "2 volumes", "DiffusionBValue: 50, 800")
+
+
+def test_what_varies_within_one_contrast(make_series, is_clean):
+    """Counts of slices, a vendor's corrections, and private elements that are no numbers."""
+
+    def edit(d, k):
+        d.ImageType = [*ORIGINAL[:3], *(["NORM", "DIS2D"] if k % 2 else ["ND"])]
+        d.SequenceName, d.TemporalPositionIdentifier = f"*tse2d1_{k}", k + 1
+        d.EchoNumbers = 1 if k % 2 else None
+        block = d.private_block(0x0019, "SIEMENS MR HEADER", create=True)
+        block.add_new(0x0C, "OB", bytes([200 + k, 0]))
+
+    is_clean(read_volume(make_series(edit=edit)))
+
+
 @pytest.mark.parametrize(("series", "nifti"), [("t2_tse_tra", "t2w_ax"), ("t2_tse_cor", "t2w_cor")])
 def test_real_series_equals_its_nifti(shared, series, nifti):
     dicom = read_volume(shared / "dicom" / "ProstateX-0000" / series)

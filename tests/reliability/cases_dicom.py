@@ -172,7 +172,8 @@ echoes = every(EchoTime=lambda k: (12, 101)[k in (0, 1, 4)])
 refuse("slices of two echoes, one of each position", echoes, "one EchoTime", WHOLE, "12.0, 101.0")
 refuse("one slice without a b-value", third(DiffusionBValue=800.0), "DiffusionBValue", WHOLE)
 parts = every(ImageType=lambda k: ["ORIGINAL", "PRIMARY", "MR"[k % 3 == 1], "ND"])
-refuse("slices of magnitude and real part", parts, "component in ImageType", WHOLE, "M, R")
+name, kinds = "slices of magnitude and real part", ("ORIGINAL\\PRIMARY\\M", "ORIGINAL\\PRIMARY\\R")
+refuse(name, parts, "kind of image in ImageType", WHOLE, ", ".join(kinds))
 zipped = every(EchoTime=lambda k: 101 - 89 * (k % 2), SpacingBetweenSlices=6)
 refuse("two contrasts, slice by slice", zipped, "2 volumes", "EchoTime: 12.0, 101.0", "--frame")
 every_second = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 2, 1], [0, 0, 0, 1]])
@@ -183,7 +184,18 @@ pairs = {"StackID": ("1", "2"), "FlipAngle": (5, 20), "RepetitionTime": (500, 40
 for keyword, values in pairs.items():
     told = every(**{keyword: lambda k, values=values: values[k % 2]})
     refuse(f"two stacks by {keyword}, slice by slice", told, "2 volumes", keyword, "--frame")
+map_and_trace = every(ImageType=lambda k: ["DERIVED", "PRIMARY", "M", ("ADC", "TRACEW")[k % 2]])
+told = {
+    "ADC and trace": map_and_trace,
+    "b-values in SequenceName": every(SequenceName=lambda k: ("ep_b50t", "ep_b800t")[k % 2]),
+    "two echoes without their times": every(EchoNumbers=lambda k: k % 2 + 1),
+    "two descriptions": every(SeriesDescription=lambda k: ("t2", "adc")[k > 1]),
+    "before and after the contrast agent": every(ContrastBolusAgent=lambda k: ("", "Gd")[k > 1]),
+}
+CASES.each("two contrasts by what else tells them, slice by slice or in turn", told, "2 volumes")
 packages = every(
+    ImageType=lambda k: ["ORIGINAL", "PRIMARY", "M", ("ND", "NORM")[k % 2], "DIS2D"],
+    SequenceName=lambda k: f"*tse2d1_{k}",
     AcquisitionNumber=lambda k: k % 2 + 1,
     AcquisitionTime=lambda k: f"1112{k % 2}3",
     TriggerTime=lambda k: 10.5 * k,
