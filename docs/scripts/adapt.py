@@ -24,7 +24,7 @@ from torch import Tensor
 
 from mrisr import metrics
 from mrisr.core.options import KINDS_OF, Job
-from mrisr.core.statistics import scaling
+from mrisr.core.statistics import DARK, scaling
 from mrisr.core.volume import Volume
 from mrisr.evaluation.degraded import central, cut, degraded_shape
 from mrisr.io import read_volume, write_volume
@@ -94,11 +94,14 @@ def images(volume: Volume, measured: Measurement) -> Tensor:
 
 
 def figures(result: Volume, found: Task) -> dict[str, float]:
-    """Mean PSNR and SSIM of a result."""
-    pair = [images(v, found.measured).split(8) for v in (result, found.truth)]
+    """Mean PSNR and SSIM of a result's images, and the PSNR of all voxels that show something: empty
+    background rewards who leaves no grain there."""
+    pair = [images(v, found.measured) for v in (result, found.truth)]
     measures = {"psnr": metrics.psnr, "ssim": metrics.ssim}
-    batches = list(zip(*pair, strict=True))
-    return {k: float(torch.cat([f(*b) for b in batches]).mean()) for k, f in measures.items()}
+    batches = list(zip(*(x.split(8) for x in pair), strict=True))
+    means = {k: float(torch.cat([f(*b) for b in batches]).mean()) for k, f in measures.items()}
+    error = (pair[0] - pair[1])[pair[1] > DARK].double()
+    return means | {"tissue": float(-10 * error.square().mean().log10())}
 
 
 def of_peer(folder: Path, name: str, found: Task) -> str | None:
@@ -108,7 +111,7 @@ def of_peer(folder: Path, name: str, found: Task) -> str | None:
         volume = read_volume(made)
         array = brought(volume, found.truth.shape, found.truth.affine, np.eye(4)).numpy()
         score = figures(found.truth.with_array(array), found)
-        return f"by another program: {score['psnr']:.2f} dB, SSIM {score['ssim']:.4f}"
+        return f"by another program: {', '.join(f'{k} {v:.4f}' for k, v in score.items())}"
     needed.parent.mkdir(parents=True, exist_ok=True)
     write_volume(found.measured.placed.measured, needed, force=True)
     return None
@@ -134,9 +137,10 @@ def main() -> None:
     model = load_model(asked.model or f"partdiff-{asked.job}")
     budget = {"steps": asked.steps} if asked.steps else {"minutes": asked.minutes}
     print(
-        "| volume | noise | interpolated | as released | adapted | gain | SSIM | held-back slices | steps |"
+        "| volume | noise | interpolated | as released | adapted | gain | SSIM | PSNR of tissue |"
+        " held-back slices | steps |"
     )
-    print("|---" * 9 + "|")
+    print("|---" * 10 + "|")
     for path in asked.volumes:
         found = task(scaled(path), asked.job, factor)
         name = path.parent.name or path.stem
@@ -158,6 +162,7 @@ def main() -> None:
             f"{after['psnr']:.2f}" if report.kept else "(not kept)",
             f"{after['psnr'] - before['psnr']:+.2f} dB",
             f"{before['ssim']:.4f} to {after['ssim']:.4f}",
+            ", ".join(f"{x['tissue']:.2f}" for x in (base, before, after)),
             f"{report.psnr_after - report.psnr_before:+.2f} dB",
             f"{report.steps}",
         ]
