@@ -24,6 +24,9 @@ _WORDS: dict[int, tuple[str, ...]] = {
     TZ: ("tz", "transition zone", "transitional zone", "transition", "central gland", "cg"),
 }
 
+#: Words of a name that do not tell a zone.
+_FILLERS = {"", "mask", "label", "segmentation", "roi", "prostate", "structure", "of", "the"}
+
 
 class Misplaced(InputError):
     """Labels that do not lie on the voxels of the image."""
@@ -32,12 +35,17 @@ class Misplaced(InputError):
 def zone_of(name: object) -> int | None:
     """The label that a name stands for, or `None`.
 
-    >>> zone_of("Peripheral zone of the prostate"), zone_of("prostate_TZ"), zone_of("lesion")
+    >>> zone_of("Peripheral zone of the prostate"), zone_of("TransitionZone_mask"), zone_of("lesion")
     (1, 2, None)
     """
-    words = " ".join(re.sub(r"[\s_\-.]+", " ", str(name)).lower().split())
-    words = re.sub(r"( of( the)?)? prostate$|^(structure of )?(prostate )?", "", words).strip()
-    return next((label for label, known in _WORDS.items() if words in known), None)
+    words = re.split(r"[\s_\-.]+|(?<=[a-z])(?=[A-Z])", str(name))
+    text = " ".join(w for w in map(str.lower, words) if w not in _FILLERS)
+    return next((label for label, known in _WORDS.items() if text in known), None)
+
+
+def unnamed(name: str) -> bool:
+    """Tell whether a name is what an editor calls a segment that nobody has named, such as ``Segment_1``."""
+    return re.fullmatch(r"(segment|label)?[ _]*\d*", name.strip().lower()) is not None
 
 
 def zones_of(names: Mapping[int, str]) -> dict[int, int] | None:

@@ -197,7 +197,7 @@ def _scan(
     broken: list[InputError] = []
     empty: list[tuple[Path, str]] = []
     others: list[Path] = []
-    for candidate in _candidates(path):
+    for candidate in candidates(path):
         if not candidate.exists() or candidate.stat().st_size == 0:
             what = "an empty file" if candidate.exists() else "a link that leads nowhere"
             empty.append((candidate, what))
@@ -234,7 +234,7 @@ def _pattern(path: Path) -> tuple[Path, str]:
     return path.parent, re.sub(r"\d+", "#", path.name.lower())
 
 
-def _candidates(path: Path) -> Iterator[Path]:
+def candidates(path: Path) -> Iterator[Path]:
     """Regular files and dead links at or below ``path``, sorted; no hidden ones, no linked folders.
 
     Raises InputError for a folder that cannot be listed.

@@ -152,13 +152,18 @@ def _parse_nrrd(file: IO[bytes], path: Path) -> _Header:
     raise InputError(path, expected="an NRRD header that ends in a blank line", found="none")
 
 
-def segment_names(path: Path) -> dict[int, str]:
-    """Names of the labels in a ``.seg.nrrd`` of Slicer, none in another file."""
+def segments(path: Path) -> dict[int, tuple[str, str]]:
+    """Name and tags of the labels in a ``.seg.nrrd`` of Slicer, none in another file."""
     with path.open("rb") as file:
         text = file.read(_LONGEST).partition(b"\n\n")[0].decode("utf-8", "replace")
-    told = dict(re.findall(r"^(Segment\d+_(?:Name|LabelValue)):=(.*?)\r?$", text, re.MULTILINE))
+    fields = r"^(Segment\d+_(?:Name|LabelValue|Tags)):=(.*?)\r?$"
+    told = dict(re.findall(fields, text, re.MULTILINE))
     values = {k.removesuffix("LabelValue"): v for k, v in told.items() if k.endswith("LabelValue")}
-    return {int(v): told.get(f"{k}Name", "") for k, v in values.items() if v.strip().isdecimal()}
+    return {
+        int(v): (told.get(f"{k}Name", ""), told.get(f"{k}Tags", ""))
+        for k, v in values.items()
+        if v.strip().isdecimal()
+    }
 
 
 def _add(fields: dict[str, str], key: str, value: str, path: Path) -> None:

@@ -93,12 +93,15 @@ def test_labels_of_other_voxels(tmp_path: Path, array: Any, affine: Any, found: 
         read_labels(path, IMAGE)
 
 
-def with_names(path: Path, *names: str) -> Path:
-    """A ``.seg.nrrd`` as Slicer writes it, of segments 1, 2 and so on."""
+def with_names(path: Path, *names: str, tags: tuple[str, ...] = ()) -> Path:
+    """A ``.seg.nrrd`` as Slicer writes it, of segments 1, 2 and so on, with codes of types and regions."""
     write_volume(ZONES, path, force=True)
     header, _, voxels = path.read_bytes().partition(b"\n\n")
     for k, name in enumerate(names):
         header += f"\nSegment{k}_Name:={name}\nSegment{k}_LabelValue:={k + 1}".encode()
+        if tags:
+            entry = f"TerminologyEntry:Types~SCT^123037004^Structure~{tags[k]}~^^"
+            header += f"\nSegment{k}_Tags:=Status:done|{entry}|".encode()
     path.write_bytes(header + b"\n\n" + voxels)
     return path
 
@@ -118,6 +121,42 @@ def test_segments_of_slicer_go_by_their_names(tmp_path: Path) -> None:
     assert file.notes == ("segments left out: 3 'Urethra'",)
     with pytest.raises(InputError, match=r"seg\.nrrd: .*found 1 'Prostate', 2 'Lesion'"):
         read_labels(with_names(path, "Prostate", "Lesion"), IMAGE)
+
+
+TISSUE = "SCT^85756007^Tissue~^^~Places~^^"
+PZ_CODE, TZ_CODE = "SCT^279706003^Peripheral zone", "SRT^T-D0823^TZ"
+
+
+@pytest.mark.parametrize(
+    ("names", "tags", "note"),
+    [
+        (("Segment_1", "Segment_2"), (f"{TZ_CODE}~^^~Places~^^", PZ_CODE), ""),
+        (("TZ", "PZ"), (TISSUE, TISSUE), ""),
+        (
+            ("", ""),
+            (TISSUE.replace("~^^", f"~{TZ_CODE}"), TISSUE.replace("~^^", f"~{PZ_CODE}")),
+            "",
+        ),
+        (("PZ", "TZ"), (TZ_CODE, PZ_CODE), "the codes of segments are followed, not their labels"),
+    ],
+)
+def test_segments_of_slicer_go_by_their_codes(
+    tmp_path: Path, names: tuple[str, ...], tags: tuple[str, ...], note: str
+) -> None:
+    path = with_names(tmp_path / "zones.seg.nrrd", *names, tags=tags)
+    file = read_labels(path, IMAGE)
+    np.testing.assert_array_equal(file.volume.array, np.array([0, 2, 1])[ZONES.array])
+    assert note in " ".join(file.notes)
+    assert bool(file.notes) == bool(note)
+
+
+def test_segments_of_slicer_of_which_nobody_tells_what_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "zones.seg.nrrd"
+    file = read_labels(with_names(path, "Segment_1", "Segment_2", tags=(TISSUE, TISSUE)), IMAGE)
+    np.testing.assert_array_equal(file.volume.array, ZONES.array)
+    other = with_names(path, "Segment_1", "Segment_2", tags=(PZ_CODE, TISSUE))
+    with pytest.raises(InputError, match="found 1 'Segment_1', 2 'Segment_2'"):
+        read_labels(other, IMAGE)
 
 
 def test_grids_are_the_same_within_a_hundredth_of_a_voxel() -> None:

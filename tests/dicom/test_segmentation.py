@@ -16,6 +16,7 @@ from mrisr.core.volume import Volume
 from mrisr.data.labels import read_labels
 from mrisr.data.phantom import label_volume
 from mrisr.dicom import multiframe as multiframe_writer
+from mrisr.dicom.attributes import code_item
 from mrisr.dicom.segmentation import (
     PROSTATE_ZONES,
     read_segmentation,
@@ -306,7 +307,7 @@ def foreign(tmp_path, series, labels):
     """A segmentation as others write it: empty planes left out, of any type."""
     import highdicom as hd
 
-    def run(kind="BINARY", array=None, segments=PROSTATE_ZONES):
+    def run(kind="BINARY", array=None, segments=PROSTATE_ZONES, edit=None, name="foreign.dcm"):
         images = [pydicom.dcmread(p) for p in sorted(series.iterdir())]
         by_hand = hd.seg.SegmentAlgorithmTypeValues.MANUAL
         described = [
@@ -315,8 +316,12 @@ def foreign(tmp_path, series, labels):
         ]
         given = labels.array.transpose(2, 1, 0) if array is None else array
         names = ("1.2.3", 1, "1.2.4", 1, "m", "n", "1", "s")
-        path = tmp_path / "foreign.dcm"
-        hd.seg.Segmentation(images, given, kind, described, *names).save_as(path)
+        path = tmp_path / name
+        made = hd.seg.Segmentation(images, given, kind, described, *names)
+        if edit is not None:
+            edit(made)
+        path.parent.mkdir(exist_ok=True)
+        made.save_as(path)
         return path
 
     return run
@@ -373,6 +378,7 @@ def called(number, name, code=PRIVATE):
             "",
         ),
         ((called(1, "Central gland"), called(2, "PZ")), ""),
+        ((called(1, "TransitionZone"), called(2, "PeripheralZone_mask")), ""),
         (
             (
                 called(1, "1", Code("5", "99LOCAL", "Transition zone of prostate")),
@@ -414,6 +420,84 @@ def test_zones_on_the_planes_of_the_image(foreign, labels, kind):
         np.testing.assert_array_equal(file.volume.array, image.array)
         np.testing.assert_array_equal(file.volume.affine, image.affine)
         assert file.notes == ("segments left out: 1 'Bladder'",)
+
+
+def without_type(d: pydicom.Dataset) -> None:
+    del d.SegmentSequence[0].SegmentedPropertyTypeCodeSequence
+    d.SegmentSequence[1].SegmentedPropertyTypeCodeSequence = []
+
+
+def with_region(d: pydicom.Dataset) -> None:
+    for item, zone in zip(d.SegmentSequence, PROSTATE_ZONES, strict=True):
+        item.AnatomicRegionSequence = [code_item(zone.type)]
+
+
+def test_segments_without_a_code_or_with_that_of_their_place(foreign, labels):
+    file = read_zones(
+        foreign(segments=(called(1, "PZ"), called(2, "TZ")), edit=without_type), labels
+    )
+    np.testing.assert_array_equal(file.volume.array, labels.array)
+    for name, kind, told in (("Segment_", TISSUE, True), ("Lesion ", TISSUE, False)):
+        segments = [called(n, f"{name}{n}", kind) for n in (1, 2)]
+        path = foreign(segments=segments, edit=with_region)
+        if told:
+            file = read_zones(path, labels)
+            np.testing.assert_array_equal(file.volume.array, labels.array)
+        else:  # which lies in a zone and is none
+            with pytest.raises(InputError, match="found 1 'Lesion 1', 2 'Lesion 2'"):
+                read_zones(path, labels)
+    path = foreign(segments=(called(1, "a"), called(2, "b")), edit=without_type)
+    with pytest.raises(InputError, match="by their codes or labels, found 1 'a', 2 'b'"):
+        read_zones(path, labels)
+
+
+def from_zero(d: pydicom.Dataset) -> None:
+    for group in d.PerFrameFunctionalGroupsSequence:
+        group.SegmentIdentificationSequence[0].ReferencedSegmentNumber -= 1
+
+
+def unidentified(d: pydicom.Dataset) -> None:
+    for group in d.PerFrameFunctionalGroupsSequence:
+        del group.SegmentIdentificationSequence
+
+
+def undeclared(d: pydicom.Dataset) -> None:
+    d.SegmentSequence[-1].SegmentNumber = 7
+
+
+@pytest.mark.parametrize(
+    ("kind", "edit", "found"),
+    [
+        ("BINARY", from_zero, "1, 2, found frame 1 of 0"),
+        ("BINARY", unidentified, "1, 2, found frame 1 of none"),
+        ("BINARY", undeclared, "1, 7, found frame [0-9]+ of 2"),
+        ("LABELMAP", undeclared, "0, 1, 7, found frame [0-9]+ of 2"),
+    ],
+)
+def test_frames_of_no_segment(foreign, labels, kind, edit, found):
+    with pytest.raises(InputError, match=f"foreign.dcm: expected frames of the segments {found}"):
+        read_zones(foreign(kind, edit=edit), labels)
+
+
+def test_a_folder_of_segmentations(foreign, labels):
+    """One file beside what archives and desktops leave, and one for each zone."""
+    path = foreign(name="study/zones.dcm")
+    for other in (".DS_Store", "LICENSE"):
+        (path.parent / other).write_text("no segmentation")
+        file = read_labels(path.parent, labels)
+        np.testing.assert_array_equal(file.volume.array, labels.array)
+    array = labels.array.transpose(2, 1, 0)
+    for number, zone in enumerate(PROSTATE_ZONES, start=1):
+        segments = (called(1, "Bladder"), replace(zone, number=2))
+        foreign(array=(array == number) * np.uint8(2), segments=segments, name=f"each/{number}.dcm")
+    file = read_labels(path.parent.parent / "each", labels)
+    np.testing.assert_array_equal(file.volume.array, labels.array)
+    assert file.notes == ("segments left out: 1 'Bladder', 4 'Bladder'",)
+    shutil.copy(path, path.parent.parent / "each")
+    with pytest.raises(
+        InputError, match=r"each: expected PZ in one file, found 1\.dcm, zones\.dcm"
+    ):
+        read_labels(path.parent.parent / "each", labels)
 
 
 def test_zones_that_nothing_tells(foreign, labels, series):
