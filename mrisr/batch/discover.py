@@ -6,26 +6,44 @@ A subject is called after its folder, never after what DICOM says of the patient
 import re
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mrisr.batch.manifest import StackSource, Study
 from mrisr.batch.names import LABELS, read_json
-from mrisr.core import geometry
-from mrisr.core.errors import InputError, MrisrError
+from mrisr.core.errors import InputError
 from mrisr.io.paths import NOWHERE, as_text, ending, leads_nowhere, stem, subject_folders
+from mrisr.io.patients import (
+    PACKED,
+    advice,
+    counted,
+    dead_links,
+    files_of,
+    folders_of,
+    in_subjects,
+    in_words,
+    is_t2w,
+    lying,
+    named_patients,
+    numbers,
+    patient_of,
+    patients,
+    studies,
+)
+
+if TYPE_CHECKING:
+    from mrisr.io.dicom_scan import Series
 
 Report = Callable[[str], None]
 #: Files of a patient's folder, by their name without ending.
 PATIENT_FILES = {"t2w_ax": "axial", "t2w_cor": "coronal", "t2w_sag": "sagittal", "zones": LABELS}
-#: Words of a SeriesDescription, in lower case, by which other series are told, and T2w ones.
-_OTHER = re.compile(r"dwi|diff|adc|dce|dyn|perf|t1|loc|scout|survey|t2\*|map|super-resolved")
-_T2W = re.compile(r"t2|tse|fse")
-#: Echo and repetition times in ms from which a series without a telling description counts as T2w.
-_LEAST_TE, _LEAST_TR = 60.0, 1500.0
+#: The share by which the edges of a cube may differ.
+_CUBE = 0.1
 #: Planes whose normal lies along each axis of the patient.
 _AXES = ("sagittal", "coronal", "axial")
+#: Endings of files that belong into a subject's folder, besides those of volumes.
+_LOOSE = (".dcm", ".ima", *PACKED)
 #: Names of the planes, as an ``acq`` entity of BIDS has them.
 _PLANES = {
     **dict.fromkeys(("ax", "axial", "tra", "trans", "transverse", "transversal"), "axial"),
@@ -68,12 +86,13 @@ def find_studies(
     for path in sorted(p for p in data.iterdir() if not p.name.startswith(".")):
         if leads_nowhere(path):
             say(f"left out: {path.name}, {NOWHERE}")
-        elif path.is_file() and (ending(path) or path.suffix.lower() in (".dcm", ".ima")):
+        elif path.is_file() and (ending(path) or path.suffix.lower() in _LOOSE):
             say(f"left out: {path.name}, which lies in no subject's folder")
         elif path in others and not every_stack:
             say(f"left out: {path.name}, which is no subject's folder (sub-*) of this BIDS tree")
     for folder in (f for f in folders if not only or f.name in only):
-        for session, sources in _sessions(folder, say, every_stack):
+        single = len(folders) == 1
+        for subject, session, sources in _sessions(folder, say, every_stack, single):
             where = f"{folder.name}{f' {session}' if session else ''}"
             if "axial" not in sources:
                 say(f"left out: {where}, of which no axial T2w stack can be read")
@@ -82,7 +101,7 @@ def find_studies(
             ):
                 say(f"left out: {where}, in whose path a name is no UTF-8")
             else:
-                name = _safe(folder.name.removeprefix("sub-"), given, say)
+                name = _safe(subject.removeprefix("sub-"), given, say)
                 found.append(Study(name, session, sources))
     if not found:
         expected = "a folder per patient, a BIDS tree or DICOM studies, with axial T2w stacks"
@@ -112,34 +131,45 @@ def made_by_mrisr(dataset: Path) -> bool:
 
 
 def _sessions(
-    folder: Path, report: Report, every_stack: bool
-) -> Iterator[tuple[str, dict[str, StackSource]]]:
-    """Session and sources of each study in a subject's folder."""
+    folder: Path, report: Report, every_stack: bool, single: bool
+) -> Iterator[tuple[str, str, dict[str, StackSource]]]:
+    """Subject, session and sources of each study in a folder, the ``single`` one of all subjects or not."""
     anatomies = [folder / "anat", *sorted(folder.glob("ses-*/anat"))]
     anatomies = [a for a in anatomies if a.is_dir()] if folder.name.startswith("sub-") else []
+    volumes = [] if anatomies else _volumes(folder, "*", report)
+    stems = [stem(path).lower() for path in volumes]
+    begun = {stem(p)[: -len("_t2w")] for p in volumes if stem(p).lower().endswith("_t2w")}
+    if not anatomies and "t2w_ax" not in stems and not begun:
+        yield from _dicom_studies(folder, report, single and not folder.name.startswith("sub-"))
+        return
+    if dead := dead_links(folder):
+        report(f"left out: {folder.name}/{counted(dead)}, {NOWHERE}")
     for anat in anatomies:
         session = anat.parent.name.removeprefix("ses-") if anat.parent != folder else ""
         for name, sources in _bids(anat, folder, report, every_stack):
-            yield "_".join(filter(None, (session, name)))[:64], sources
-    if anatomies:
-        return
-    volumes = _volumes(folder, "*", report)
-    stems = [stem(path) for path in volumes]
-    studies = sorted({name.removesuffix("_t2w") for name in stems if name.endswith("_t2w")})
+            yield folder.name, "_".join(filter(None, (session, name)))[:64], sources
     if "t2w_ax" in stems:
-        yield "", _patient(volumes, PATIENT_FILES, folder, report)
-    elif studies:
-        for path, name in zip(volumes, stems, strict=True):
-            if not name.startswith(tuple(f"{study}_" for study in studies)):
-                report(f"left out: {folder.name}/{path.name}")
-        for study in studies:
-            session = re.sub(r"[^A-Za-z0-9._-]+", "-", study.removeprefix(f"{folder.name}_"))
-            own = [p for p in volumes if stem(p).rpartition("_")[0] == study]
-            roles = {f"{study}_{end}": role for end, role in _STUDY_FILES.items()}
-            sources = _patient(own, roles, folder, report)
-            yield session.strip("-._")[:64] if len(studies) > 1 else "", sources
-    else:
-        yield from _dicom_studies(folder, report)
+        yield folder.name, "", _patient(volumes, PATIENT_FILES, folder, report)
+    elif begun:
+        yield from _named_studies(sorted(begun), volumes, folder, report)
+
+
+def _named_studies(
+    begun: list[str], volumes: list[Path], folder: Path, report: Report
+) -> Iterator[tuple[str, str, dict[str, StackSource]]]:
+    """Subject, session and sources of the studies that names of volumes begin with; the subject is that of
+    the folder, unless the names tell several."""
+    for path in volumes:
+        if not stem(path).startswith(tuple(f"{study}_" for study in begun)):
+            report(f"left out: {folder.name}/{path.name}")
+    several = len(named_patients(begun)) > 1
+    for study in begun:
+        subject = (several and patient_of(study)) or folder.name
+        session = re.sub(r"[^A-Za-z0-9._-]+", "-", study.removeprefix(f"{subject}_"))
+        own = [p for p in volumes if stem(p).rpartition("_")[0] == study]
+        roles = {f"{study}_{end}".lower(): role for end, role in _STUDY_FILES.items()}
+        sources = _patient(own, roles, folder, report)
+        yield subject, session.strip("-._")[:64] if len(begun) > 1 else "", sources
 
 
 def _patient(
@@ -148,7 +178,7 @@ def _patient(
     """The files of a study in a patient's folder, by their names without ending."""
     sources: dict[str, StackSource] = {}
     for path in volumes:
-        role = roles.get(stem(path))
+        role = roles.get(stem(path).lower())
         if role is None or role in sources:
             report(f"left out: {folder.name}/{path.name}")
         else:
@@ -163,12 +193,16 @@ def _bids(
     axial stacks, where they are asked for, by the entities that tell them apart."""
     sources: dict[str, StackSource] = {}
     further: dict[str, StackSource] = {}
-    for path in _volumes(anat, "*_T2w.*", report):
-        plane = _plane(path, report)
+    planes = [(path, *_plane(path)) for path in _volumes(anat, "*_T2w.*", report)]
+    for path, plane, why in sorted(planes, key=lambda p: bool(p[2]) and not every_stack):
+        if why and plane:
+            report(f"note: {path.name} counts as {plane} by its name; it cannot be read ({why})")
+        elif why:
+            report(f"left out: {path.name}, which cannot be read ({why})")
         first = sources.get(plane or "")
-        named = re.sub(r"^sub-[^_]+_(ses-[^_]+_)?|_?T2w$", "", stem(path))
-        if first and every_stack and plane == "axial" and named:
-            further[named] = StackSource(path)
+        label = re.sub(r"^sub-[^_]+_(ses-[^_]+_)?|_?T2w$", "", stem(path))
+        if first and every_stack and plane == "axial" and label:
+            further[label] = StackSource(path)
         elif first:
             report(f"left out: {path.name}, a second {plane} stack after {first.path.name}")
         elif plane is not None:
@@ -182,8 +216,8 @@ def _bids(
     for path in labels if len(labels) > 1 else ():
         report(f"left out: {path.name}, one of {len(labels)} sets of labels")
     yield "", sources
-    planes = {plane: sources[plane] for plane in ("coronal", "sagittal") if plane in sources}
-    yield from ((name, {"axial": source, **planes}) for name, source in further.items())
+    others = {plane: sources[plane] for plane in ("coronal", "sagittal") if plane in sources}
+    yield from ((name, {"axial": source, **others}) for name, source in further.items())
 
 
 def _volumes(folder: Path, pattern: str, report: Report) -> list[Path]:
@@ -195,95 +229,89 @@ def _volumes(folder: Path, pattern: str, report: Report) -> list[Path]:
     return [path for path in found if path.is_file()]
 
 
-def _plane(path: Path, report: Report) -> str | None:
-    """The plane of a stack: what a word of its name says, or how its voxels lie."""
-    named = re.search(r"_acq-([A-Za-z0-9]+)", path.name)
-    if named and named[1].lower() in _PLANES:
-        return _PLANES[named[1].lower()]
+def _plane(path: Path) -> tuple[str | None, str]:
+    """The plane of a stack, and why it cannot be read where it cannot. A name counts only there, or where the
+    voxels are cubes."""
     from mrisr.io import read_volume
 
+    label = re.search(r"_acq-([A-Za-z0-9]+)", path.name)
+    plane = _PLANES.get(label[1].lower()) if label else None
     try:
         volume = read_volume(path)
-    except MrisrError as error:
-        report(f"left out: {path.name}, which cannot be read ({error.__class__.__name__})")
-        return None
-    return geometry.plane(volume.affine, volume.slice_axis)
+    except InputError as error:
+        return plane, f"expected {error.expected}, found {error.found}"
+    cubes = np.ptp(volume.spacing) <= _CUBE * volume.spacing.min()
+    return (plane if plane and cubes else volume.plane), ""
 
 
-def _dicom_studies(folder: Path, report: Report) -> Iterator[tuple[str, dict[str, StackSource]]]:
-    """Session and sources of each DICOM study (StudyInstanceUID); several are numbered by their dates."""
-    from mrisr.io.dicom_scan import Series, find_series, quiet
+def _dicom_studies(
+    folder: Path, report: Report, single: bool
+) -> Iterator[tuple[str, str, dict[str, StackSource]]]:
+    """Subject, session and sources of each DICOM study (StudyInstanceUID); several are numbered by their
+    dates. The subject is that of the folder, unless that is the ``single`` one and no image has a patient."""
+    from mrisr.io.dicom_scan import find_series, quiet
 
     try:
         found = find_series(folder)
     except InputError as error:
-        why = "which is damaged"
-        if "no DICOM image" in error.found or "leads nowhere" in error.found:
-            below = sorted(folder.rglob("*"))
-            volumes = any(ending(p) for p in below)
-            why = f"which holds no {'t2w_ax' if volumes else 'volume'} and no DICOM"
-            if dead := [p for p in below if leads_nowhere(p) and not p.name.startswith(".")]:
-                names = f"{dead[0].name}{f' and {len(dead) - 1} more' if len(dead) > 1 else ''}"
-                why = f"of which no axial T2w stack can be read: {names}, {NOWHERE}"
-        report(f"left out: {folder.name}, {why}")
+        report(f"left out: {folder.name}, {_why_none(folder, error)}")
         return
-    patients = len({file.shared[0] for series in found for file in series.files})
-    if patients > 1:
-        why = f"studies of {patients} patients; give the folder that holds a folder per subject"
+    files = files_of(found)
+    if len(known := patients(found)) > 1:
+        why = f"studies of {len(known)} patients; {advice(files)}"
         report(f"left out: {folder.name}, which holds {why}")
         return
-    studies: dict[str, list[Series]] = {}
+    if dead := dead_links(folder, {path.parent for path in files}):
+        report(f"left out: {folder.name}/{counted(dead)}, {NOWHERE}")
     with quiet():
-        for series in found:
-            header = series.files[0].header
-            studies.setdefault(str(header.get("StudyInstanceUID", "")), []).append(series)
+        groups = studies(found)
+        names = [folder.name] * len(groups)
+        if not known and len(groups) > 1:
+            names = (single and folders_of(groups)) or names
+            count = f"{len(groups)} studies count as those of {len(set(names))} subjects"
+            report(f"note: {folder.name}: no image has a PatientID; {count}")
+        for subject in sorted(set(names)):
+            own = [members for members, name in zip(groups, names, strict=True) if name == subject]
+            for number, members in enumerate(own, start=1):
+                session = str(number) if len(own) > 1 else ""
+                yield subject, session, _stacks(members, found, folder, report)
 
-        def when(members: list[Series]) -> list[str]:
-            header = members[0].files[0].header
-            return [str(header.get(key, "")) for key in ("StudyDate", "StudyTime")]
 
-        for number, members in enumerate(sorted(studies.values(), key=when), start=1):
-            session = str(number) if len(studies) > 1 else ""
-            yield session, _stacks(members, folder, report)
+def _why_none(folder: Path, error: InputError) -> str:
+    """The reason why a folder has no study, from that why it has no DICOM image."""
+    if "no DICOM image" not in error.found and "leads nowhere" not in error.found:
+        return "which is damaged"
+    below = sorted(folder.rglob("*"))
+    if dead := [p for p in below if leads_nowhere(p) and not p.name.startswith(".")]:
+        return f"of which no axial T2w stack can be read: {counted(dead)}, {NOWHERE}"
+    volumes = [path for path in below if ending(path)]
+    held = in_subjects(volumes, folder)
+    if held or len(named_patients(path.name for path in volumes)) > 1:
+        return f"which holds volumes of several patients; {advice(held or volumes)}"
+    why = f"which holds no {'t2w_ax' if volumes else 'volume'} and no DICOM"
+    packed = [path for path in below if path.suffix.lower() in PACKED and not ending(path)]
+    return f"{why}; {counted(packed)}: unpack it first" if packed else why
 
 
-def _stacks(members: list[Any], folder: Path, report: Report) -> dict[str, StackSource]:
+def _stacks(
+    members: list["Series"], found: list["Series"], folder: Path, report: Report
+) -> dict[str, StackSource]:
     """The T2w stack of each plane; of several, that of the smallest pixels, then of the most slices."""
-    chosen: dict[str, Any] = {}
+    chosen: dict[str, Series] = {}
     for series in sorted(members, key=lambda s: (_pixel_mm(s.files[0].header), -len(s.files))):
         plane = _plane_of_series(series.files[0].header)
-        if not _is_t2w(series) or plane is None:
-            report(f"left out: {folder.name}, {_told(series)}, no T2w stack of one plane")
+        if not is_t2w(series) or plane is None:
+            report(f"left out: {folder.name}, {in_words(series)}, no T2w stack of one plane")
         elif plane in chosen:
-            report(f"left out: {folder.name}, {_told(series)}, a second {plane} T2w stack")
+            report(f"left out: {folder.name}, {in_words(series)}, a second {plane} T2w stack")
         else:
             chosen[plane] = series
-    return {plane: _source(series, members, folder) for plane, series in chosen.items()}
-
-
-def _source(series: Any, members: list[Any], folder: Path) -> StackSource:
-    """The series' own folder where it is alone there, else the folder that holds it, and its UID."""
-    places = {file.path.parent for file in series.files}
-    if len(places) > 1:
-        return StackSource(folder, series.uid)
-    place = places.pop()
-    others = (f.path for s in members if s is not series for f in s.files)
-    alone = not any(place in path.parents for path in others)
-    return StackSource(place, None if alone else series.uid)
-
-
-def _is_t2w(series: Any) -> bool:
-    words, header = series.description.lower(), series.files[0].header
-    if _OTHER.search(words) or _T2W.search(words):
-        return not _OTHER.search(words)
-    te, tr = (_numbers(header.get(key))[0] for key in ("EchoTime", "RepetitionTime"))
-    sequence = header.get("ScanningSequence") or ()
-    return te >= _LEAST_TE and tr >= _LEAST_TR and "EP" not in sequence
+    return {plane: StackSource(*lying(series, found)) for plane, series in chosen.items()}
 
 
 def _plane_of_series(header: Any) -> str | None:
     """The plane of a series by the orientation of its first image."""
-    orientation = _numbers(_attribute(header, "ImageOrientationPatient"))
+    orientation = numbers(_attribute(header, "ImageOrientationPatient"))
     if len(orientation) != 6:
         return None
     normal = np.cross(orientation[:3], orientation[3:])
@@ -291,7 +319,7 @@ def _plane_of_series(header: Any) -> str | None:
 
 
 def _pixel_mm(header: Any) -> float:
-    return round(_numbers(_attribute(header, "PixelSpacing"))[0], 2) or np.inf
+    return round(numbers(_attribute(header, "PixelSpacing"))[0], 2) or np.inf
 
 
 def _attribute(header: Any, keyword: str) -> Any:
@@ -301,16 +329,3 @@ def _attribute(header: Any, keyword: str) -> Any:
 
         return frame_attributes(header, 0).get(keyword)
     return header.get(keyword)
-
-
-def _numbers(value: Any) -> list[float]:
-    """The numbers of an attribute; a zero where it has none."""
-    try:
-        return [float(v) for v in np.atleast_1d(value)] or [0.0]
-    except (TypeError, ValueError):
-        return [0.0]
-
-
-def _told(series: Any) -> str:
-    number, description = series.number or "without a number", series.description
-    return f"series {number} ({description or 'no description'})"

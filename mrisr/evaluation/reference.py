@@ -215,7 +215,7 @@ def reference_cases(
     for name in names:
         scans: dict[str, list[tuple[str, Volume]]] = {}
         for entry in sorted((e for e in entries if e.case == name), key=lambda e: e.series):
-            volume = read_volume(entry.path)
+            volume = read_volume(entry.path, series=entry.uid)
             scans.setdefault(volume.plane, []).append((entry.series, volume))
         others = scans.get(other, [])[other == "axial" :]
         if "axial" in scans and others:

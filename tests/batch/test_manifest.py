@@ -201,9 +201,81 @@ def test_studies_of_several_patients_are_no_subject(tmp_path: Path) -> None:
     said: list[str] = []
     assert [s.folder for s in find_studies(tmp_path, said.append)] == ["sub-one"]
     (line,) = said
-    assert line.startswith("left out: download, which holds studies of 3 patients; give the folder")
+    told = "left out: download, which holds studies of 3 patients; give the folder"
+    assert line == f"{told} {tmp_path / 'download'}"
     found = find_studies(tmp_path / "download", said.append)
     assert [s.folder for s in found] == ["sub-p0", "sub-p1", "sub-p2"]
+
+
+@pytest.mark.parametrize("patient", ["", "ANON", None])
+def test_studies_without_a_patient_go_by_their_folders(tmp_path: Path, patient: str | None) -> None:
+    """Where the only folder may be one patient's or hold one for each; of several each is a patient's."""
+    for cohort in ("all", "more"):
+        for number in range(3):
+            folder = tmp_path / cohort / f"p{number}" / "study"
+            uid = f"1.2.3.{number}"
+            edits = {"PatientID": patient, "StudyInstanceUID": uid, "SeriesInstanceUID": f"{uid}.1"}
+            hospital_series(folder, size=8, slices=3, **edits)
+        said: list[str] = []
+        found = [study.folder for study in find_studies(tmp_path, said.append)]
+        if cohort == "all":
+            assert found == ["sub-p0", "sub-p1", "sub-p2"]
+            assert said == [
+                "note: all: no image has a PatientID; 3 studies count as those of 3 subjects"
+            ]
+    assert found == [f"sub-{name}/ses-{n}" for name in ("all", "more") for n in (1, 2, 3)]
+    assert [line.endswith("3 studies count as those of 1 subjects") for line in said] == [True] * 2
+
+
+@pytest.mark.parametrize("patients", [("p1", "P1 "), ("p1", "")])
+def test_one_patient_spelt_in_two_ways(tmp_path: Path, patients: tuple[str, str]) -> None:
+    for number, name in enumerate(patients):
+        edits = {"PatientID": name, "StudyInstanceUID": f"1.2.3.{number}"}
+        hospital_series(tmp_path / "s" / str(number), size=8, slices=3, number=number, **edits)
+    assert [s.folder for s in find_studies(tmp_path)] == ["sub-s/ses-1", "sub-s/ses-2"]
+
+
+def test_one_level_too_high(tmp_path: Path) -> None:
+    for name in ("rawdata/sub-1/anat/sub-1_T2w", "rawdata/sub-2/anat/sub-2_T2w"):
+        stack(tmp_path / f"{name}.nii.gz")
+    for name in ("10000/10000_1000000_t2w", "10001/10001_1000001_t2w"):
+        stack(tmp_path / "fold" / f"{name}.mha")
+    said: list[str] = []
+    with pytest.raises(InputError):
+        find_studies(tmp_path, said.append)
+    why = "which holds volumes of several patients; give the folder"
+    assert said == [f"left out: {n}, {why} {tmp_path / n}" for n in ("fold", "rawdata")]
+
+
+def test_voxels_and_not_names_tell_a_plane(tmp_path: Path) -> None:
+    """A name tells that of cubes, and that of a file which cannot be read."""
+    anats = [tmp_path / f"sub-{n}" / "anat" for n in range(4)]
+    stack(anats[0] / "sub-0_acq-cor_T2w.nii.gz")
+    stack(anats[1] / "sub-1_acq-ax_T2w.nii.gz", "coronal")
+    stack(anats[1] / "sub-1_run-2_T2w.nii.gz")
+    for acq in ("ax", "cor"):
+        cubes = phantom((12, 12, 12), spacing=(1.0, 1.0, 1.0))
+        anats[2].mkdir(parents=True, exist_ok=True)
+        write_volume(cubes, anats[2] / f"sub-2_acq-{acq}_T2w.nii.gz")
+    stack(anats[3] / "sub-3_run-2_T2w.nii.gz")
+    for name in ("acq-ax", "acq-cor", "run-1"):
+        (anats[3] / f"sub-3_{name}_T2w.nii.gz").write_text("version https://git-lfs\n")
+    said: list[str] = []
+    found = [
+        {role: source.path.name for role, source in study.sources.items()}
+        for study in find_studies(tmp_path, said.append)
+    ]
+    names = [{r: n.split("_", 1)[1].split("_T2w")[0] for r, n in s.items()} for s in found]
+    assert names == [
+        {"axial": "acq-cor"},
+        {"axial": "run-2", "coronal": "acq-ax"},
+        {"axial": "acq-ax", "coronal": "acq-cor"},
+        {"axial": "run-2", "coronal": "acq-cor"},
+    ]
+    assert (
+        sum("cannot be read (expected a NIfTI header, found something" in line for line in said)
+        == 3
+    )
 
 
 def test_links_that_lead_nowhere_are_named(tmp_path: Path) -> None:
@@ -222,6 +294,12 @@ def test_links_that_lead_nowhere_are_named(tmp_path: Path) -> None:
     found = [*find_studies(tmp_path / "bids", said.append)]
     found += find_studies(tmp_path / "plain", said.append)
     assert [set(study.sources) for study in found] == [{"axial"}, {"axial"}]
+    series = hospital_series(tmp_path / "dicom" / "p1" / "T2", size=8, slices=3)
+    dead += [series.with_name("T2cor"), tmp_path / "bids" / "sub-01" / "ses-2"]
+    for path in dead[-2:]:
+        path.symlink_to("nowhere")
+    find_studies(tmp_path / "dicom", said.append)
+    find_studies(tmp_path / "bids", said.append)
     for path in dead:
         assert any(path.name in line and "a link that leads nowhere" in line for line in said), path
     assert not any("no volume" in line or "has no axial" in line for line in said), said
@@ -255,6 +333,35 @@ def test_names_of_pi_cai(tmp_path: Path) -> None:
         "sub-11": {"axial": "11_9_t2w.mha"},
     }
     assert said == ["left out: 10/10_7_adc.mha"]
+
+
+def test_names_of_several_patients_in_one_folder(tmp_path: Path) -> None:
+    for name in (
+        "10000_1000000_t2w",
+        "10000_1000000_COR",
+        "10001_1000001_T2W",
+        "10001_1000002_t2w",
+    ):
+        stack(tmp_path / "imagesTr" / f"{name}.mha", "coronal" if "COR" in name else "axial")
+    found = {s.folder: set(s.sources) for s in find_studies(tmp_path)}
+    assert found == {
+        "sub-10000/ses-1000000": {"axial", "coronal"},
+        "sub-10001/ses-1000001": {"axial"},
+        "sub-10001/ses-1000002": {"axial"},
+    }
+
+
+def test_what_is_packed_is_named(tmp_path: Path) -> None:
+    stack(tmp_path / "a" / "T2W_AX.NII.GZ")
+    (tmp_path / "b.zip").touch()
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "1.dcm.gz").touch()
+    said: list[str] = []
+    assert [s.folder for s in find_studies(tmp_path, said.append)] == ["sub-a"]
+    assert said == [
+        "left out: b.zip, which lies in no subject's folder",
+        "left out: c, which holds no volume and no DICOM; 1.dcm.gz: unpack it first",
+    ]
 
 
 def test_without_a_study(tmp_path: Path) -> None:

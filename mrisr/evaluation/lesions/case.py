@@ -257,7 +257,7 @@ def find_cases(
     plane: Plane = "axial" if settings.job == "inplane" else "coronal"
     cases = []
     for name in names:
-        stacks = [(e, read_volume(e.path)) for e in entries[name]]
+        stacks = [(e, read_volume(e.path, series=e.uid)) for e in entries[name]]
         own = [(e.series, v) for e, v in stacks if v.plane == plane]
         axial = labelled_stack(e for e in entries[name] if e.labels)
         if not own or not (axial or any(v.plane == "axial" for _, v in stacks)):

@@ -238,7 +238,8 @@ def _further(planes: Collection[str], entries: Iterable[Entry]) -> dict[str, Vol
     """The first stack of each of these planes."""
     if not planes:
         return {}
-    volumes = [read_volume(e.path) for e in sorted(entries, key=lambda e: e.series)]
+    ordered = sorted(entries, key=lambda e: e.series)
+    volumes = [read_volume(e.path, series=e.uid) for e in ordered]
     return {v.plane: v for v in reversed(volumes) if v.plane in planes}
 
 
@@ -246,7 +247,7 @@ def labelled_stack(entries: Iterable[Entry]) -> tuple[str, Volume, Volume] | Non
     """Series, image and labels of the first axial stack that labels belong to; None where none is axial."""
     other: Misplaced | None = None
     for entry in sorted(entries, key=lambda e: e.series):
-        image = read_volume(entry.path)
+        image = read_volume(entry.path, series=entry.uid)
         if image.plane != "axial":
             continue
         try:
