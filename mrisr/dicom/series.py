@@ -49,7 +49,7 @@ def write_series(
     """
     planes = planes_of(volume, source)
     size = volume.array.size * 2
-    with atomic_folder(folder, overwrite=force, size=size) as temporary:
+    with atomic_folder(folder, overwrite=force, size=size) as temporary, quiet():
         for number, d in enumerate(_files(volume, planes, source, derivation), 1):
             d.save_as(temporary / f"{number:04d}.dcm", enforce_file_format=True)
         wrong = check_derived(temporary, source, volume)

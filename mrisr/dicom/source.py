@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from pydicom import Dataset
-from pydicom.charset import python_encoding
+from pydicom.charset import STAND_ALONE_ENCODINGS, python_encoding
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
@@ -159,8 +159,13 @@ def _slice(f: Frame) -> Slice:
     if multiframe:
         _flatten(carried, header, frame_attributes(header, f.number))
     named = carried.get("SpecificCharacterSet") or ()
-    if {*([named] if isinstance(named, str) else named)} - python_encoding.keys():
+    sets = {named} if isinstance(named, str) else {*named}
+    if sets - python_encoding.keys() or (len(sets) > 1 and sets & {*STAND_ALONE_ENCODINGS}):
         carried.SpecificCharacterSet = "ISO_IR 192"  # the texts are decoded; UTF-8 holds them all
+    for element in carried.iterall():
+        values = element.value if element.VM > 1 else [element.value]
+        if element.VR == "DS" and any(len(str(v)) > 16 for v in values):
+            element.value = [decimal(float(v)) for v in values]
     if not carried.get("FrameOfReferenceUID"):
         carried.FrameOfReferenceUID = derived_uid("frame of reference", header.SeriesInstanceUID)
     if header.file_meta.get("TransferSyntaxUID") in _LOSSY:

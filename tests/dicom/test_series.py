@@ -112,8 +112,11 @@ def test_validators(tmp_path, derive, plane, grid):
                 {"SpecificCharacterSet": odd, "PatientName": "A^B"},
                 {"SpecificCharacterSet": "ISO_IR 192"},
             )
-            for odd in ("Not Supplied", "ISO_IR_100", ["", "UNKNOWN"])
+            for odd in ("Not Supplied", "ISO_IR_100", ["", "UNKNOWN"], ["ISO_IR 192", "ISO_IR 100"])
         ),
+        ({"PatientName": "A^B=C=D=E=F"}, {}),
+        ({"EchoTime": "101.00000000000000001"}, {"EchoTime": 101}),
+        ({"PixelBandwidth": "123.456789012345678"}, {"PixelBandwidth": 123.456789012}),
     ],
 )
 def test_attributes_that_are_odd_in_the_source(tmp_path, derive, edits, expected):
