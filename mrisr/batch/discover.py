@@ -13,24 +13,8 @@ import numpy as np
 from mrisr.batch.manifest import StackSource, Study
 from mrisr.batch.names import LABELS, read_json
 from mrisr.core.errors import InputError
+from mrisr.io import patients
 from mrisr.io.paths import NOWHERE, as_text, ending, leads_nowhere, stem, subject_folders
-from mrisr.io.patients import (
-    PACKED,
-    advice,
-    counted,
-    dead_links,
-    files_of,
-    folders_of,
-    in_subjects,
-    in_words,
-    is_t2w,
-    lying,
-    named_patients,
-    numbers,
-    patient_of,
-    patients,
-    studies,
-)
 
 if TYPE_CHECKING:
     from mrisr.io.dicom_scan import Series
@@ -43,7 +27,7 @@ _CUBE = 0.1
 #: Planes whose normal lies along each axis of the patient.
 _AXES = ("sagittal", "coronal", "axial")
 #: Endings of files that belong into a subject's folder, besides those of volumes.
-_LOOSE = (".dcm", ".ima", *PACKED)
+_LOOSE = (".dcm", ".ima", *patients.PACKED)
 #: Names of the planes, as an ``acq`` entity of BIDS has them.
 _PLANES = {
     **dict.fromkeys(("ax", "axial", "tra", "trans", "transverse", "transversal"), "axial"),
@@ -142,8 +126,8 @@ def _sessions(
     if not anatomies and "t2w_ax" not in stems and not begun:
         yield from _dicom_studies(folder, report, single and not folder.name.startswith("sub-"))
         return
-    if dead := dead_links(folder):
-        report(f"left out: {folder.name}/{counted(dead)}, {NOWHERE}")
+    if dead := patients.dead_links(folder):
+        report(f"left out: {folder.name}/{patients.counted(dead)}, {NOWHERE}")
     for anat in anatomies:
         session = anat.parent.name.removeprefix("ses-") if anat.parent != folder else ""
         for name, sources in _bids(anat, folder, report, every_stack):
@@ -162,9 +146,9 @@ def _named_studies(
     for path in volumes:
         if not stem(path).startswith(tuple(f"{study}_" for study in begun)):
             report(f"left out: {folder.name}/{path.name}")
-    several = len(named_patients(begun)) > 1
+    several = len(patients.named_patients(begun)) > 1
     for study in begun:
-        subject = (several and patient_of(study)) or folder.name
+        subject = (several and patients.patient_of(study)) or folder.name
         session = re.sub(r"[^A-Za-z0-9._-]+", "-", study.removeprefix(f"{subject}_"))
         own = [p for p in volumes if stem(p).rpartition("_")[0] == study]
         roles = {f"{study}_{end}".lower(): role for end, role in _STUDY_FILES.items()}
@@ -256,18 +240,18 @@ def _dicom_studies(
     except InputError as error:
         report(f"left out: {folder.name}, {_why_none(folder, error)}")
         return
-    files = files_of(found)
-    if len(known := patients(found)) > 1:
-        why = f"studies of {len(known)} patients; {advice(files)}"
+    files = patients.files_of(found)
+    if len(known := patients.identified(found)) > 1:
+        why = f"studies of {len(known)} patients; {patients.advice(files)}"
         report(f"left out: {folder.name}, which holds {why}")
         return
-    if dead := dead_links(folder, {path.parent for path in files}):
-        report(f"left out: {folder.name}/{counted(dead)}, {NOWHERE}")
+    if dead := patients.dead_links(folder, {path.parent for path in files}):
+        report(f"left out: {folder.name}/{patients.counted(dead)}, {NOWHERE}")
     with quiet():
-        groups = studies(found)
+        groups = patients.studies(found)
         names = [folder.name] * len(groups)
         if not known and len(groups) > 1:
-            names = (single and folders_of(groups)) or names
+            names = (single and patients.folders_of(groups)) or names
             count = f"{len(groups)} studies count as those of {len(set(names))} subjects"
             report(f"note: {folder.name}: no image has a PatientID; {count}")
         for subject in sorted(set(names)):
@@ -283,14 +267,14 @@ def _why_none(folder: Path, error: InputError) -> str:
         return "which is damaged"
     below = sorted(folder.rglob("*"))
     if dead := [p for p in below if leads_nowhere(p) and not p.name.startswith(".")]:
-        return f"of which no axial T2w stack can be read: {counted(dead)}, {NOWHERE}"
+        return f"of which no axial T2w stack can be read: {patients.counted(dead)}, {NOWHERE}"
     volumes = [path for path in below if ending(path)]
-    held = in_subjects(volumes, folder)
-    if held or len(named_patients(path.name for path in volumes)) > 1:
-        return f"which holds volumes of several patients; {advice(held or volumes)}"
+    held = patients.in_subjects(volumes, folder)
+    if held or len(patients.named_patients(path.name for path in volumes)) > 1:
+        return f"which holds volumes of several patients; {patients.advice(held or volumes)}"
     why = f"which holds no {'t2w_ax' if volumes else 'volume'} and no DICOM"
-    packed = [path for path in below if path.suffix.lower() in PACKED and not ending(path)]
-    return f"{why}; {counted(packed)}: unpack it first" if packed else why
+    packed = [path for path in below if path.suffix.lower() in patients.PACKED and not ending(path)]
+    return f"{why}; {patients.counted(packed)}: unpack it first" if packed else why
 
 
 def _stacks(
@@ -300,18 +284,22 @@ def _stacks(
     chosen: dict[str, Series] = {}
     for series in sorted(members, key=lambda s: (_pixel_mm(s.files[0].header), -len(s.files))):
         plane = _plane_of_series(series.files[0].header)
-        if not is_t2w(series) or plane is None:
-            report(f"left out: {folder.name}, {in_words(series)}, no T2w stack of one plane")
+        if not patients.is_t2w(series) or plane is None:
+            report(
+                f"left out: {folder.name}, {patients.in_words(series)}, no T2w stack of one plane"
+            )
         elif plane in chosen:
-            report(f"left out: {folder.name}, {in_words(series)}, a second {plane} T2w stack")
+            report(
+                f"left out: {folder.name}, {patients.in_words(series)}, a second {plane} T2w stack"
+            )
         else:
             chosen[plane] = series
-    return {plane: StackSource(*lying(series, found)) for plane, series in chosen.items()}
+    return {plane: StackSource(*patients.lying(series, found)) for plane, series in chosen.items()}
 
 
 def _plane_of_series(header: Any) -> str | None:
     """The plane of a series by the orientation of its first image."""
-    orientation = numbers(_attribute(header, "ImageOrientationPatient"))
+    orientation = patients.numbers(_attribute(header, "ImageOrientationPatient"))
     if len(orientation) != 6:
         return None
     normal = np.cross(orientation[:3], orientation[3:])
@@ -319,7 +307,7 @@ def _plane_of_series(header: Any) -> str | None:
 
 
 def _pixel_mm(header: Any) -> float:
-    return round(numbers(_attribute(header, "PixelSpacing"))[0], 2) or np.inf
+    return round(patients.numbers(_attribute(header, "PixelSpacing"))[0], 2) or np.inf
 
 
 def _attribute(header: Any, keyword: str) -> Any:

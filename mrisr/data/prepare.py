@@ -14,27 +14,9 @@ from mrisr.core.labels import Misplaced
 from mrisr.core.volume import Volume
 from mrisr.data import cache
 from mrisr.data.labels import read_labels
-from mrisr.io import read_file, stem
+from mrisr.io import patients, read_file, stem
 from mrisr.io.atomic import as_output_error, atomic_folder
 from mrisr.io.paths import NOWHERE, as_text, ending, leads_nowhere, subject_folders
-from mrisr.io.patients import (
-    PACKED,
-    advice,
-    alone,
-    common_folder,
-    counted,
-    dead_links,
-    files_of,
-    folders_of,
-    in_subjects,
-    in_words,
-    is_t2w,
-    lying,
-    named_patients,
-    patient_of,
-    patients,
-    studies,
-)
 from mrisr.io.tables import ManifestError, read_rows
 
 if TYPE_CHECKING:
@@ -127,11 +109,11 @@ def _from_folder(folder: Path, report: Report) -> list[Entry]:
         return []
     loose = sorted(p for p in folder.iterdir() if not p.is_dir() and not p.name.startswith("."))
     images = _images(loose, report)
-    found = [Entry(patient_of(p.name) or stem(p), stem(p), p) for p in images]
-    kinds = (".dcm", ".ima", *PACKED)
+    found = [Entry(patients.patient_of(p.name) or stem(p), stem(p), p) for p in images]
+    kinds = (".dcm", ".ima", *patients.PACKED)
     left = [p for p in loose if p not in images and p.is_file()]
     if left := [p for p in left if ending(p) or p.suffix.lower() in kinds]:
-        report(f"left out: {folder}/{counted(left)}, in no patient's folder")
+        report(f"left out: {folder}/{patients.counted(left)}, in no patient's folder")
     cases, others = subject_folders(folder)
     for path in (*others, *(p for p in loose if leads_nowhere(p) and not ending(p))):
         why = NOWHERE if leads_nowhere(path) else "which is no subject's folder of this BIDS tree"
@@ -155,22 +137,26 @@ def _from_case(
     gets what to do."""
     files = [p for p in sorted(case.rglob("*")) if not p.is_dir() and not _hidden(p, case)]
     images, (series, damaged) = _images(files, report), _series(case)
-    slices, known, bids = files_of(series), patients(series), case.name.startswith("sub-")
-    held = in_subjects([*images, *slices], case)
+    slices, known = patients.files_of(series), patients.identified(series)
+    bids = case.name.startswith("sub-")
+    held = patients.in_subjects([*images, *slices], case)
     if not bids and (held or len(known) > 1):
-        crowds[case] = advice(held or slices)
+        crowds[case] = patients.advice(held or slices)
         return
-    if dead := dead_links(case, {path.parent for path in slices} | damaged):
-        report(f"left out: {dead[0].parent}/{counted(dead)}, {NOWHERE}")
+    if dead := patients.dead_links(case, {path.parent for path in slices} | damaged):
+        report(f"left out: {dead[0].parent}/{patients.counted(dead)}, {NOWHERE}")
     found = [Entry(case.name, "", path) for path in (*images, *damaged)]
     found += _stacks(case, series, report)
     if not found and not (files and all(map(leads_nowhere, files))):
         why = f"which holds no volume *{IMAGE}* and no DICOM image"
-        report(f"left out: {case}, {why}{f': {counted(files)}' if files else ''}")
-    if len(named_patients(path.name for path in images)) > 1:
-        found = [entry._replace(case=patient_of(entry.path.name) or case.name) for entry in found]
+        report(f"left out: {case}, {why}{f': {patients.counted(files)}' if files else ''}")
+    if len(patients.named_patients(path.name for path in images)) > 1:
+        found = [
+            entry._replace(case=patients.patient_of(entry.path.name) or case.name)
+            for entry in found
+        ]
     elif single and not bids:
-        found = _of_one(found, case, [] if known else studies(series), images, report)
+        found = _of_one(found, case, [] if known else patients.studies(series), images, report)
     taken: Counter[tuple[str, str]] = Counter()
     for entry in sorted(found, key=lambda entry: entry.path):
         name = stem(entry.path)
@@ -194,9 +180,9 @@ def _of_one(
 ) -> list[Entry]:
     """Entries of the only folder that there is, which may be one patient's or hold one folder for each: DICOM
     studies of unknown patients are told by their folders, other images are taken for one patient's."""
-    slices = [path for group in unknown for path in files_of(group)]
-    if folders_of(unknown):
-        place = common_folder(slices)
+    slices = [path for group in unknown for path in patients.files_of(group)]
+    if patients.folders_of(unknown):
+        place = patients.common_folder(slices)
         report(
             f"note: no image in {case} has a PatientID; each folder in {place} counts as a patient"
         )
@@ -205,7 +191,7 @@ def _of_one(
             for e in found
         ]
     if len(unknown) > 1 or len({path.parent for path in images}) > 1:
-        what = advice([*images, *slices])
+        what = patients.advice([*images, *slices])
         report(f"note: all of {case} counts as one patient; if it is several, {what}")
     return found
 
@@ -213,11 +199,11 @@ def _of_one(
 def _stacks(case: Path, series: list["Series"], report: Report) -> Iterator[Entry]:
     """Entries of DICOM series: any that has a folder of its own, and those among others that are T2w."""
     for one in series:
-        place, uid = lying(one, series)
-        if alone(one, series) or is_t2w(one):
+        place, uid = patients.lying(one, series)
+        if patients.alone(one, series) or patients.is_t2w(one):
             yield Entry(case.name, "", place, uid=uid)
         else:
-            report(f"left out: {place}, {in_words(one)}, no T2w stack")
+            report(f"left out: {place}, {patients.in_words(one)}, no T2w stack")
 
 
 def _series(case: Path) -> tuple[list["Series"], set[Path]]:
@@ -229,7 +215,7 @@ def _series(case: Path) -> tuple[list["Series"], set[Path]]:
     except InputError as error:
         return [], set() if "no DICOM image" in error.found else {Path(error.source).parent}
     damaged = {Path(error.source).parent for error in found[0].broken}
-    return found, damaged - {path.parent for path in files_of(found)}
+    return found, damaged - {path.parent for path in patients.files_of(found)}
 
 
 def _images(files: Iterable[Path], report: Report) -> list[Path]:

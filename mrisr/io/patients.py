@@ -48,7 +48,7 @@ def in_subjects(paths: Iterable[Path], root: Path) -> list[Path]:
     return [path for path, names in held.items() if names] if several else []
 
 
-def patients(found: Sequence["Series"]) -> set[str]:
+def identified(found: Sequence["Series"]) -> set[str]:
     """Every PatientID that says something, spelt alike; never to be printed."""
     ids = {file.shared[0].strip().casefold() for series in found for file in series.files}
     return {name for name in ids if not _NOBODY.fullmatch(name)}
