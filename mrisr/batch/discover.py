@@ -313,7 +313,7 @@ def _pixel_mm(header: Any) -> float:
 def _attribute(header: Any, keyword: str) -> Any:
     """An attribute of a classic image, or of the first frame of a multi-frame one."""
     if header.get(keyword) is None and header.get("PerFrameFunctionalGroupsSequence"):
-        from mrisr.io.dicom_stack import frame_attributes
+        from mrisr.io.dicom_frames import frame_attributes
 
         return frame_attributes(header, 0).get(keyword)
     return header.get(keyword)

@@ -29,7 +29,7 @@ def read_labels(path: str | PathLike[str], image: Volume, *, max_voxels: int = 2
         alone = [p for p in path.iterdir() if p.is_file() and not p.name.startswith(".")]
         path = alone[0] if len(alone) == 1 else path  # as archives export a segmentation
     if input_format(path) == "dicom":
-        from mrisr.dicom.segmentation import find_segmentations, read_zones
+        from mrisr.dicom.zones import find_segmentations, read_zones
 
         if path.is_file() or find_segmentations(path):
             return read_zones(path, image, max_voxels=max_voxels)
@@ -47,7 +47,7 @@ def _by_meaning(labels: Volume, path: Path) -> tuple[Volume, tuple[str, ...]]:
         return labels, ()
     from pydicom.sr.coding import Code
 
-    from mrisr.dicom.segmentation import UNSPECIFIC, meaning_of, zone_segments
+    from mrisr.dicom.segments import UNSPECIFIC, meaning_of, zone_segments
 
     names, codes = {n: name for n, (name, _) in told.items()}, {}
     for number, (name, tags) in told.items():

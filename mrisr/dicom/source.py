@@ -36,8 +36,9 @@ from mrisr.dicom.attributes import (
     millimetres,
 )
 from mrisr.io.dicom import DicomFile, read_stack
+from mrisr.io.dicom_frames import Frame, frame_attributes
 from mrisr.io.dicom_scan import printable, quiet
-from mrisr.io.dicom_stack import Frame, Stack, frame_attributes
+from mrisr.io.dicom_stack import Stack
 
 _LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
 _BASIC_PROFILE = Code("113100", "DCM", "Basic Application Confidentiality Profile")

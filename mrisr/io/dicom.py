@@ -12,9 +12,10 @@ from pydicom import Dataset
 from mrisr.core.errors import InputError
 from mrisr.core.volume import Storage, Volume, VolumeFile
 from mrisr.io import checks
+from mrisr.io.dicom_frames import Frame, frames_of
 from mrisr.io.dicom_pixels import read_pixels
 from mrisr.io.dicom_scan import SHARED, BoundedFile, File, Series, find_series, pick_series, quiet
-from mrisr.io.dicom_stack import Frame, Stack, frames_of, stack_frames
+from mrisr.io.dicom_stack import Stack, stack_frames
 
 #: Bytes of a file beyond these, for its header and for each voxel, are not kept in memory.
 _HEADER_BYTES, _VOXEL_BYTES = 1 << 20, 8

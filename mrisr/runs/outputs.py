@@ -185,7 +185,8 @@ class SegmentationOutput(Output):
 
     def write(self, volume: Volume, record: Record, source: Source | None) -> None:
         """Write the labels as segments."""
-        from mrisr.dicom.segmentation import PROSTATE_ZONES, write_segmentation
+        from mrisr.dicom.segmentation import write_segmentation
+        from mrisr.dicom.segments import PROSTATE_ZONES
 
         assert source is not None
         derivation = record.derivation()

@@ -13,7 +13,7 @@ from mrisr.batch.report import pictures
 from mrisr.batch.report.page import read_study
 from mrisr.core.volume import Volume
 from mrisr.data.phantom import label_volume, phantom_affine
-from mrisr.dicom.segmentation import PROSTATE_ZONES
+from mrisr.dicom.segments import PROSTATE_ZONES
 from mrisr.io import read_volume, write_json, write_volume
 from mrisr.view.qc import ROWS, ZONE_COLOURS
 from mrisr.zones.labels import ZONES

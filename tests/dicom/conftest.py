@@ -16,7 +16,9 @@ from pydicom.uid import EnhancedMRImageStorage, generate_uid
 
 from mrisr.core import geometry
 from mrisr.core.volume import Volume
+from mrisr.data.phantom import label_volume
 from mrisr.dicom.derivation import Derivation
+from mrisr.dicom.segments import PROSTATE_ZONES
 from mrisr.dicom.series import storable, write_series
 from mrisr.dicom.source import Source, read_source
 from mrisr.io import read_volume
@@ -165,3 +167,48 @@ def stumped(monkeypatch, fault: str) -> None:
 
 def references(items: pydicom.Sequence) -> list[tuple[str, object]]:
     return [(i.ReferencedSOPInstanceUID, i.get("ReferencedFrameNumber")) for i in items]
+
+
+# --- segmentations ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def series(tmp_path):
+    return hospital_series(tmp_path / "series", size=48, slices=6)
+
+
+@pytest.fixture
+def labels(series):
+    """Zones on the source's own grid."""
+    return zones(read_volume(series))
+
+
+def zones(grid: Volume) -> Volume:
+    found = label_volume(grid.shape, grid.affine)
+    assert set(np.unique(found.array)) == {0, 1, 2}
+    return replace(found, stacked_along=grid.stacked_along)
+
+
+@pytest.fixture
+def foreign(tmp_path, series, labels):
+    """A segmentation as others write it: empty planes left out, of any type."""
+    import highdicom as hd
+
+    def run(kind="BINARY", array=None, segments=PROSTATE_ZONES, edit=None, name="foreign.dcm"):
+        images = [pydicom.dcmread(p) for p in sorted(series.iterdir())]
+        by_hand = hd.seg.SegmentAlgorithmTypeValues.MANUAL
+        described = [
+            hd.seg.SegmentDescription(s.number, s.name, s.category, s.type, by_hand)
+            for s in segments
+        ]
+        given = labels.array.transpose(2, 1, 0) if array is None else array
+        names = ("1.2.3", 1, "1.2.4", 1, "m", "n", "1", "s")
+        path = tmp_path / name
+        made = hd.seg.Segmentation(images, given, kind, described, *names)
+        if edit is not None:
+            edit(made)
+        path.parent.mkdir(exist_ok=True)
+        made.save_as(path)
+        return path
+
+    return run
