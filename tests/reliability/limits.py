@@ -235,9 +235,10 @@ def disk_fills_up(folder: Path) -> str:
     config, cache = _prepared(folder, 12)
     _finish(_train(config, cache, folder / "whole"))
     size = (folder / "whole" / _CHECKPOINT).stat().st_size
-    with disk(folder / "run", 8 * size) as run:
+    picture = (folder / "whole" / "examples" / "0000000.png").stat().st_size
+    with disk(folder / "run", 8 * size + picture) as run:
         filler = run / "filler"
-        filler.write_bytes(bytes(shutil.disk_usage(run).free - 3 * size // 2))
+        filler.write_bytes(bytes(shutil.disk_usage(run).free - 3 * size // 2 - picture))
         outcome = _train(config, cache, run).wait()
         line = assert_told(outcome, run / _CHECKPOINT, "No space left on device")
         at = _step(run)
