@@ -23,7 +23,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mrisr.core.errors import InputError
 from mrisr.data import cache
-from mrisr.data.prepare import Entry, Report, check_replaceable, write_cache
+from mrisr.data.prepare import check_replaceable, write_cache
+from mrisr.data.sources import Entry, Report
 
 #: The plane of a picture in a cache.
 PLANE = "picture"

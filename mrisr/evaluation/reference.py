@@ -24,7 +24,7 @@ from mrisr.core.errors import InputError
 from mrisr.core.options import Job
 from mrisr.core.statistics import scaling
 from mrisr.core.volume import Volume
-from mrisr.data.prepare import find_sources
+from mrisr.data.sources import find_sources
 from mrisr.evaluation import degraded
 from mrisr.evaluation.case import BANDS, Case, Scale, Scored
 from mrisr.evaluation.methods import Method

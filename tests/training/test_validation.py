@@ -12,7 +12,8 @@ from mrisr.config import Config, load_config
 from mrisr.core.options import Sampling
 from mrisr.data import cache, pairs
 from mrisr.data.phantom import phantom
-from mrisr.data.prepare import Entry, make_stack
+from mrisr.data.prepare import make_stack
+from mrisr.data.sources import Entry
 from mrisr.models.store import load_model
 from mrisr.restore import restore
 from mrisr.training.figures import Example, write_examples

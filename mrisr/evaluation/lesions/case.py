@@ -16,7 +16,7 @@ from mrisr.core.labels import ZONES
 from mrisr.core.options import STRONGEST
 from mrisr.core.statistics import scaling
 from mrisr.core.volume import Volume
-from mrisr.data.prepare import Entry, find_sources
+from mrisr.data.sources import Entry, find_sources
 from mrisr.evaluation import degraded
 from mrisr.evaluation.case import Case, Scale, Scored
 from mrisr.evaluation.degraded import measurement_of

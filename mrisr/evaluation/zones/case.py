@@ -19,7 +19,7 @@ from mrisr.core.options import Segmenting
 from mrisr.core.statistics import scaling
 from mrisr.core.volume import Volume
 from mrisr.data.labels import read_labels
-from mrisr.data.prepare import Entry, find_sources
+from mrisr.data.sources import Entry, find_sources
 from mrisr.evaluation import degraded
 from mrisr.evaluation.case import Case, Scale, Scored
 from mrisr.evaluation.methods import Method, Report, cards_of, trained_models
