@@ -89,52 +89,30 @@ def conjugate_gradients(
 class Stacked:
     """Several measurements of one volume, ``y_i = A_i x``.
 
+    Least squares weighs them alike; where their noise differs, each is :class:`Weighted` by ``1 / sigma_i``.
+
     Attributes:
-        operators: the ``A_i``.
-        weights: ``1 / sigma_i`` for noise of that standard deviation: ``A_i`` and ``y_i`` are multiplied by
-            it (whitening), so least squares weighs the measurements by their noise.
+        operators: the ``A_i``, one at least.
     """
 
-    operators: tuple[LinearOperator[Tensor], ...]
-    weights: tuple[float, ...]
-
-    @classmethod
-    def of(
-        cls, operators: Sequence[LinearOperator[Tensor]], noise: Sequence[float] | None = None
-    ) -> Stacked:
-        """Operators with the standard deviations of their measurements' noise (all alike if left out).
-
-        Raises:
-            ValueError: there are no operators, or a standard deviation is missing or not positive.
-        """
-        sigmas = [1.0] * len(operators) if noise is None else list(noise)
-        if not operators or len(sigmas) != len(operators) or min(sigmas) <= 0:
-            raise ValueError(f"{len(operators)} operators with noise {sigmas}")
-        return cls(tuple(operators), tuple(1 / s for s in sigmas))
-
-    def whitened(self, measurements: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The measurements as this operator gives them: each multiplied by its weight."""
-        return tuple(w * y for w, y in zip(self.weights, measurements, strict=True))
+    operators: Sequence[LinearOperator[Tensor]]
 
     def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
-        """``(w_i A_i x)``."""
-        return tuple(w * a(x) for w, a in zip(self.weights, self.operators, strict=True))
+        """``(A_i x)``."""
+        return tuple(a(x) for a in self.operators)
 
     def adjoint(self, y: tuple[Tensor, ...]) -> Tensor:
-        """``sum_i w_i A_i^T y_i``."""
-        parts = zip(self.weights, self.operators, y, strict=True)
-        total = None
-        for w, a, one in parts:
-            part = w * a.adjoint(one)
-            total = part if total is None else total + part
-        assert total is not None
+        """``sum_i A_i^T y_i``."""
+        first, *others = zip(self.operators, y, strict=True)
+        total = first[0].adjoint(first[1])
+        for a, one in others:
+            total = total + a.adjoint(one)
         return total
 
     def interpolate(self, y: tuple[Tensor, ...]) -> Tensor:
-        """Mean of the interpolated measurements ``y_i / w_i``, weighted by ``w_i^2``."""
-        total = sum(w * w for w in self.weights)
-        parts = zip(self.weights, self.operators, y, strict=True)
-        return torch.stack([w / total * a.interpolate(one) for w, a, one in parts]).sum(0)
+        """Mean of the interpolated measurements."""
+        every = zip(self.operators, y, strict=True)
+        return torch.stack([a.interpolate(one) for a, one in every]).mean(0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,6 +32,7 @@ from mrisr.physics.operator import (
     conjugate_gradients,
 )
 from mrisr.physics.separable import through_plane_operator
+from mrisr.planes.intensities import matched_field
 from mrisr.planes.registration import Points
 from mrisr.planes.slices import Fit
 
@@ -46,46 +47,9 @@ CUTOFF = 0.6
 #: Power of the noise in what single stacks add, over that of the stacks: chosen by the phantom and by eye.
 SHRUNK = 0.3
 #: Disagreement at the resolution of both stacks at which a stack counts half, a share of the range.
-DISAGREEMENT = 0.06
+DISAGREEMENT = 0.08
 #: Distance in mm over which a stack fades at its edges, and iterations of the conjugate gradients.
 FADE, ROUNDS = 8.0, 12
-#: Radius in mm around the gland within which intensities are matched first of all.
-NEAR = 45.0
-
-
-@dataclass(frozen=True)
-class Field:
-    """Smooth field that brings a stack's intensities to those of the axial one: ``v`` to ``b(p) v + c``.
-
-    Attributes:
-        centre: RAS mm in the joint frame, around which ``b`` is a polynomial of second degree.
-        coefficients: ``(11,)``: of 1, x, y, z, xx, yy, zz, xy, xz, yz in units of ``NEAR``; and ``c``.
-    """
-
-    centre: Points
-    coefficients: Points
-
-    def __call__(self, values: Tensor, shape: Sequence[int], affine: geometry.Affine) -> Tensor:
-        """Values on a grid of the joint frame, matched; plane by plane to save memory."""
-        out = torch.empty(tuple(values.shape), dtype=torch.float32)
-        for i in range(shape[0]):
-            terms = _terms(_plane_points(i, shape, affine), self.centre)
-            gain = (terms @ self.coefficients[:10]).astype(np.float32)
-            out[i] = values[i] * torch.from_numpy(gain) + float(self.coefficients[10])
-        return out
-
-
-def _plane_points(i: int, shape: Sequence[int], affine: geometry.Affine) -> Points:
-    """World points ``(j, k, 3)`` of a plane of a grid."""
-    index = np.moveaxis(np.indices(tuple(shape[1:])), 0, -1)
-    return np.asarray(index @ affine[:3, 1:3].T + affine[:3, 0] * i + affine[:3, 3])
-
-
-def _terms(points: Points, centre: Points) -> Points:
-    """Monomials up to second degree ``(..., 10)`` of positions, held where the gland is far away."""
-    u = np.clip((points - centre) / NEAR, -2.5, 2.5)
-    x, y, z = np.moveaxis(u, -1, 0)
-    return np.stack([np.ones_like(x), x, y, z, x * x, y * y, z * z, x * y, x * z, y * z], -1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,7 +206,7 @@ def placed(
     expected = operator(reference).add(1).div(2)
     shape = tuple(y.shape)
     affine = motion @ volume.affine[:, [*order, 3]]
-    field = _matched(blurred(y), blurred(expected), covered, shape, affine, centre)
+    field = matched_field(blurred(y), blurred(expected), covered, shape, affine, centre)
     y = field(y, shape, affine)
     apart = local_mean(blurred(y - expected).square(), 9).sqrt()
     trust = 1 / (1 + (apart / DISAGREEMENT).square()).square()
@@ -253,38 +217,6 @@ def placed(
     own = field((own - offset) / span, grid.shape, grid.affine)
     y = 2 * y - 1
     return Stack(volume, 2 * own - 1, fit, y, trust, share, _deviation(y, level))
-
-
-def _matched(
-    y: Tensor,
-    expected: Tensor,
-    covered: Tensor,
-    shape: Sequence[int],
-    affine: geometry.Affine,
-    centre: Points,
-) -> Field:
-    """The field that brings ``y`` nearest to what is expected, the surroundings of the gland before all."""
-    rows, wanted, weights = [], [], []
-    for i in range(shape[0]):
-        points = _plane_points(i, shape, affine)[::3, ::3]
-        inside = covered[i, ::3, ::3].numpy()
-        near = np.exp(-np.square((points - centre) / NEAR).sum(-1) / 2) + 0.02
-        v = y[i, ::3, ::3].numpy()[..., None]
-        terms = np.concatenate([v * _terms(points, centre), np.ones_like(v)], -1)
-        rows.append(terms[inside])
-        wanted.append(expected[i, ::3, ::3].numpy()[inside])
-        weights.append(near[inside])
-    a, b, w = (np.concatenate(part).astype(np.float64) for part in (rows, wanted, weights))
-    ridge = 1e-3 * len(b) * np.eye(11)
-    start = np.zeros(11)
-    start[0] = 1.0
-    huber, found = np.ones_like(b), start
-    for _ in range(4):
-        weighted = a * (w * huber)[:, None]
-        found = start + np.linalg.solve(a.T @ weighted + ridge, weighted.T @ (b - a @ start))
-        residual = np.abs(b - a @ found)
-        huber = np.minimum(1, 2 * np.median(residual) / np.maximum(residual, 1e-9))
-    return Field(centre, found)
 
 
 def _fading(shape: Sequence[int], spacing: Points) -> Tensor:
@@ -313,7 +245,7 @@ def reconstruct(grid: TargetGrid, stacks: Sequence[Stack]) -> Tensor:
         seen = slice_operator(shape, affine, stack.volume, stack.motion)
         operators.append(Weighted(seen, weight))
         measured.append(weight * stack.y)
-    joint = Stacked.of(operators)
+    joint = Stacked(operators)
     return conjugate_gradients(joint, tuple(measured), prior, tolerance=1e-3, rounds=ROUNDS)
 
 

@@ -44,7 +44,14 @@ def along(dim: int, factor: float = 2.0) -> LinearOperator[Tensor]:
 
 
 def three() -> Stacked:
-    return Stacked.of([along(-3), along(-2), Composed(moved(rigid(7, (0.3, -0.5, 0.2))), _same())])
+    return Stacked([along(-3), along(-2), Composed(moved(rigid(7, (0.3, -0.5, 0.2))), _same())])
+
+
+def weighted() -> Stacked:
+    """Measurements with noise of 0.5 and 4."""
+    return Stacked(
+        [Weighted(along(-3), torch.tensor(2.0)), Weighted(along(-1), torch.tensor(0.25))]
+    )
 
 
 def _same() -> Moved:
@@ -63,7 +70,7 @@ OPERATORS = {
     "stacked": three(),
     "weighted by voxel": Weighted(along(-3), draw(6, 10, 8).abs()),
     "sloped": Sloped(),
-    "weighted": Stacked.of([along(-3), along(-1)], noise=[0.5, 4.0]),
+    "weighted": weighted(),
 }
 
 
@@ -98,9 +105,10 @@ def test_interpolation_keeps_a_constant() -> None:
     """Where samples reach; the mean of equal samples is that value."""
     found = moved().interpolate(torch.full((9, 11, 7), 3.0, dtype=torch.float64))
     assert torch.unique(found.round(decimals=9)).tolist() in ([3.0], [0.0, 3.0])
-    stacked = Stacked.of([along(-3), along(-1)], noise=[0.5, 4.0])
-    ys = [torch.full_like(y, 2.0) for y in stacked(torch.zeros(SHAPE))]
-    assert stacked.interpolate(stacked.whitened(ys)).mean() == pytest.approx(2.0, abs=1e-5)
+    halved, doubled = (
+        torch.full_like(y, v) for y, v in zip(weighted()(found), (4, 0.5), strict=True)
+    )
+    assert weighted().interpolate((halved, doubled)).mean() == pytest.approx(2.0, abs=1e-5)
 
 
 def test_conjugate_gradients_give_the_pseudo_inverse() -> None:
@@ -114,10 +122,11 @@ def test_conjugate_gradients_give_the_pseudo_inverse() -> None:
 
 def test_conjugate_gradients_weigh_measurements_by_their_noise() -> None:
     """Two measurements of the identity: the weighted mean, in closed form."""
-    same = _same()
-    operator = Stacked.of([same, same], noise=[1.0, 3.0])
+    deviations = (1.0, 3.0)
+    operator = Stacked([Weighted(_same(), torch.tensor(1 / s)) for s in deviations])
     y = (draw(*SHAPE), draw(*SHAPE, seed=1))
-    found = conjugate_gradients(operator, operator.whitened(y), torch.zeros(SHAPE).double())
+    whitened = tuple(one / s for one, s in zip(y, deviations, strict=True))
+    found = conjugate_gradients(operator, whitened, torch.zeros(SHAPE).double())
     assert torch.allclose(found, (9 * y[0] + y[1]) / 10, atol=1e-6)
 
 
@@ -126,12 +135,6 @@ def test_a_regularisation_stays_near_the_start() -> None:
     y, start = draw(*SHAPE), draw(*SHAPE, seed=1)
     found = conjugate_gradients(_same(), y, start, regularisation=0.25)
     assert torch.allclose(found, (y + 0.25 * start) / 1.25, atol=1e-6)
-
-
-@pytest.mark.parametrize(("count", "noise"), [(0, None), (2, [1.0]), (2, [1.0, 0.0])])
-def test_noise_is_stated_for_every_measurement(count: int, noise: list[float] | None) -> None:
-    with pytest.raises(ValueError, match="operators"):
-        Stacked.of([_same()] * count, noise)
 
 
 def test_another_shape_is_refused() -> None:
