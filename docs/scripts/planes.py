@@ -44,7 +44,7 @@ from mrisr.zones.segmenter import load_segmenter
 SPACING = 0.6  # mm, of all joint volumes here
 BOX = 36.0  # mm around the gland that are compared
 #: Distance in mm from the gland up to which total variation reconstructs, and its iterations.
-AROUND, ROUNDS = 42.0, 25
+AROUND, ROUNDS = 42.0, 15
 #: Frequencies along S-I in cycles/mm: what thick axial slices show, and what another plane adds.
 BANDS = ((0.0, 0.21), (0.21, 0.42), (0.42, 0.63))
 SHAPES = {"axial": (160, 160, 20), "coronal": (160, 150, 18), "sagittal": (160, 150, 18)}
@@ -179,6 +179,29 @@ def agreement(
     return {name: float(score) for name, score in scores.items()}
 
 
+def surroundings(held: Volume, volume: Volume, centre: NDArray[np.float64]) -> str:
+    """How far along S-I what lies around the gland is off the gland's pose: the shift of best correlation."""
+    fit = register_slices(held, volume, centre)
+    order = list(stack_order(held))
+    affine, shape = held.affine[:, [*order, 3]], [held.shape[a] for a in order]
+    at = np.moveaxis(np.indices(shape), 0, -1) @ affine[:3, :3].T + affine[:3, 3]
+    away = np.linalg.norm(at - centre, axis=-1)
+    wanted = held.array.transpose(order).astype(np.float32)
+    found = {}
+    for shift in np.arange(-7.5, 7.6, 1.5):
+        moved = fit.matrix.copy()
+        moved[2, 3] += shift
+        operator = slice_operator(volume.shape, volume.affine, held, moved)
+        shown = operator(torch.from_numpy(volume.array.astype(np.float32))).numpy()
+        inside = (operator(torch.ones(volume.shape)).numpy() > 0.99) & (away > 35) & (away < 70)
+        found[shift] = float(np.corrcoef(shown[inside], wanted[inside])[0, 1])
+    best = max(found, key=lambda shift: found[shift])
+    return (
+        f"{held.plane}, 35 to 70 mm from the gland: correlation {found[0.0]:.2f}, "
+        f"{found[best]:.2f} with {best:+.1f} mm along S"
+    )
+
+
 def total_variation(made: planes.Joint, centre: NDArray[np.float64]) -> Volume:
     """What total variation, the prior of UniRes, makes of the same stacks around the gland.
 
@@ -195,7 +218,7 @@ def total_variation(made: planes.Joint, centre: NDArray[np.float64]) -> Volume:
     affine[:3, 3] = (grid.affine @ [*low, 1.0])[:3]
     shape = tuple((high - low).tolist())
     tissue = np.mean([float((s.y[s.y > -0.8] + 1).mean()) for s in made.stacks])
-    weight = 32 / tissue
+    weight = 32 * spacing**3 / tissue  # UniRes sums over voxels of 1 mm
     step = float(np.sqrt(np.mean([s.noise**-2 for s in made.stacks]))) / weight
     along = torch.tensor([0.0, 1, 1, 1]).reshape(4, 1, 1, 1) * (weight / spacing)
     slopes = Weighted(Sloped(), along * step**0.5)
@@ -256,6 +279,9 @@ def patient_table(folder: Path, model: Model, peer: bool) -> None:
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         said = used.why or f"agreement {used.agreement:.2f}"
         print(f"<!-- {patient.name}: {said}; {seconds:.0f} s, {memory:.1f} GiB -->", flush=True)
+        for stack in (coronal, sagittal):
+            around = surroundings(stack, made.lead.volume, centre)
+            print(f"<!-- {patient.name}: {around} -->", flush=True)
 
 
 if __name__ == "__main__":
