@@ -12,11 +12,7 @@ from mrisr.core.options import ThroughPlane
 from mrisr.core.volume import Volume, VolumeFile
 from mrisr.runs.measured import measured_as, thickness_notes, with_degradation, with_noise
 from mrisr.runs.record import PlaneRecord, VolumeRecord
-from mrisr.runs.results import (
-    Result,
-    adapted_to,
-    record_of,
-)
+from mrisr.runs.results import Result, adapted_to, record_of
 
 if TYPE_CHECKING:
     from mrisr.models.store import Model
@@ -63,12 +59,12 @@ def join_planes(
     each = replace(settings, factor=None, spacing=spacing)
     measured = [measured_as(f.volume, each, kind, model) for f in files]
     measurements = [with_noise(m, settings) for m, _ in measured]
-    model, adaptation = adapted_to(files, measurements, settings, model, adapting)
-    joint = join(measurements, model, settings, spacing, settings.register == "auto", progress)
+    used = adapted_to(files, measurements, settings, model, adapting)
+    joint = join(measurements, used.model, settings, spacing, settings.register == "auto", progress)
     restored = joint.lead
     record = record_of(
         settings,
-        model.card,
+        used,
         file,
         restored,
         joint.volume,
@@ -79,13 +75,12 @@ def join_planes(
             "register": settings.register,
             "noise": [m.noise for m in joint.measurements],
         },
-        adaptation,
         began=began,
         notes=(
             *(note for _, parameters in measured for note in thickness_notes(parameters)),
             *_notes_of_planes(files, joint),
         ),
-        planes=tuple(_plane_record(f, used) for f, used in zip(others, joint.used, strict=True)),
+        planes=tuple(_plane_record(f, u) for f, u in zip(others, joint.used, strict=True)),
     )
 
     def draw(shown: Volume, title: str) -> bytes:
@@ -94,8 +89,7 @@ def join_planes(
         moved = [stack.moved(joint.grid) for stack in joint.stacks]
         return planes_png(shown, moved, restored.volume, title=title)
 
-    kept = model if adaptation is not None and adaptation.kept else None
-    return Result(joint.volume, record, draw, joint, adapted=kept, image=joint.volume)
+    return Result(joint.volume, record, draw, joint, adapted=used.kept, image=joint.volume)
 
 
 def _check_across(volumes: Sequence[Volume]) -> None:

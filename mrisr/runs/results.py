@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mrisr.core.errors import UsageError
 from mrisr.core.options import InPlane, Segmenting, ThroughPlane
@@ -110,11 +110,12 @@ def upsample(
     model = model or model_of(settings, settings.job)
     measurement, parameters = measured_as(file.volume, settings, kind, model)
     measurement = with_noise(measurement, settings)
-    model, adaptation = adapted_to([file], [measurement], settings, model, adapting)
+    used = adapted_to([file], [measurement], settings, model, adapting)
+    card = used.model.card
     if uncertain and settings.samples is None:
-        settings = replace(settings, samples=default_samples(model.card))
-    restored = restore(measurement, model, settings, progress)
-    measurement, volume, card = restored.measurement, restored.volume, model.card
+        settings = replace(settings, samples=default_samples(card))
+    restored = restore(measurement, used.model, settings, progress)
+    measurement, volume = restored.measurement, restored.volume
     deviation = restored.uncertainty
     if card.noise or restored.sampling.consistency is None or settings.noise_level is not None:
         parameters["noise"] = measurement.noise
@@ -124,13 +125,12 @@ def upsample(
     factor = parameters["factor" if measurement.views else "scale"]
     record = record_of(
         settings,
-        model.card,
+        used,
         file,
         restored,
         volume,
         measurement,
         parameters,
-        adaptation,
         began=began,
         notes=(
             *file.notes,
@@ -140,6 +140,14 @@ def upsample(
         ),
         uncertainty=_uncertainty_record(restored),
     )
+    draw = _picture(file.volume, measurement, deviation)
+    return Result(volume, record, draw, measurement, deviation, used.kept, volume)
+
+
+def _picture(
+    measured: Volume, measurement: Measurement, deviation: Any
+) -> Callable[[Volume, str], bytes]:
+    """How the quality-control picture of a super-resolved stack is drawn."""
 
     def draw(shown: Volume, title: str) -> bytes:
         from mrisr.view.qc import qc_png
@@ -148,11 +156,22 @@ def upsample(
         unit = "SD of the noise" if measurement.noise else "% of the range"
         residual = measurement.residual_map(shown), unit
         return qc_png(
-            shown, file.volume, interpolated, title=title, residual=residual, uncertainty=deviation
+            shown, measured, interpolated, title=title, residual=residual, uncertainty=deviation
         )
 
-    kept = model if adaptation is not None and adaptation.kept else None
-    return Result(volume, record, draw, measurement, deviation, kept, volume)
+    return draw
+
+
+class Adapted(NamedTuple):
+    """The model that restores, and what came of adapting it, where that is asked for."""
+
+    model: Model
+    outcome: Adaptation | None = None
+
+    @property
+    def kept(self) -> Model | None:
+        """The model, where it was fine-tuned and is better for it."""
+        return self.model if self.outcome is not None and self.outcome.kept else None
 
 
 def adapted_to(
@@ -161,32 +180,33 @@ def adapted_to(
     settings: InPlane | ThroughPlane,
     model: Model,
     progress: Progress | None,
-) -> tuple[Model, Adaptation | None]:
-    """The model that restores, and what came of adapting it to the scans, where that is asked for."""
+) -> Adapted:
+    """The model, adapted to the scans where the settings ask for it."""
     if not settings.adapts:
-        return model, None
+        return Adapted(model)
     from mrisr.training.adapt import adapted
 
-    return adapted(
-        model,
-        measurements,
-        settings,
-        minutes=settings.adapt,
-        steps=settings.adapt_steps,
-        inputs_sha256=tuple(f.sha256 for f in files if f.sha256 is not None),
-        progress=progress,
+    return Adapted(
+        *adapted(
+            model,
+            measurements,
+            settings,
+            minutes=settings.adapt,
+            steps=settings.adapt_steps,
+            inputs_sha256=tuple(f.sha256 for f in files if f.sha256 is not None),
+            progress=progress,
+        )
     )
 
 
 def record_of(
     settings: InPlane | ThroughPlane,
-    card: ModelCard,
+    used: Adapted,
     file: VolumeFile,
     restored: Restored,
     volume: Volume,
     measurement: Measurement | Joint,
     parameters: dict[str, Any],
-    adaptation: Adaptation | None,
     *,
     began: float,
     notes: Sequence[str],
@@ -207,17 +227,17 @@ def record_of(
     asked = {name: value for name, value in asked.items() if value is not None}
     return Record(
         job=settings.job,
-        model=model_record(card),
+        model=model_record(used.model.card),
         parameters={**parameters, **asked, **effective(restored.sampling)},
         input=VolumeRecord.of(file.volume, file.sha256),
         output=VolumeRecord.of(volume),
         residual=Residual(**measurement.residual(volume)),
-        adaptation=adaptation,
+        adaptation=used.outcome,
         device=device_name(restored.device),
         precision=restored.precision,
         seconds=round(time.perf_counter() - began, 2),
         peak_memory_gib=peak_memory_gib(restored.device),
-        notes=(*((adaptation.in_words,) if adaptation else ()), *notes),
+        notes=(*((used.outcome.in_words,) if used.outcome else ()), *notes),
         **more,
     )
 
