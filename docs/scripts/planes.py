@@ -9,6 +9,7 @@ each, both in docs/how-to/join-planes.md. ``--model NAME`` names another through
 import argparse
 import resource
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -202,6 +203,19 @@ def surroundings(held: Volume, volume: Volume, centre: NDArray[np.float64]) -> s
     )
 
 
+def nearby(
+    shape: Sequence[int], affine: geometry.Affine, centre: NDArray[np.float64], reach: float
+) -> tuple[tuple[slice, ...], geometry.Affine]:
+    """The part of a grid within some mm of a point along each of its axes, and where it lies."""
+    index = (np.linalg.inv(affine) @ [*centre, 1.0])[:3]
+    away = reach / geometry.spacing(affine)
+    low = np.clip(np.floor(index - away), 0, None).astype(int)
+    high = np.minimum(np.ceil(index + away).astype(int), shape)
+    placed = affine.copy()
+    placed[:3, 3] = (affine @ [*low, 1.0])[:3]
+    return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True)), placed
+
+
 def total_variation(made: planes.Joint, centre: NDArray[np.float64]) -> Volume:
     """What total variation, the prior of UniRes, makes of the same stacks around the gland.
 
@@ -210,13 +224,8 @@ def total_variation(made: planes.Joint, centre: NDArray[np.float64]) -> Volume:
     using multi-channel total variation"). Operators, noise, motion, matched intensities and trust are ours.
     """
     grid, spacing = made.grid, SPACING
-    index = (np.linalg.inv(grid.affine) @ [*centre, 1.0])[:3]
-    low = np.clip(np.floor(index - AROUND / spacing), 0, None).astype(int)
-    high = np.minimum(np.ceil(index + AROUND / spacing).astype(int), grid.shape)
-    near = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    affine = grid.affine.copy()
-    affine[:3, 3] = (grid.affine @ [*low, 1.0])[:3]
-    shape = tuple((high - low).tolist())
+    near, affine = nearby(grid.shape, grid.affine, centre, AROUND)
+    shape = tuple(part.stop - part.start for part in near)
     tissue = np.mean([float((s.y[s.y > -0.8] + 1).mean()) for s in made.stacks])
     weight = 32 * spacing**3 / tissue  # UniRes sums over voxels of 1 mm
     step = float(np.sqrt(np.mean([s.noise**-2 for s in made.stacks]))) / weight
@@ -225,10 +234,16 @@ def total_variation(made: planes.Joint, centre: NDArray[np.float64]) -> Volume:
     operators: list[LinearOperator[Tensor]] = [slopes]
     measured = []
     for stack in made.stacks:
-        seen = slice_operator(shape, affine, stack.volume, stack.motion)
-        trust = (stack.trust * (seen(torch.ones(shape)) > 0.99)).sqrt() / stack.noise
+        volume = stack.volume
+        order = list(stack_order(volume))
+        part, place = nearby(volume.shape, stack.motion @ volume.affine, centre, AROUND)
+        thin = volume.with_array(volume.array[part], np.linalg.inv(stack.motion) @ place)
+        part = tuple(part[axis] for axis in order)
+        seen = slice_operator(shape, affine, thin, stack.motion)
+        trust = stack.trust.expand(stack.y.shape)[part]
+        trust = (trust * (seen(torch.ones(shape)) > 0.99)).sqrt() / stack.noise
         operators.append(Weighted(seen, trust))
-        measured.append(trust * stack.y)
+        measured.append(trust * stack.y[part])
     joint = Stacked(operators)
     shares = [s.share.expand(grid.shape)[near] for s in made.stacks]
     own = [s.restored[near] for s in made.stacks]
