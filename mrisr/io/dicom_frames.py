@@ -111,14 +111,15 @@ def frames_of(file: File) -> list[Frame]:
             if stated > 1:
                 expected = "a geometry for each frame (PerFrameFunctionalGroupsSequence)"
                 raise InputError(file.path, expected=expected, found=f"{stated} frames without")
-            return [_frame(file, 0, header.get)]
+            return [_frame(file, 0, header.get, _private(header))]
         top = {key: header[key].value for key in (*_TOLD, *_GEOMETRY) if key in header}
         count = len(header.PerFrameFunctionalGroupsSequence)
         if not count or stated != count:
             found = f"{count} functional groups"
             raise InputError(file.path, expected=f"NumberOfFrames {stated}", found=found)
+        private = _private(header)
         return [
-            _frame(file, number, ChainMap(frame_attributes(header, number), top).get)
+            _frame(file, number, ChainMap(frame_attributes(header, number), top).get, private)
             for number in range(count)
         ]
 
@@ -149,7 +150,7 @@ def _with_nested(item: Dataset) -> list[Any]:
     return [*(element for element in item if element.VR != "SQ"), *nested]
 
 
-def _frame(file: File, number: int, get: Callable[[str], Any]) -> Frame:
+def _frame(file: File, number: int, get: Callable[[str], Any], private: dict[str, str]) -> Frame:
     path = file.path
     rows, columns = (int(file.header.get(k) or 0) for k in ("Rows", "Columns"))
     if min(rows, columns) < 1:
@@ -189,14 +190,15 @@ def _frame(file: File, number: int, get: Callable[[str], Any]) -> Frame:
         between=_optional(get, "SpacingBetweenSlices", path),
         slope=1.0 if slope is None else slope,
         intercept=_optional(get, "RescaleIntercept", path) or 0.0,
-        labels=_private(file.header) | labels | {_KIND: "\\".join(kind)},
+        labels=private | labels | {_KIND: "\\".join(kind)},
     )
 
 
 def _private(header: Dataset) -> dict[str, str]:
     """Attributes that a file may state in its vendor's own elements only."""
     found = {}
-    for group, creator, element, key in _PRIVATE:
+    groups = {tag.group for tag in header.keys()}  # noqa: SIM118 (iterating decodes elements)
+    for group, creator, element, key in (told for told in _PRIVATE if told[0] in groups):
         with suppress(KeyError, TypeError, ValueError):  # there is none, or it is no number
             value = header.get_private_item(group, element, creator).value
             text = value.decode() if isinstance(value, bytes) else _label(value)
