@@ -170,7 +170,11 @@ def test_slices_of_two_contrasts(make_series, refused, keyword, values, told, se
 def test_b_values_that_only_the_vendor_states(
     make_series, refused, group, creator, element, vr, values
 ):
+    """In the first block of the group, or behind that of another."""
+
     def edit(d, k):
+        if k > 1:
+            d.private_block(group, "SOMEBODY ELSE", create=True).add_new(element, "LO", "7")
         block = d.private_block(group, creator, create=True)
         block.add_new(element, vr, values[k % 2])
 
