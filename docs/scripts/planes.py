@@ -103,7 +103,7 @@ def error_mm(a: geometry.Affine, b: geometry.Affine) -> float:
 
 
 def phantom_table(model: Model) -> None:
-    """Print a row for each of three phantoms."""
+    """Print a row for each of two phantoms."""
     print("| phantom | axial alone | three planes | gain | motion's error, coronal; sagittal |")
     print("|---|---|---|---|---|")
     for seed in range(2):

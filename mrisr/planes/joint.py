@@ -156,11 +156,10 @@ def join(
     grid = TargetGrid(axial, stack_order(axial), shape, affine, *scaling(axial.array))
     first = leading(grid, axial, lead.volume, stated)
     centre, note = gland_centre(volumes)
-    reference = grid.measured.with_array(first.restored.numpy(), affine)
     used: list[Used] = []
     stacks = [first]
     for volume, result in zip(volumes[1:], results[1:], strict=True):
-        fit = register_slices(volume, reference, centre) if register else None
+        fit = register_slices(volume, lead.volume, centre) if register else None
         if fit is not None and fit.doubt is not None:
             used.append(Used(volume, fit, 0.0, fit.doubt))
             continue

@@ -60,7 +60,8 @@ def register_slices(stack: Volume, volume: Volume, centre: Points) -> Fit:
 
     Args:
         stack: thick slices of any orientation.
-        volume: another scan of the patient, restored or isotropic.
+        volume: another scan of the patient, restored or isotropic, 0 where there is no signal: shading is a
+            gain.
         centre: of the gland in the stack's world, RAS mm.
 
     Raises:

@@ -18,7 +18,7 @@ from mrisr.data.phantom import phantom
 from mrisr.dicom.conformance import check_derived
 from mrisr.dicom.source import read_source
 from mrisr.io import read_volume, write_volume
-from mrisr.planes import joint
+from mrisr.planes import joint, slices
 from mrisr.runs.record import FORMAT
 from tests.dicom.synthetic import hospital_series
 from tests.planes.conftest import MOTIONS, SHAPE, stack
@@ -50,10 +50,23 @@ def _the_gland_is_where_the_phantom_has_it() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def made(exam: dict[str, Volume]) -> Any:
+def registered_to() -> list[Volume]:
+    """The volumes that the stacks of ``made`` were registered to."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def made(exam: dict[str, Volume], registered_to: list[Volume]) -> Any:
     axial, coronal, sagittal = exam.values()
     settings = mrisr.ThroughPlane(model="bspline")
-    return mrisr.run(axial, settings, coronal=coronal, sagittal=sagittal)
+
+    def register(stack: Volume, volume: Volume, centre: NDArray[np.float64]) -> slices.Fit:
+        registered_to.append(volume)
+        return slices.register_slices(stack, volume, centre)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(joint, "register_slices", register)
+        return mrisr.run(axial, settings, coronal=coronal, sagittal=sagittal)
 
 
 def test_three_planes_show_more_than_one(
@@ -63,6 +76,16 @@ def test_three_planes_show_more_than_one(
     assert made.volume.shape == alone.shape == truth.shape
     np.testing.assert_allclose(made.volume.affine, alone.affine, atol=1e-9)
     assert error_db(made.volume.array, truth) < error_db(alone.array, truth) - 1.5
+
+
+def test_stacks_are_registered_to_what_is_0_without_signal(
+    exam: dict[str, Volume], made: Any, registered_to: list[Volume]
+) -> None:
+    """Their shading is a gain, which a volume scaled to -1..1 would not bear."""
+    assert len(registered_to) == 2
+    for volume in registered_to:
+        assert volume.array.max() == pytest.approx(exam["axial"].array.max(), rel=0.2)
+        assert volume.array.min() >= 0
 
 
 def test_the_record_tells_motion_and_agreement_of_every_plane(made: Any) -> None:
