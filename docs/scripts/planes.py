@@ -1,9 +1,10 @@
-"""What several planes are worth: on a moving phantom, and where a patient's coronal stack is held out.
+"""What several planes are worth: on a moving phantom, and where one of a patient's stacks is held out.
 
 ``python docs/scripts/planes.py`` prints the table of the phantom, ``python docs/scripts/planes.py PATIENTS``
 that of every patient with an axial, a coronal and a sagittal stack (t2w_ax, t2w_cor, t2w_sag) in a folder
-each, both in docs/how-to/join-planes.md. ``--model NAME`` names another through-plane model,
-``--total-variation`` adds what the prior of UniRes makes of the same stacks.
+each, both in docs/how-to/join-planes.md. ``--hold sagittal`` holds out that stack instead of the coronal one,
+``--model NAME`` names another through-plane model, ``--total-variation`` adds what the prior of UniRes makes
+of the same stacks.
 """
 
 import argparse
@@ -260,26 +261,28 @@ def total_variation(made: planes.Joint, centre: NDArray[np.float64]) -> Volume:
     return grid.measured.with_array(((x + 1) * (grid.scale / 2) + grid.offset).numpy(), affine)
 
 
-def patient_table(folder: Path, model: Model, peer: bool) -> None:
-    """Print two rows for each patient, the axial stack alone and with the sagittal one, on request a third
-    by total variation."""
+def patient_table(folder: Path, model: Model, hold: str, peer: bool) -> None:
+    """Print two rows for each patient, the axial stack alone and with the one that is not held out, on
+    request a third by total variation."""
+    other = "sagittal" if hold == "coronal" else "coronal"
     header = None
     for patient in sorted(folder.iterdir()):
         files = [patient / f"t2w_{plane}.nii.gz" for plane in ("ax", "sag", "cor")]
         if not all(file.exists() for file in files):
             continue
         axial, sagittal, coronal = (read_volume(file) for file in files)
+        held, added = (coronal, sagittal) if hold == "coronal" else (sagittal, coronal)
         began = time.perf_counter()
-        made = joined([axial, sagittal], model)
+        made = joined([axial, added], model)
         seconds = time.perf_counter() - began
-        centre, _ = planes.gland_centre([axial, coronal])
+        centre, _ = planes.gland_centre([axial, held])
         zones = load_segmenter(Segmenting())(axial).labels
         gland = zones.with_array((zones.array > 0).astype(np.float32))
-        rows = {"axial": made.lead.volume, "axial and sagittal": made.volume}
+        rows = {"axial": made.lead.volume, f"axial and {other}": made.volume}
         if peer:
-            rows["axial and sagittal, total variation"] = total_variation(made, centre)
+            rows[f"axial and {other}, total variation"] = total_variation(made, centre)
         for name, volume in rows.items():
-            scores = agreement(coronal, volume, centre, gland)
+            scores = agreement(held, volume, centre, gland)
             slices = torch.from_numpy(
                 volume.array.transpose(stack_order(axial)).astype(np.float32) * 2 / made.grid.scale
             )
@@ -303,10 +306,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("patients", type=Path, nargs="?")
     parser.add_argument("--model", default="partdiff-throughplane")
+    parser.add_argument("--hold", choices=("coronal", "sagittal"), default="coronal")
     parser.add_argument("--total-variation", action="store_true", help="a row of it (minutes)")
     given = parser.parse_args()
     network = load_model(given.model)
     if given.patients is None:
         phantom_table(network)
     else:
-        patient_table(given.patients, network, given.total_variation)
+        patient_table(given.patients, network, given.hold, given.total_variation)

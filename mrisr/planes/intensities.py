@@ -12,8 +12,12 @@ from torch import Tensor
 from mrisr.core import geometry
 from mrisr.planes.registration import Points
 
-#: Radius in mm around the gland within which intensities are matched first of all.
-NEAR = 45.0
+#: Unit in mm of the fields' monomials.
+UNIT = 45.0
+#: Standard deviation in mm of the weight around the gland, and the weight of what lies far from it.
+NEAR, FAR = 13.0, 0.002
+#: Strength of the prior, no field, as a share of all weights.
+RIDGE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Field:
 
     Attributes:
         centre: RAS mm in the joint frame, around which ``b`` is a polynomial of second degree.
-        coefficients: ``(11,)``: of 1, x, y, z, xx, yy, zz, xy, xz, yz in units of ``NEAR``; and ``c``.
+        coefficients: ``(11,)``: of 1, x, y, z, xx, yy, zz, xy, xz, yz in units of ``UNIT``; and ``c``.
     """
 
     centre: Points
@@ -46,7 +50,7 @@ def _plane_points(i: int, shape: Sequence[int], affine: geometry.Affine) -> Poin
 
 def monomials(points: Points, centre: Points) -> Points:
     """Monomials up to second degree ``(..., 10)`` of positions, held where the gland is far away."""
-    u = np.clip((points - centre) / NEAR, -2.5, 2.5)
+    u = np.clip((points - centre) / UNIT, -2.5, 2.5)
     x, y, z = np.moveaxis(u, -1, 0)
     return np.stack([np.ones_like(x), x, y, z, x * x, y * y, z * z, x * y, x * z, y * z], -1)
 
@@ -59,19 +63,24 @@ def matched_field(
     affine: geometry.Affine,
     centre: Points,
 ) -> Field:
-    """The field that brings ``y`` nearest to what is expected, the surroundings of the gland before all."""
+    """The field that brings ``y`` nearest to what is expected, in and around the gland before all.
+
+    Weighted least squares, robust by Huber's weights; what lies far away, where fat is shifted and receive
+    coils shade the most, only keeps the field from running off.
+    """
     rows, wanted, weights = [], [], []
     for i in range(shape[0]):
         points = _plane_points(i, shape, affine)[::3, ::3]
         inside = covered[i, ::3, ::3].numpy()
-        near = np.exp(-np.square((points - centre) / NEAR).sum(-1) / 2) + 0.02
+        near = np.exp(-np.square((points - centre) / NEAR).sum(-1) / 2) + FAR
         v = y[i, ::3, ::3].numpy()[..., None]
         terms = np.concatenate([v * monomials(points, centre), np.ones_like(v)], -1)
         rows.append(terms[inside])
         wanted.append(expected[i, ::3, ::3].numpy()[inside])
         weights.append(near[inside])
     a, b, w = (np.concatenate(part).astype(np.float64) for part in (rows, wanted, weights))
-    ridge = 1e-3 * len(b) * np.eye(11)
+    ridge = RIDGE * w.sum() * np.eye(11)
+    close = w > 0.3 * w.max(initial=0)
     start = np.zeros(11)
     start[0] = 1.0
     huber, found = np.ones_like(b), start
@@ -79,5 +88,5 @@ def matched_field(
         weighted = a * (w * huber)[:, None]
         found = start + np.linalg.solve(a.T @ weighted + ridge, weighted.T @ (b - a @ start))
         residual = np.abs(b - a @ found)
-        huber = np.minimum(1, 2 * np.median(residual) / np.maximum(residual, 1e-9))
+        huber = np.minimum(1, 2 * np.median(residual[close]) / np.maximum(residual, 1e-9))
     return Field(centre, found)

@@ -47,7 +47,7 @@ CUTOFF = 0.6
 #: Power of the noise in what single stacks add, over that of the stacks: chosen by the phantom and by eye.
 SHRUNK = 0.1
 #: Disagreement at the resolution of both stacks at which a stack counts a quarter, a share of the range.
-DISAGREEMENT = 0.1
+DISAGREEMENT = 0.12
 #: Distance in mm over which a stack fades at its edges, and iterations of the conjugate gradients.
 FADE, ROUNDS = 8.0, 12
 
