@@ -41,7 +41,7 @@ def meet_and_pause(folder: Path, partners: int, first: float, second: float) -> 
 
 
 def _after_inference(act: Callable[[], object]) -> None:
-    from mrisr.restore import Engine
+    from mrisr.engine import Engine
 
     restore_all = Engine.restore_all
 
@@ -75,7 +75,7 @@ def pretend_cuda(room: int) -> None:
     """A CUDA device that has no memory for more pixels than ``room``: the CPU in disguise."""
     import torch
 
-    from mrisr import restore as engine
+    from mrisr import engine
     from mrisr.runs import results
 
     class Device:

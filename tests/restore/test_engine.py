@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from mrisr import restore as engines
+from mrisr import engine as engines
 from mrisr.core.errors import UsageError
 from mrisr.core.options import Sampling
+from mrisr.engine import Engine, ramp, tile_starts
 from mrisr.models.store import load_model
+from mrisr.networks import resolve_device, resolve_precision
 from mrisr.physics.separable import in_plane_operator
-from mrisr.restore import Engine, ramp, resolve_device, resolve_precision, resolved, tile_starts
+from mrisr.restore import resolved
 
 #: What tiles may change: RMS and maximum as a share of the intensity range.
 TILE_RMS, TILE_MAX = 1e-3, 1e-2
