@@ -18,6 +18,8 @@ UNIT = 45.0
 NEAR, FAR = 13.0, 0.002
 #: Strength of the prior, no field, as a share of all weights.
 RIDGE = 1e-3
+#: Gain below which no field falls: far from the gland a polynomial may turn negative.
+LEAST = 0.1
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Field:
     """Smooth field that brings a stack's intensities to those of the axial one: ``v`` to ``b(p) v + c``.
 
     Attributes:
-        centre: RAS mm in the joint frame, around which ``b`` is a polynomial of second degree.
+        centre: RAS mm in the joint frame, around which ``b`` is a polynomial of second degree, where that is
+            no less than ``LEAST``.
         coefficients: ``(11,)``: of 1, x, y, z, xx, yy, zz, xy, xz, yz in units of ``UNIT``; and ``c``.
     """
 
@@ -37,7 +40,7 @@ class Field:
         out = torch.empty(tuple(values.shape), dtype=torch.float32)
         for i in range(shape[0]):
             terms = monomials(_plane_points(i, shape, affine), self.centre)
-            gain = (terms @ self.coefficients[:10]).astype(np.float32)
+            gain = np.maximum(terms @ self.coefficients[:10], LEAST).astype(np.float32)
             out[i] = values[i] * torch.from_numpy(gain) + float(self.coefficients[10])
         return out
 

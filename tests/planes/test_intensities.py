@@ -1,10 +1,11 @@
 """Fields that bring one stack's intensities to another's."""
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 
-from mrisr.planes.intensities import Field, matched_field
+from mrisr.planes.intensities import LEAST, Field, matched_field
 
 SHAPE = (20, 60, 60)
 AFFINE = np.diag([4.0, 3.0, 3.0, 1.0])
@@ -40,3 +41,10 @@ def test_the_gland_decides_where_its_surroundings_are_of_another_gain() -> None:
     assert gland.mean() < 0.05
     off = _fitted(y, expected)(y, SHAPE, AFFINE) - expected
     assert np.abs(off.numpy()[gland]).mean() < 0.03
+
+
+def test_no_contrast_is_inverted_far_away() -> None:
+    falling = np.array([0.5, 0, 1.0, 0, 0, 0, 0, 0, 0, 0, 0])  # 0 at 22.5 mm towards P
+    gain = Field(CENTRE, falling)(torch.ones(SHAPE), SHAPE, AFFINE)
+    assert gain.min() == pytest.approx(LEAST)
+    assert gain[10, 30, 30] == pytest.approx(0.5)
