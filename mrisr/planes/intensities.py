@@ -66,7 +66,8 @@ def matched_field(
     affine: geometry.Affine,
     centre: Points,
 ) -> Field:
-    """The field that brings ``y`` nearest to what is expected, in and around the gland before all.
+    """The field that brings ``y`` nearest to what is expected, in and around the gland before all; that of
+    gain 1 where nothing is ``covered``.
 
     Weighted least squares, robust by Huber's weights; what lies far away, where fat is shifted and receive
     coils shade the most, only keeps the field from running off.
@@ -82,10 +83,12 @@ def matched_field(
         wanted.append(expected[i, ::3, ::3].numpy()[inside])
         weights.append(near[inside])
     a, b, w = (np.concatenate(part).astype(np.float64) for part in (rows, wanted, weights))
-    ridge = RIDGE * w.sum() * np.eye(11)
-    close = w > 0.3 * w.max(initial=0)
     start = np.zeros(11)
     start[0] = 1.0
+    if not len(b):
+        return Field(centre, start)
+    ridge = RIDGE * w.sum() * np.eye(11)
+    close = w > 0.3 * w.max()  # Huber's scale is of the gland: far away residuals are larger
     huber, found = np.ones_like(b), start
     for _ in range(4):
         weighted = a * (w * huber)[:, None]

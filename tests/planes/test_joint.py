@@ -132,6 +132,19 @@ def test_two_stacks_of_one_plane_are_refused(exam: dict[str, Volume]) -> None:
         mrisr.throughplane(exam["axial"], coronal=exam["coronal"], sagittal=exam["coronal"])
 
 
+def test_a_stack_that_hardly_overlaps_adds_nothing(exam: dict[str, Volume]) -> None:
+    """The last sagittal slice reaches the axial stack with less than its thickness."""
+    aside = exam["sagittal"].affine.copy()
+    aside[0, 3] += 66
+    sagittal = replace(exam["sagittal"], affine=aside)
+    settings = mrisr.ThroughPlane(model="bspline", register="off")
+    made = mrisr.run(exam["axial"], settings, sagittal=sagittal)
+    assert made.record.planes[0].agreement == 0
+    assert made.record.planes[0].left_out
+    with pytest.raises(InputError, match="found too little overlap"):
+        mrisr.run(exam["axial"], replace(settings, register="auto"), sagittal=sagittal)
+
+
 def test_the_command_takes_the_planes_as_files(
     exam: dict[str, Volume],
     tmp_path: Path,
